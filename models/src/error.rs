@@ -1,0 +1,40 @@
+//! What can go wrong in this crate, with what, where, expected and got.
+
+/// Errors of architectures, parameters and gradients. What goes wrong inside a tensor operation is Candle's error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that makes no sense.
+    #[error("{field}: expected {expected}, got {got}")]
+    Config { field: String, expected: String, got: String },
+    /// No architecture of that name in the zoo.
+    #[error("no architecture is called {name:?}{}", did_you_mean(.nearest))]
+    UnknownArchitecture { name: String, nearest: Vec<String> },
+    /// A value that was given for a parameter has another shape than the model's.
+    #[error("parameter {name}: shape mismatch, expected: {expected:?}, got: {got:?}")]
+    Shape { name: String, expected: Vec<usize>, got: Vec<usize> },
+    /// No parameter of that name.
+    #[error("no parameter is called {name}")]
+    UnknownParameter { name: String },
+    /// Trainable parameters that a backward pass did not reach.
+    #[error("no gradient reached {} of the trainable parameters: {}; freeze them if that is meant", .names.len(), list(.names))]
+    NoGradient { names: Vec<String> },
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// This crate's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn did_you_mean(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}

@@ -1,0 +1,1 @@
+//! Layers: parameters and the operations that use them.

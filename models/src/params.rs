@@ -1,0 +1,355 @@
+//! The ordered store of named parameters: seeded initial values, frozen or trainable, handed out by a `VarBuilder`.
+//!
+//! ```
+//! use candle_core::{DType, Device};
+//! use tallow_models::Params;
+//!
+//! let params = Params::new(42, DType::F32, &Device::Cpu);
+//! let weight = params.builder().pp("head").get_with_hints((10, 4), "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)?;
+//! assert_eq!(weight.dims(), &[10, 4]);
+//! assert_eq!(params.names(), ["head.weight"]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::init::NormalOrUniform;
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, Uniform};
+
+use crate::{Error, Result};
+
+/// A parameter's name and shape, as a model declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// The dotted name, as timm writes it: `blocks.0.attn.qkv.weight`.
+    pub name: String,
+    /// The shape.
+    pub shape: Vec<usize>,
+}
+
+/// One parameter or buffer of a store.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// The dotted name, as timm writes it: `blocks.0.attn.qkv.weight`.
+    pub name: String,
+    /// The value. Shared with every model that was built over the store.
+    pub var: Var,
+    /// Whether training leaves it alone.
+    pub frozen: bool,
+    /// Whether it is a buffer: state that is saved but never has a gradient (the running statistics of batch norm).
+    pub buffer: bool,
+}
+
+impl Param {
+    /// Whether training changes this parameter through its gradient.
+    pub fn trainable(&self) -> bool {
+        !self.frozen && !self.buffer
+    }
+
+    /// Whether timm's and the papers' recipes decay it: not 1-d parameters (biases, norms, LayerScale), nor position
+    /// embeddings and tokens.
+    pub fn decayed(&self) -> bool {
+        const NEVER: [&str; 4] = ["pos_embed", "cls_token", "reg_token", "dist_token"];
+        let last = self.name.rsplit('.').next().unwrap_or(&self.name);
+        self.var.rank() > 1 && !NEVER.contains(&last)
+    }
+}
+
+/// An ordered, shared store of named parameters. Cloning it gives another handle on the same store.
+///
+/// Models are built over [`Params::builder`] with Candle's usual constructors. The first model to ask for a name creates
+/// the parameter; a model built later over the same store shares its storage, so that a model for evaluation
+/// ([`Params::eval_builder`]) always sees the trained values and records no history.
+#[derive(Clone)]
+pub struct Params(Arc<Inner>);
+
+struct Inner {
+    seed: u64,
+    dtype: DType,
+    device: Device,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    order: Vec<Param>,
+    index: HashMap<String, usize>,
+    provided: HashMap<String, Tensor>,
+    frozen: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Params {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Params").field("names", &self.names()).finish()
+    }
+}
+
+impl Params {
+    /// An empty store. Initial values are drawn from `seed` and the parameter's name, so that they depend neither on the
+    /// order of construction nor on what else the model holds.
+    pub fn new(seed: u64, dtype: DType, device: &Device) -> Self {
+        Self(Arc::new(Inner { seed, dtype, device: device.clone(), state: Mutex::default() }))
+    }
+
+    /// The element type of the stored values.
+    pub fn dtype(&self) -> DType {
+        self.0.dtype
+    }
+
+    /// Where the values are.
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// A builder that hands out tracked tensors for trainable parameters and detached ones for frozen parameters and
+    /// buffers, creating what is not there yet.
+    pub fn builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(Creating(self.clone())), self.0.dtype, self.0.device.clone())
+    }
+
+    /// A builder that hands out detached tensors over the same storage: a model that never records history.
+    pub fn eval_builder(&self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(Detached(self.clone())), self.0.dtype, self.0.device.clone())
+    }
+
+    /// The names and shapes that `build` asks for, in order, without allocating any of them.
+    pub fn declared_by<T>(build: impl FnOnce(VarBuilder) -> candle_core::Result<T>) -> Result<Vec<ParamSpec>> {
+        let recorder = Recorder::default();
+        let specs = recorder.0.clone();
+        build(VarBuilder::from_backend(Box::new(recorder), DType::F32, Device::Cpu))?;
+        let specs = lock(&specs).clone();
+        Ok(specs)
+    }
+
+    /// Gives the value that `name` starts from in place of a drawn one. Call it before the model is built; the shape is
+    /// checked when the model asks for the parameter.
+    pub fn provide(&self, name: impl Into<String>, value: Tensor) {
+        self.state().provided.insert(name.into(), value);
+    }
+
+    /// Freezes the parameters whose name satisfies `rule`, now and when they are created later. It replaces an earlier
+    /// rule. A model built before keeps the tensors it has: build it again.
+    pub fn freeze(&self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let mut state = self.state();
+        for param in &mut state.order {
+            param.frozen = rule(&param.name);
+        }
+        state.frozen = Some(Arc::new(rule));
+    }
+
+    /// All parameters and buffers, in the order in which the model asked for them.
+    pub fn all(&self) -> Vec<Param> {
+        self.state().order.clone()
+    }
+
+    /// The parameters that training changes, in order.
+    pub fn trainable(&self) -> Vec<Param> {
+        self.state().order.iter().filter(|p| p.trainable()).cloned().collect()
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.state().order.iter().map(|p| p.name.clone()).collect()
+    }
+
+    /// The parameter called `name`.
+    pub fn get(&self, name: &str) -> Option<Param> {
+        let state = self.state();
+        state.index.get(name).map(|&i| state.order[i].clone())
+    }
+
+    /// Writes a value into an existing parameter, in the storage that the models share.
+    ///
+    /// # Errors
+    /// If there is no such parameter, or its shape is another.
+    pub fn set(&self, name: &str, value: &Tensor) -> Result<()> {
+        let param = self.get(name).ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
+        check_shape(name, param.var.dims(), value.dims())?;
+        // A copy first: `Var::set` refuses a source that shares the destination's storage.
+        Ok(param.var.set(&value.to_device(self.device())?.to_dtype(self.dtype())?.copy()?)?)
+    }
+
+    /// The number of values in all parameters, buffers not counted.
+    pub fn count(&self) -> usize {
+        self.state().order.iter().filter(|p| !p.buffer).map(|p| p.var.elem_count()).sum()
+    }
+
+    /// The gradients of a scalar `loss` for every trainable parameter, in the order of [`Params::trainable`].
+    ///
+    /// # Errors
+    /// [`Error::NoGradient`] names the trainable parameters that the backward pass did not reach.
+    pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        let mut store = loss.backward()?;
+        let (mut tensors, mut missing) = (Vec::new(), Vec::new());
+        for param in self.trainable() {
+            match store.remove(param.var.as_tensor()) {
+                Some(gradient) => tensors.push((param.name, gradient.detach())),
+                None => missing.push(param.name),
+            }
+        }
+        if missing.is_empty() { Ok(Gradients(tensors)) } else { Err(Error::NoGradient { names: missing }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.state)
+    }
+}
+
+/// Gradients by name, in the order of [`Params::trainable`]. They carry no history.
+#[derive(Debug)]
+pub struct Gradients(Vec<(String, Tensor)>);
+
+impl Gradients {
+    /// Names and gradients, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The gradient of the parameter called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// The tensors alone, in the order of [`Params::trainable`].
+    pub fn into_tensors(self) -> Vec<Tensor> {
+        self.0.into_iter().map(|(_, t)| t).collect()
+    }
+}
+
+/// A lock that a panicking thread left behind still guards consistent data here: every change is a single push.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::Shape { name: name.into(), expected: expected.into(), got: got.into() })
+}
+
+fn is_buffer(name: &str) -> bool {
+    matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
+}
+
+struct Creating(Params);
+
+impl SimpleBackend for Creating {
+    fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        let params = &self.0;
+        let mut state = params.state();
+        if let Some(&i) = state.index.get(name) {
+            let param = &state.order[i];
+            check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
+            return Ok(hand_out(param));
+        }
+        let value = match state.provided.remove(name) {
+            Some(value) => {
+                check_shape(name, shape.dims(), value.dims()).map_err(candle_core::Error::wrap)?;
+                value.to_device(params.device())?.to_dtype(params.dtype())?
+            }
+            None => initial(params.0.seed, name, &shape, init)?.to_device(params.device())?.to_dtype(params.dtype())?,
+        };
+        let frozen = state.frozen.as_ref().is_some_and(|rule| rule(name));
+        // `from_tensor` copies: the variable owns its storage.
+        let param = Param { name: name.into(), var: Var::from_tensor(&value)?, frozen, buffer: is_buffer(name) };
+        let tensor = hand_out(&param);
+        let index = state.order.len();
+        state.index.insert(name.into(), index);
+        state.order.push(param);
+        Ok(tensor)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        existing(&self.0, name).map(|param| hand_out(&param))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.get(name).is_some() || self.0.state().provided.contains_key(name)
+    }
+}
+
+fn hand_out(param: &Param) -> Tensor {
+    if param.trainable() { param.var.as_tensor().clone() } else { param.var.as_detached_tensor() }
+}
+
+fn existing(params: &Params, name: &str) -> candle_core::Result<Param> {
+    params.get(name).ok_or_else(|| candle_core::Error::wrap(Error::UnknownParameter { name: name.into() }))
+}
+
+struct Detached(Params);
+
+impl SimpleBackend for Detached {
+    fn get(&self, shape: Shape, name: &str, _: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        let param = existing(&self.0, name)?;
+        check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
+        Ok(param.var.as_detached_tensor())
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        existing(&self.0, name).map(|param| param.var.as_detached_tensor())
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+}
+
+#[derive(Default)]
+struct Recorder(Arc<Mutex<Vec<ParamSpec>>>);
+
+impl SimpleBackend for Recorder {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        let mut specs = lock(&self.0);
+        if !specs.iter().any(|spec| spec.name == name) {
+            specs.push(ParamSpec { name: name.into(), shape: shape.dims().to_vec() });
+        }
+        Tensor::zeros(1, dtype, device)?.broadcast_as(shape)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        Err(candle_core::Error::wrap(Error::UnknownParameter { name: name.into() }))
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        lock(&self.0).iter().any(|spec| spec.name == name)
+    }
+}
+
+/// Draws an initial value on the CPU in float32, from a stream of its own for every name.
+fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Result<Tensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(name));
+    let count = shape.elem_count();
+    let uniform = |rng: &mut ChaCha8Rng, lo: f64, up: f64| -> candle_core::Result<Vec<f32>> {
+        let law = Uniform::new_inclusive(lo as f32, up as f32).map_err(candle_core::Error::wrap)?;
+        Ok(law.sample_iter(rng).take(count).collect())
+    };
+    let normal = |rng: &mut ChaCha8Rng, mean: f64, stdev: f64| -> candle_core::Result<Vec<f32>> {
+        let law = Normal::new(mean as f32, stdev as f32).map_err(candle_core::Error::wrap)?;
+        Ok(law.sample_iter(rng).take(count).collect())
+    };
+    let values = match init {
+        Init::Const(value) => vec![value as f32; count],
+        Init::Uniform { lo, up } => uniform(&mut rng, lo, up)?,
+        Init::Randn { mean, stdev } => normal(&mut rng, mean, stdev)?,
+        Init::Kaiming { dist, fan, non_linearity } => {
+            let stdev = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
+            match dist {
+                NormalOrUniform::Uniform => uniform(&mut rng, -(3f64.sqrt()) * stdev, 3f64.sqrt() * stdev)?,
+                NormalOrUniform::Normal => normal(&mut rng, 0., stdev)?,
+            }
+        }
+    };
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// FNV-1a of 64 bits: a hash that stays the same across compilers and releases, unlike the standard library's.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,1 @@
+//! The table of architectures: a name, one line of numbers; wildcard search.

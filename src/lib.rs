@@ -1,0 +1,13 @@
+//! Tallow trains vision models: from scratch or from pretrained weights, on bundled data sets or one's own images, and
+//! compares the runs in one report.
+//!
+//! The models are in [`tallow_models`], the weights in [`tallow_weights`]; this crate adds data, training and reports, and
+//! the `tallow` binary on top of them.
+
+pub mod cli;
+pub mod data;
+pub mod report;
+pub mod train;
+
+pub use tallow_models as models;
+pub use tallow_weights as weights;

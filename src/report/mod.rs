@@ -1,0 +1,1 @@
+//! Curves, tables, confusion matrices and the comparison of runs: one HTML file that stands alone, and SVG.

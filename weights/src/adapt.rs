@@ -1,0 +1,1 @@
+//! Making tensors fit: position embeddings, patches, channels.

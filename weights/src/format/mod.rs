@@ -1,0 +1,1 @@
+//! File formats: safetensors, GGUF, npz, PyTorch.

@@ -1,0 +1,1 @@
+//! Whose names a checkpoint uses, and what they are in timm's.

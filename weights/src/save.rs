@@ -1,0 +1,1 @@
+//! Writing weights for others: timm's layout, GGUF.
