@@ -1,5 +1,342 @@
 //! Everything that a run is made from, as plain data: `config.toml` of its folder.
 
-/// Configuration of a run.
-#[derive(Debug, Clone)]
-pub struct TrainConfig {}
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use tallow_models::Architecture;
+use tallow_weights::{Interpolation, Preprocessing};
+
+use super::error::{Error, Result};
+
+/// Configuration of a run. Two configurations that are equal give the same run.
+///
+/// The values of [`TrainConfig::default`] are those for a ViT trained from scratch; [`super::defaults`] holds the table for
+/// every family, from scratch and from pretrained weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The run's name in reports. Default: the name of its folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A name of the zoo with an optional tag, `hf-hub:OWNER/REPO[@REVISION]`, or a path. No default.
+    pub model: String,
+    /// Where the weights come from: `pretrained` for the model's own, or what [`TrainConfig::model`] may be. Default: none,
+    /// which draws them from the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// What becomes of the classification head of loaded weights. Default auto.
+    pub head: Head,
+    /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, or names with `*`,
+    /// separated by commas. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<String>,
+    /// The data set: `mnist`, `folder:DIR`, … No default.
+    pub data: String,
+    /// Training samples to use. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Test samples to use. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_limit: Option<usize>,
+    /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1). Default 0.
+    pub val_fraction: f64,
+    /// Changes to training images, separated by commas: `crop`, `flip`, …, or `none`. Default `none`.
+    pub augment: String,
+    /// How pixels are normalised. Default auto.
+    pub normalize: Normalize,
+    /// The filter that resizes images. Default: the checkpoint's, else bicubic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<Interpolation>,
+    /// The share of a resized test image that the centre crop keeps, in (0, 1]. Default: the checkpoint's, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_pct: Option<f64>,
+    /// Whether every epoch has an order of its own. Default true.
+    pub shuffle: bool,
+    /// Passes over the training samples. Default 10.
+    pub epochs: usize,
+    /// Samples of one forward and backward pass. Default 64.
+    pub batch_size: usize,
+    /// Batches whose gradients make one optimiser step. Default 1.
+    pub accumulate: usize,
+    /// Samples of one evaluation pass. Default: the larger of 64 and [`TrainConfig::batch_size`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_batch_size: Option<usize>,
+    /// What steps along the gradients. Default adamw.
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate. Default 5e-4.
+    pub lr: f64,
+    /// Momentum of SGD, in [0, 1). Default 0.9.
+    pub momentum: f64,
+    /// Nesterov's momentum for SGD. Default false.
+    pub nesterov: bool,
+    /// Weight decay: decoupled for AdamW, added to the gradient for SGD and Adam. Never on 1-d parameters, position
+    /// embeddings and tokens. Default 0.05.
+    pub weight_decay: f64,
+    /// Decay rates of Adam's two moments, each in [0, 1). Default [0.9, 0.999].
+    pub betas: [f64; 2],
+    /// What Adam adds to the root of the second moment. Default 1e-8.
+    pub eps: f64,
+    /// How the learning rate falls. Default cosine.
+    pub schedule: ScheduleKind,
+    /// Steps over which the learning rate rises linearly. Default: a tenth of all steps for cosine, else 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<usize>,
+    /// Where cosine ends. Default 0.
+    pub min_lr: f64,
+    /// Factor of the exponential and step schedules, in (0, 1]. Default 0.95.
+    pub gamma: f64,
+    /// Epochs between two falls of the step schedule. Default 10.
+    pub step_size: usize,
+    /// Largest global 2-norm of the gradients; 0 leaves them as they are. Default 1.
+    pub clip_grad: f64,
+    /// Share of the target that is spread over all classes, in [0, 1). Default 0.
+    pub label_smoothing: f64,
+    /// Factor on the learning rate from layer to layer, from the head down, in (0, 1]. Default: none, one rate for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_decay: Option<f64>,
+    /// Warns of trainable parameters that receive no gradient, and leaves them as they are, where it is an error otherwise.
+    /// Default false.
+    pub allow_missing_gradients: bool,
+    /// Optimiser steps between two checkpoints inside an epoch. Default: none, ten minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<usize>,
+    /// What all that is random follows from. Default 0.
+    pub seed: u64,
+    /// Threads for compute and data; 0 for one a core. Default 0.
+    pub threads: usize,
+    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`. Default auto.
+    pub device: String,
+    /// Element type of the model's arithmetic. Default f32.
+    pub dtype: Precision,
+    /// Changes to the architecture that the model's name or config says, by timm's names: `img_size = 56`.
+    #[serde(deserialize_with = "scalars")]
+    pub set: BTreeMap<String, String>,
+    /// What the settings above came to. Written for the reader; a run makes its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+}
+
+/// What the settings of a run came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolved {
+    /// The version of Tallow.
+    pub version: String,
+    /// Training samples of an epoch, the validation split taken off.
+    pub train_samples: usize,
+    /// Samples of the validation split.
+    pub val_samples: usize,
+    /// Test samples.
+    pub test_samples: usize,
+    /// Optimiser steps of an epoch.
+    pub steps_per_epoch: usize,
+    /// The model.
+    pub architecture: Architecture,
+    /// How its input is made.
+    pub preprocessing: Preprocessing,
+}
+
+/// What becomes of the classification head of loaded weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// Kept where the number of classes agrees, else drawn anew.
+    #[default]
+    Auto,
+    /// Kept; another number of classes is an error.
+    Keep,
+    /// Drawn anew.
+    New,
+}
+
+/// How pixels are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalize {
+    /// As the checkpoint says where there is one, else `standard`.
+    #[default]
+    Auto,
+    /// By the training set's mean and deviation per channel.
+    Standard,
+    /// ZCA whitening, learned from the training set.
+    Zca,
+    /// Pixels in [0, 1] as they are.
+    None,
+}
+
+/// Optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam (Kingma and Ba 2014); its weight decay is part of the gradient.
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2017).
+    #[default]
+    Adamw,
+}
+
+/// Schedules of the learning rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Does not fall.
+    Constant,
+    /// Half a cosine, step by step, from the peak to `min_lr` at the end of the run.
+    #[default]
+    Cosine,
+    /// Times `gamma` after every epoch.
+    Exponential,
+    /// Times `gamma` after every `step_size` epochs.
+    Step,
+}
+
+/// Element types of the model's arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16 arithmetic over 32-bit weights.
+    Bf16,
+}
+
+impl TrainConfig {
+    /// Checks that every setting makes sense by itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first one that does not, what was expected and what was got.
+    pub fn validate(&self) -> Result<()> {
+        let at_least_one = |field: &str, value: usize| check(field, value >= 1, "at least 1", value);
+        let share = |field: &str, value: f64| check(field, (0. ..1.).contains(&value), "a number in [0, 1)", value);
+        let not_negative =
+            |field: &str, value: f64| check(field, value.is_finite() && value >= 0., "a number of at least 0", value);
+        let factor =
+            |field: &str, value: f64| check(field, value > 0. && value <= 1., "a number above 0, at most 1", value);
+
+        check("model", !self.model.is_empty(), "a name of the zoo, hf-hub:OWNER/REPO or a path", "nothing")?;
+        check("data", !self.data.is_empty(), "a data set such as mnist or folder:DIR", "nothing")?;
+        for (field, limit) in [("limit", self.limit), ("test_limit", self.test_limit)] {
+            limit.map_or(Ok(()), |limit| at_least_one(field, limit))?;
+        }
+        share("val_fraction", self.val_fraction)?;
+        self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("batch_size", self.batch_size)?;
+        at_least_one("accumulate", self.accumulate)?;
+        self.eval_batch_size.map_or(Ok(()), |size| at_least_one("eval_batch_size", size))?;
+        check("lr", self.lr.is_finite() && self.lr > 0., "a number above 0", self.lr)?;
+        share("momentum", self.momentum)?;
+        if self.nesterov {
+            check("nesterov", self.momentum > 0., "a momentum above 0 with it", format!("momentum {}", self.momentum))?;
+        }
+        not_negative("weight_decay", self.weight_decay)?;
+        share("betas", self.betas[0])?;
+        share("betas", self.betas[1])?;
+        not_negative("eps", self.eps)?;
+        not_negative("min_lr", self.min_lr)?;
+        check("min_lr", self.min_lr <= self.lr, format!("at most lr, {}", self.lr), self.min_lr)?;
+        factor("gamma", self.gamma)?;
+        at_least_one("step_size", self.step_size)?;
+        not_negative("clip_grad", self.clip_grad)?;
+        share("label_smoothing", self.label_smoothing)?;
+        self.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
+        self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        // TOML's integers have 63 bits and a sign.
+        check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
+    }
+
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// If `text` is not TOML, or has a key that is none of the fields, or a value of another type. `path` is named in the
+    /// message.
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Error::File {
+            path: path.into(),
+            expected: "a run's configuration".into(),
+            got: toml_message(&error, text),
+        })
+    }
+
+    /// Writes a configuration, so that [`TrainConfig::from_toml`] reads it back equal.
+    ///
+    /// # Errors
+    /// If a number does not fit TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::config("config", "values that TOML can hold", error))
+    }
+
+    /// This configuration with the keys of `table` in place of its own: how flags and recipes change defaults. The entries of
+    /// `set` are added to those that are there.
+    ///
+    /// # Errors
+    /// If `table` has a key that is none of the fields, or a value of another type.
+    pub fn with(&self, table: &toml::Table) -> Result<Self> {
+        let wrong = |error: toml::de::Error| Error::config("settings", "keys and values of a run", error.message());
+        let mut merged = toml::Table::try_from(self)
+            .map_err(|error| Error::config("settings", "values that TOML can hold", error))?;
+        for (key, value) in table {
+            match (merged.get_mut(key), value) {
+                (Some(toml::Value::Table(set)), toml::Value::Table(more)) => set.extend(more.clone()),
+                _ => drop(merged.insert(key.clone(), value.clone())),
+            }
+        }
+        merged.try_into().map_err(wrong)
+    }
+
+    /// The fields in which two configurations differ, each as `field (this one's against other's)`. What cannot change a
+    /// result or only tells about it (`name`, `resolved`, `checkpoint_every`, `threads`) is left out.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        const HARMLESS: [&str; 4] = ["name", "resolved", "checkpoint_every", "threads"];
+        let (Ok(mine), Ok(theirs)) = (toml::Table::try_from(self), toml::Table::try_from(other)) else {
+            return vec!["config".into()];
+        };
+        let mut keys: Vec<&String> = mine.keys().chain(theirs.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        let show = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
+        keys.into_iter()
+            .filter(|key| !HARMLESS.contains(&key.as_str()) && mine.get(*key) != theirs.get(*key))
+            .map(|key| format!("{key} ({} against {})", show(mine.get(key)), show(theirs.get(key))))
+            .collect()
+    }
+}
+
+fn check(field: &str, holds: bool, expected: impl ToString, got: impl ToString) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::config(field, expected, got)) }
+}
+
+/// The message of a TOML error on one line, with the line it is about.
+fn toml_message(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().replace('\n', ", ");
+    match error.span() {
+        Some(span) => format!("{message} in line {}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+/// Reads `img_size = 56` as well as `img_size = "56"`.
+fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Bool(bool),
+        Int(i64),
+        Float(f64),
+        Text(String),
+    }
+    let values = BTreeMap::<String, Scalar>::deserialize(deserializer)?;
+    Ok(values
+        .into_iter()
+        .map(|(key, value)| match value {
+            Scalar::Bool(v) => (key, v.to_string()),
+            Scalar::Int(v) => (key, v.to_string()),
+            Scalar::Float(v) => (key, v.to_string()),
+            Scalar::Text(v) => (key, v),
+        })
+        .collect())
+}

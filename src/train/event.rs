@@ -8,7 +8,7 @@ pub enum Event {
     /// The run starts.
     Start { run: String, epochs: usize, steps_per_epoch: usize, trainable_parameters: usize, resumed_at_step: usize },
     /// One optimiser step ended.
-    Step { epoch: usize, step: usize, loss: f64, lr: f64, grad_norm: f64, images_per_second: f64 },
+    Step(StepMetrics),
     /// One epoch ended, evaluation included.
     Epoch(EpochMetrics),
     /// Evaluation goes on: `done` of `total` samples.
@@ -21,6 +21,23 @@ pub enum Event {
     Interrupted { step: usize },
     /// The run ended.
     End { elapsed: Duration },
+}
+
+/// The metrics of one optimiser step.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct StepMetrics {
+    /// Counts from 0.
+    pub epoch: usize,
+    /// Counts from 0 over the whole run.
+    pub step: usize,
+    /// Mean over the step's samples.
+    pub loss: f64,
+    /// The learning rate of this step.
+    pub lr: f64,
+    /// Global 2-norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Training images per second.
+    pub images_per_second: f64,
 }
 
 /// The metrics of one epoch.

@@ -3,12 +3,18 @@
 //! `config.toml`, `load.json`, `metrics.jsonl`, `summary.json`, `predictions.json`, `report.html`,
 //! `checkpoints/{last,best}/`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::config::TrainConfig;
+use super::error::{Error, Result};
+use super::event::{EpochMetrics, StepMetrics};
+
 /// A run's folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
 }
@@ -23,6 +29,140 @@ impl RunFolder {
     pub fn root(&self) -> &Path {
         &self.root
     }
+
+    /// The folder's own name, which names the run where nothing else does.
+    pub fn name(&self) -> String {
+        let full = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        full.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// `config.toml`: everything that was used, enough to run it again.
+    pub fn config_path(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// `load.json`: the account of the load, where weights were loaded.
+    pub fn load_path(&self) -> PathBuf {
+        self.root.join("load.json")
+    }
+
+    /// `metrics.jsonl`: a line a step and a line an epoch.
+    pub fn metrics_path(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `summary.json`: the result, once the run has ended.
+    pub fn summary_path(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+
+    /// `predictions.json`: what the chosen checkpoint says of the test set, once the run has ended.
+    pub fn predictions_path(&self) -> PathBuf {
+        self.root.join("predictions.json")
+    }
+
+    /// `report.html`: the run by itself.
+    pub fn report_path(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints_path(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// `checkpoints/best/`: the chosen weights in timm's layout.
+    pub fn best_path(&self) -> PathBuf {
+        self.checkpoints_path().join("best")
+    }
+
+    /// `checkpoints/last/`: the latest weights in timm's layout, and what a resume needs.
+    pub fn last_path(&self) -> PathBuf {
+        self.checkpoints_path().join("last")
+    }
+
+    /// Reads `config.toml`.
+    ///
+    /// # Errors
+    /// If the file is not there or is not a run's configuration.
+    pub fn config(&self) -> Result<TrainConfig> {
+        let path = self.config_path();
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        TrainConfig::from_toml(&text, &path)
+    }
+
+    /// Reads `metrics.jsonl`. A last line that was cut short, by a crash or because the run is still writing it, is left out.
+    ///
+    /// # Errors
+    /// If the file is not there or another line is not what it should be.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let path = self.metrics_path();
+        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let mut metrics = Metrics::default();
+        for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
+            match serde_json::from_str(line) {
+                Ok(MetricsLine::Step(step)) => metrics.steps.push(step),
+                Ok(MetricsLine::Epoch(epoch)) => metrics.epochs.push(epoch),
+                Err(error) => {
+                    let expected = format!("a step or an epoch in line {}", number + 1);
+                    return Err(Error::File { path, expected, got: error.to_string() });
+                }
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// Reads `summary.json`.
+    ///
+    /// # Errors
+    /// If the run has not ended, or the file is not a summary.
+    pub fn summary(&self) -> Result<Summary> {
+        read_json(&self.summary_path(), "a run's summary")
+    }
+
+    /// Reads `predictions.json`.
+    ///
+    /// # Errors
+    /// If the run has not ended, or the file does not hold predictions.
+    pub fn predictions(&self) -> Result<Predictions> {
+        let path = self.predictions_path();
+        let predictions: Predictions = read_json(&path, "a run's predictions")?;
+        let count = predictions.labels.len();
+        if predictions.predicted.len() != count || predictions.confidence.len() != count {
+            let got = format!("{} and {}", predictions.predicted.len(), predictions.confidence.len());
+            return Err(Error::File { path, expected: format!("{count} predictions and confidences"), got });
+        }
+        Ok(predictions)
+    }
+}
+
+/// Reads a JSON file of a run's folder.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|error| Error::File {
+        path: path.into(),
+        expected: expected.into(),
+        got: error.to_string(),
+    })
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum MetricsLine {
+    /// One optimiser step.
+    Step(StepMetrics),
+    /// One epoch.
+    Epoch(EpochMetrics),
+}
+
+/// `metrics.jsonl`: the curves of a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics {
+    /// In order.
+    pub steps: Vec<StepMetrics>,
+    /// In order.
+    pub epochs: Vec<EpochMetrics>,
 }
 
 /// `summary.json`: the result of a run that ended.
@@ -87,6 +227,19 @@ pub struct Predictions {
     pub confidence: Vec<f32>,
     /// The most confident mistakes, worst first.
     pub mistakes: Vec<Mistake>,
+}
+
+impl Predictions {
+    /// How often each label was called each class: `[label][predicted]`, of `classes` classes. Pairs beyond them are left out.
+    pub fn confusion(&self, classes: usize) -> Vec<Vec<usize>> {
+        let mut counts = vec![vec![0; classes]; classes];
+        for (&label, &predicted) in self.labels.iter().zip(&self.predicted) {
+            if let Some(count) = counts.get_mut(label as usize).and_then(|row| row.get_mut(predicted as usize)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
 }
 
 /// A confident mistake, with its picture.

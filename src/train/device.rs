@@ -1,0 +1,57 @@
+//! Where a model runs: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+
+use candle_core::{Device, utils};
+
+use super::error::{Error, Result};
+
+/// The device that `spec` names; `auto` is the first GPU that this build supports and the machine has, else the CPU.
+///
+/// # Errors
+/// If `spec` names no device, this build does not support it, or the machine does not have it.
+pub fn device(spec: &str) -> Result<Device> {
+    let (kind, ordinal) = match spec.split_once(':') {
+        Some((kind, ordinal)) => (kind, ordinal.parse().map_err(|_| unknown(spec))?),
+        None => (spec, 0),
+    };
+    match kind {
+        "auto" if ordinal == 0 => Ok(first()),
+        "cpu" if ordinal == 0 => Ok(Device::Cpu),
+        "cuda" if !utils::cuda_is_available() => Err(unsupported(spec, "cuda")),
+        "cuda" => Device::new_cuda(ordinal).map_err(|error| Error::config("device", "a CUDA device", error)),
+        "metal" if !utils::metal_is_available() => Err(unsupported(spec, "metal")),
+        "metal" => Device::new_metal(ordinal).map_err(|error| Error::config("device", "a Metal device", error)),
+        _ => Err(unknown(spec)),
+    }
+}
+
+/// A device in words: `cpu`, `cuda:0`, `metal:0`.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".into(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+fn first() -> Device {
+    if utils::cuda_is_available()
+        && let Ok(device) = Device::new_cuda(0)
+    {
+        return device;
+    }
+    if utils::metal_is_available()
+        && let Ok(device) = Device::new_metal(0)
+    {
+        return device;
+    }
+    Device::Cpu
+}
+
+fn unknown(spec: &str) -> Error {
+    Error::config("device", "auto, cpu, cuda, cuda:N or metal", spec)
+}
+
+fn unsupported(spec: &str, feature: &str) -> Error {
+    let expected = format!("a device of this build; build Tallow with --features {feature} for this one, or use cpu");
+    Error::config("device", expected, spec)
+}

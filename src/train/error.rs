@@ -1,0 +1,60 @@
+//! What can go wrong with a run: what, where, expected, got, and what to do.
+
+use std::path::PathBuf;
+
+/// Errors of configurations, run folders and training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that makes no sense.
+    #[error("{field}: expected {expected}, got {got}")]
+    Config { field: String, expected: String, got: String },
+    /// A file or folder that cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A file of a run's folder whose contents are not what they should be.
+    #[error("{}: expected {expected}, got {got}", .path.display())]
+    File { path: PathBuf, expected: String, got: String },
+    /// A new run into a folder that already holds something.
+    #[error("{}: the folder is not empty; resume its run (--resume), or choose another folder (--out)", .path.display())]
+    NotEmpty { path: PathBuf },
+    /// Another process works in the folder.
+    #[error("{}: another process is writing this run; wait for it to end, or choose another folder (--out)", .path.display())]
+    Locked { path: PathBuf },
+    /// A resume with settings other than the run's own.
+    #[error(
+        "{}: the run was started with other settings: {}; resume with the same ones, or start another run (--out)",
+        .path.display(), .differences.join(", ")
+    )]
+    Differs { path: PathBuf, differences: Vec<String> },
+    /// A loss or gradient that is no number any more.
+    #[error(
+        "step {step}: {what} is {value} at a learning rate of {lr:e}; the last checkpoint stands. \
+         Lower the learning rate (--lr), warm it up (--warmup-steps), or clip the gradients (--clip-grad 1)"
+    )]
+    Diverged { step: usize, what: &'static str, value: f64, lr: f64 },
+    #[error(transparent)]
+    Data(#[from] crate::data::Error),
+    #[error(transparent)]
+    Models(#[from] tallow_models::Error),
+    #[error(transparent)]
+    Weights(#[from] tallow_weights::Error),
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// This module's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Config`] from anything that can be shown.
+    pub(crate) fn config(field: &str, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Config { field: field.into(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    /// Attaches the path to an error of the system.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
