@@ -13,6 +13,7 @@ pub mod format;
 pub mod hub;
 pub mod load;
 pub mod naming;
+mod options;
 pub mod save;
 pub mod source;
 
@@ -21,4 +22,5 @@ pub use checkpoint::Checkpoint;
 pub use config::{CheckpointConfig, Interpolation, Preprocessing};
 pub use error::{Error, Result};
 pub use load::{Head, LoadOptions, load};
+pub use options::{OpenOptions, Progress};
 pub use source::{Source, open};
