@@ -1,8 +1,10 @@
-//! What a data set is: labelled images by index, in a training and a test part.
+//! What a data set is: labelled images by index, in a training and a test part; and what its name means.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::Result;
+use super::split::{self, Subset};
+use super::{Augment, Error, Result, cifar, circles, folder, idx};
 
 /// A decoded image: 8 bits a channel, rows from top to bottom, channels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,21 @@ pub struct Image {
     pub pixels: Vec<u8>,
 }
 
+impl Image {
+    /// The luma of a colour image (ITU-R 601-2, in Pillow's integers); a grey image as it is.
+    pub fn to_grey(&self) -> Self {
+        if self.channels == 1 {
+            return self.clone();
+        }
+        let luma = |p: &[u8]| {
+            let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+            ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
+        };
+        let pixels = self.pixels.chunks_exact(3).map(luma).collect();
+        Self { width: self.width, height: self.height, channels: 1, pixels }
+    }
+}
+
 /// Labelled images by index. Reading is lazy: an image is decoded when it is asked for.
 pub trait Samples: Send + Sync {
     /// How many samples there are.
@@ -24,12 +41,48 @@ pub trait Samples: Send + Sync {
     /// The label of sample `index`.
     fn label(&self, index: usize) -> u32;
     /// Decodes sample `index`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is a point and no image (see [`Samples::point`]).
     fn image(&self, index: usize) -> Result<Image>;
-    /// What to call sample `index` in a message or report: a file's path, or the data set and the index.
+    /// What to call sample `index` in a message or report: a file's path inside of the data set, or its part and index.
     fn name(&self, index: usize) -> String;
+    /// The coordinates of sample `index`, where the samples are points and not images. A model reads a point of n
+    /// coordinates as they are, with shape `[n, 1, 1]`.
+    fn point(&self, _index: usize) -> Option<&[f32]> {
+        None
+    }
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// How a data set is opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataOptions {
+    /// Take only so many training samples. From data sets in random order (MNIST, CIFAR) the first; from those that may be
+    /// sorted by class (folders, the hub's) the first of every class, in proportion, in their order.
+    pub limit: Option<usize>,
+    /// The same for the test part.
+    pub test_limit: Option<usize>,
+    /// Share of the training samples, in [0, 1), that is split off for validation, class by class. 0: no validation part,
+    /// unless the folder brings one (`DIR/{train,val,test}`). It is taken from what `limit` leaves.
+    pub val_fraction: f64,
+    /// Share of the samples, in (0, 1), that is split off for testing where the data set has no test part.
+    pub test_fraction: f64,
+    /// The seed of these two splits. Runs can be compared sample by sample only if they share it, so it is not the seed of
+    /// the run.
+    pub split_seed: u64,
+    /// Where a folder has images that cannot be read or classes without images: go on without them, with a note. Every
+    /// image is then decoded once when the folder is opened. Otherwise they are errors.
+    pub skip_bad: bool,
+}
+
+impl Default for DataOptions {
+    /// Everything, no validation part, one fifth for testing where a test part is missing.
+    fn default() -> Self {
+        Self { limit: None, test_limit: None, val_fraction: 0.0, test_fraction: 0.2, split_seed: 0, skip_bad: false }
     }
 }
 
@@ -42,6 +95,170 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The training part.
     pub train: Arc<dyn Samples>,
+    /// The part that the best checkpoint is chosen on, if there is one.
+    pub val: Option<Arc<dyn Samples>>,
     /// The part that results are reported on.
     pub test: Arc<dyn Samples>,
+    /// `[channels, height, width]` of the samples, where they all have the same: `[1, 28, 28]` for MNIST, `[2, 1, 1]` for
+    /// points in the plane.
+    pub shape: Option<[usize; 3]>,
+    /// What the user should know about how it was read: files that were skipped, parts that were split.
+    pub notes: Vec<String>,
+    /// The augmentation that suits it, where the user asks for none in particular.
+    pub augment: Vec<Augment>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataset")
+            .field("spec", &self.spec)
+            .field("classes", &self.classes)
+            .field("train", &self.train.len())
+            .field("val", &self.val.as_ref().map(|v| v.len()))
+            .field("test", &self.test.len())
+            .field("shape", &self.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dataset {
+    /// Identifies the test samples by their names and labels, in order: two runs whose data sets have the same
+    /// fingerprint were tested on the same samples. 16 hexadecimal digits (FNV-1a).
+    pub fn test_fingerprint(&self) -> String {
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |bytes: &[u8]| bytes.iter().for_each(|&b| hash = (hash ^ u64::from(b)).wrapping_mul(PRIME));
+        for index in 0..self.test.len() {
+            add(self.test.name(index).as_bytes());
+            add(&[0xff]); // never in UTF-8, so that a name ends
+            add(&self.test.label(index).to_le_bytes());
+        }
+        format!("{hash:016x}")
+    }
+}
+
+/// What a reader of one kind of data set gives to [`open`].
+pub(crate) struct Parts {
+    pub classes: Vec<String>,
+    pub train: Arc<dyn Samples>,
+    pub val: Option<Arc<dyn Samples>>,
+    /// Without one, a share of the training part is split off.
+    pub test: Option<Arc<dyn Samples>>,
+    pub shape: Option<[usize; 3]>,
+    pub notes: Vec<String>,
+    pub augment: Vec<Augment>,
+    /// Whether the samples may be sorted by class, so that the first few would be of one class.
+    pub sorted: bool,
+}
+
+/// Opens the data set that `spec` names: `mnist`, `fashion-mnist`, `cifar10`, `circles`, `idx:DIR`, `cifar:DIR`,
+/// `folder:DIR`, or `hf:OWNER/NAME` with the feature `hub`.
+///
+/// # Errors
+/// If there is no such data set, it cannot be read or is not what its format says, or the options leave nothing of it.
+pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
+    check(options)?;
+    let parts = match spec.split_once(':') {
+        None => match spec {
+            "mnist" => idx::mnist()?,
+            "fashion-mnist" => idx::fashion_mnist()?,
+            "cifar10" => cifar::cifar10(options)?,
+            "circles" => circles::circles(),
+            other => return Err(unknown(other)),
+        },
+        Some(("idx", dir)) => idx::open(Path::new(dir))?,
+        Some(("cifar", path)) => cifar::open(Path::new(path))?,
+        Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad)?,
+        Some(_) => return Err(unknown(spec)),
+    };
+    assemble(spec, parts, options)
+}
+
+fn unknown(spec: &str) -> Error {
+    let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR or hf:OWNER/NAME";
+    if Path::new(spec).is_dir() {
+        return Error::unusable(
+            "data set",
+            known,
+            format!("{spec:?}"),
+            format!("for images in that folder write folder:{spec}"),
+        );
+    }
+    Error::invalid("data set", known, format!("{spec:?}"))
+}
+
+fn check(options: &DataOptions) -> Result<()> {
+    for (what, limit) in [("limit", options.limit), ("test-limit", options.test_limit)] {
+        if limit == Some(0) {
+            return Err(Error::unusable(what, "at least 1", 0, "leave it out to use all samples"));
+        }
+    }
+    if !(0.0..1.0).contains(&options.val_fraction) {
+        return Err(Error::invalid(
+            "val-fraction",
+            "a number from 0 up to, but not including, 1",
+            options.val_fraction,
+        ));
+    }
+    if !(options.test_fraction > 0.0 && options.test_fraction < 1.0) {
+        return Err(Error::invalid("test-fraction", "a number between 0 and 1", options.test_fraction));
+    }
+    Ok(())
+}
+
+/// Splits, limits and checks what a reader gave.
+fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> {
+    let Parts { classes, mut train, mut val, test, shape, mut notes, augment, sorted } = parts;
+    let mut test = match test {
+        Some(test) => test,
+        None => {
+            let (kept, held_out) = split::stratified(&*train, options.test_fraction, options.split_seed);
+            notes.push(format!(
+                "{spec} has no test part: {} of {} samples are held out for it",
+                held_out.len(),
+                train.len()
+            ));
+            let test: Arc<dyn Samples> = Arc::new(Subset::new(train.clone(), held_out)?);
+            train = Arc::new(Subset::new(train, kept)?);
+            test
+        }
+    };
+    let limited = |samples: Arc<dyn Samples>, limit: Option<usize>| -> Result<Arc<dyn Samples>> {
+        match limit {
+            Some(limit) if limit < samples.len() => {
+                let indices = if sorted { split::proportional(&*samples, limit) } else { (0..limit).collect() };
+                Ok(Arc::new(Subset::new(samples, indices)?))
+            }
+            _ => Ok(samples),
+        }
+    };
+    train = limited(train, options.limit)?;
+    test = limited(test, options.test_limit)?;
+    if options.val_fraction > 0.0 {
+        if val.is_some() {
+            notes.push(format!("{spec} has a validation part of its own: no share of the training part is split off"));
+        } else {
+            let (kept, held_out) = split::stratified(&*train, options.val_fraction, options.split_seed);
+            val = Some(Arc::new(Subset::new(train.clone(), held_out)?));
+            train = Arc::new(Subset::new(train, kept)?);
+        }
+    }
+    let empty = |part: &str| {
+        Error::unusable(
+            format!("{spec}: {part} part"),
+            "at least one sample",
+            "none",
+            "add samples or change how it is split",
+        )
+    };
+    if train.is_empty() {
+        return Err(empty("training"));
+    }
+    if test.is_empty() {
+        return Err(empty("test"));
+    }
+    if val.as_ref().is_some_and(|val| val.is_empty()) {
+        return Err(empty("validation"));
+    }
+    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, shape, notes, augment })
 }

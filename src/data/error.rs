@@ -1,6 +1,6 @@
-//! What can go wrong with data: what, where, expected, got.
+//! What can go wrong with data: what, where, expected, got, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of data sets and images.
 #[derive(Debug, thiserror::Error)]
@@ -12,9 +12,36 @@ pub enum Error {
     /// Contents that are not what they should be.
     #[error("{what}: expected {expected}, got {got}")]
     Invalid { what: String, expected: String, got: String },
+    /// Contents that are not what they should be, where there is a way out.
+    #[error("{what}: expected {expected}, got {got}; {remedy}")]
+    Unusable { what: String, expected: String, got: String, remedy: String },
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 /// This module's results.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    pub(crate) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    pub(crate) fn unusable(
+        what: impl ToString,
+        expected: impl ToString,
+        got: impl ToString,
+        remedy: impl ToString,
+    ) -> Self {
+        Self::Unusable {
+            what: what.to_string(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+            remedy: remedy.to_string(),
+        }
+    }
+}

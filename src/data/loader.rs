@@ -1,6 +1,17 @@
 //! The threads that decode and transform samples ahead of the model.
 
-use candle_core::Tensor;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use candle_core::{Device, Tensor};
+use fast_image_resize::Resizer;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Draw, Error, Result, Samples, Transform};
 
 /// A batch, ready for the model.
 #[derive(Debug, Clone)]
@@ -13,5 +24,266 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
-/// An iterator over the batches of one epoch.
-pub struct Loader {}
+/// How batches are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoaderOptions {
+    /// Samples of a batch.
+    pub batch_size: usize,
+    /// Threads that decode and transform; 0: none, the iterating thread does the work.
+    pub threads: usize,
+    /// Batches that are made ready ahead of the one that is asked for.
+    pub prefetch: usize,
+    /// Seed of what is random about a sample, together with `epoch` and its index.
+    pub seed: u64,
+    /// The epoch, counted from 0.
+    pub epoch: usize,
+    /// Leave out the last batch where it is smaller than the others.
+    pub drop_last: bool,
+}
+
+impl Default for LoaderOptions {
+    /// Batches of 32, a thread a core but no more than 8, two batches ahead.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+        Self { batch_size: 32, threads, prefetch: 2, seed: 0, epoch: 0, drop_last: false }
+    }
+}
+
+/// The order in which an epoch visits `len` samples: `0, 1, …`, or shuffled by (seed, epoch).
+pub fn epoch_order(len: usize, seed: u64, epoch: usize, shuffle: bool) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..len).collect();
+    if shuffle {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&(epoch as u64).to_le_bytes());
+        key[24..].copy_from_slice(b"shuffle "); // apart from what is drawn for a sample
+        order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    }
+    order
+}
+
+/// Samples that one thread makes at a time: small, so that a batch is the work of all threads.
+const PIECE: usize = 8;
+
+/// What the threads work on.
+struct Work {
+    samples: Arc<dyn Samples>,
+    order: Vec<usize>,
+    transform: Arc<Transform>,
+    options: LoaderOptions,
+}
+
+impl Work {
+    fn batches(&self) -> usize {
+        let (len, size) = (self.order.len(), self.options.batch_size);
+        if self.options.drop_last { len / size } else { len.div_ceil(size) }
+    }
+
+    /// The samples of a batch.
+    fn batch(&self, batch: usize) -> &[usize] {
+        let start = batch * self.options.batch_size;
+        &self.order[start..(start + self.options.batch_size).min(self.order.len())]
+    }
+
+    /// The samples of a piece of a batch.
+    fn piece(&self, batch: usize, piece: usize) -> &[usize] {
+        self.batch(batch).chunks(PIECE).nth(piece).unwrap_or(&[])
+    }
+
+    /// Decodes and transforms samples, one after the other in one vector.
+    fn make(&self, indices: &[usize], resizer: &mut Resizer, stop: impl Fn() -> bool) -> Result<Vec<f32>> {
+        let [channels, height, width] = self.transform.input_size();
+        let size = channels * height * width;
+        let mut values = vec![0.0; indices.len() * size];
+        for (&index, out) in indices.iter().zip(values.chunks_exact_mut(size)) {
+            if stop() {
+                break;
+            }
+            // a decoder that panics on a strange file is a bad sample, not the end of the process
+            catch_unwind(AssertUnwindSafe(|| self.sample(index, resizer, out))).unwrap_or_else(|panic| {
+                *resizer = Resizer::new();
+                let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                let got = format!("a failure of the decoder ({})", text.as_deref().unwrap_or("no message"));
+                Err(Error::invalid(self.samples.name(index), "a sample that can be read", got))
+            })?;
+        }
+        Ok(values)
+    }
+
+    fn sample(&self, index: usize, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+        if let Some(point) = self.samples.point(index) {
+            if point.len() != out.len() {
+                let expected = format!("{} coordinates, as many as the model reads", out.len());
+                return Err(Error::invalid(self.samples.name(index), expected, point.len()));
+            }
+            out.copy_from_slice(point);
+            return Ok(());
+        }
+        let image = self.samples.image(index)?;
+        let draw = Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 };
+        self.transform.apply(&image, draw, resizer, out)
+    }
+}
+
+/// Where the threads and the iterator meet.
+#[derive(Default)]
+struct Meeting {
+    state: Mutex<State>,
+    /// Something was made, or a thread ended.
+    made: Condvar,
+    /// There is room for more, or it is time to stop.
+    wanted: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The batch and piece that is to be made next.
+    next: (usize, usize),
+    /// The batch that is asked for.
+    current: usize,
+    /// What was made, by batch and piece.
+    pieces: HashMap<(usize, usize), Result<Vec<f32>>>,
+    stop: bool,
+}
+
+impl Meeting {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // no thread leaves the state half-changed: what a panicking one holds is whole
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The batches of one epoch, in order whatever the number of threads. An error ends the iteration; dropping it stops the
+/// threads.
+pub struct Loader {
+    work: Arc<Work>,
+    meeting: Arc<Meeting>,
+    threads: Vec<JoinHandle<()>>,
+    resizer: Resizer,
+    next: usize,
+}
+
+impl Loader {
+    /// Loads the samples at `order`, which is [`epoch_order`] or, to go on within an epoch, the rest of it.
+    ///
+    /// # Errors
+    /// If the batch size is 0, an index of the order is out of range, or a thread cannot be started.
+    pub fn new(
+        samples: Arc<dyn Samples>,
+        order: Vec<usize>,
+        transform: Arc<Transform>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        if options.batch_size == 0 {
+            return Err(Error::invalid("batch size", "at least 1", 0));
+        }
+        if let Some(index) = order.iter().find(|&&index| index >= samples.len()) {
+            return Err(Error::invalid("order of samples", format!("indices below {}", samples.len()), index));
+        }
+        let work = Arc::new(Work { samples, order, transform, options });
+        let meeting = Arc::new(Meeting::default());
+        let mut loader = Self { work, meeting, threads: Vec::new(), resizer: Resizer::new(), next: 0 };
+        let pieces = loader.work.order.len().div_ceil(PIECE);
+        for number in 0..options.threads.min(pieces) {
+            let (work, meeting) = (loader.work.clone(), loader.meeting.clone());
+            let thread = std::thread::Builder::new().name(format!("loader-{number}")).spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| run(&work, &meeting))).is_err() {
+                    meeting.lock().stop = true; // so that nobody waits for what this thread was making
+                    meeting.made.notify_all();
+                }
+            });
+            loader.threads.push(thread.map_err(|e| Error::invalid("loader", "a thread for loading samples", e))?);
+        }
+        Ok(loader)
+    }
+
+    /// The number of batches, those already given included.
+    pub fn batches(&self) -> usize {
+        self.work.batches()
+    }
+
+    /// The values of the samples at `indices`, which are batch number `batch`.
+    fn values(&mut self, batch: usize, indices: &[usize]) -> Result<Vec<f32>> {
+        if self.threads.is_empty() {
+            return self.work.make(indices, &mut self.resizer, || false);
+        }
+        let mut values = Vec::with_capacity(indices.len() * self.work.transform.input_size().iter().product::<usize>());
+        for piece in 0..indices.len().div_ceil(PIECE) {
+            let mut state = self.meeting.lock();
+            let made = loop {
+                if let Some(made) = state.pieces.remove(&(batch, piece)) {
+                    break made;
+                }
+                if state.stop {
+                    return Err(Error::invalid("loader", "threads that load samples", "one that failed"));
+                }
+                state = self.meeting.made.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            values.extend(made?);
+        }
+        self.meeting.lock().current = batch + 1;
+        self.meeting.wanted.notify_all();
+        Ok(values)
+    }
+
+    fn load(&mut self, batch: usize) -> Result<Batch> {
+        let indices = self.work.batch(batch).to_vec();
+        let values = self.values(batch, &indices)?;
+        let [channels, height, width] = self.work.transform.input_size();
+        let labels: Vec<u32> = indices.iter().map(|&index| self.work.samples.label(index)).collect();
+        Ok(Batch {
+            images: Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?,
+            labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?,
+            indices,
+        })
+    }
+}
+
+/// What a thread does: takes the next piece as long as it is wanted.
+fn run(work: &Work, meeting: &Meeting) {
+    let mut resizer = Resizer::new();
+    let mut state = meeting.lock();
+    loop {
+        let (batch, piece) = state.next;
+        if state.stop || batch >= work.batches() {
+            return;
+        }
+        if batch > state.current + work.options.prefetch {
+            state = meeting.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        }
+        let last = (piece + 1) * PIECE >= work.batch(batch).len();
+        state.next = if last { (batch + 1, 0) } else { (batch, piece + 1) };
+        drop(state);
+        let made = work.make(work.piece(batch, piece), &mut resizer, || meeting.lock().stop);
+        state = meeting.lock();
+        state.pieces.insert((batch, piece), made);
+        meeting.made.notify_all();
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.work.batches() {
+            return None;
+        }
+        let batch = self.load(self.next);
+        self.next = if batch.is_ok() { self.next + 1 } else { usize::MAX };
+        Some(batch)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.meeting.lock().stop = true;
+        self.meeting.wanted.notify_all();
+        for thread in self.threads.drain(..) {
+            // a panic of a thread was already given as an error, or nobody asks for it any more
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,11 +1,29 @@
 //! Data sets, splits, transforms and the threads that load batches.
+//!
+//! [`open`] turns what a user writes (`mnist`, `folder:photos`) into a [`Dataset`]: labelled [`Samples`] in a training and a
+//! test part. A [`Transform`] makes a decoded [`Image`] into what a model reads, and a [`Loader`] does so for the batches
+//! of an epoch in threads of its own.
 
+pub mod augment;
 pub mod dataset;
 pub mod loader;
+pub mod resize;
+pub mod statistics;
 pub mod transform;
 
+mod cifar;
+mod circles;
+mod decode;
 mod error;
-pub use dataset::{Dataset, Image, Samples};
+mod folder;
+mod idx;
+mod split;
+
+pub use augment::Augment;
+pub use dataset::{DataOptions, Dataset, Image, Samples, open};
+pub use decode::{decode, open_image};
 pub use error::{Error, Result};
-pub use loader::{Batch, Loader};
-pub use transform::Transform;
+pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
+pub use split::Subset;
+pub use statistics::Statistics;
+pub use transform::{Draw, Transform};

@@ -1,3 +1,274 @@
-//! From a decoded image to the values that a model reads: the evaluation transform and augmentation.
-/// A transform.
-pub struct Transform {}
+//! From a decoded image to the values that a model reads: the evaluation transform, and augmentation on top of it.
+
+use candle_core::{Device, Tensor};
+use fast_image_resize::Resizer;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tallow_weights::{Interpolation, Preprocessing};
+
+use super::resize::{Region, resize_region};
+use super::{Augment, Error, Image, Result};
+
+/// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Draw {
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch, counted from 0.
+    pub epoch: u64,
+    /// The sample's index in its part of the data set.
+    pub index: u64,
+}
+
+impl Draw {
+    fn rng(self) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&self.epoch.to_le_bytes());
+        key[16..24].copy_from_slice(&self.index.to_le_bytes());
+        ChaCha8Rng::from_seed(key)
+    }
+}
+
+/// Makes an image into a model's input: `[channels, height, width]` in float32.
+///
+/// In evaluation as timm does: resize the shorter side to `input / crop_pct`, crop the centre, scale to [0, 1], subtract
+/// the mean, divide by the deviation. A colour image becomes grey for a grey model as in Pillow's `convert("L")`; a grey
+/// image is repeated for a model in colour. In training, [`Augment`] says where the crop is.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    input: [usize; 3],
+    /// Height and width before the crop.
+    scaled: (usize, usize),
+    squash: bool,
+    filter: Interpolation,
+    augment: Vec<Augment>,
+    /// The normalised value of every level, per channel.
+    levels: Vec<[f32; 256]>,
+}
+
+/// Which part of a resized image becomes the input; it may be partly outside, which is black.
+struct Window {
+    left: i64,
+    top: i64,
+    /// Width and height of the resized image.
+    resized: (usize, usize),
+}
+
+impl Transform {
+    /// The evaluation transform.
+    ///
+    /// # Errors
+    /// If the preprocessing makes no sense.
+    pub fn evaluation(preprocessing: &Preprocessing) -> Result<Self> {
+        Self::training(preprocessing, &[])
+    }
+
+    /// The training transform: as in evaluation, but for what `augment` changes.
+    ///
+    /// # Errors
+    /// If the preprocessing makes no sense, or two augmentations exclude each other.
+    pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
+        const MAX_SIDE: usize = 16384;
+        let Preprocessing { input_size, interpolation, crop_pct, squash, mean, std } = preprocessing;
+        let [channels, height, width] = *input_size;
+        if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
+            let expected = format!("channels, height and width from 1 to {MAX_SIDE}");
+            return Err(Error::invalid("input size", expected, format!("{input_size:?}")));
+        }
+        if !(*crop_pct >= 0.05 && *crop_pct <= 20.0) {
+            return Err(Error::invalid("crop_pct", "a share between 0.05 and 20, usually from 0.8 to 1", crop_pct));
+        }
+        Augment::check(augment)?;
+        let mean = per_channel("mean", mean, channels)?;
+        let std = per_channel("std", std, channels)?;
+        if let Some(bad) = std.iter().find(|s| **s <= 0.0) {
+            return Err(Error::invalid("std", "positive deviations", bad));
+        }
+        let levels = mean
+            .iter()
+            .zip(&std)
+            // in torchvision's order of operations, in float32
+            .map(|(m, s)| std::array::from_fn(|level| (level as f32 / 255.0 - *m as f32) / *s as f32))
+            .collect();
+        let scaled = |side: usize| (side as f64 / crop_pct).floor() as usize;
+        Ok(Self {
+            input: *input_size,
+            scaled: (scaled(height).max(1), scaled(width).max(1)),
+            squash: *squash,
+            filter: *interpolation,
+            augment: augment.to_vec(),
+            levels,
+        })
+    }
+
+    /// `[channels, height, width]` of what it makes.
+    pub fn input_size(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// One image as a tensor `[channels, height, width]` on the CPU.
+    ///
+    /// # Errors
+    /// If the model reads neither grey nor colour images.
+    pub fn tensor(&self, image: &Image, draw: Draw) -> Result<Tensor> {
+        let mut values = vec![0.0; self.input.iter().product()];
+        self.apply(image, draw, &mut Resizer::new(), &mut values)?;
+        let [channels, height, width] = self.input;
+        Ok(Tensor::from_vec(values, (channels, height, width), &Device::Cpu)?)
+    }
+
+    /// Writes the input made from one image to `out`, `channels * height * width` values.
+    pub(super) fn apply(&self, image: &Image, draw: Draw, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+        let [channels, ..] = self.input;
+        if channels != 1 && channels != 3 {
+            let expected = "a model that reads 1 or 3 channels";
+            return Err(Error::invalid("images", expected, format!("one that reads {channels}")));
+        }
+        let grey;
+        let image = if channels == 1 && image.channels == 3 {
+            grey = image.to_grey();
+            &grey
+        } else {
+            image
+        };
+        let mut rng = draw.rng();
+        let cropped;
+        let (image, window) = if self.augment.contains(&Augment::ResizedCrop) {
+            cropped = random_crop(image, &mut rng);
+            (&cropped, Window { left: 0, top: 0, resized: (self.input[2], self.input[1]) })
+        } else {
+            (image, self.window(image, &mut rng))
+        };
+        let flip = self.augment.contains(&Augment::Flip) && rng.random_bool(0.5);
+        self.render(image, &window, flip, resizer, out)
+    }
+
+    fn window(&self, image: &Image, rng: &mut ChaCha8Rng) -> Window {
+        let [_, height, width] = self.input;
+        let resized = self.resized(image.width, image.height);
+        if !self.augment.contains(&Augment::Crop) {
+            return Window { left: centre(resized.0, width), top: centre(resized.1, height), resized };
+        }
+        let roomy = resized.0 > width || resized.1 > height;
+        let mut place = |side: usize, input: usize| {
+            let padding = if roomy { 0 } else { ((input as f64 / 8.0).round() as i64).max(1) };
+            let room = side as i64 - input as i64;
+            rng.random_range((-padding).min(room)..=(room + padding).max(0))
+        };
+        Window { left: place(resized.0, width), top: place(resized.1, height), resized }
+    }
+
+    /// Width and height of an image after resizing, before the crop.
+    fn resized(&self, width: usize, height: usize) -> (usize, usize) {
+        let (target_height, target_width) = self.scaled;
+        if self.squash {
+            (target_width, target_height)
+        } else if target_width == target_height {
+            // torchvision's Resize(int): the shorter side is exact, the longer one is truncated
+            let long = |long: usize, short: usize| (target_width as u128 * long as u128 / short as u128) as usize;
+            if width <= height { (target_width, long(height, width)) } else { (long(width, height), target_height) }
+        } else {
+            // timm's ResizeKeepRatio: both sides are rounded
+            let ratio = (width as f64 / target_width as f64).min(height as f64 / target_height as f64);
+            let scale = |side: usize| ((side as f64 / ratio).round_ties_even() as usize).max(1);
+            (scale(width), scale(height))
+        }
+    }
+
+    /// Resizes what is visible in the window, and no more, and writes it to `out`, normalised.
+    fn render(&self, image: &Image, window: &Window, flip: bool, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+        let [_, height, width] = self.input;
+        let visible = |start: i64, size: usize, resized: usize| {
+            let first = start.clamp(0, resized as i64) as usize;
+            let end = (start + size as i64).clamp(0, resized as i64) as usize;
+            (first, end - first)
+        };
+        let (x, visible_width) = visible(window.left, width, window.resized.0);
+        let (y, visible_height) = visible(window.top, height, window.resized.1);
+        let scale_x = image.width as f64 / window.resized.0 as f64;
+        let scale_y = image.height as f64 / window.resized.1 as f64;
+        let source = Region {
+            left: x as f64 * scale_x,
+            top: y as f64 * scale_y,
+            width: visible_width as f64 * scale_x,
+            height: visible_height as f64 * scale_y,
+        };
+        let part = resize_region(resizer, image, source, visible_width, visible_height, self.filter)?;
+        // where the visible part goes in the output
+        let (at_x, at_y) = ((x as i64 - window.left) as usize, (y as i64 - window.top) as usize);
+        let at_x = if flip { width - at_x - visible_width } else { at_x };
+        for (channel, (plane, levels)) in out.chunks_exact_mut(height * width).zip(&self.levels).enumerate() {
+            if visible_width < width || visible_height < height {
+                plane.fill(levels[0]);
+            }
+            // a grey image is the same in all channels
+            let channel = if part.channels == 1 { 0 } else { channel };
+            let rows = part.pixels.chunks_exact(visible_width * part.channels);
+            for (row, line) in rows.zip(plane.chunks_exact_mut(width).skip(at_y)) {
+                let line = &mut line[at_x..at_x + visible_width];
+                let values = row[channel..].iter().step_by(part.channels).map(|&level| levels[usize::from(level)]);
+                if flip {
+                    line.iter_mut().rev().zip(values).for_each(|(out, value)| *out = value);
+                } else {
+                    line.iter_mut().zip(values).for_each(|(out, value)| *out = value);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value per channel; one value is repeated, and for a grey input three are averaged.
+fn per_channel(what: &str, values: &[f64], channels: usize) -> Result<Vec<f64>> {
+    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+        return Err(Error::invalid(what, "finite numbers", bad));
+    }
+    match (values.len(), channels) {
+        (n, channels) if n == channels => Ok(values.to_vec()),
+        (1, _) => Ok(vec![values[0]; channels]),
+        (3, 1) => Ok(vec![values.iter().sum::<f64>() / 3.0]),
+        (n, _) => Err(Error::invalid(what, format!("{channels} values, one a channel"), n)),
+    }
+}
+
+/// Where a centre crop begins (torchvision's `CenterCrop`: half a pixel is rounded to even; what is missing is added on
+/// both sides, the odd pixel at the end).
+fn centre(side: usize, crop: usize) -> i64 {
+    if side >= crop { ((side - crop) as f64 / 2.0).round_ties_even() as i64 } else { -(((crop - side) / 2) as i64) }
+}
+
+/// A random window with 8 to 100 % of the area and an aspect ratio from 3:4 to 4:3: torchvision's `RandomResizedCrop`.
+fn random_crop(image: &Image, rng: &mut ChaCha8Rng) -> Image {
+    const NARROW: f64 = 3.0 / 4.0;
+    const WIDE: f64 = 4.0 / 3.0;
+    let (width, height) = (image.width as f64, image.height as f64);
+    for _ in 0..10 {
+        let area = width * height * rng.random_range(0.08..1.0);
+        let ratio = rng.random_range(NARROW.ln()..WIDE.ln()).exp();
+        let w = (area * ratio).sqrt().round_ties_even() as usize;
+        let h = (area / ratio).sqrt().round_ties_even() as usize;
+        if w > 0 && w <= image.width && h > 0 && h <= image.height {
+            let top = rng.random_range(0..=image.height - h);
+            let left = rng.random_range(0..=image.width - w);
+            return crop(image, left, top, w, h);
+        }
+    }
+    // an image too long or too high for such a window: the largest one in its centre
+    let (w, h) = if width / height < NARROW {
+        (image.width, (width / NARROW).round_ties_even() as usize)
+    } else if width / height > WIDE {
+        ((height * WIDE).round_ties_even() as usize, image.height)
+    } else {
+        (image.width, image.height)
+    };
+    crop(image, (image.width - w) / 2, (image.height - h) / 2, w, h)
+}
+
+fn crop(image: &Image, left: usize, top: usize, width: usize, height: usize) -> Image {
+    let line = image.width * image.channels;
+    let (from, to) = (left * image.channels, (left + width) * image.channels);
+    let rows = image.pixels.chunks_exact(line).skip(top).take(height);
+    let pixels = rows.flat_map(|row| &row[from..to]).copied().collect();
+    Image { width, height, channels: image.channels, pixels }
+}

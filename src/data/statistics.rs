@@ -1,0 +1,70 @@
+//! Mean and deviation of a training set's pixels, for `--normalize standard`.
+
+use rayon::prelude::*;
+
+use super::{Error, Result, Samples};
+
+/// Mean and standard deviation per channel, of pixels in [0, 1].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statistics {
+    /// Mean of every channel.
+    pub mean: Vec<f64>,
+    /// Standard deviation of every channel.
+    pub std: Vec<f64>,
+}
+
+impl Statistics {
+    /// Over all pixels of all samples, as they are before resizing, in `channels` 1 (grey) or 3. Sums are of integers: the
+    /// result does not depend on threads.
+    ///
+    /// # Errors
+    /// If a sample cannot be read, or all pixels are alike.
+    pub fn of(samples: &dyn Samples, channels: usize) -> Result<Self> {
+        if channels != 1 && channels != 3 {
+            return Err(Error::invalid("statistics of images", "1 or 3 channels", channels));
+        }
+        let sums = |index: usize| -> Result<Sums> {
+            let mut image = samples.image(index)?;
+            if channels == 1 && image.channels == 3 {
+                image = image.to_grey();
+            }
+            let mut sums = Sums { pixels: (image.width * image.height) as u128, ..Sums::default() };
+            for (channel, (sum, squares)) in sums.of.iter_mut().enumerate().take(image.channels) {
+                let values = image.pixels[channel..].iter().step_by(image.channels).map(|&v| u64::from(v));
+                let (s, q) = values.fold((0, 0), |(s, q), v| (s + v, q + v * v));
+                (*sum, *squares) = (u128::from(s), u128::from(q));
+            }
+            if image.channels < channels {
+                sums.of = [sums.of[0]; 3];
+            }
+            Ok(sums)
+        };
+        let total = (0..samples.len()).into_par_iter().map(sums).try_reduce(Sums::default, |a, b| Ok(a.plus(b)))?;
+        let pixels = total.pixels as f64;
+        let mean: Vec<f64> = total.of[..channels].iter().map(|(s, _)| *s as f64 / pixels / 255.0).collect();
+        let std: Vec<f64> = total.of[..channels]
+            .iter()
+            .zip(&mean)
+            .map(|((_, q), mean)| (*q as f64 / pixels / (255.0 * 255.0) - mean * mean).max(0.0).sqrt())
+            .collect();
+        if let Some(channel) = std.iter().position(|s| *s < 1e-6 || s.is_nan()) {
+            let what = format!("deviation of channel {channel} of the training set");
+            return Err(Error::unusable(what, "more than 0", "0: all pixels are alike", "use another normalisation"));
+        }
+        Ok(Self { mean, std })
+    }
+}
+
+/// Sums of levels and of their squares.
+#[derive(Default, Clone, Copy)]
+struct Sums {
+    pixels: u128,
+    of: [(u128, u128); 3],
+}
+
+impl Sums {
+    fn plus(self, other: Self) -> Self {
+        let of = std::array::from_fn(|c| (self.of[c].0 + other.of[c].0, self.of[c].1 + other.of[c].1));
+        Self { pixels: self.pixels + other.pixels, of }
+    }
+}
