@@ -3,3 +3,48 @@
 //!
 //! Every function chooses by itself: float32 on the CPU runs the kernel, all else the composition (`composed` in each file).
 //! The backward works only for the operands that need a gradient.
+
+mod adamw;
+mod attention;
+mod batch_norm;
+mod conv2d;
+mod cross_entropy;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod patch_embed;
+mod pool;
+mod relu;
+mod residual;
+mod sgd;
+mod softmax;
+mod sum_of_squares;
+mod tanh;
+mod windows;
+
+pub use adamw::{AdamWStep, adamw_step};
+pub use attention::{attention, attention_qkv};
+pub use batch_norm::batch_norm;
+pub use conv2d::conv2d;
+pub use cross_entropy::cross_entropy;
+pub use gelu::{gelu, gelu_tanh, quick_gelu};
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use patch_embed::patch_embed;
+pub use pool::{avg_pool2d, max_pool2d};
+pub use relu::relu;
+pub use residual::{add, scale_add};
+pub use sgd::{SgdStep, sgd_step};
+pub use softmax::softmax;
+pub use sum_of_squares::sum_of_squares;
+pub use tanh::tanh;
+
+use candle_core::DType;
+
+/// The type to compute norms, softmax and losses in: half types carry too few digits for sums.
+fn wide(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 => DType::F32,
+        other => other,
+    }
+}
