@@ -1,1 +1,77 @@
 //! Curves, tables, confusion matrices and the comparison of runs: one HTML file that stands alone, and SVG.
+//!
+//! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its folder.
+//! Unfinished runs are shown with what is there.
+
+mod chart;
+mod comparison;
+mod configuration;
+mod confusion;
+mod curves;
+mod error;
+mod mistakes;
+mod numbers;
+mod page;
+mod run;
+pub mod statistics;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+pub use comparison::{Comparison, Outcome, PairTest, Row};
+pub use error::{Error, Result};
+
+use crate::train::RunFolder;
+
+/// Compares runs, and writes `report.html`, `loss.svg`, `accuracy.svg` and `comparison.json` into the folder `out`, which is
+/// made if it is not there. Files of these names are replaced, each as a whole.
+///
+/// # Errors
+/// If there are no runs, a folder is not a run's, a file of a run is damaged, or `out` cannot be written.
+pub fn compare(runs: &[RunFolder], out: &Path) -> Result<Comparison> {
+    if runs.is_empty() {
+        return Err(Error::NoRuns);
+    }
+    let runs = run::Run::read_all(runs)?;
+    let comparison = Comparison::new(&runs, out.join("report.html"));
+    fs::create_dir_all(out).map_err(|source| Error::Write { path: out.into(), source })?;
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let (loss, accuracy, styles) = (curves::loss(&runs), curves::accuracy(&runs), curves::styles(&runs));
+    write(&out.join("loss.svg"), &loss.standalone(&names, &styles))?;
+    write(&out.join("accuracy.svg"), &accuracy.standalone(&names, &styles))?;
+    let json = serde_json::to_string_pretty(&comparison)
+        .map_err(|error| Error::Write { path: out.join("comparison.json"), source: error.into() })?;
+    write(&out.join("comparison.json"), &(json + "\n"))?;
+    write(&comparison.report, &page::page(&runs, &comparison, &loss, &accuracy))?;
+    Ok(comparison)
+}
+
+/// Writes the report of one run, finished or not, to `report.html` in its folder.
+///
+/// # Errors
+/// As [`compare`].
+pub fn single(run: &RunFolder) -> Result<Comparison> {
+    let runs = run::Run::read_all(std::slice::from_ref(run))?;
+    let comparison = Comparison::new(&runs, run.root().join("report.html"));
+    let (loss, accuracy) = (curves::loss(&runs), curves::accuracy(&runs));
+    write(&comparison.report, &page::page(&runs, &comparison, &loss, &accuracy))?;
+    Ok(comparison)
+}
+
+/// Writes a file under a temporary name beside it and renames it, so that no reader ever sees a part of it.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        // What is left of a failed attempt is of no use; if it cannot be removed either, the first error tells more.
+        let _ = fs::remove_file(&temporary);
+        Error::Write { path: path.into(), source }
+    })
+}

@@ -1,0 +1,421 @@
+//! Line charts as SVG: axes with round ticks, lines, markers with tooltips, a legend.
+//!
+//! A chart is drawn in explicit colours that suit white paper, so that the SVG stands alone in any viewer, and every element
+//! has a class, so that a page's style sheet can put other colours and sizes in their place (a style sheet outranks SVG's
+//! presentation attributes). The logical width is that of a phone: a wide screen puts two charts beside each other.
+
+use maud::{Markup, html};
+
+/// Colours that people with any kind of colour vision can tell apart: Okabe and Ito (2008) with Tol's purple and olive in
+/// place of those too pale for thin lines on white. The style sheet holds their counterparts on black.
+pub(super) const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#aa3377", "#8a8a00", "#3a9bdc", "#666666"];
+
+const WIDTH: f64 = 440.;
+const HEIGHT: f64 = 290.;
+const LEFT: f64 = 52.;
+const RIGHT: f64 = 14.;
+const TOP: f64 = 12.;
+const BOTTOM: f64 = 46.;
+const LEGEND_LINE: f64 = 20.;
+
+/// A chart.
+#[derive(Debug, Clone)]
+pub(super) struct Chart {
+    /// What it shows, in a few words.
+    pub title: String,
+    /// What a reader who cannot see it should know.
+    pub description: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// Drawn in this order.
+    pub lines: Vec<Line>,
+}
+
+/// An axis.
+#[derive(Debug, Clone)]
+pub(super) struct Axis {
+    /// What it measures, and in what.
+    pub label: String,
+    /// From where to where; points beyond are drawn at the edge.
+    pub range: [f64; 2],
+    /// Ticks in equal ratios instead of equal distances; the range must be above 0.
+    pub log: bool,
+    /// Ticks at whole numbers only.
+    pub whole: bool,
+}
+
+/// A line through points; one that is not finite (or not above 0, on a logarithmic axis) leaves a gap.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    /// Whose it is: its colour and the shape of its markers.
+    pub key: usize,
+    /// How it is drawn.
+    pub style: Style,
+    /// From left to right.
+    pub points: Vec<Point>,
+}
+
+/// A point of a line.
+#[derive(Debug, Clone)]
+pub(super) struct Point {
+    /// To the right.
+    pub x: f64,
+    /// Upwards.
+    pub y: f64,
+    /// How it is marked.
+    pub mark: Mark,
+}
+
+/// How a point is marked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Mark {
+    /// Not at all.
+    None,
+    /// By the shape of its line's key, with this tooltip.
+    Shape(String),
+    /// By the shape and a ring around it, with this tooltip.
+    Ring(String),
+}
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Thin and pale: what was measured, under its smoothed course.
+    Faint,
+    /// Solid.
+    Solid,
+    /// Dashed.
+    Dashed,
+    /// Dotted.
+    Dotted,
+}
+
+/// The colour of the run, series or class `key`.
+pub(super) fn colour(key: usize) -> &'static str {
+    PALETTE[key % PALETTE.len()]
+}
+
+impl Axis {
+    /// An axis over `values`, with a little room on both sides; those that are not finite (or, on a logarithmic axis, not
+    /// above 0) do not count.
+    pub fn over(label: &str, log: bool, values: impl IntoIterator<Item = f64>) -> Self {
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for value in values.into_iter().filter(|value| value.is_finite() && (!log || *value > 0.)) {
+            (low, high) = (low.min(value), high.max(value));
+        }
+        if low > high {
+            (low, high) = if log { (0.1, 1.) } else { (0., 1.) };
+        }
+        let range = if log {
+            let room = (high / low).powf(0.04).max(1.1);
+            [low / room, high * room]
+        } else {
+            // One value alone still needs a range that its number can tell apart.
+            let room = if high > low { 0.04 * (high - low) } else { 0.5 * high.abs().max(1e-3) };
+            [low - room, high + room]
+        };
+        Self { label: label.into(), range, log, whole: false }
+    }
+
+    /// Where `value` is, 0 at the start of the axis and 1 at its end, or none if it cannot be drawn.
+    fn place(&self, value: f64) -> Option<f64> {
+        let scale = |v: f64| if self.log { v.ln() } else { v };
+        let [low, high] = self.range.map(scale);
+        let place = (scale(value) - low) / (high - low);
+        place.is_finite().then(|| place.clamp(0., 1.))
+    }
+
+    /// Round values in the range with their labels, about `count` of them.
+    fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+        let [low, high] = self.range;
+        if !self.log {
+            return linear_ticks(low, high, count, self.whole);
+        }
+        let inside = |steps: &[f64]| -> Vec<f64> {
+            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+            decades
+                .flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)))
+                .filter(|tick| (low..=high).contains(tick))
+                .collect()
+        };
+        let ticks = [&[1.][..], &[1., 3.], &[1., 2., 5.]].into_iter().map(inside).find(|ticks| ticks.len() >= 3);
+        let Some(mut ticks) = ticks else { return linear_ticks(low, high, count, self.whole) };
+        let every = ticks.len().div_ceil(2 * count).max(1);
+        ticks = ticks.into_iter().step_by(every).collect();
+        ticks.into_iter().map(|tick| (tick, log_label(tick))).collect()
+    }
+}
+
+fn linear_ticks(low: f64, high: f64, count: usize, whole: bool) -> Vec<(f64, String)> {
+    let rough = (high - low) / count as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let mut step = power * [1., 2., 5., 10.].into_iter().find(|nice| nice * power >= rough * 0.999).unwrap_or(10.);
+    if whole {
+        step = step.max(1.);
+    }
+    let decimals = (-step.log10().floor()).clamp(0., 12.) as usize;
+    let first = (low / step - 1e-9).ceil();
+    (0..100)
+        .map(|i| (first + i as f64) * step)
+        .take_while(|tick| *tick <= high + 1e-9 * step)
+        // The sum with 0 turns -0 into 0.
+        .map(|tick| (tick, label(tick + 0., decimals)))
+        .collect()
+}
+
+fn label(tick: f64, decimals: usize) -> String {
+    match tick.abs() {
+        t if t >= 1e6 => format!("{}M", tick / 1e6),
+        t if t >= 1e4 => format!("{}k", tick / 1e3),
+        _ => format!("{tick:.decimals$}"),
+    }
+}
+
+fn log_label(tick: f64) -> String {
+    match tick {
+        t if !(1e-4..1e4).contains(&t) => format!("{t:.0e}"),
+        t => format!("{:.*}", (-t.log10().floor()).max(0.) as usize, t),
+    }
+}
+
+impl Chart {
+    /// The chart for a page that has a legend of its own.
+    pub fn inline(&self) -> Markup {
+        self.svg(&[], &[])
+    }
+
+    /// The chart for a file of its own, with a legend: `keys` names the colours, `styles` the ways lines are drawn.
+    pub fn standalone(&self, keys: &[&str], styles: &[(Style, &str)]) -> String {
+        self.svg(keys, styles).into_string()
+    }
+
+    fn svg(&self, keys: &[&str], styles: &[(Style, &str)]) -> Markup {
+        let standalone = !keys.is_empty();
+        let legend_lines = keys.len() + usize::from(!styles.is_empty());
+        let top = TOP + if standalone { 24. + LEGEND_LINE * legend_lines as f64 } else { 0. };
+        let height = HEIGHT - TOP + top;
+        let (right, bottom) = (WIDTH - RIGHT, height - BOTTOM);
+        let at_x = |x: f64| self.x.place(x).map(|place| LEFT + place * (right - LEFT));
+        let at_y = |y: f64| self.y.place(y).map(|place| bottom - place * (bottom - top));
+        html! {
+            svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (WIDTH) " " (height) } class="chart" role="img"
+                aria-label={ (self.title) ". " (self.description) }
+                font-family="system-ui, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="12"
+                width=[standalone.then_some(2. * WIDTH)] {
+                @if standalone {
+                    rect width=(WIDTH) height=(height) fill="#ffffff" {}
+                    text x=(LEFT) y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
+                    (legend(keys, styles))
+                }
+                g class="grid" stroke="#dddddd" stroke-width="1" {
+                    @for y in self.y.ticks(5).iter().filter_map(|(tick, _)| at_y(*tick)) {
+                        line x1=(LEFT) x2=(right) y1=(round(y)) y2=(round(y)) {}
+                    }
+                }
+                g class="axis" stroke="#888888" stroke-width="1" {
+                    line x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
+                    @for x in self.x.ticks(6).iter().filter_map(|(tick, _)| at_x(*tick)) {
+                        line x1=(round(x)) x2=(round(x)) y1=(bottom) y2=(bottom + 4.) {}
+                    }
+                }
+                g class="ink" fill="#444444" {
+                    @for (tick, label) in self.x.ticks(6) {
+                        @if let Some(x) = at_x(tick) {
+                            text x=(round(x)) y=(bottom + 18.) text-anchor="middle" { (label) }
+                        }
+                    }
+                    @for (tick, label) in self.y.ticks(5) {
+                        @if let Some(y) = at_y(tick) {
+                            text x=(LEFT - 7.) y=(round(y + 4.)) text-anchor="end" { (label) }
+                        }
+                    }
+                    text x=((LEFT + right) / 2.) y=(height - 8.) text-anchor="middle" { (self.x.label) }
+                    text transform={ "translate(13 " ((top + bottom) / 2.) ") rotate(-90)" } text-anchor="middle" {
+                        (self.y.label)
+                    }
+                }
+                @for line in &self.lines {
+                    (draw_line(line, &at_x, &at_y))
+                }
+                // Above every line, so that no line hides a tooltip.
+                @for line in &self.lines {
+                    (draw_marks(line, &at_x, &at_y))
+                }
+            }
+        }
+    }
+}
+
+/// A line's course, with gaps where a point cannot be drawn.
+fn draw_line(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64) -> Option<f64>) -> Markup {
+    let mut path = String::new();
+    let mut pen_down = false;
+    for point in &line.points {
+        match (at_x(point.x), at_y(point.y)) {
+            (Some(x), Some(y)) => {
+                path += &format!("{}{} {}", if pen_down { "L" } else { "M" }, round(x), round(y));
+                pen_down = true;
+            }
+            _ => pen_down = false,
+        }
+    }
+    let (class, width, opacity, dashes) = line.style.attributes();
+    html! {
+        @if !path.is_empty() {
+            path d=(path) fill="none" class={ "run-" (line.key % PALETTE.len()) " " (class) } stroke=(colour(line.key))
+                stroke-width=(width) stroke-opacity=[opacity] stroke-dasharray=[dashes] stroke-linejoin="round" {}
+        }
+    }
+}
+
+fn draw_marks(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64) -> Option<f64>) -> Markup {
+    let marks = line.points.iter().filter_map(|point| {
+        let (tooltip, ring) = match &point.mark {
+            Mark::None => return None,
+            Mark::Shape(tooltip) => (tooltip, false),
+            Mark::Ring(tooltip) => (tooltip, true),
+        };
+        Some((round(at_x(point.x)?), round(at_y(point.y)?), tooltip, ring))
+    });
+    html! {
+        g class={ "run-" (line.key % PALETTE.len()) " mark" } fill=(colour(line.key)) stroke=(colour(line.key)) stroke-width="0" {
+            @for (x, y, tooltip, ring) in marks {
+                g {
+                    title { (tooltip) }
+                    @if ring { circle class="ring" cx=(x) cy=(y) r="7.5" fill-opacity="0" stroke-width="1.5" {} }
+                    path d=(shape(line.key, x, y)) {}
+                }
+            }
+        }
+    }
+}
+
+/// The marker of `key` around a point, as a path: shapes tell runs apart where colours do not.
+fn shape(key: usize, x: f64, y: f64) -> String {
+    match key % 4 {
+        0 => format!("M{} {y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z", round(x - 3.5)),
+        1 => format!("M{} {}h6.4v6.4h-6.4z", round(x - 3.2), round(y - 3.2)),
+        2 => format!("M{x} {}l4.3 7.4h-8.6z", round(y - 4.6)),
+        _ => format!("M{x} {}l4.5 4.5l-4.5 4.5l-4.5 -4.5z", round(y - 4.5)),
+    }
+}
+
+/// A short piece of line with its marker, for a legend in HTML.
+pub(super) fn swatch(key: usize) -> Markup {
+    html! {
+        svg class={ "swatch run-" (key % PALETTE.len()) } viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
+            path d="M1 6H27" stroke=(colour(key)) stroke-width="2" fill="none" {}
+            g class="mark" fill=(colour(key)) { path d=(shape(key, 14., 6.)) {} }
+        }
+    }
+}
+
+/// A short piece of line in the colour of the text, for a legend in HTML.
+pub(super) fn style_swatch(style: Style) -> Markup {
+    let (_, width, opacity, dashes) = style.attributes();
+    html! {
+        svg class="swatch" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
+            path d="M1 6H27" stroke="currentColor" stroke-width=(width) stroke-opacity=[opacity] stroke-dasharray=[dashes]
+                fill="none" {}
+        }
+    }
+}
+
+/// The legend inside a chart that stands alone: a line a key, and one for the styles.
+fn legend(keys: &[&str], styles: &[(Style, &str)]) -> Markup {
+    html! {
+        @for (key, name) in keys.iter().enumerate() {
+            @let y = 40. + LEGEND_LINE * key as f64;
+            path d={ "M" (LEFT) " " (y) "h28" } stroke=(colour(key)) stroke-width="2" fill="none" {}
+            path d=(shape(key, LEFT + 14., y)) fill=(colour(key)) {}
+            text x=(LEFT + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
+        }
+        @for (i, (style, name)) in styles.iter().enumerate() {
+            @let (x, y) = (LEFT + i as f64 * 128., 40. + LEGEND_LINE * keys.len() as f64);
+            @let (_, width, opacity, dashes) = style.attributes();
+            path d={ "M" (x) " " (y) "h28" } stroke="#444444" stroke-width=(width) stroke-opacity=[opacity]
+                stroke-dasharray=[dashes] fill="none" {}
+            text x=(x + 36.) y=(y + 4.) fill="#444444" { (name) }
+        }
+    }
+}
+
+/// At most `length` characters of `text`.
+fn shortened(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.into();
+    }
+    text.chars().take(length - 1).chain(['…']).collect()
+}
+
+impl Style {
+    /// Class, width, opacity and dashes.
+    fn attributes(self) -> (&'static str, &'static str, Option<&'static str>, Option<&'static str>) {
+        match self {
+            Self::Faint => ("faint", "1", Some("0.3"), None),
+            Self::Solid => ("solid", "2", None, None),
+            Self::Dashed => ("dashed", "1.8", None, Some("6 3.5")),
+            Self::Dotted => ("dotted", "2", None, Some("1.5 3.5")),
+        }
+    }
+}
+
+/// Tenths of a unit are enough for any screen, and keep files small.
+fn round(value: f64) -> f64 {
+    (value * 10.).round() / 10.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(axis: &Axis) -> Vec<String> {
+        axis.ticks(5).into_iter().map(|(_, label)| label).collect()
+    }
+
+    fn axis(range: [f64; 2], log: bool, whole: bool) -> Axis {
+        Axis { label: "x".into(), range, log, whole }
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside_the_range() {
+        assert_eq!(ticks(&axis([0., 1.], false, false)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(ticks(&axis([71.3, 96.2], false, false)), ["75", "80", "85", "90", "95"]);
+        assert_eq!(ticks(&axis([-0.001, 0.001], false, false)), ["-0.0010", "-0.0005", "0.0000", "0.0005", "0.0010"]);
+        assert_eq!(ticks(&axis([0., 38_000.], false, true)), ["0", "10k", "20k", "30k"]);
+    }
+
+    #[test]
+    fn whole_ticks_are_whole() {
+        assert_eq!(ticks(&axis([0.9, 3.1], false, true)), ["1", "2", "3"]);
+        assert_eq!(ticks(&axis([0.5, 1.5], false, true)), ["1"]);
+    }
+
+    #[test]
+    fn logarithmic_ticks_fall_on_decades_or_between_them() {
+        assert_eq!(ticks(&axis([0.002, 40.], true, false)), ["0.01", "0.1", "1", "10"]);
+        assert_eq!(ticks(&axis([0.08, 2.5], true, false)), ["0.1", "0.3", "1"]);
+    }
+
+    #[test]
+    fn an_axis_over_nothing_one_value_or_values_that_are_none_can_still_be_drawn() {
+        for values in [vec![], vec![f64::NAN, f64::INFINITY], vec![3.], vec![0.], vec![-2., -2.]] {
+            for log in [false, true] {
+                let axis = Axis::over("y", log, values.clone());
+                assert!(axis.range[0] < axis.range[1] && axis.range.iter().all(|v| v.is_finite()), "{values:?} {log}");
+                assert!(!axis.ticks(5).is_empty(), "{values:?} {log}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_that_is_no_number_leaves_a_gap() {
+        let point = |x: f64, y: f64| Point { x, y, mark: Mark::None };
+        let points = vec![point(0., 0.), point(1., 1.), point(2., f64::NAN), point(3., 1.), point(4., 0.)];
+        let line = Line { key: 0, style: Style::Solid, points };
+        let drawn = draw_line(&line, &|x| x.is_finite().then_some(x), &|y| y.is_finite().then_some(y)).into_string();
+        assert!(drawn.contains("d=\"M0 0L1 1M3 1L4 0\""), "{drawn}");
+    }
+}

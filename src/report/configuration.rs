@@ -1,0 +1,85 @@
+//! What the runs were made from: where their configurations differ.
+
+use super::run::Run;
+
+/// A setting that is not the same in every run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Difference {
+    /// Its name, with the tables that it is in: `set.img_size`.
+    pub setting: String,
+    /// Its value in each run; none where a run does not state it.
+    pub values: Vec<Option<String>>,
+}
+
+/// The settings that are not the same in every run, in alphabetical order; the run's name is not a setting.
+pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
+    let flat: Vec<std::collections::BTreeMap<String, String>> = runs
+        .iter()
+        .map(|run| {
+            let mut settings = std::collections::BTreeMap::new();
+            flatten("", &run.config, &mut settings);
+            settings.remove("name");
+            settings
+        })
+        .collect();
+    let mut settings: Vec<&String> = flat.iter().flat_map(|run| run.keys()).collect();
+    settings.sort();
+    settings.dedup();
+    settings
+        .into_iter()
+        .filter(|setting| flat.iter().any(|run| run.get(*setting) != flat[0].get(*setting)))
+        .map(|setting| Difference {
+            setting: setting.clone(),
+            values: flat.iter().map(|run| run.get(setting).cloned()).collect(),
+        })
+        .collect()
+}
+
+fn flatten(prefix: &str, table: &toml::Table, out: &mut std::collections::BTreeMap<String, String>) {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&name, inner, out),
+            toml::Value::String(text) => drop(out.insert(name, text.clone())),
+            other => drop(out.insert(name, other.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(config: &str) -> Run {
+        Run {
+            name: String::new(),
+            folder: "run".into(),
+            steps: vec![],
+            epochs: vec![],
+            summary: None,
+            predictions: None,
+            config: config.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_listed_with_each_runs_value() {
+        let runs = [
+            run("name = 'a'\nlr = 1e-4\nseed = 0\nweights = 'pretrained'\n[set]\nimg_size = 56"),
+            run("name = 'b'\nlr = 0.0005\nseed = 0\n[set]\nimg_size = 28"),
+        ];
+        let found = differences(&runs);
+        let setting = |name: &str, a: &str, b: Option<&str>| Difference {
+            setting: name.into(),
+            values: vec![Some(a.into()), b.map(str::to_string)],
+        };
+        assert_eq!(
+            found,
+            [
+                setting("lr", "0.0001", Some("0.0005")),
+                setting("set.img_size", "56", Some("28")),
+                setting("weights", "pretrained", None)
+            ]
+        );
+    }
+}

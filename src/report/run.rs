@@ -1,0 +1,227 @@
+//! What a report knows of one run: the files of its folder, read and checked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{Error, Result};
+use crate::train::RunFolder;
+use crate::train::run_folder::{Predictions, Summary};
+
+/// A run, finished or not. A report reads only what it shows, so that it also reads runs of other versions of Tallow.
+#[derive(Debug, Clone)]
+pub(super) struct Run {
+    /// What the report calls it: unlike the names of the other runs of the report.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// In order of `step`.
+    pub steps: Vec<Step>,
+    /// In order of `epoch`.
+    pub epochs: Vec<Epoch>,
+    /// Not there while the run has not ended.
+    pub summary: Option<Summary>,
+    /// Not there while the run has not ended.
+    pub predictions: Option<Predictions>,
+    /// `config.toml`; empty where there is none.
+    pub config: toml::Table,
+}
+
+/// A line of `metrics.jsonl` about one optimiser step. A number that was not finite is missing (JSON cannot write it).
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Step {
+    pub epoch: usize,
+    pub step: usize,
+    pub loss: Option<f64>,
+}
+
+/// A line of `metrics.jsonl` about one epoch. A number that was not finite is missing.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Epoch {
+    pub epoch: usize,
+    pub train_accuracy: Option<f64>,
+    pub val_loss: Option<f64>,
+    pub val_accuracy: Option<f64>,
+    pub test_loss: Option<f64>,
+    pub test_accuracy: Option<f64>,
+    pub seconds: Option<f64>,
+    pub images_per_second: Option<f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Line {
+    Step(Step),
+    Epoch(Epoch),
+}
+
+impl Run {
+    /// Reads the run in `folder`.
+    ///
+    /// # Errors
+    /// If the folder holds no run, or a file in it that cannot be read or contradicts itself or another.
+    pub fn read(folder: &RunFolder) -> Result<Self> {
+        let root = folder.root();
+        if !root.is_dir() {
+            let got = if root.exists() { "a file" } else { "nothing there" };
+            return Err(Error::NotARun { path: root.into(), got });
+        }
+        if ["config.toml", "metrics.jsonl", "summary.json"].iter().all(|file| !root.join(file).exists()) {
+            return Err(Error::NotARun { path: root.into(), got: "a folder without any of them" });
+        }
+        let (steps, epochs) = match read(&root.join("metrics.jsonl"))? {
+            Some(text) => metrics(&text, &root.join("metrics.jsonl"))?,
+            None => (vec![], vec![]),
+        };
+        let mut summary: Option<Summary> = json(&root.join("summary.json"), "a run's summary")?;
+        let mut predictions: Option<Predictions> = json(&root.join("predictions.json"), "a run's predictions")?;
+        if let Some(predictions) = &predictions {
+            check_predictions(predictions, summary.as_ref(), &root.join("predictions.json"))?;
+        }
+        if let Some(summary) = &mut summary {
+            for text in [&mut summary.model, &mut summary.data, &mut summary.device, &mut summary.chosen_by] {
+                *text = clean(text);
+            }
+            summary.weights = summary.weights.as_deref().map(clean);
+            summary.classes.iter_mut().for_each(|class| *class = clean(class));
+        }
+        for mistake in predictions.iter_mut().flat_map(|predictions| &mut predictions.mistakes) {
+            mistake.name = clean(&mistake.name);
+        }
+        let config = match read(&root.join("config.toml"))? {
+            Some(text) => text.parse::<toml::Table>().map_err(|error| Error::Damaged {
+                path: root.join("config.toml"),
+                expected: "a run's configuration in TOML".into(),
+                got: clean(error.message()),
+            })?,
+            None => toml::Table::new(),
+        };
+        let name = summary.as_ref().map(|summary| summary.name.clone()).unwrap_or_else(|| {
+            let full = fs::canonicalize(root).unwrap_or_else(|_| root.into());
+            full.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
+        });
+        Ok(Self { name: clean(&name), folder: root.into(), steps, epochs, summary, predictions, config })
+    }
+
+    /// Reads every run, and tells runs of the same name apart.
+    pub fn read_all(folders: &[RunFolder]) -> Result<Vec<Self>> {
+        let mut runs: Vec<Self> = folders.iter().map(Self::read).collect::<Result<_>>()?;
+        for i in 1..runs.len() {
+            let (before, rest) = runs.split_at_mut(i);
+            let name = rest[0].name.clone();
+            let mut copies = 1;
+            while before.iter().any(|run| run.name == rest[0].name) {
+                copies += 1;
+                rest[0].name = format!("{name} ({copies})");
+            }
+        }
+        Ok(runs)
+    }
+
+    /// How many test samples the chosen checkpoint got right, and of how many; none while the run has not ended.
+    pub fn correct(&self) -> Option<(usize, usize)> {
+        let summary = self.summary.as_ref()?;
+        Some(match &self.predictions {
+            Some(predictions) => (hits(predictions), predictions.labels.len()),
+            None => ((summary.test_accuracy * summary.test_samples as f64).round() as usize, summary.test_samples),
+        })
+    }
+
+    /// What class `label` is called.
+    pub fn class(&self, label: usize) -> String {
+        match self.summary.as_ref().and_then(|summary| summary.classes.get(label)) {
+            Some(name) if !name.trim().is_empty() => name.clone(),
+            _ => format!("class {label}"),
+        }
+    }
+
+    /// A value of the configuration, by its name at the top level.
+    pub fn setting(&self, key: &str) -> Option<&toml::Value> {
+        self.config.get(key)
+    }
+}
+
+/// Samples whose prediction is their label.
+fn hits(predictions: &Predictions) -> usize {
+    predictions.labels.iter().zip(&predictions.predicted).filter(|(label, predicted)| label == predicted).count()
+}
+
+/// Predictions must agree with themselves and with the summary that was written beside them.
+fn check_predictions(predictions: &Predictions, summary: Option<&Summary>, path: &Path) -> Result<()> {
+    let damaged = |expected: String, got: String| Err(Error::Damaged { path: path.into(), expected, got });
+    let count = predictions.labels.len();
+    if predictions.predicted.len() != count || predictions.confidence.len() != count {
+        return damaged(
+            format!("{count} predictions and confidences for {count} labels"),
+            format!("{} and {}", predictions.predicted.len(), predictions.confidence.len()),
+        );
+    }
+    let Some(summary) = summary else { return Ok(()) };
+    if summary.test_samples != count {
+        return damaged(format!("{} test samples, as summary.json says", summary.test_samples), count.to_string());
+    }
+    let hits = hits(predictions);
+    if (summary.test_accuracy * count as f64 - hits as f64).abs() > 0.5 {
+        return damaged(
+            format!("a test accuracy of {}, as summary.json says", summary.test_accuracy),
+            format!("{hits} of {count} right"),
+        );
+    }
+    Ok(())
+}
+
+/// Reads the lines of `metrics.jsonl`. Lines of steps that a resumed run made again replace the earlier ones; a last line
+/// without its end, which is being written or was cut off, is left out.
+fn metrics(text: &str, path: &Path) -> Result<(Vec<Step>, Vec<Epoch>)> {
+    let (mut steps, mut epochs): (Vec<Step>, Vec<Epoch>) = (vec![], vec![]);
+    for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(Line::Step(step)) => {
+                steps.truncate(steps.partition_point(|earlier| earlier.step < step.step));
+                steps.push(step);
+            }
+            Ok(Line::Epoch(epoch)) => {
+                epochs.truncate(epochs.partition_point(|earlier| earlier.epoch < epoch.epoch));
+                epochs.push(epoch);
+            }
+            Err(_) if !line.ends_with('\n') => {}
+            Err(error) => {
+                return Err(Error::Damaged {
+                    path: path.into(),
+                    expected: format!("a step or an epoch in line {}", number + 1),
+                    got: clean(&error.to_string()),
+                });
+            }
+        }
+    }
+    Ok((steps, epochs))
+}
+
+/// Reads a file; none where there is none.
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.into(), source }),
+    }
+}
+
+fn json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| Error::Damaged {
+        path: path.into(),
+        expected: expected.into(),
+        got: clean(&error.to_string()),
+    })
+}
+
+/// Text from a file on one line, without what could command a terminal or turn the text around it.
+fn clean(text: &str) -> String {
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+    };
+    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}
