@@ -16,6 +16,9 @@ pub enum Error {
     Models(#[from] tallow_models::Error),
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// The hub, or the way to it, or what is in its cache.
+    #[error("{place}: {problem}; {remedy}")]
+    Hub { place: String, problem: String, remedy: String },
 }
 
 /// This crate's results.
