@@ -10,6 +10,15 @@ pub enum Error {
     /// No architecture of that name in the zoo.
     #[error("no architecture is called {name:?}{}", did_you_mean(.nearest))]
     UnknownArchitecture { name: String, nearest: Vec<String> },
+    /// An architecture that has no weights of that tag.
+    #[error("{name} has no weights called {tag:?}: {}", known_tags(.known))]
+    UnknownTag { name: String, tag: String, known: Vec<String> },
+    /// A configuration has no such field.
+    #[error("no option is called {key:?}{}; there are: {}", did_you_mean(.nearest), .known.join(", "))]
+    UnknownOption { key: String, nearest: Vec<String>, known: Vec<String> },
+    /// A batch of images that does not fit the model.
+    #[error("images: expected [batch, {}, {}, {}] with a batch of at least 1, got: {got:?}", .expected[0], .expected[1], .expected[2])]
+    Images { expected: [usize; 3], got: Vec<usize> },
     /// A value that was given for a parameter has another shape than the model's.
     #[error("parameter {name}: shape mismatch, expected: {expected:?}, got: {got:?}")]
     Shape { name: String, expected: Vec<usize>, got: Vec<usize> },
@@ -28,6 +37,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 fn did_you_mean(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) }
+}
+
+fn known_tags(tags: &[String]) -> String {
+    if tags.is_empty() { "there are none".into() } else { format!("there are {}", tags.join(", ")) }
 }
 
 fn list(names: &[String]) -> String {

@@ -10,6 +10,7 @@
 pub mod architecture;
 pub mod cnn;
 mod error;
+mod hash;
 pub mod layers;
 pub mod mlp;
 pub mod ops;
@@ -17,9 +18,9 @@ pub mod params;
 pub mod vit;
 pub mod zoo;
 
-pub use architecture::{AnyModel, Architecture, Mode, Model};
+pub use architecture::{AnyModel, Architecture, Mode, Model, Stage};
 pub use cnn::{Cnn, CnnConfig};
 pub use error::{Error, Result};
-pub use mlp::{Mlp, MlpConfig};
+pub use mlp::{Mlp, MlpAct, MlpConfig};
 pub use params::{Gradients, Param, ParamSpec, Params};
 pub use vit::{Vit, VitConfig};

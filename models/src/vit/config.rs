@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
+use crate::architecture::{check, check_parameters, check_rate, check_size};
+
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +48,8 @@ pub struct VitConfig {
     /// Whether the final norm comes after the pool (`fc_norm`) instead of before (`norm`). Default: none, which means
     /// exactly for the pools `avg`, `avgmax` and `max`.
     pub fc_norm: Option<bool>,
+    /// Whether the pools over patches (`avg`, `max`, `avgmax`, `map`) read the prefix tokens too. Default false.
+    pub pool_include_prefix: bool,
     /// Whether there is a final norm at all. Default true.
     pub final_norm: bool,
     /// Activation of the MLP. Default gelu.
@@ -63,8 +68,9 @@ pub struct VitConfig {
     pub drop_path_rate: f64,
 }
 
-impl Default for VitConfig {
-    fn default() -> Self {
+impl VitConfig {
+    /// timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes. A constant, so that the zoo can be a table.
+    pub(crate) const BASE: Self = {
         Self {
             img_size: 224,
             patch_size: 16,
@@ -85,6 +91,7 @@ impl Default for VitConfig {
             init_values: None,
             global_pool: GlobalPool::Token,
             fc_norm: None,
+            pool_include_prefix: false,
             final_norm: true,
             act: Act::Gelu,
             norm_eps: 1e-6,
@@ -94,6 +101,12 @@ impl Default for VitConfig {
             attn_drop_rate: 0.,
             drop_path_rate: 0.,
         }
+    };
+}
+
+impl Default for VitConfig {
+    fn default() -> Self {
+        Self::BASE
     }
 }
 
@@ -129,7 +142,7 @@ pub enum GlobalPool {
     #[serde(rename = "token+avg")]
     TokenAvg,
     /// No pool: one vector per token.
-    #[serde(rename = "")]
+    #[serde(rename = "", alias = "none")]
     None,
 }
 
@@ -160,5 +173,130 @@ impl VitConfig {
     /// Patches along one side of the image.
     pub fn grid_size(&self) -> usize {
         self.img_size / self.patch_size.max(1)
+    }
+
+    /// Tokens of one image, prefix tokens included.
+    pub fn num_tokens(&self) -> usize {
+        self.num_prefix_tokens() + self.grid_size().pow(2)
+    }
+
+    /// Rows of the position embeddings: the patches, and the prefix tokens unless `no_embed_class`.
+    pub fn num_positions(&self) -> usize {
+        if self.no_embed_class { self.grid_size().pow(2) } else { self.num_tokens() }
+    }
+
+    /// Width of the MLP's hidden layer.
+    pub fn mlp_dim(&self) -> usize {
+        (self.embed_dim as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Whether the final norm comes after the pool.
+    pub fn uses_fc_norm(&self) -> bool {
+        self.fc_norm.unwrap_or(matches!(self.global_pool, GlobalPool::Avg | GlobalPool::AvgMax | GlobalPool::Max))
+    }
+
+    /// What LayerScale starts from, if there is one; timm reads 0 as none.
+    pub fn layer_scale(&self) -> Option<f64> {
+        self.init_values.filter(|&value| value != 0.)
+    }
+
+    /// The rate of stochastic depth of block `index`: from 0 in the first block to `drop_path_rate` in the last.
+    pub fn block_drop_path_rate(&self, index: usize) -> f64 {
+        if self.depth < 2 { 0. } else { self.drop_path_rate * index as f64 / (self.depth - 1) as f64 }
+    }
+
+    /// Checks that the configuration makes sense and that the model is of a size that can be built.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] with the field, what it can be, and what it is.
+    pub fn validate(&self) -> Result<()> {
+        let c = self;
+        check_size("img_size", c.img_size, 1 << 16)?;
+        check_size("patch_size", c.patch_size, c.img_size)?;
+        check(
+            c.img_size % c.patch_size == 0,
+            "patch_size",
+            || format!("a divisor of img_size {}", c.img_size),
+            c.patch_size,
+        )?;
+        check(
+            c.grid_size().pow(2) <= MAX_PATCHES,
+            "patch_size",
+            || format!("at most {MAX_PATCHES} patches in an image of {0}x{0} pixels", c.img_size),
+            c.patch_size,
+        )?;
+        check_size("in_chans", c.in_chans, 1 << 16)?;
+        check(c.num_classes <= 1 << 24, "num_classes", || format!("at most {}", 1 << 24), c.num_classes)?;
+        check_size("embed_dim", c.embed_dim, 1 << 16)?;
+        check_size("depth", c.depth, 1 << 12)?;
+        check_size("num_heads", c.num_heads, c.embed_dim)?;
+        check(
+            c.embed_dim % c.num_heads == 0,
+            "num_heads",
+            || format!("a divisor of embed_dim {}", c.embed_dim),
+            c.num_heads,
+        )?;
+        let hidden = c.embed_dim as f64 * c.mlp_ratio;
+        check((1. ..=f64::from(1 << 20)).contains(&hidden), "mlp_ratio", || mlp_ratio(c.embed_dim), c.mlp_ratio)?;
+        check(c.reg_tokens <= 1 << 12, "reg_tokens", || format!("at most {}", 1 << 12), c.reg_tokens)?;
+        check(
+            c.norm_eps.is_finite() && c.norm_eps > 0.,
+            "norm_eps",
+            || "a positive number".into(),
+            c.norm_eps,
+        )?;
+        if let Some(value) = c.init_values {
+            check(value.is_finite(), "init_values", || "a finite number, or none".into(), value)?;
+        }
+        check_rate("drop_rate", c.drop_rate)?;
+        check_rate("pos_drop_rate", c.pos_drop_rate)?;
+        check_rate("proj_drop_rate", c.proj_drop_rate)?;
+        check_rate("attn_drop_rate", c.attn_drop_rate)?;
+        check_rate("drop_path_rate", c.drop_path_rate)?;
+        let pools_class = matches!(c.global_pool, GlobalPool::Token | GlobalPool::TokenAvg);
+        check(
+            c.class_token || !pools_class,
+            "global_pool",
+            || "a pool over patches (avg, max, avgmax, map) or none, as there is no class token".into(),
+            c.global_pool.name(),
+        )?;
+        if c.distilled {
+            let needs = |what: &'static str| move || format!("false, or {what}");
+            check(c.class_token, "distilled", needs("class_token"), true)?;
+            check(c.global_pool == GlobalPool::Token, "distilled", needs("global_pool token"), true)?;
+            check(c.reg_tokens == 0, "distilled", needs("no reg_tokens"), true)?;
+            check(!c.uses_fc_norm(), "distilled", needs("fc_norm unset"), true)?;
+        }
+        check_parameters(c.approximate_parameters())
+    }
+
+    /// The number of values in the large parameters. It cannot overflow: every factor was checked before.
+    fn approximate_parameters(&self) -> u64 {
+        let [dim, hidden, depth] = [self.embed_dim, self.mlp_dim(), self.depth].map(|n| n as u64);
+        let stem = dim * (self.patch_size.pow(2) * self.in_chans + self.num_tokens()) as u64;
+        let heads = 1 + u64::from(self.distilled);
+        stem + depth * dim * (4 * dim + 2 * hidden) + heads * (self.num_features() * self.num_classes) as u64
+    }
+}
+
+/// More patches than any published ViT has (1024 x 1024 pixels with patches of 4); attention grows with their square.
+const MAX_PATCHES: usize = 1 << 16;
+
+fn mlp_ratio(embed_dim: usize) -> String {
+    format!("a number that makes embed_dim {embed_dim} times it lie between 1 and {}", 1 << 20)
+}
+
+impl GlobalPool {
+    /// The name that a configuration file has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Avg => "avg",
+            Self::Max => "max",
+            Self::AvgMax => "avgmax",
+            Self::Map => "map",
+            Self::TokenAvg => "token+avg",
+            Self::None => "",
+        }
     }
 }

@@ -1,26 +1,121 @@
 //! The vision transformer: `x + ls(attn(norm(x)))`, then `x + ls(mlp(norm(x)))`.
 //!
-//! Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020; options and names as in timm's `vision_transformer.py`.
+//! Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020; options, names and their order as in timm's
+//! `vision_transformer.py` and `deit.py`.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use tallow_models::{Mode, Model, Params, Vit, VitConfig};
+//!
+//! let config = VitConfig { img_size: 28, patch_size: 7, in_chans: 1, num_classes: 10, embed_dim: 32, depth: 2, num_heads: 4, ..VitConfig::default() };
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let vit = Vit::new(&config, params.builder())?;
+//! let images = Tensor::zeros((2, 1, 28, 28), DType::F32, &Device::Cpu)?;
+//! assert_eq!(vit.forward(&images, Mode::Eval)?.dims(), &[2, 10]);
+//! assert_eq!(vit.forward_features(&images, Mode::Eval)?.dims(), &[2, 17, 32]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
+mod block;
 mod config;
+mod pool;
+mod sinusoidal;
 
+pub use block::Block;
 pub use config::{Act, GlobalPool, PosEmbed, VitConfig};
+pub use sinusoidal::sinusoidal;
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
+use crate::architecture::check_images;
+use crate::layers::{AttentionPool, Dropout, Law, LayerNorm, Linear, PatchEmbed};
+use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
 use crate::{Mode, Model};
+
+/// Linear layers start as in timm's `init_weights_vit_timm`.
+const LAW: Law = Law::Normal(0.02);
 
 /// A vision transformer.
 #[derive(Debug, Clone)]
 pub struct Vit {
     config: VitConfig,
+    cls_token: Option<Tensor>,
+    reg_token: Option<Tensor>,
+    pos_embed: Option<Tensor>,
+    dist_token: Option<Tensor>,
+    patch_embed: PatchEmbed,
+    pos_drop: Dropout,
+    norm_pre: Option<LayerNorm>,
+    blocks: Vec<Block>,
+    norm: Option<LayerNorm>,
+    attn_pool: Option<AttentionPool>,
+    fc_norm: Option<LayerNorm>,
+    head_drop: Dropout,
+    head_drop_dist: Dropout,
+    head: Option<Linear>,
+    head_dist: Option<Linear>,
 }
 
 impl Vit {
-    /// Builds the model; parameters carry timm's names.
-    pub fn new(config: &VitConfig, _vb: VarBuilder) -> Result<Self> {
-        Ok(Self { config: config.clone() })
+    /// Builds the model; parameters carry timm's names and come in timm's order.
+    ///
+    /// # Errors
+    /// If the configuration makes no sense ([`crate::Error::Config`]), or a parameter of the builder has another shape.
+    pub fn new(config: &VitConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate().map_err(candle_core::Error::wrap)?;
+        let (dim, width, classes) = (config.embed_dim, config.num_features(), config.num_classes);
+        let normal = |stdev| Init::Randn { mean: 0., stdev };
+        let token = |name, count, stdev| match count {
+            0 => Ok(None),
+            _ => vb.get_with_hints((1, count, dim), name, normal(stdev)).map(Some),
+        };
+        let norm = |wanted, name, dim| match wanted {
+            true => layer_norm(dim, config.norm_eps, vb.pp(name)).map(Some),
+            false => Ok(None),
+        };
+        let head = |wanted, name| match wanted {
+            true => linear(width, classes, true, LAW, vb.pp(name)).map(Some),
+            false => Ok(None),
+        };
+        // Field by field, in the order in which timm lists the parameters.
+        Ok(Self {
+            config: config.clone(),
+            cls_token: token("cls_token", usize::from(config.class_token), 1e-6)?,
+            reg_token: token("reg_token", config.reg_tokens, 1e-6)?,
+            pos_embed: match config.pos_embed {
+                PosEmbed::Learned => token("pos_embed", config.num_positions(), 0.02)?,
+                PosEmbed::Sinusoidal => {
+                    let encoding = sinusoidal(config.num_positions(), dim)?.unsqueeze(0)?;
+                    Some(encoding.to_device(vb.device())?.to_dtype(vb.dtype())?)
+                }
+                PosEmbed::None => None,
+            },
+            dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
+            patch_embed: patch_embed(
+                config.in_chans,
+                config.patch_size,
+                dim,
+                // A norm follows at once: a bias would be idle.
+                !config.pre_norm,
+                vb.pp("patch_embed"),
+            )?,
+            pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
+            norm_pre: norm(config.pre_norm, "norm_pre", dim)?,
+            blocks: (0..config.depth)
+                .map(|i| Block::new(config, i, vb.pp(format!("blocks.{i}"))))
+                .collect::<Result<_>>()?,
+            norm: norm(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
+            attn_pool: match config.global_pool {
+                GlobalPool::Map => Some(attention_pool(config, LAW, vb.pp("attn_pool"))?),
+                _ => None,
+            },
+            fc_norm: norm(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
+            head_drop: Dropout::new(config.drop_rate, "head_drop"),
+            head_drop_dist: Dropout::new(config.drop_rate, "head_drop_dist"),
+            head: head(classes > 0, "head")?,
+            head_dist: head(classes > 0 && config.distilled, "head_dist")?,
+        })
     }
 
     /// What the model was built from.
@@ -28,19 +123,143 @@ impl Vit {
         &self.config
     }
 
-    /// Tokens after the final norm, `[batch, prefix + patches, embed_dim]`.
-    pub fn forward_features(&self, _images: &Tensor, _mode: Mode) -> Result<Tensor> {
-        candle_core::bail!("not built yet")
+    /// The blocks, first to last. [`Vit::embed`], the blocks in order and [`Vit::final_norm`] are [`Vit::forward_features`]:
+    /// what walks through the model piece by piece (gradient checkpointing) uses these.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
 
-    /// Tokens to logits, or to what the head reads with `pre_logits`.
-    pub fn forward_head(&self, _tokens: &Tensor, _pre_logits: bool, _mode: Mode) -> Result<Tensor> {
-        candle_core::bail!("not built yet")
+    /// Images `[batch, channels, height, width]` to the tokens `[batch, prefix + patches, embed_dim]` that the first block
+    /// reads: patches, prefix tokens, positions, and the norm before the blocks if there is one.
+    ///
+    /// # Errors
+    /// If the images have another shape than the configuration says.
+    pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
+        let patches = self.patch_embed.forward(images)?;
+        let x = match &self.pos_embed {
+            None => self.with_prefix(&patches)?,
+            Some(pos_embed) => {
+                let x = match self.config.no_embed_class {
+                    true => self.with_prefix(&patches.broadcast_add(pos_embed)?)?,
+                    false => self.with_prefix(&patches)?.broadcast_add(pos_embed)?,
+                };
+                self.pos_drop.forward(&x, mode)?
+            }
+        };
+        apply(&self.norm_pre, &x)
+    }
+
+    /// The norm after the last block, where there is one before the pool.
+    pub fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
+        apply(&self.norm, x)
+    }
+
+    /// Tokens after the final norm, `[batch, prefix + patches, embed_dim]`.
+    ///
+    /// # Errors
+    /// If the images have another shape than the configuration says.
+    pub fn forward_features(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut x = self.embed(images, mode)?;
+        for block in &self.blocks {
+            x = block.forward(&x, mode)?;
+        }
+        self.final_norm(&x)
+    }
+
+    /// The tokens after each of the blocks `indices`, in that order, `[batch, prefix + patches, embed_dim]` each; with
+    /// `norm`, after the final norm.
+    ///
+    /// # Errors
+    /// If there is no such block, or the images have another shape than the configuration says.
+    pub fn forward_intermediates(&self, images: &Tensor, indices: &[usize], norm: bool) -> Result<Vec<Tensor>> {
+        if let Some(index) = indices.iter().find(|&&i| i >= self.blocks.len()) {
+            candle_core::bail!("block: expected an index below {}, got: {index}", self.blocks.len())
+        }
+        let mut x = self.embed(images, Mode::Eval)?;
+        let mut outputs = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            x = block.forward(&x, Mode::Eval)?;
+            outputs.push(x.clone());
+        }
+        indices.iter().map(|&i| if norm { self.final_norm(&outputs[i]) } else { Ok(outputs[i].clone()) }).collect()
+    }
+
+    /// Tokens to logits `[batch, num_classes]`, or, with `pre_logits` or without a head, to what the head reads,
+    /// `[batch, num_features]`. Without a pool, one row per token.
+    pub fn forward_head(&self, tokens: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
+        if self.config.distilled {
+            return self.distilled_head(tokens, pre_logits, mode);
+        }
+        let x = match &self.attn_pool {
+            Some(attn_pool) => attn_pool.forward(&self.without_prefix(tokens)?, mode)?,
+            None => pool::pool(tokens, self.config.global_pool, self.pooled_from())?,
+        };
+        let x = self.head_drop.forward(&apply(&self.fc_norm, &x)?, mode)?;
+        if pre_logits { Ok(x) } else { self.head(&x) }
+    }
+
+    /// What the head reads, `[batch, num_features]`, to logits `[batch, num_classes]`.
+    ///
+    /// # Errors
+    /// If the model is distilled: its two heads read two tokens.
+    pub fn head(&self, pooled: &Tensor) -> Result<Tensor> {
+        match &self.head {
+            Some(_) if self.head_dist.is_some() => {
+                candle_core::bail!("a distilled ViT has two heads that read two tokens: pooled features are not enough")
+            }
+            Some(head) => head.forward(pooled),
+            None => Ok(pooled.clone()),
+        }
     }
 
     /// The attention weights of every block, each `[batch, heads, tokens, tokens]`.
-    pub fn attention_maps(&self, _images: &Tensor) -> Result<Vec<Tensor>> {
-        candle_core::bail!("not built yet")
+    ///
+    /// # Errors
+    /// If the images have another shape than the configuration says.
+    pub fn attention_maps(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let mut x = self.embed(images, Mode::Eval)?;
+        let mut maps = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            maps.push(block.attention_weights(&x)?);
+            x = block.forward(&x, Mode::Eval)?;
+        }
+        Ok(maps)
+    }
+
+    /// Class, distillation and register tokens, then `x`.
+    fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, _, dim) = x.dims3()?;
+        let prefix = [&self.cls_token, &self.dist_token, &self.reg_token];
+        let mut parts = Vec::with_capacity(prefix.len() + 1);
+        for token in prefix.into_iter().flatten() {
+            parts.push(token.broadcast_as((batch, token.dim(1)?, dim))?);
+        }
+        if parts.is_empty() {
+            return Ok(x.clone());
+        }
+        parts.push(x.clone());
+        Tensor::cat(&parts, 1)
+    }
+
+    /// The first token that pools over patches read.
+    fn pooled_from(&self) -> usize {
+        if self.config.pool_include_prefix { 0 } else { self.config.num_prefix_tokens() }
+    }
+
+    fn without_prefix(&self, tokens: &Tensor) -> Result<Tensor> {
+        tokens.narrow(1, self.pooled_from(), tokens.dim(1)? - self.pooled_from())
+    }
+
+    /// DeiT's two heads on its two tokens, averaged.
+    fn distilled_head(&self, tokens: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
+        let token = |i| tokens.narrow(1, i, 1)?.squeeze(1);
+        let mut class = self.head_drop.forward(&token(0)?, mode)?;
+        let mut distilled = self.head_drop_dist.forward(&token(1)?, mode)?;
+        if let (Some(head), Some(head_dist), false) = (&self.head, &self.head_dist, pre_logits) {
+            (class, distilled) = (head.forward(&class)?, head_dist.forward(&distilled)?);
+        }
+        (class + distilled)? / 2.
     }
 }
 
@@ -51,5 +270,12 @@ impl Model for Vit {
 
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_head(&self.forward_features(images, mode)?, true, mode)
+    }
+}
+
+fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => Ok(x.clone()),
     }
 }

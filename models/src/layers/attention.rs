@@ -1,0 +1,85 @@
+//! Multi-head self-attention: `proj(softmax(q kᵀ / sqrt(d)) v)` with q, k, v from one linear layer.
+//!
+//! Vaswani et al., "Attention Is All You Need", 2017; parameters as timm's `Attention`.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::{Dropout, Law, LayerNorm, Linear, layer_norm, linear};
+use crate::{Mode, VitConfig, ops};
+
+/// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`, and, with `qk_norm`, `q_norm` and `k_norm` over the
+/// values of one head.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    num_heads: usize,
+    qkv: Linear,
+    qk_norm: Option<(LayerNorm, LayerNorm)>,
+    attn_drop: Dropout,
+    proj: Linear,
+    proj_drop: Dropout,
+}
+
+/// Self-attention as `config` describes it.
+pub fn attention(config: &VitConfig, law: Law, vb: VarBuilder) -> Result<Attention> {
+    let dim = config.embed_dim;
+    let norm = |name| layer_norm(dim / config.num_heads, config.norm_eps, vb.pp(name));
+    Ok(Attention {
+        num_heads: config.num_heads,
+        qkv: linear(dim, 3 * dim, config.qkv_bias, law, vb.pp("qkv"))?,
+        qk_norm: if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None },
+        attn_drop: Dropout::new(config.attn_drop_rate, &vb.pp("attn_drop").prefix()),
+        proj: linear(dim, dim, true, law, vb.pp("proj"))?,
+        proj_drop: Dropout::new(config.proj_drop_rate, &vb.pp("proj_drop").prefix()),
+    })
+}
+
+impl Attention {
+    /// `[batch, tokens, dim]` to `[batch, tokens, dim]`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x)?;
+        let x = if self.attn_drop.is_active(mode) {
+            let (q, k, v) = self.split(&qkv)?;
+            let weights = self.attn_drop.forward(&self.softmax(&q, &k)?, mode)?;
+            weights.matmul(&self.heads(&v)?)?.transpose(1, 2)?.flatten_from(2)?
+        } else if self.qk_norm.is_some() {
+            let (q, k, v) = self.split(&qkv)?;
+            ops::attention(&q, &k, &v, self.num_heads)?
+        } else {
+            ops::attention_qkv(&qkv, self.num_heads)?
+        };
+        self.proj_drop.forward(&self.proj.forward(&x)?, mode)
+    }
+
+    /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`: a row says how much one
+    /// token takes from every other.
+    pub fn weights(&self, x: &Tensor) -> Result<Tensor> {
+        let (q, k, _) = self.split(&self.qkv.forward(x)?)?;
+        self.softmax(&q, &k)
+    }
+
+    /// Normalised queries, normalised keys and values, `[batch, tokens, dim]` each.
+    fn split(&self, qkv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        let dim = qkv.dim(D::Minus1)? / 3;
+        let part = |i| qkv.narrow(D::Minus1, i * dim, dim);
+        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+        let Some((q_norm, k_norm)) = &self.qk_norm else { return Ok((q, k, v)) };
+        let per_head = |x: &Tensor, norm: &LayerNorm| {
+            let (batch, tokens, dim) = x.dims3()?;
+            norm.forward(&x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?)?.reshape((batch, tokens, dim))
+        };
+        Ok((per_head(&q, q_norm)?, per_head(&k, k_norm)?, v))
+    }
+
+    fn softmax(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+        let (q, k) = (self.heads(q)?, self.heads(k)?);
+        let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
+        ops::softmax(&(q * scale)?.matmul(&k.t()?)?)
+    }
+
+    /// `[batch, tokens, dim]` to `[batch, heads, tokens, dim / heads]`.
+    fn heads(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, dim) = x.dims3()?;
+        x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?.transpose(1, 2)?.contiguous()
+    }
+}

@@ -1,0 +1,34 @@
+//! Stochastic depth: in training, the residual branch of a sample is dropped with probability `rate`, and scaled by
+//! `1 / (1 - rate)` where it is kept.
+//!
+//! Huang et al., "Deep Networks with Stochastic Depth", 2016; per sample, as timm's `DropPath`.
+
+use candle_core::{Result, Tensor};
+
+use super::mask::mask;
+use crate::{Mode, hash::fnv1a};
+
+/// Dropping of whole residual branches.
+#[derive(Debug, Clone)]
+pub struct DropPath {
+    rate: f64,
+    place: u64,
+}
+
+impl DropPath {
+    /// Stochastic depth with a `rate` in [0, 1) at the place in the model that `name` says, such as `blocks.0.drop_path1`.
+    pub fn new(rate: f64, name: &str) -> Self {
+        Self { rate, place: fnv1a(name) }
+    }
+
+    /// What each sample of a batch is multiplied by, `[batch]`: 0 or `1 / (1 - rate)`; none where this pass drops nothing.
+    /// `x` `[batch, ..]` is the branch.
+    pub fn keep(&self, x: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
+        match mode {
+            Mode::Train { seed } if self.rate > 0. => {
+                mask(self.rate, seed, self.place, x.dim(0)?, x.dtype(), x.device()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The table of architectures: a name, one line of numbers; wildcard search.

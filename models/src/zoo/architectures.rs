@@ -1,0 +1,209 @@
+//! The table of ViTs: a name and a line of numbers each. Names and numbers are timm's.
+
+use crate::vit::{Act, GlobalPool, VitConfig};
+
+/// Image size, patch size, width, depth and heads on top of what a family has in common.
+const fn vit(
+    img_size: usize,
+    patch_size: usize,
+    embed_dim: usize,
+    depth: usize,
+    num_heads: usize,
+    family: VitConfig,
+) -> VitConfig {
+    VitConfig { img_size, patch_size, embed_dim, depth, num_heads, ..family }
+}
+
+const BASE: VitConfig = VitConfig::BASE;
+const DEIT3: VitConfig = BASE.no_embed_class().scaled(1e-6);
+const DINOV2: VitConfig = BASE.scaled(1e-5);
+const CLIP: VitConfig = VitConfig { pre_norm: true, norm_eps: 1e-5, ..BASE };
+/// CLIP as OpenAI and MetaCLIP trained it.
+const QUICK_CLIP: VitConfig = VitConfig { act: Act::QuickGelu, ..CLIP };
+const SIGLIP: VitConfig = VitConfig { class_token: false, global_pool: GlobalPool::Map, ..BASE };
+/// No class token; the mean of the patches, then the norm.
+const GAP: VitConfig = VitConfig { class_token: false, global_pool: GlobalPool::Avg, ..BASE };
+/// No class token; the norm, then the mean of the patches.
+const SIGLIP_GAP: VitConfig = VitConfig { fc_norm: Some(false), ..GAP };
+
+impl VitConfig {
+    const fn avg(self) -> Self {
+        Self { global_pool: GlobalPool::Avg, ..self }
+    }
+    const fn distilled(self) -> Self {
+        Self { distilled: true, ..self }
+    }
+    const fn gelu_tanh(self) -> Self {
+        Self { act: Act::GeluTanh, ..self }
+    }
+    const fn scaled(self, value: f64) -> Self {
+        Self { init_values: Some(value), ..self }
+    }
+    const fn mlp_ratio(self, mlp_ratio: f64) -> Self {
+        Self { mlp_ratio, ..self }
+    }
+    const fn no_embed_class(self) -> Self {
+        Self { no_embed_class: true, ..self }
+    }
+    const fn no_final_norm(self) -> Self {
+        Self { final_norm: false, ..self }
+    }
+    const fn no_head(self) -> Self {
+        Self { num_classes: 0, ..self }
+    }
+    const fn no_qkv_bias(self) -> Self {
+        Self { qkv_bias: false, ..self }
+    }
+    const fn pool_include_prefix(self) -> Self {
+        Self { pool_include_prefix: true, ..self }
+    }
+    const fn registers(self, reg_tokens: usize) -> Self {
+        Self { reg_tokens, ..self }
+    }
+}
+
+/// The ViTs by name. `num_classes` is that of the chosen weights ([`super::find`]), or 1000.
+#[rustfmt::skip]
+pub(super) static VITS: &[(&str, VitConfig)] = &[
+    // For MNIST: small enough to train from scratch in minutes.
+    ("vit_mnist", VitConfig { in_chans: 1, num_classes: 10, ..vit(28, 7, 64, 6, 4, BASE) }),
+    // From timm: image, patch, width, depth, heads.
+    ("deit3_base_patch16_224", vit(224, 16, 768, 12, 12, DEIT3)),
+    ("deit3_base_patch16_384", vit(384, 16, 768, 12, 12, DEIT3)),
+    ("deit3_huge_patch14_224", vit(224, 14, 1280, 32, 16, DEIT3)),
+    ("deit3_large_patch16_224", vit(224, 16, 1024, 24, 16, DEIT3)),
+    ("deit3_large_patch16_384", vit(384, 16, 1024, 24, 16, DEIT3)),
+    ("deit3_medium_patch16_224", vit(224, 16, 512, 12, 8, DEIT3)),
+    ("deit3_small_patch16_224", vit(224, 16, 384, 12, 6, DEIT3)),
+    ("deit3_small_patch16_384", vit(384, 16, 384, 12, 6, DEIT3)),
+    ("deit_base_distilled_patch16_224", vit(224, 16, 768, 12, 12, BASE.distilled())),
+    ("deit_base_distilled_patch16_384", vit(384, 16, 768, 12, 12, BASE.distilled())),
+    ("deit_base_patch16_224", vit(224, 16, 768, 12, 12, BASE)),
+    ("deit_base_patch16_384", vit(384, 16, 768, 12, 12, BASE)),
+    ("deit_small_distilled_patch16_224", vit(224, 16, 384, 12, 6, BASE.distilled())),
+    ("deit_small_patch16_224", vit(224, 16, 384, 12, 6, BASE)),
+    ("deit_tiny_distilled_patch16_224", vit(224, 16, 192, 12, 3, BASE.distilled())),
+    ("deit_tiny_patch16_224", vit(224, 16, 192, 12, 3, BASE)),
+    ("eva_large_patch14_196", vit(196, 14, 1024, 24, 16, BASE.avg())),
+    ("eva_large_patch14_336", vit(336, 14, 1024, 24, 16, BASE.avg())),
+    ("test_vit", vit(160, 16, 64, 6, 2, BASE.mlp_ratio(3.0))),
+    ("test_vit2", vit(160, 16, 64, 8, 2, GAP.mlp_ratio(3.0).scaled(1e-05).registers(1))),
+    ("test_vit3", vit(160, 16, 96, 9, 3, SIGLIP.mlp_ratio(2.0).scaled(1e-05).registers(1).pool_include_prefix())),
+    ("vit_base_patch8_224", vit(224, 8, 768, 12, 12, BASE)),
+    ("vit_base_patch14_dinov2", vit(518, 14, 768, 12, 12, DINOV2)),
+    ("vit_base_patch14_reg1_tipsv2", vit(448, 14, 768, 12, 12, BASE.scaled(1.0).no_embed_class().registers(1))),
+    ("vit_base_patch14_reg4_dinov2", vit(518, 14, 768, 12, 12, DINOV2.no_embed_class().registers(4))),
+    ("vit_base_patch16_224", vit(224, 16, 768, 12, 12, BASE)),
+    ("vit_base_patch16_224_miil", vit(224, 16, 768, 12, 12, BASE.no_qkv_bias())),
+    ("vit_base_patch16_384", vit(384, 16, 768, 12, 12, BASE)),
+    ("vit_base_patch16_clip_224", vit(224, 16, 768, 12, 12, CLIP)),
+    ("vit_base_patch16_clip_384", vit(384, 16, 768, 12, 12, CLIP)),
+    ("vit_base_patch16_clip_quickgelu_224", vit(224, 16, 768, 12, 12, QUICK_CLIP)),
+    ("vit_base_patch16_gap_224", vit(224, 16, 768, 12, 16, SIGLIP_GAP)),
+    ("vit_base_patch16_plus_240", vit(240, 16, 896, 12, 14, DINOV2)),
+    ("vit_base_patch16_plus_clip_240", vit(240, 16, 896, 12, 14, CLIP)),
+    ("vit_base_patch16_reg4_gap_256", vit(256, 16, 768, 12, 12, GAP.no_embed_class().registers(4))),
+    ("vit_base_patch16_siglip_224", vit(224, 16, 768, 12, 12, SIGLIP)),
+    ("vit_base_patch16_siglip_256", vit(256, 16, 768, 12, 12, SIGLIP)),
+    ("vit_base_patch16_siglip_384", vit(384, 16, 768, 12, 12, SIGLIP)),
+    ("vit_base_patch16_siglip_512", vit(512, 16, 768, 12, 12, SIGLIP)),
+    ("vit_base_patch16_siglip_gap_224", vit(224, 16, 768, 12, 12, SIGLIP_GAP)),
+    ("vit_base_patch16_siglip_gap_256", vit(256, 16, 768, 12, 12, SIGLIP_GAP)),
+    ("vit_base_patch16_siglip_gap_384", vit(384, 16, 768, 12, 12, SIGLIP_GAP)),
+    ("vit_base_patch16_siglip_gap_512", vit(512, 16, 768, 12, 12, SIGLIP_GAP)),
+    ("vit_base_patch32_224", vit(224, 32, 768, 12, 12, BASE)),
+    ("vit_base_patch32_384", vit(384, 32, 768, 12, 12, BASE)),
+    ("vit_base_patch32_clip_224", vit(224, 32, 768, 12, 12, CLIP)),
+    ("vit_base_patch32_clip_256", vit(256, 32, 768, 12, 12, CLIP)),
+    ("vit_base_patch32_clip_384", vit(384, 32, 768, 12, 12, CLIP)),
+    ("vit_base_patch32_clip_448", vit(448, 32, 768, 12, 12, CLIP)),
+    ("vit_base_patch32_clip_quickgelu_224", vit(224, 32, 768, 12, 12, QUICK_CLIP)),
+    ("vit_base_patch32_plus_256", vit(256, 32, 896, 12, 14, DINOV2)),
+    ("vit_base_patch32_siglip_256", vit(256, 32, 768, 12, 12, SIGLIP.gelu_tanh())),
+    ("vit_base_patch32_siglip_gap_256", vit(256, 32, 768, 12, 12, SIGLIP_GAP.gelu_tanh())),
+    ("vit_betwixt_patch16_gap_256", vit(256, 16, 640, 12, 10, SIGLIP_GAP.no_qkv_bias().scaled(1e-06))),
+    ("vit_betwixt_patch16_reg1_gap_256", vit(256, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(1))),
+    ("vit_betwixt_patch16_reg4_gap_256", vit(256, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_betwixt_patch16_reg4_gap_384", vit(384, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_betwixt_patch32_clip_224", vit(224, 32, 640, 12, 10, CLIP)),
+    ("vit_giant_patch14_224", vit(224, 14, 1408, 40, 16, BASE.mlp_ratio(4.363636363636363))),
+    ("vit_giant_patch14_clip_224", vit(224, 14, 1408, 40, 16, CLIP.mlp_ratio(4.363636363636363))),
+    ("vit_giant_patch16_gap_224", vit(224, 16, 1408, 40, 16, SIGLIP_GAP.mlp_ratio(4.363636363636363).no_head())),
+    ("vit_giantopt_patch16_siglip_256", vit(256, 16, 1536, 40, 16, SIGLIP.gelu_tanh())),
+    ("vit_giantopt_patch16_siglip_384", vit(384, 16, 1536, 40, 16, SIGLIP.gelu_tanh())),
+    ("vit_giantopt_patch16_siglip_gap_256", vit(256, 16, 1536, 40, 16, SIGLIP_GAP.gelu_tanh())),
+    ("vit_giantopt_patch16_siglip_gap_384", vit(384, 16, 1536, 40, 16, SIGLIP_GAP.gelu_tanh())),
+    ("vit_gigantic_patch14_224", vit(224, 14, 1664, 48, 16, BASE.mlp_ratio(4.923076923076923))),
+    ("vit_gigantic_patch14_clip_224", vit(224, 14, 1664, 48, 16, CLIP.mlp_ratio(4.923076923076923))),
+    ("vit_gigantic_patch14_clip_378", vit(378, 14, 1664, 48, 16, CLIP.mlp_ratio(4.923076923076923))),
+    ("vit_gigantic_patch14_clip_quickgelu_224", vit(224, 14, 1664, 48, 16, QUICK_CLIP.mlp_ratio(4.923076923076923))),
+    ("vit_huge_patch14_224", vit(224, 14, 1280, 32, 16, BASE)),
+    ("vit_huge_patch14_clip_224", vit(224, 14, 1280, 32, 16, CLIP)),
+    ("vit_huge_patch14_clip_336", vit(336, 14, 1280, 32, 16, CLIP)),
+    ("vit_huge_patch14_clip_378", vit(378, 14, 1280, 32, 16, CLIP)),
+    ("vit_huge_patch14_clip_quickgelu_224", vit(224, 14, 1280, 32, 16, QUICK_CLIP)),
+    ("vit_huge_patch14_clip_quickgelu_378", vit(378, 14, 1280, 32, 16, QUICK_CLIP)),
+    ("vit_huge_patch14_gap_224", vit(224, 14, 1280, 32, 16, SIGLIP_GAP.no_head())),
+    ("vit_huge_patch16_gap_448", vit(448, 16, 1280, 32, 16, SIGLIP_GAP.no_head())),
+    ("vit_intern300m_patch14_448", vit(448, 14, 1024, 24, 16, BASE.scaled(0.1).no_final_norm())),
+    ("vit_large_patch14_224", vit(224, 14, 1024, 24, 16, BASE)),
+    ("vit_large_patch14_clip_224", vit(224, 14, 1024, 24, 16, CLIP)),
+    ("vit_large_patch14_clip_336", vit(336, 14, 1024, 24, 16, CLIP)),
+    ("vit_large_patch14_clip_quickgelu_224", vit(224, 14, 1024, 24, 16, QUICK_CLIP)),
+    ("vit_large_patch14_clip_quickgelu_336", vit(336, 14, 1024, 24, 16, QUICK_CLIP)),
+    ("vit_large_patch14_dinov2", vit(518, 14, 1024, 24, 16, DINOV2)),
+    ("vit_large_patch14_reg1_tipsv2", vit(448, 14, 1024, 24, 16, BASE.scaled(1.0).no_embed_class().registers(1))),
+    ("vit_large_patch14_reg4_dinov2", vit(518, 14, 1024, 24, 16, DINOV2.no_embed_class().registers(4))),
+    ("vit_large_patch16_224", vit(224, 16, 1024, 24, 16, BASE)),
+    ("vit_large_patch16_384", vit(384, 16, 1024, 24, 16, BASE)),
+    ("vit_large_patch16_siglip_256", vit(256, 16, 1024, 24, 16, SIGLIP)),
+    ("vit_large_patch16_siglip_384", vit(384, 16, 1024, 24, 16, SIGLIP)),
+    ("vit_large_patch16_siglip_512", vit(512, 16, 1024, 24, 16, SIGLIP.gelu_tanh())),
+    ("vit_large_patch16_siglip_gap_256", vit(256, 16, 1024, 24, 16, SIGLIP_GAP)),
+    ("vit_large_patch16_siglip_gap_384", vit(384, 16, 1024, 24, 16, SIGLIP_GAP)),
+    ("vit_large_patch16_siglip_gap_512", vit(512, 16, 1024, 24, 16, SIGLIP_GAP.gelu_tanh())),
+    ("vit_large_patch32_224", vit(224, 32, 1024, 24, 16, BASE)),
+    ("vit_large_patch32_384", vit(384, 32, 1024, 24, 16, BASE)),
+    ("vit_little_patch16_reg1_gap_256", vit(256, 16, 320, 14, 5, GAP.mlp_ratio(5.6).scaled(1e-05).no_embed_class().registers(1))),
+    ("vit_little_patch16_reg4_gap_256", vit(256, 16, 320, 14, 5, GAP.mlp_ratio(5.6).scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_medium_patch16_clip_224", vit(224, 16, 512, 12, 8, CLIP)),
+    ("vit_medium_patch16_gap_240", vit(240, 16, 512, 12, 8, SIGLIP_GAP.no_qkv_bias().scaled(1e-06))),
+    ("vit_medium_patch16_gap_256", vit(256, 16, 512, 12, 8, SIGLIP_GAP.no_qkv_bias().scaled(1e-06))),
+    ("vit_medium_patch16_gap_384", vit(384, 16, 512, 12, 8, SIGLIP_GAP.no_qkv_bias().scaled(1e-06))),
+    ("vit_medium_patch16_reg1_gap_256", vit(256, 16, 512, 12, 8, GAP.scaled(1e-05).no_embed_class().registers(1))),
+    ("vit_medium_patch16_reg4_gap_256", vit(256, 16, 512, 12, 8, GAP.scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_medium_patch32_clip_224", vit(224, 32, 512, 12, 8, CLIP)),
+    ("vit_mediumd_patch16_reg4_gap_256", vit(256, 16, 512, 20, 8, GAP.scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_mediumd_patch16_reg4_gap_384", vit(384, 16, 512, 20, 8, GAP.scaled(1e-05).no_embed_class().registers(4))),
+    ("vit_small_patch8_224", vit(224, 8, 384, 12, 6, BASE)),
+    ("vit_small_patch14_dinov2", vit(518, 14, 384, 12, 6, DINOV2)),
+    ("vit_small_patch14_reg4_dinov2", vit(518, 14, 384, 12, 6, DINOV2.no_embed_class().registers(4))),
+    ("vit_small_patch16_36x1_224", vit(224, 16, 384, 36, 6, DINOV2)),
+    ("vit_small_patch16_224", vit(224, 16, 384, 12, 6, BASE)),
+    ("vit_small_patch16_384", vit(384, 16, 384, 12, 6, BASE)),
+    ("vit_small_patch32_224", vit(224, 32, 384, 12, 6, BASE)),
+    ("vit_small_patch32_384", vit(384, 32, 384, 12, 6, BASE)),
+    ("vit_so150m2_patch16_reg1_gap_256", vit(256, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
+    ("vit_so150m2_patch16_reg1_gap_384", vit(384, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
+    ("vit_so150m2_patch16_reg1_gap_448", vit(448, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
+    ("vit_so150m_patch16_reg4_gap_256", vit(256, 16, 896, 18, 14, SIGLIP_GAP.mlp_ratio(2.572).registers(4))),
+    ("vit_so150m_patch16_reg4_gap_384", vit(384, 16, 896, 18, 14, SIGLIP_GAP.mlp_ratio(2.572).registers(4))),
+    ("vit_so150m_patch16_reg4_map_256", vit(256, 16, 896, 18, 14, SIGLIP.mlp_ratio(2.572).registers(4))),
+    ("vit_so400m_patch14_reg1_tipsv2", vit(448, 14, 1152, 27, 16, BASE.mlp_ratio(3.736111111111111).scaled(1.0).no_embed_class().registers(1))),
+    ("vit_so400m_patch14_siglip_224", vit(224, 14, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_378", vit(378, 14, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_gap_224", vit(224, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_gap_378", vit(378, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_gap_448", vit(448, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_gap_896", vit(896, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch16_siglip_256", vit(256, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_so400m_patch16_siglip_384", vit(384, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_so400m_patch16_siglip_512", vit(512, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_so400m_patch16_siglip_gap_256", vit(256, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_so400m_patch16_siglip_gap_384", vit(384, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_so400m_patch16_siglip_gap_512", vit(512, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_tiny_patch16_224", vit(224, 16, 192, 12, 3, BASE)),
+    ("vit_tiny_patch16_384", vit(384, 16, 192, 12, 3, BASE)),
+    ("vit_wee_patch16_reg1_gap_256", vit(256, 16, 256, 14, 4, GAP.mlp_ratio(5.0).scaled(1e-05).no_embed_class().registers(1))),
+    ("vit_xsmall_patch16_clip_224", vit(224, 16, 256, 10, 4, CLIP)),
+];

@@ -1,0 +1,142 @@
+//! The zoo: architectures and their pretrained weights by name, search with wildcards.
+//!
+//! ```
+//! let entry = tallow_models::zoo::find("vit_small_patch16_224.augreg_in1k")?;
+//! assert_eq!(entry.architecture.num_parameters()?, 22_050_664);
+//! assert_eq!(entry.pretrained.and_then(|p| p.hub), Some("timm/vit_small_patch16_224.augreg_in1k"));
+//! assert!(tallow_models::zoo::list("*dinov2*").len() >= 6);
+//! # Ok::<(), tallow_models::Error>(())
+//! ```
+
+mod architectures;
+mod pretrained;
+
+pub use pretrained::Pretrained;
+
+use crate::{Architecture, CnnConfig, Error, MlpConfig, Result};
+
+/// An architecture of the zoo.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// The model, with the image size and the number of classes of `pretrained`, if there is one.
+    pub architecture: Architecture,
+    /// The weights that the search asked for: those of the tag, or the architecture's default. None where there are none.
+    pub pretrained: Option<&'static Pretrained>,
+    /// All weights of this architecture that the search matches, the default first.
+    pub weights: Vec<&'static Pretrained>,
+}
+
+/// The architecture called `name`, with a tag (`vit_small_patch16_224.dino`) or without.
+///
+/// # Errors
+/// [`Error::UnknownArchitecture`] with the nearest names, [`Error::UnknownTag`] with those that exist.
+pub fn find(name: &str) -> Result<Entry> {
+    let (name, tag) = match name.split_once('.') {
+        Some((name, tag)) => (name, Some(tag)),
+        None => (name, None),
+    };
+    let Some((name, architecture)) = architecture(name) else {
+        return Err(Error::UnknownArchitecture { name: name.into(), nearest: nearest(name, names()) });
+    };
+    let weights = weights_of(name);
+    let pretrained = match tag {
+        None => weights.first().copied(),
+        Some(tag) => Some(*weights.iter().find(|w| w.tag == tag).ok_or_else(|| Error::UnknownTag {
+            name: name.into(),
+            tag: tag.into(),
+            known: weights.iter().map(|w| w.tag.into()).collect(),
+        })?),
+    };
+    Ok(entry(name, architecture, pretrained, weights))
+}
+
+/// The architectures whose name, or whose `name.tag`, matches `pattern`, in the order of the table. `*` stands for any
+/// text and `?` for one character; a pattern without either matches every name that contains it. With a tag in the
+/// pattern, only the weights that match are listed.
+pub fn list(pattern: &str) -> Vec<Entry> {
+    let pattern = if pattern.contains(['*', '?']) { pattern.to_string() } else { format!("*{pattern}*") };
+    let mut entries = Vec::new();
+    for name in names() {
+        let Some((name, architecture)) = architecture(name) else { continue };
+        let all = weights_of(name);
+        let weights: Vec<_> = match matches(&pattern, name) {
+            true => all,
+            false => all.into_iter().filter(|w| matches(&pattern, &format!("{name}.{}", w.tag))).collect(),
+        };
+        if matches(&pattern, name) || !weights.is_empty() {
+            entries.push(entry(name, architecture, weights.first().copied(), weights));
+        }
+    }
+    entries
+}
+
+/// All names, in the order of the table.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ["mlp_mnist", "cnn_cifar10"].into_iter().chain(architectures::VITS.iter().map(|(name, _)| *name))
+}
+
+fn architecture(name: &str) -> Option<(&'static str, Architecture)> {
+    match name {
+        "mlp_mnist" => Some(("mlp_mnist", Architecture::Mlp(MlpConfig::default()))),
+        "cnn_cifar10" => Some(("cnn_cifar10", Architecture::Cnn(CnnConfig::CIFAR10))),
+        _ => {
+            let (name, config) = architectures::VITS.iter().find(|(n, _)| *n == name)?;
+            Some((name, Architecture::Vit(config.clone())))
+        }
+    }
+}
+
+fn entry(
+    name: &'static str,
+    mut architecture: Architecture,
+    pretrained: Option<&'static Pretrained>,
+    weights: Vec<&'static Pretrained>,
+) -> Entry {
+    if let Some(p) = pretrained {
+        architecture = architecture.with_num_classes(p.num_classes).with_img_size(p.input_size[1]);
+    }
+    Entry { name, architecture, pretrained, weights }
+}
+
+fn weights_of(name: &str) -> Vec<&'static Pretrained> {
+    pretrained::WEIGHTS.iter().filter(|w| w.architecture == name).collect()
+}
+
+/// Whether all of `text` matches `pattern` with `*` and `?`.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Where the last `*` was, and how much text it stands for so far.
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == '?' || c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                p = at + 1;
+                t = from + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|&c| c == '*')
+}
+
+/// The names among `known` that `name` may have been meant to be, best first.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const SHOWN: usize = 3;
+    const ALIKE: f64 = 0.85;
+    let mut scored: Vec<(f64, &str)> =
+        known.map(|k| (strsim::jaro_winkler(name, k), k)).filter(|&(score, _)| score > ALIKE).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(SHOWN).map(|(_, k)| k.into()).collect()
+}

@@ -1,0 +1,122 @@
+"""Writes zoo.json: what timm says of every ViT that `VitConfig` can express.
+
+    python models/tests/references/zoo.py
+
+For each architecture: the number of parameters, a hash of all names and shapes in their order, the floating-point
+operations of a forward pass as PyTorch counts them, and every pretrained tag (the default one first) with its preprocessing and licence. `shapes` is the start of a SHA-256.
+Written with timm 1.0.31 and torch 2.15. Nothing is downloaded and no weights are allocated.
+"""
+
+import hashlib
+import inspect
+import json
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import deit, vision_transformer as vit
+from torch.utils.flop_counter import FlopCounterMode
+
+# Keyword arguments that VitConfig knows under the same name.
+KNOWN = set(
+    """img_size patch_size in_chans num_classes global_pool embed_dim depth num_heads mlp_ratio qkv_bias qk_norm
+    init_values class_token no_embed_class reg_tokens pre_norm final_norm fc_norm pool_include_prefix""".split()
+)
+# These change nothing for an image of the stated size.
+IDLE = {"dynamic_img_size", "weight_init", "fix_init"}
+
+captured = {}
+original = vit.VisionTransformer.__init__
+signature = inspect.signature(original)
+
+
+def capture(self, *args, **kwargs):
+    captured.clear()
+    captured.update(signature.bind(self, *args, **kwargs).arguments)
+    captured.pop("self")
+    return original(self, *args, **kwargs)
+
+
+vit.VisionTransformer.__init__ = capture
+
+
+def config_of(arguments):
+    """The arguments as VitConfig's fields; None if it cannot express them."""
+    config = {}
+    for name, value in arguments.items():
+        if name in IDLE:
+            continue
+        if name in KNOWN:
+            config[name] = value[0] if isinstance(value, tuple) else value
+        elif name == "norm_layer" and isinstance(value, partial) and value.func.__name__ == "LayerNorm":
+            config["norm_eps"] = value.keywords["eps"]
+        elif name == "act_layer" and value in ("gelu_tanh", "quick_gelu"):
+            config["act"] = value
+        elif value != signature.parameters[name].default:
+            return None
+    if config["img_size"] % config.get("patch_size", 16):
+        return None  # timm leaves out the last pixels
+    return config
+
+
+def weights_of(name):
+    default = timm.get_pretrained_cfg(name).tag
+    for tag in sorted(timm.list_pretrained(f"{name}.*"), key=lambda tag: not tag.endswith(f".{default}")):
+        cfg = timm.get_pretrained_cfg(tag)
+        # Files in another project's layout, or no file on the hub at all.
+        if not cfg.hf_hub_id or cfg.hf_hub_filename or cfg.custom_load == "hf":
+            continue
+        hub = cfg.hf_hub_id if not cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id + tag
+        yield {
+            "tag": cfg.tag,
+            "hub": hub,
+            "num_classes": cfg.num_classes,
+            "input_size": list(cfg.input_size),
+            "interpolation": cfg.interpolation,
+            "crop_pct": cfg.crop_pct,
+            "crop_mode": cfg.crop_mode,
+            "mean": list(cfg.mean),
+            "std": list(cfg.std),
+            "license": cfg.license,
+        }
+
+
+def operations(model, size):
+    """On the meta device nothing is computed."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, 3, size, size))
+    return counter.get_total_flops()
+
+
+timm.layers.set_fused_attn(False)  # an attention counts as its two matmuls
+
+
+def main():
+    zoo = {}
+    for name in timm.list_models():
+        entrypoint = timm.models.model_entrypoint(name)
+        # RADIO and FlexiViT resample their positions in ways of their own.
+        if entrypoint.__module__ not in (vit.__name__, deit.__name__) or "radio" in name or "flexi" in name:
+            continue
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        config = config_of(captured)
+        if config is None:
+            continue
+        if isinstance(model, deit.VisionTransformerDistilled):
+            config["distilled"] = True
+        shapes = "".join(f"{n}{list(p.shape)}\n" for n, p in model.state_dict().items())
+        zoo[name] = {
+            "config": config,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "shapes": hashlib.sha256(shapes.encode()).hexdigest()[:16],
+            "flops": operations(model, config["img_size"]),
+            "weights": list(weights_of(name)),
+        }
+    text = "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in zoo.items()) + "\n}\n"
+    (Path(__file__).parent / "zoo.json").write_text(text)
+    print(len(zoo), "architectures,", sum(len(a["weights"]) for a in zoo.values()), "weights")
+
+
+main()
