@@ -273,9 +273,8 @@ fn vit_multiply_adds(c: &VitConfig) -> u64 {
 
 fn cnn_multiply_adds(c: &CnnConfig) -> u64 {
     let inputs = [c.in_chans, crate::cnn::FILTERS[0], crate::cnn::FILTERS[1]];
-    let convolutions: usize = (0..3)
-        .map(|i| c.map_sizes()[i].pow(2) * inputs[i] * crate::cnn::FILTERS[i] * crate::cnn::KERNEL.pow(2))
-        .sum();
+    let convolutions: usize =
+        (0..3).map(|i| c.map_sizes()[i].pow(2) * inputs[i] * crate::cnn::FILTERS[i] * crate::cnn::KERNEL.pow(2)).sum();
     (convolutions + c.num_features() * (c.flattened() + c.num_classes)) as u64
 }
 

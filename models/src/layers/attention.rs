@@ -66,7 +66,8 @@ impl Attention {
         let Some((q_norm, k_norm)) = &self.qk_norm else { return Ok((q, k, v)) };
         let per_head = |x: &Tensor, norm: &LayerNorm| {
             let (batch, tokens, dim) = x.dims3()?;
-            norm.forward(&x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?)?.reshape((batch, tokens, dim))
+            norm.forward(&x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?)?
+                .reshape((batch, tokens, dim))
         };
         Ok((per_head(&q, q_norm)?, per_head(&k, k_norm)?, v))
     }

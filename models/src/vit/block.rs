@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{LAW, VitConfig};
-use crate::{Mode, ops};
 use crate::layers::{Attention, DropPath, LayerNorm, LayerScale, MlpBlock};
 use crate::layers::{attention, layer_norm, layer_scale, mlp_block};
+use crate::{Mode, ops};
 
 /// A pre-norm transformer block.
 #[derive(Debug, Clone)]

@@ -239,12 +239,7 @@ impl VitConfig {
         let hidden = c.embed_dim as f64 * c.mlp_ratio;
         check((1. ..=f64::from(1 << 20)).contains(&hidden), "mlp_ratio", || mlp_ratio(c.embed_dim), c.mlp_ratio)?;
         check(c.reg_tokens <= 1 << 12, "reg_tokens", || format!("at most {}", 1 << 12), c.reg_tokens)?;
-        check(
-            c.norm_eps.is_finite() && c.norm_eps > 0.,
-            "norm_eps",
-            || "a positive number".into(),
-            c.norm_eps,
-        )?;
+        check(c.norm_eps.is_finite() && c.norm_eps > 0., "norm_eps", || "a positive number".into(), c.norm_eps)?;
         if let Some(value) = c.init_values {
             check(value.is_finite(), "init_values", || "a finite number, or none".into(), value)?;
         }

@@ -1,0 +1,193 @@
+//! The zoo against timm: every architecture's parameters, cost and weights. `references/zoo.py` wrote what timm says.
+
+use serde_json::Value;
+use tallow_models::zoo::{self, Entry};
+use tallow_models::{Architecture, Error, VitConfig};
+
+fn reference() -> serde_json::Map<String, Value> {
+    let text = include_str!("references/zoo.json");
+    serde_json::from_str(text).expect("zoo.json is an object")
+}
+
+/// Timm's ViTs of the zoo, without the one that is ours.
+fn entries_of_timm() -> Vec<(Entry, Value)> {
+    let mut reference = reference();
+    let entries: Vec<_> = zoo::names()
+        .filter(|name| !["vit_mnist", "cnn_cifar10", "mlp_mnist"].contains(name))
+        .map(|name| {
+            let facts = reference.remove(name).unwrap_or_else(|| panic!("{name} is not in timm"));
+            (zoo::find(name).expect("a listed name is found"), facts)
+        })
+        .collect();
+    assert!(reference.is_empty(), "not in the zoo: {:?}", reference.keys().collect::<Vec<_>>());
+    entries
+}
+
+fn vit(architecture: &Architecture) -> &VitConfig {
+    match architecture {
+        Architecture::Vit(config) => config,
+        other => panic!("not a ViT: {other:?}"),
+    }
+}
+
+#[test]
+fn every_vit_has_the_numbers_of_timms_constructor() {
+    for (entry, facts) in entries_of_timm() {
+        let mut expected = facts["config"].clone();
+        let config = vit(&entry.architecture);
+        // timm reads the integer 3 where we write 3.0.
+        if let Some(ratio) = expected["mlp_ratio"].as_f64() {
+            expected["mlp_ratio"] = ratio.into();
+        }
+        let expected: VitConfig = serde_json::from_value(expected).expect("timm's arguments are our fields");
+        assert_eq!(config, &expected, "{}", entry.name);
+    }
+}
+
+#[test]
+fn every_vit_has_timms_parameters_by_name_shape_and_order() {
+    for (entry, facts) in entries_of_timm() {
+        let parameters = entry.architecture.parameters().expect("the zoo is valid");
+        let shapes: String = parameters.iter().map(|p| format!("{}{:?}\n", p.name, p.shape)).collect();
+        assert_eq!(&sha256(shapes.as_bytes())[..16], facts["shapes"], "{}", entry.name);
+        assert_eq!(entry.architecture.num_parameters().ok(), facts["parameters"].as_u64().map(|n| n as usize));
+    }
+}
+
+#[test]
+fn every_vit_costs_the_operations_that_pytorch_counts() {
+    for (entry, facts) in entries_of_timm() {
+        assert_eq!(Some(entry.architecture.flops()), facts["flops"].as_u64(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn every_tag_has_timms_preprocessing_and_licence_and_timms_default_comes_first() {
+    for (entry, facts) in entries_of_timm() {
+        let mut weights = entry.weights;
+        // Ours alone: it comes with the program.
+        weights.retain(|w| (w.architecture, w.tag) != ("vit_small_patch14_dinov2", "saliency"));
+        let expected = facts["weights"].as_array().expect("a list");
+        assert_eq!(weights.len(), expected.len(), "{}", entry.name);
+        for (w, expected) in weights.into_iter().zip(expected) {
+            let ours = serde_json::json!({
+                "tag": w.tag, "hub": w.hub, "num_classes": w.num_classes, "input_size": w.input_size,
+                "interpolation": w.interpolation, "crop_pct": w.crop_pct,
+                "crop_mode": if w.squash { "squash" } else { "center" },
+                "mean": w.mean, "std": w.std, "license": w.license,
+            });
+            for (key, value) in ours.as_object().expect("an object") {
+                // timm writes some numbers as integers.
+                let same =
+                    value == &expected[key] || value.as_f64().is_some() && value.as_f64() == expected[key].as_f64();
+                assert!(same, "{}.{}: {key} is {value}, timm's is {}", entry.name, w.tag, expected[key]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tag_decides_the_classes() {
+    let classes = |name| zoo::find(name).map(|e| e.architecture.num_classes()).ok();
+    assert_eq!(classes("vit_small_patch16_224"), Some(1000));
+    assert_eq!(classes("vit_small_patch16_224.augreg_in21k"), Some(21_843));
+    assert_eq!(classes("vit_small_patch16_224.dino"), Some(0));
+    assert_eq!(classes("vit_base_patch16_gap_224"), Some(1000));
+}
+
+#[test]
+fn the_bundled_weights_have_no_repository_and_the_default_of_their_architecture_is_stock_dinov2() {
+    let entry = zoo::find("vit_small_patch14_dinov2.saliency").expect("it is in the zoo");
+    let bundled = entry.pretrained.expect("the tag was given");
+    assert_eq!((bundled.hub, bundled.license, bundled.input_size), (None, Some("apache-2.0"), [3, 518, 518]));
+    let stock = zoo::find("vit_small_patch14_dinov2").expect("it is in the zoo").pretrained.expect("a default");
+    assert_eq!(stock.hub, Some("timm/vit_small_patch14_dinov2.lvd142m"));
+}
+
+#[test]
+fn the_models_for_small_images_have_the_stated_sizes() {
+    let input_and_parameters = |name| {
+        let architecture = zoo::find(name).expect("it is in the zoo").architecture;
+        (architecture.input_size(), architecture.num_parameters().expect("it is valid"))
+    };
+    // 10 tokens... 17 positions of 64; 49 pixels a patch; 6 blocks of 49,984; norm; 10 classes.
+    let vit = 64 + 17 * 64 + 50 * 64 + 6 * 49_984 + 128 + 650;
+    assert_eq!(input_and_parameters("vit_mnist"), ([1, 28, 28], vit));
+    // 1,190,000 weights and 32 + 64 + 64 + 1000 + 10 biases.
+    assert_eq!(input_and_parameters("cnn_cifar10"), ([3, 32, 32], 1_190_000 + 1170));
+    assert_eq!(input_and_parameters("mlp_mnist"), ([1, 28, 28], 785 * 256 + 257 * 10));
+}
+
+#[test]
+fn a_mistyped_name_is_answered_with_the_nearest() {
+    let message = zoo::find("vit_smal_patch16_224").expect_err("there is none").to_string();
+    assert!(message.contains("did you mean vit_small_patch16_224"), "{message}");
+    assert!(matches!(zoo::find("qqqq"), Err(Error::UnknownArchitecture { nearest, .. }) if nearest.is_empty()));
+    let message = zoo::find("vit_small_patch16_224.dinos").expect_err("there is none").to_string();
+    assert_eq!(
+        message,
+        "vit_small_patch16_224 has no weights called \"dinos\": there are augreg_in21k_ft_in1k, augreg_in1k, augreg_in21k, dino"
+    );
+    for name in ["", ".", "vit_mnist.", "vit_mnist.x", "*"] {
+        assert!(zoo::find(name).is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn wildcards_match_names_and_tags() {
+    let names = |pattern| zoo::list(pattern).iter().map(|e| e.name).collect::<Vec<_>>();
+    assert_eq!(names("vit_?????_patch8_224"), ["vit_small_patch8_224"]);
+    assert_eq!(names("vit_*_patch8_224"), ["vit_base_patch8_224", "vit_small_patch8_224"]);
+    assert_eq!(names("mnist"), ["mlp_mnist", "vit_mnist"]);
+    assert_eq!(names("*"), zoo::names().collect::<Vec<_>>());
+    assert_eq!(names(""), names("*"));
+    assert!(names("vit_small_patch16_22").contains(&"vit_small_patch16_224"));
+    assert!(names("?").is_empty() && names("nothing").is_empty());
+
+    let dino = zoo::list("*.dino");
+    assert_eq!(dino.len(), 4);
+    for entry in &dino {
+        assert_eq!(entry.weights.iter().map(|w| w.tag).collect::<Vec<_>>(), ["dino"]);
+        assert_eq!(entry.architecture.num_classes(), 0);
+    }
+}
+
+/// SHA-256 (FIPS 180-4), to compare hundreds of shapes with what Python hashed without storing them.
+fn sha256(message: &[u8]) -> String {
+    fn fractional_bits(x: f64) -> u32 {
+        (x.fract() * 2f64.powi(32)) as u32
+    }
+    let primes: Vec<u64> = (2..312).filter(|n| (2..*n).all(|d| n % d != 0)).collect();
+    let k: Vec<u32> = primes.iter().map(|&p| fractional_bits((p as f64).cbrt())).collect();
+    let mut h: Vec<u32> = primes[..8].iter().map(|&p| fractional_bits((p as f64).sqrt())).collect();
+    let mut padded = message.to_vec();
+    padded.push(0x80);
+    padded.resize(
+        padded.len().next_multiple_of(64) + if padded.len() % 64 > 56 || padded.len() % 64 == 0 { 64 } else { 0 },
+        0,
+    );
+    let end = padded.len() - 8;
+    padded[end..].copy_from_slice(&(8 * message.len() as u64).to_be_bytes());
+    for block in padded.chunks(64) {
+        let mut w: Vec<u32> =
+            block.chunks(4).map(|b| b.iter().fold(0, |word, &byte| word << 8 | u32::from(byte))).collect();
+        for i in 16..64 {
+            let s0 = w[i - 15].rotate_right(7) ^ w[i - 15].rotate_right(18) ^ w[i - 15] >> 3;
+            let s1 = w[i - 2].rotate_right(17) ^ w[i - 2].rotate_right(19) ^ w[i - 2] >> 10;
+            w.push(w[i - 16].wrapping_add(s0).wrapping_add(w[i - 7]).wrapping_add(s1));
+        }
+        let mut v = h.clone();
+        for i in 0..64 {
+            let s1 = v[4].rotate_right(6) ^ v[4].rotate_right(11) ^ v[4].rotate_right(25);
+            let choice = v[4] & v[5] ^ !v[4] & v[6];
+            let t1 = v[7].wrapping_add(s1).wrapping_add(choice).wrapping_add(k[i]).wrapping_add(w[i]);
+            let s0 = v[0].rotate_right(2) ^ v[0].rotate_right(13) ^ v[0].rotate_right(22);
+            let majority = v[0] & v[1] ^ v[0] & v[2] ^ v[1] & v[2];
+            v.rotate_right(1);
+            v[0] = t1.wrapping_add(s0).wrapping_add(majority);
+            v[4] = v[4].wrapping_add(t1);
+        }
+        h.iter_mut().zip(v).for_each(|(h, v)| *h = h.wrapping_add(v));
+    }
+    h.iter().map(|word| format!("{word:08x}")).collect()
+}
