@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Tensor};
-use fast_image_resize::Resizer;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -91,7 +90,7 @@ impl Work {
     }
 
     /// Decodes and transforms samples, one after the other in one vector.
-    fn make(&self, indices: &[usize], resizer: &mut Resizer, stop: impl Fn() -> bool) -> Result<Vec<f32>> {
+    fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<Vec<f32>> {
         let [channels, height, width] = self.transform.input_size();
         let size = channels * height * width;
         let mut values = vec![0.0; indices.len() * size];
@@ -100,8 +99,7 @@ impl Work {
                 break;
             }
             // a decoder that panics on a strange file is a bad sample, not the end of the process
-            catch_unwind(AssertUnwindSafe(|| self.sample(index, resizer, out))).unwrap_or_else(|panic| {
-                *resizer = Resizer::new();
+            catch_unwind(AssertUnwindSafe(|| self.sample(index, out))).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
                 let got = format!("a failure of the decoder ({})", text.as_deref().unwrap_or("no message"));
@@ -111,7 +109,7 @@ impl Work {
         Ok(values)
     }
 
-    fn sample(&self, index: usize, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+    fn sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
         if let Some(point) = self.samples.point(index) {
             if point.len() != out.len() {
                 let expected = format!("{} coordinates, as many as the model reads", out.len());
@@ -122,7 +120,7 @@ impl Work {
         }
         let image = self.samples.image(index)?;
         let draw = Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 };
-        self.transform.apply(&image, draw, resizer, out)
+        self.transform.apply(&image, draw, out)
     }
 }
 
@@ -160,7 +158,6 @@ pub struct Loader {
     work: Arc<Work>,
     meeting: Arc<Meeting>,
     threads: Vec<JoinHandle<()>>,
-    resizer: Resizer,
     next: usize,
 }
 
@@ -183,7 +180,7 @@ impl Loader {
         }
         let work = Arc::new(Work { samples, order, transform, options });
         let meeting = Arc::new(Meeting::default());
-        let mut loader = Self { work, meeting, threads: Vec::new(), resizer: Resizer::new(), next: 0 };
+        let mut loader = Self { work, meeting, threads: Vec::new(), next: 0 };
         let pieces = loader.work.order.len().div_ceil(PIECE);
         for number in 0..options.threads.min(pieces) {
             let (work, meeting) = (loader.work.clone(), loader.meeting.clone());
@@ -206,7 +203,7 @@ impl Loader {
     /// The values of the samples at `indices`, which are batch number `batch`.
     fn values(&mut self, batch: usize, indices: &[usize]) -> Result<Vec<f32>> {
         if self.threads.is_empty() {
-            return self.work.make(indices, &mut self.resizer, || false);
+            return self.work.make(indices, || false);
         }
         let mut values = Vec::with_capacity(indices.len() * self.work.transform.input_size().iter().product::<usize>());
         for piece in 0..indices.len().div_ceil(PIECE) {
@@ -243,7 +240,6 @@ impl Loader {
 
 /// What a thread does: takes the next piece as long as it is wanted.
 fn run(work: &Work, meeting: &Meeting) {
-    let mut resizer = Resizer::new();
     let mut state = meeting.lock();
     loop {
         let (batch, piece) = state.next;
@@ -257,7 +253,7 @@ fn run(work: &Work, meeting: &Meeting) {
         let last = (piece + 1) * PIECE >= work.batch(batch).len();
         state.next = if last { (batch + 1, 0) } else { (batch, piece + 1) };
         drop(state);
-        let made = work.make(work.piece(batch, piece), &mut resizer, || meeting.lock().stop);
+        let made = work.make(work.piece(batch, piece), || meeting.lock().stop);
         state = meeting.lock();
         state.pieces.insert((batch, piece), made);
         meeting.made.notify_all();

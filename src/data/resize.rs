@@ -1,81 +1,263 @@
-//! Resizing as Pillow does it: antialiased, across first and then down, rounded to 8 bits after each of the two.
+//! Resizing as Pillow does it, bit for bit: antialiased, across and down one after the other, in integers with 22 bits
+//! after the point, rounded to 8 bits after each of the two.
+//!
+//! This is `Resample.c` of Pillow 13. A checkpoint's accuracy was measured on images that were resized so; the crates at
+//! hand are up to 20 levels away from it where bright lines meet dark ones.
 
-use fast_image_resize as fir;
-use fir::images::{Image as Buffer, ImageRef};
-use fir::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use tallow_weights::Interpolation;
 
 use super::{Error, Image, Result};
 
-/// A rectangle in an image, in pixels from the top left corner.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Region {
-    pub left: f64,
-    pub top: f64,
-    pub width: f64,
-    pub height: f64,
+/// Bits after the point of the weights: 32, less 8 for a level, less 2 for sign and overshoot.
+const PRECISION: u32 = 32 - 8 - 2;
+
+/// A rectangle of pixels in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    pub left: usize,
+    pub top: usize,
+    pub width: usize,
+    pub height: usize,
 }
 
-impl Region {
-    pub(super) fn whole(image: &Image) -> Self {
-        Self { left: 0.0, top: 0.0, width: image.width as f64, height: image.height as f64 }
-    }
-}
-
-/// The image resized to `width` by `height`, within one level of Pillow's `Image.resize`.
+/// The image resized to `width` by `height`, equal to Pillow's `Image.resize`.
 ///
 /// # Errors
-/// If a side of the image or of the result is 0.
+/// If a side of the image or of the result is 0, or the image has neither 1 nor 3 channels.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Interpolation) -> Result<Image> {
-    resize_region(&mut Resizer::new(), image, Region::whole(image), width, height, filter)
+    resize_window(image, (width, height), Window { left: 0, top: 0, width, height }, filter)
 }
 
-/// The pixels that `region` of the image has after resizing the whole image, at the scale that makes `region`
-/// `width` by `height`: the filter reads beyond the region's border, where the image goes on.
-pub(super) fn resize_region(
-    resizer: &mut Resizer,
+/// What `window` shows of the image resized to `size` (width and height), without making the rest of it.
+pub(super) fn resize_window(
     image: &Image,
-    region: Region,
-    width: usize,
-    height: usize,
+    size: (usize, usize),
+    window: Window,
     filter: Interpolation,
 ) -> Result<Image> {
-    let Region { left, top, .. } = region;
-    // Rounding must not push the region over the edge.
-    let region_width = region.width.min(image.width as f64 - left);
-    let region_height = region.height.min(image.height as f64 - top);
-    if width == 0 || height == 0 || !(region_width > 0.0 && region_height > 0.0) {
-        let got = format!("{}x{} to {width}x{height}", image.width, image.height);
-        return Err(Error::invalid("resize", "at least one pixel on each side", got));
+    let Window { left, top, width, height } = window;
+    let Image { channels, pixels, .. } = image;
+    let invalid = |expected: &str, got: String| Err(Error::invalid("resize", expected, got));
+    if *channels != 1 && *channels != 3 || pixels.len() != image.width * image.height * channels {
+        let got = format!("{} values for {}x{}x{channels}", pixels.len(), image.width, image.height);
+        return invalid("an image with 1 or 3 channels", got);
     }
-    let (algorithm, support) = match filter {
-        Interpolation::Nearest => (ResizeAlg::Nearest, 0.0),
-        Interpolation::Bilinear => (ResizeAlg::Convolution(FilterType::Bilinear), 1.0),
-        Interpolation::Bicubic => (ResizeAlg::Convolution(FilterType::CatmullRom), 2.0),
-        Interpolation::Lanczos => (ResizeAlg::Convolution(FilterType::Lanczos3), 3.0),
+    if image.width == 0 || image.height == 0 || width == 0 || height == 0 {
+        return invalid(
+            "at least one pixel on each side",
+            format!("{}x{} to {width}x{height}", image.width, image.height),
+        );
+    }
+    if left + width > size.0 || top + height > size.1 {
+        return invalid("a window inside of the image", format!("{window:?} of {size:?}"));
+    }
+    if size == (image.width, image.height) {
+        return Ok(image.crop(left, top, width, height));
+    }
+    let Some((filter, support)) = kernel(filter) else {
+        return Ok(nearest(image, size, window));
     };
-    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-    if filter == Interpolation::Nearest {
-        return pass(resizer, image, &options.crop(left, top, region_width, region_height), width, height);
-    }
-    // The rows that the second pass will read.
-    let reach = support * (region_height / height as f64).max(1.0) + 1.0;
-    let first = (top - reach).floor().max(0.0);
-    let rows = (top + region_height + reach).ceil().min(image.height as f64) - first;
-    let across = pass(resizer, image, &options.crop(left, first, region_width, rows), width, rows as usize)?;
-    pass(resizer, &across, &options.crop(0.0, top - first, width as f64, region_height), width, height)
+    let across = Weights::new(image.width, size.0, left, width, filter, support);
+    let down = Weights::new(image.height, size.1, top, height, filter, support);
+    let reach = down.reach();
+    let arch = pulp::Arch::new();
+    let across = |rows: &[u8]| arch.dispatch(|| resize_across(rows, image.width, *channels, &across));
+    let down = |rows: &[u8], row: usize, first: usize| arch.dispatch(|| resize_down(rows, row, first, &down));
+    let row = image.width * channels;
+    // Pillow's choice, which is about speed but decides what is rounded and clipped first
+    let shrinks = |from: usize, to: usize| from as i64 - to as i64;
+    let (less_wide, less_high) = (shrinks(image.width, size.0), shrinks(image.height, size.1));
+    let pixels = if less_high > 0 && less_high > 2 * less_wide {
+        across(&down(pixels, row, 0))
+    } else {
+        let (first, end) = reach;
+        down(&across(&pixels[first * row..end * row]), width * channels, first)
+    };
+    Ok(Image { width, height, channels: *channels, pixels })
 }
 
-fn pass(resizer: &mut Resizer, image: &Image, options: &ResizeOptions, width: usize, height: usize) -> Result<Image> {
-    let kind = match image.channels {
-        1 => PixelType::U8,
-        3 => PixelType::U8x3,
-        other => return Err(Error::invalid("resize", "1 or 3 channels", other)),
+impl Image {
+    /// A part of the image.
+    ///
+    /// # Panics
+    /// If it reaches out of the image.
+    pub(super) fn crop(&self, left: usize, top: usize, width: usize, height: usize) -> Self {
+        let line = self.width * self.channels;
+        let (from, to) = (left * self.channels, (left + width) * self.channels);
+        let mut pixels = Vec::with_capacity(height * (to - from));
+        for row in self.pixels[top * line..(top + height) * line].chunks_exact(line) {
+            pixels.extend_from_slice(&row[from..to]);
+        }
+        Self { width, height, channels: self.channels, pixels }
+    }
+}
+
+/// A filter and its reach to either side; none for the nearest pixel.
+fn kernel(filter: Interpolation) -> Option<(fn(f64) -> f64, f64)> {
+    match filter {
+        Interpolation::Nearest => None,
+        Interpolation::Bilinear => Some((triangle, 1.0)),
+        Interpolation::Bicubic => Some((cubic, 2.0)),
+        Interpolation::Lanczos => Some((lanczos, 3.0)),
+    }
+}
+
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn lanczos(x: f64) -> f64 {
+    let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * std::f64::consts::PI).sin() / (x * std::f64::consts::PI) };
+    if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }
+}
+
+/// What every pixel of a resized line is made of.
+struct Weights {
+    /// The first source pixel.
+    starts: Vec<usize>,
+    /// How many source pixels.
+    counts: Vec<usize>,
+    /// Room for so many weights a pixel.
+    taps: usize,
+    weights: Vec<i32>,
+}
+
+impl Weights {
+    /// For the pixels `first..first + count` of a line of `source` pixels resized to `target`.
+    fn new(source: usize, target: usize, first: usize, count: usize, filter: fn(f64) -> f64, support: f64) -> Self {
+        let scale = source as f64 / target as f64;
+        let stretch = scale.max(1.0);
+        let support = support * stretch;
+        let taps = support.ceil() as usize * 2 + 1;
+        let mut all = Self { starts: Vec::new(), counts: Vec::new(), taps, weights: vec![0; taps * count] };
+        let mut values = Vec::with_capacity(taps);
+        for (at, weights) in (first..first + count).zip(all.weights.chunks_exact_mut(taps)) {
+            let centre = (at as f64 + 0.5) * scale;
+            let start = (centre - support + 0.5).max(0.0) as usize;
+            let end = ((centre + support + 0.5) as usize).min(source);
+            values.clear();
+            values.extend((start..end).map(|x| filter((x as f64 - centre + 0.5) * (1.0 / stretch))));
+            let sum: f64 = values.iter().sum();
+            for (weight, value) in weights.iter_mut().zip(&values) {
+                let value = if sum == 0.0 { *value } else { value / sum };
+                *weight = (value * f64::from(1 << PRECISION) + 0.5_f64.copysign(value)) as i32;
+            }
+            all.starts.push(start);
+            all.counts.push(end - start);
+        }
+        all
+    }
+
+    /// The source pixels that are read: the first, and the one behind the last.
+    fn reach(&self) -> (usize, usize) {
+        let end = self.starts.iter().zip(&self.counts).map(|(start, count)| start + count).max();
+        (self.starts.first().copied().unwrap_or(0), end.unwrap_or(0))
+    }
+
+    /// For every pixel, where its source begins and the weights.
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        let places = self.starts.iter().zip(&self.counts);
+        places.zip(self.weights.chunks_exact(self.taps)).map(|((&start, &count), weights)| (start, &weights[..count]))
+    }
+}
+
+const HALF: i32 = 1 << (PRECISION - 1);
+
+#[inline(always)]
+fn level(sum: i32) -> u8 {
+    (sum >> PRECISION).clamp(0, 255) as u8
+}
+
+/// Every row of `width` pixels.
+#[inline(always)]
+fn resize_across(rows: &[u8], width: usize, channels: usize, weights: &Weights) -> Vec<u8> {
+    let row = width * channels;
+    let mut out = Vec::with_capacity(rows.len() / width * weights.starts.len());
+    if channels == 1 {
+        for line in rows.chunks_exact(row) {
+            out.extend(weights.iter().map(|(start, weights)| {
+                let pixels = &line[start..start + weights.len()];
+                level(HALF + pixels.iter().zip(weights).map(|(&pixel, weight)| i32::from(pixel) * weight).sum::<i32>())
+            }));
+        }
+        return out;
+    }
+    // Four values are summed at once, the fourth in vain: it is the next pixel's. The last pixel has no next.
+    let mut padded = Vec::with_capacity(row + 1);
+    for (at, line) in rows.chunks_exact(row).enumerate() {
+        let line = rows.get(at * row..(at + 1) * row + 1).unwrap_or_else(|| {
+            padded.extend_from_slice(line);
+            padded.push(0);
+            &padded
+        });
+        for (start, weights) in weights.iter() {
+            let mut sums = [HALF; 4];
+            for (pixel, &weight) in line[start * 3..].windows(4).step_by(3).zip(weights) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value) * weight;
+                }
+            }
+            let [red, green, blue, _] = sums.map(level);
+            out.extend_from_slice(&[red, green, blue]);
+        }
+    }
+    out
+}
+
+/// All columns; `rows` begins with source row `first`, and `row` values make a row.
+#[inline(always)]
+fn resize_down(rows: &[u8], row: usize, first: usize, weights: &Weights) -> Vec<u8> {
+    const LANES: usize = 64;
+    let mut out = vec![0; weights.starts.len() * row];
+    for ((start, weights), line) in weights.iter().zip(out.chunks_exact_mut(row)) {
+        let source = &rows[(start - first) * row..];
+        let (blocks, rest) = line.as_chunks_mut::<LANES>();
+        for (block, values) in blocks.iter_mut().enumerate() {
+            let mut sums = [HALF; LANES];
+            for (weight, line) in weights.iter().zip(source.chunks_exact(row)) {
+                for (sum, &value) in sums.iter_mut().zip(&line[block * LANES..(block + 1) * LANES]) {
+                    *sum += i32::from(value) * weight;
+                }
+            }
+            *values = sums.map(level);
+        }
+        let from = row - rest.len();
+        for (at, value) in rest.iter_mut().enumerate() {
+            let lines = weights.iter().zip(source.chunks_exact(row));
+            *value = level(HALF + lines.map(|(weight, line)| i32::from(line[from + at]) * weight).sum::<i32>());
+        }
+    }
+    out
+}
+
+/// The nearest pixel. Positions are added up, as Pillow does, which decides ties.
+fn nearest(image: &Image, size: (usize, usize), window: Window) -> Image {
+    let places = |source: usize, target: usize, first: usize, count: usize| -> Vec<usize> {
+        let scale = source as f64 / target as f64;
+        let all = std::iter::successors(Some(scale * 0.5), |at| Some(at + scale));
+        all.skip(first).take(count).map(|at| (at as usize).min(source - 1)).collect()
     };
-    let failed = |error: &dyn std::fmt::Display| Error::invalid("resize", "an image that can be resized", error);
-    let side = |n: usize| u32::try_from(n).map_err(|e| failed(&e));
-    let source = ImageRef::new(side(image.width)?, side(image.height)?, &image.pixels, kind).map_err(|e| failed(&e))?;
-    let mut target = Buffer::new(side(width)?, side(height)?, kind);
-    resizer.resize(&source, &mut target, options).map_err(|e| failed(&e))?;
-    Ok(Image { width, height, channels: image.channels, pixels: target.into_vec() })
+    let columns = places(image.width, size.0, window.left, window.width);
+    let rows = places(image.height, size.1, window.top, window.height);
+    let channels = image.channels;
+    let mut pixels = Vec::with_capacity(rows.len() * columns.len() * channels);
+    for row in rows {
+        let line = &image.pixels[row * image.width * channels..(row + 1) * image.width * channels];
+        for &column in &columns {
+            pixels.extend_from_slice(&line[column * channels..(column + 1) * channels]);
+        }
+    }
+    Image { width: window.width, height: window.height, channels, pixels }
 }

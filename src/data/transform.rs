@@ -1,12 +1,11 @@
 //! From a decoded image to the values that a model reads: the evaluation transform, and augmentation on top of it.
 
 use candle_core::{Device, Tensor};
-use fast_image_resize::Resizer;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tallow_weights::{Interpolation, Preprocessing};
 
-use super::resize::{Region, resize_region};
+use super::resize::{self, resize_window};
 use super::{Augment, Error, Image, Result};
 
 /// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
@@ -113,13 +112,13 @@ impl Transform {
     /// If the model reads neither grey nor colour images.
     pub fn tensor(&self, image: &Image, draw: Draw) -> Result<Tensor> {
         let mut values = vec![0.0; self.input.iter().product()];
-        self.apply(image, draw, &mut Resizer::new(), &mut values)?;
+        self.apply(image, draw, &mut values)?;
         let [channels, height, width] = self.input;
         Ok(Tensor::from_vec(values, (channels, height, width), &Device::Cpu)?)
     }
 
     /// Writes the input made from one image to `out`, `channels * height * width` values.
-    pub(super) fn apply(&self, image: &Image, draw: Draw, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+    pub(super) fn apply(&self, image: &Image, draw: Draw, out: &mut [f32]) -> Result<()> {
         let [channels, ..] = self.input;
         if channels != 1 && channels != 3 {
             let expected = "a model that reads 1 or 3 channels";
@@ -141,7 +140,7 @@ impl Transform {
             (image, self.window(image, &mut rng))
         };
         let flip = self.augment.contains(&Augment::Flip) && rng.random_bool(0.5);
-        self.render(image, &window, flip, resizer, out)
+        self.render(image, &window, flip, out)
     }
 
     fn window(&self, image: &Image, rng: &mut ChaCha8Rng) -> Window {
@@ -177,7 +176,7 @@ impl Transform {
     }
 
     /// Resizes what is visible in the window, and no more, and writes it to `out`, normalised.
-    fn render(&self, image: &Image, window: &Window, flip: bool, resizer: &mut Resizer, out: &mut [f32]) -> Result<()> {
+    fn render(&self, image: &Image, window: &Window, flip: bool, out: &mut [f32]) -> Result<()> {
         let [_, height, width] = self.input;
         let visible = |start: i64, size: usize, resized: usize| {
             let first = start.clamp(0, resized as i64) as usize;
@@ -186,15 +185,8 @@ impl Transform {
         };
         let (x, visible_width) = visible(window.left, width, window.resized.0);
         let (y, visible_height) = visible(window.top, height, window.resized.1);
-        let scale_x = image.width as f64 / window.resized.0 as f64;
-        let scale_y = image.height as f64 / window.resized.1 as f64;
-        let source = Region {
-            left: x as f64 * scale_x,
-            top: y as f64 * scale_y,
-            width: visible_width as f64 * scale_x,
-            height: visible_height as f64 * scale_y,
-        };
-        let part = resize_region(resizer, image, source, visible_width, visible_height, self.filter)?;
+        let shown = resize::Window { left: x, top: y, width: visible_width, height: visible_height };
+        let part = resize_window(image, window.resized, shown, self.filter)?;
         // where the visible part goes in the output
         let (at_x, at_y) = ((x as i64 - window.left) as usize, (y as i64 - window.top) as usize);
         let at_x = if flip { width - at_x - visible_width } else { at_x };
@@ -251,7 +243,7 @@ fn random_crop(image: &Image, rng: &mut ChaCha8Rng) -> Image {
         if w > 0 && w <= image.width && h > 0 && h <= image.height {
             let top = rng.random_range(0..=image.height - h);
             let left = rng.random_range(0..=image.width - w);
-            return crop(image, left, top, w, h);
+            return image.crop(left, top, w, h);
         }
     }
     // an image too long or too high for such a window: the largest one in its centre
@@ -262,13 +254,5 @@ fn random_crop(image: &Image, rng: &mut ChaCha8Rng) -> Image {
     } else {
         (image.width, image.height)
     };
-    crop(image, (image.width - w) / 2, (image.height - h) / 2, w, h)
-}
-
-fn crop(image: &Image, left: usize, top: usize, width: usize, height: usize) -> Image {
-    let line = image.width * image.channels;
-    let (from, to) = (left * image.channels, (left + width) * image.channels);
-    let rows = image.pixels.chunks_exact(line).skip(top).take(height);
-    let pixels = rows.flat_map(|row| &row[from..to]).copied().collect();
-    Image { width, height, channels: image.channels, pixels }
+    image.crop((image.width - w) / 2, (image.height - h) / 2, w, h)
 }
