@@ -7,16 +7,23 @@
 mod adamw;
 mod attention;
 mod batch_norm;
+#[cfg(test)]
+mod check;
+mod column_sums;
 mod conv2d;
 mod cross_entropy;
+mod elementwise;
 mod gelu;
+mod kernel;
 mod layer_norm;
 mod linear;
+mod matmul;
 mod patch_embed;
 mod pool;
 mod relu;
 mod residual;
 mod sgd;
+mod simd;
 mod softmax;
 mod sum_of_squares;
 mod tanh;

@@ -1,0 +1,47 @@
+//! Sums over rows: the gradient of everything that is broadcast over a batch.
+
+use rayon::prelude::*;
+
+use super::kernel::rows_per_task;
+use super::simd::vectorised;
+
+/// The sum of the rows of `a`, each of `width` values.
+pub(super) fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
+    column_sums_of(a.len() / width.max(1), width, |row, sums| {
+        for (sum, &a) in sums.iter_mut().zip(&a[row * width..][..width]) {
+            *sum += a;
+        }
+    })
+}
+
+/// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks sum their rows apart and are added in order: the
+/// digits do not depend on which task ends first. `add` runs vectorised and is to be inlined.
+pub(super) fn column_sums_of(rows: usize, width: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let per_task = rows_per_task(rows, width);
+    let starts: Vec<usize> = (0..rows).step_by(per_task).collect();
+    let partial: Vec<Vec<f32>> = starts
+        .into_par_iter()
+        .map(|start| {
+            let mut sums = vec![0f32; width];
+            vectorised(|| {
+                for row in start..rows.min(start + per_task) {
+                    add(row, &mut sums);
+                }
+            });
+            sums
+        })
+        .collect();
+    add_up(partial, width)
+}
+
+/// The sum of vectors of `width` values, in order.
+pub(super) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_else(|| vec![0f32; width]);
+    for part in parts {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
+    total
+}
