@@ -57,7 +57,7 @@ pub enum Architecture {
 #[derive(Debug, Clone)]
 pub enum AnyModel {
     /// A vision transformer.
-    Vit(Vit),
+    Vit(Box<Vit>),
     /// A convolutional network.
     Cnn(Cnn),
     /// A multi-layer perceptron.
@@ -84,7 +84,7 @@ impl Architecture {
     /// If the configuration makes no sense ([`crate::Error::Config`]), or a parameter of the builder has another shape.
     pub fn build(&self, vb: VarBuilder) -> Result<AnyModel> {
         Ok(match self {
-            Self::Vit(config) => AnyModel::Vit(Vit::new(config, vb)?),
+            Self::Vit(config) => AnyModel::Vit(Box::new(Vit::new(config, vb)?)),
             Self::Cnn(config) => AnyModel::Cnn(Cnn::new(config, vb)?),
             Self::Mlp(config) => AnyModel::Mlp(Mlp::new(config, vb)?),
         })

@@ -90,12 +90,15 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// Says of a name whether the parameter is frozen.
+type FreezingRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 #[derive(Default)]
 struct State {
     order: Vec<Param>,
     index: HashMap<String, usize>,
     provided: HashMap<String, Tensor>,
-    frozen: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    frozen: Option<FreezingRule>,
 }
 
 impl std::fmt::Debug for Params {

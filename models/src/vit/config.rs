@@ -214,7 +214,7 @@ impl VitConfig {
         check_size("img_size", c.img_size, 1 << 16)?;
         check_size("patch_size", c.patch_size, c.img_size)?;
         check(
-            c.img_size % c.patch_size == 0,
+            c.img_size.is_multiple_of(c.patch_size),
             "patch_size",
             || format!("a divisor of img_size {}", c.img_size),
             c.patch_size,
@@ -231,7 +231,7 @@ impl VitConfig {
         check_size("depth", c.depth, 1 << 12)?;
         check_size("num_heads", c.num_heads, c.embed_dim)?;
         check(
-            c.embed_dim % c.num_heads == 0,
+            c.embed_dim.is_multiple_of(c.num_heads),
             "num_heads",
             || format!("a divisor of embed_dim {}", c.embed_dim),
             c.num_heads,

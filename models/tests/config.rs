@@ -1,0 +1,233 @@
+//! Configurations: options from text, and the refusal of what makes no sense.
+
+use candle_core::{DType, Device, Tensor};
+use tallow_models::vit::{Act, GlobalPool, PosEmbed};
+use tallow_models::{Architecture, CnnConfig, Mlp, MlpConfig, Mode, Model, Params, Stage, Vit, VitConfig, zoo};
+
+fn small() -> VitConfig {
+    VitConfig {
+        img_size: 16,
+        patch_size: 8,
+        embed_dim: 12,
+        depth: 2,
+        num_heads: 3,
+        num_classes: 4,
+        ..VitConfig::default()
+    }
+}
+
+fn complaint(architecture: Architecture) -> String {
+    let message = architecture.validate().expect_err("it makes no sense").to_string();
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    let built = architecture.build(params.builder()).map(|_| ()).expect_err("so it is not built").to_string();
+    assert!(built.contains(&message), "{built} is not {message}");
+    assert!(params.names().is_empty(), "and nothing is allocated");
+    assert_eq!(architecture.parameters().expect_err("nor listed").to_string(), message);
+    message
+}
+
+#[test]
+fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
+    let refused = |change: fn(&mut VitConfig)| {
+        let mut config = small();
+        change(&mut config);
+        complaint(Architecture::Vit(config))
+    };
+    assert_eq!(refused(|c| c.num_heads = 5), "num_heads: expected a divisor of embed_dim 12, got 5");
+    assert_eq!(refused(|c| c.patch_size = 7), "patch_size: expected a divisor of img_size 16, got 7");
+    assert_eq!(refused(|c| c.patch_size = 0), "patch_size: expected 1 to 16, got 0");
+    assert_eq!(refused(|c| c.img_size = 0), "img_size: expected 1 to 65536, got 0");
+    assert_eq!(refused(|c| c.depth = 0), "depth: expected 1 to 4096, got 0");
+    assert_eq!(refused(|c| c.drop_rate = 1.), "drop_rate: expected a rate from 0 to below 1, got 1");
+    assert_eq!(refused(|c| c.drop_path_rate = f64::NAN), "drop_path_rate: expected a rate from 0 to below 1, got NaN");
+    assert_eq!(refused(|c| c.norm_eps = 0.), "norm_eps: expected a positive number, got 0");
+    let changes: [fn(&mut VitConfig); 26] = [
+        |c| c.img_size = usize::MAX,
+        |c| (c.img_size, c.patch_size) = (1 << 16, 1),
+        |c| c.patch_size = usize::MAX,
+        |c| c.in_chans = 0,
+        |c| c.in_chans = usize::MAX,
+        |c| c.num_classes = usize::MAX,
+        |c| c.embed_dim = 0,
+        |c| c.embed_dim = usize::MAX,
+        |c| c.depth = usize::MAX,
+        |c| c.num_heads = 0,
+        |c| c.num_heads = usize::MAX,
+        |c| c.mlp_ratio = 0.,
+        |c| c.mlp_ratio = f64::NAN,
+        |c| c.mlp_ratio = f64::INFINITY,
+        |c| c.mlp_ratio = -4.,
+        |c| c.reg_tokens = usize::MAX,
+        |c| c.norm_eps = f64::NAN,
+        |c| c.init_values = Some(f64::INFINITY),
+        |c| c.pos_drop_rate = -0.1,
+        |c| c.proj_drop_rate = 1.5,
+        |c| c.attn_drop_rate = f64::NEG_INFINITY,
+        |c| c.class_token = false,
+        |c| (c.distilled, c.reg_tokens) = (true, 1),
+        |c| (c.distilled, c.global_pool) = (true, GlobalPool::Avg),
+        |c| (c.distilled, c.fc_norm) = (true, Some(true)),
+        // Each alone would do.
+        |c| (c.embed_dim, c.num_heads, c.depth) = (1 << 16, 1, 1 << 12),
+    ];
+    for change in changes {
+        assert!(refused(change).contains("expected"));
+    }
+}
+
+#[test]
+fn a_cnn_or_mlp_that_makes_no_sense_is_refused() {
+    for config in [
+        CnnConfig { img_size: 3, ..CnnConfig::default() },
+        CnnConfig { img_size: usize::MAX, ..CnnConfig::default() },
+        CnnConfig { in_chans: 0, ..CnnConfig::default() },
+        CnnConfig { num_classes: usize::MAX, ..CnnConfig::default() },
+        CnnConfig { drop_rate: f64::NAN, ..CnnConfig::default() },
+    ] {
+        complaint(Architecture::Cnn(config));
+    }
+    for config in [
+        MlpConfig { img_size: 0, ..MlpConfig::default() },
+        MlpConfig { img_size: usize::MAX, in_chans: usize::MAX, ..MlpConfig::default() },
+        MlpConfig { hidden: vec![10, 0], ..MlpConfig::default() },
+        MlpConfig { hidden: vec![usize::MAX], ..MlpConfig::default() },
+        MlpConfig { hidden: vec![1 << 24, 1 << 24], ..MlpConfig::default() },
+        MlpConfig { hidden: vec![1; 10_000], ..MlpConfig::default() },
+        MlpConfig { drop_rate: 1., ..MlpConfig::default() },
+        MlpConfig { init_std: Some(f64::NAN), ..MlpConfig::default() },
+    ] {
+        complaint(Architecture::Mlp(config));
+    }
+}
+
+#[test]
+fn options_are_set_from_text() {
+    let mut architecture = Architecture::Vit(VitConfig::default());
+    for (key, value) in [
+        ("embed_dim", "64"),
+        ("mlp_ratio", "2"),
+        ("qk_norm", "true"),
+        ("init_values", "1e-5"),
+        ("global_pool", "avg"),
+        ("act", "quick_gelu"),
+        ("pos_embed", "none"),
+        ("fc_norm", "false"),
+    ] {
+        architecture.set(key, value).expect("a good value");
+    }
+    let expected = VitConfig {
+        embed_dim: 64,
+        mlp_ratio: 2.,
+        qk_norm: true,
+        init_values: Some(1e-5),
+        global_pool: GlobalPool::Avg,
+        act: Act::QuickGelu,
+        pos_embed: PosEmbed::None,
+        fc_norm: Some(false),
+        ..VitConfig::default()
+    };
+    assert_eq!(architecture, Architecture::Vit(expected.clone()));
+    for (key, value) in [("init_values", "none"), ("fc_norm", "none"), ("global_pool", "none")] {
+        architecture.set(key, value).expect("a good value");
+    }
+    let expected = VitConfig { init_values: None, fc_norm: None, global_pool: GlobalPool::None, ..expected };
+    assert_eq!(architecture, Architecture::Vit(expected));
+
+    let mut mlp = Architecture::Mlp(MlpConfig::default());
+    for (text, hidden) in [("128,64", vec![128, 64]), ("[32]", vec![32]), ("7", vec![7]), ("[]", vec![])] {
+        mlp.set("hidden", text).expect("a good value");
+        assert_eq!(mlp, Architecture::Mlp(MlpConfig { hidden, ..MlpConfig::default() }));
+    }
+}
+
+#[test]
+fn a_wrong_option_is_answered_with_what_there_is() {
+    let mut architecture = Architecture::Vit(VitConfig::default());
+    let mut refused = |key, value| {
+        let message = architecture.set(key, value).expect_err("it is wrong").to_string();
+        assert_eq!(architecture, Architecture::Vit(VitConfig::default()), "and nothing changes");
+        message
+    };
+    assert_eq!(refused("embed_dim", "wide"), "embed_dim: expected a whole number, got wide");
+    assert_eq!(refused("embed_dim", "-1"), "embed_dim: expected a whole number, got -1");
+    assert_eq!(refused("embed_dim", "6.5"), "embed_dim: expected a whole number, got 6.5");
+    assert_eq!(refused("embed_dim", "none"), "embed_dim: expected a whole number, got none");
+    assert_eq!(refused("mlp_ratio", "x"), "mlp_ratio: expected a number, got x");
+    assert_eq!(refused("qk_norm", "1"), "qk_norm: expected a boolean, got 1");
+    assert!(refused("global_pool", "mean").starts_with("global_pool: expected one of `token`, `avg`, `max`"));
+    for (key, value) in [("embed_dim", ""), ("init_values", "NaN"), ("depth", "99999999999999999999999")] {
+        refused(key, value);
+    }
+    let message = refused("embed_dims", "64");
+    assert!(message.starts_with("no option is called \"embed_dims\"; did you mean embed_dim"), "{message}");
+    assert!(message.contains("there are: img_size, patch_size, in_chans"), "{message}");
+}
+
+#[test]
+fn an_architecture_can_be_written_down_and_read_again() {
+    for name in zoo::names() {
+        let architecture = zoo::find(name).expect("a listed name").architecture;
+        let text = serde_json::to_string(&architecture).expect("plain data");
+        assert_eq!(serde_json::from_str::<Architecture>(&text).expect("the same"), architecture, "{text}");
+    }
+    assert!(serde_json::from_str::<VitConfig>(r#"{"embed_dims": 64}"#).is_err(), "an unknown field is not passed over");
+    let few: Architecture = serde_json::from_str(r#"{"family": "vit", "depth": 3}"#).expect("the rest has defaults");
+    assert_eq!(few, Architecture::Vit(VitConfig { depth: 3, ..VitConfig::default() }));
+}
+
+#[test]
+fn sizes_can_be_changed_in_every_family() {
+    for name in ["vit_mnist", "cnn_cifar10", "mlp_mnist"] {
+        let architecture = zoo::find(name).expect("it is there").architecture;
+        let changed = architecture.with_img_size(14).with_in_chans(2).with_num_classes(3);
+        assert_eq!((changed.input_size(), changed.num_classes()), ([2, 14, 14], 3));
+        let model = changed.build(Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+        let images = Tensor::zeros((1, 2, 14, 14), DType::F32, &Device::Cpu).expect("images");
+        assert_eq!(model.forward(&images, Mode::Eval).expect("logits").dims(), [1, 3]);
+        let headless = changed.with_num_classes(0);
+        assert!(headless.parameters().expect("it is valid").iter().all(|p| headless.stage_of(&p.name) != Stage::Head));
+    }
+}
+
+#[test]
+fn images_of_another_shape_are_refused_with_both_shapes() {
+    let vit = Vit::new(&small(), Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    let config = MlpConfig { img_size: 16, in_chans: 3, ..MlpConfig::default() };
+    let mlp = Mlp::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    for shape in
+        [vec![2, 3, 16, 8], vec![2, 1, 16, 16], vec![3, 16, 16], vec![0, 3, 16, 16], vec![2, 3, 32, 32], vec![]]
+    {
+        let images = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).expect("images");
+        for result in
+            [vit.forward(&images, Mode::Eval), mlp.forward(&images, Mode::Eval), vit.pooled(&images, Mode::Eval)]
+        {
+            let message = result.expect_err("they do not fit").to_string();
+            let expected = format!("images: expected [batch, 3, 16, 16] with a batch of at least 1, got: {shape:?}");
+            assert!(message.contains(&expected), "{message}");
+        }
+        assert!(vit.attention_maps(&images).is_err() && vit.forward_intermediates(&images, &[0], true).is_err());
+    }
+}
+
+#[test]
+fn every_parameter_belongs_to_the_stage_its_name_says() {
+    let stages = |name: &str| {
+        let architecture = zoo::find(name).expect("it is there").architecture.with_num_classes(10);
+        let parameters = architecture.parameters().expect("it is valid");
+        let mut stages: Vec<Stage> = parameters.iter().map(|p| architecture.stage_of(&p.name)).collect();
+        assert!(stages.is_sorted(), "{name}: from the input to the output");
+        stages.dedup();
+        stages
+    };
+    let blocks = |n| (0..n).map(Stage::Block);
+    let vit: Vec<_> = [Stage::Stem].into_iter().chain(blocks(6)).chain([Stage::Neck, Stage::Head]).collect();
+    assert_eq!(stages("vit_mnist"), vit);
+    assert_eq!(stages("cnn_cifar10"), blocks(4).chain([Stage::Head]).collect::<Vec<_>>());
+    assert_eq!(stages("mlp_mnist"), blocks(1).chain([Stage::Head]).collect::<Vec<_>>());
+    stages("vit_base_patch16_siglip_224");
+    stages("deit_tiny_distilled_patch16_224");
+
+    let cnn = zoo::find("cnn_cifar10").expect("it is there").architecture;
+    assert_eq!((cnn.layer_id("conv1.weight"), cnn.layer_id("bn1.weight"), cnn.layer_id("fc5.bias")), (0, 0, 4));
+    assert_eq!(cnn.num_layers(), 5);
+}

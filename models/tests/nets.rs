@@ -1,0 +1,120 @@
+//! The CNN and the MLP against PyTorch. `references/nets.py` wrote what PyTorch computes, and says what the formula is.
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use tallow_models::{Architecture, CnnConfig, Mode, Model, Params, ops, zoo};
+
+fn formula(shape: &[usize], offset: u64, scale: f64) -> Tensor {
+    let value = |i: u64| {
+        let hashed = (i + offset).wrapping_mul(2_654_435_761) % (1 << 32);
+        (scale * (hashed as f64 / 2f64.powi(32) - 0.5)) as f32
+    };
+    let count: usize = shape.iter().product();
+    Tensor::from_vec((0..count as u64).map(value).collect(), shape, &Device::Cpu).expect("a tensor")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        value => vec![value.as_f64().expect("a number")],
+    }
+}
+
+fn flat(x: &Tensor) -> Vec<f64> {
+    x.to_dtype(DType::F64).and_then(|x| x.flatten_all()).and_then(|x| x.to_vec1()).expect("numbers")
+}
+
+fn assert_close(what: &str, got: &[f64], expected: &[f64], bound: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
+    let error = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
+    assert!(error <= bound, "{what}: relative error {error:.1e}, allowed {bound:.1e}");
+}
+
+#[test]
+fn logits_loss_gradients_and_running_statistics_equal_pytorchs() {
+    let cases: serde_json::Map<String, Value> =
+        serde_json::from_str(include_str!("references/nets.json")).expect("nets.json is an object");
+    for (case, facts) in &cases {
+        let architecture: Architecture = serde_json::from_value(facts["config"].clone()).expect("a configuration");
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        let learned: Vec<_> =
+            architecture.parameters().expect("it is valid").into_iter().filter(|p| !p.is_buffer()).collect();
+        for (offset, p) in learned.iter().enumerate() {
+            let fan: usize = p.shape[1..].iter().product();
+            params.provide(&p.name, formula(&p.shape, 1000 * offset as u64, 3. / (fan as f64).sqrt()));
+        }
+        let model = architecture.build(params.builder()).expect("it builds");
+        let batch = facts["batch"].as_u64().expect("a number") as usize;
+        let [channels, height, width] = architecture.input_size();
+        let images = formula(&[batch, channels, height, width], 5, 2.);
+
+        let logits = model.forward(&images, Mode::Train { seed: 0 }).expect("a forward pass");
+        assert_close(&format!("{case} logits"), &flat(&logits), &numbers(&facts["logits"]), 2e-5);
+        let labels: Vec<u32> = (0..batch as u32).map(|i| i % architecture.num_classes() as u32).collect();
+        let labels = Tensor::new(labels, &Device::Cpu).expect("labels");
+        let loss = ops::cross_entropy(&logits, &labels, 0.).expect("a loss");
+        assert_close(&format!("{case} loss"), &flat(&loss), &numbers(&facts["loss"]), 2e-5);
+        let gradients = params.backward(&loss).expect("every parameter gets a gradient");
+        assert_eq!(gradients.iter().len(), learned.len());
+        for (name, gradient) in gradients.iter() {
+            let gradient = (flat(gradient), flat(&formula(gradient.dims(), 7, 1.)));
+            let norm = gradient.0.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let product = gradient.0.iter().zip(&gradient.1).map(|(g, f)| g * f).sum::<f64>();
+            let expected = numbers(&facts["gradients"][name]);
+            // A bias before a batch norm changes nothing: its gradient is rounding.
+            if expected[0] > 1e-9 {
+                assert_close(&format!("{case} {name}"), &[norm, product], &expected, 1e-4);
+            } else {
+                assert!(norm < 1e-5, "{case} {name}: {norm}");
+            }
+        }
+
+        // The model for evaluation sees the running statistics that the training pass updated.
+        for p in params.all().into_iter().filter(|p| p.buffer) {
+            assert_close(&format!("{case} {}", p.name), &flat(&p.var), &numbers(&facts["buffers"][&p.name]), 2e-5);
+        }
+        let model = architecture.build(params.eval_builder()).expect("it builds");
+        let logits = model.forward(&images, Mode::Eval).expect("a forward pass");
+        assert_close(&format!("{case} evaluated"), &flat(&logits), &numbers(&facts["evaluated"]), 2e-5);
+    }
+}
+
+#[test]
+fn the_cnn_has_1_190_000_weights_for_images_of_28_and_of_32_pixels() {
+    for img_size in [28, 32] {
+        let weights: usize = Architecture::Cnn(CnnConfig { img_size, ..CnnConfig::default() })
+            .parameters()
+            .expect("it is valid")
+            .iter()
+            .filter(|p| p.name.ends_with("weight"))
+            .map(|p| p.elem_count())
+            .sum();
+        assert_eq!(weights, 1_190_000);
+    }
+}
+
+#[test]
+fn the_cnns_first_loss_is_near_ln_10() {
+    let params = Params::new(1, DType::F32, &Device::Cpu);
+    let model = zoo::find("cnn_cifar10").expect("it is there").architecture.build(params.builder()).expect("it builds");
+    let images = (formula(&[20, 3, 32, 32], 0, 1.) + 0.5).expect("pixels in [0, 1]");
+    let labels = Tensor::new((0..20).map(|i| i % 10).collect::<Vec<u32>>(), &Device::Cpu).expect("labels");
+    let logits = model.forward(&images, Mode::Train { seed: 0 }).expect("a forward pass");
+    let loss = flat(&ops::cross_entropy(&logits, &labels, 0.).expect("a loss"))[0];
+    assert!((loss - 10f64.ln()).abs() < 0.03, "{loss}");
+}
+
+#[test]
+fn the_head_of_pooled_features_gives_the_logits() {
+    for name in ["cnn_cifar10", "mlp_mnist", "vit_mnist"] {
+        let architecture = zoo::find(name).expect("it is there").architecture;
+        let model = architecture.build(Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+        let [channels, height, width] = architecture.input_size();
+        let images = formula(&[2, channels, height, width], 0, 1.);
+        let pooled = model.pooled(&images, Mode::Eval).expect("a forward pass");
+        assert_eq!(pooled.dims(), [2, architecture.num_features()]);
+        let logits = model.forward(&images, Mode::Eval).expect("a forward pass");
+        assert_eq!(flat(&model.head(&pooled).expect("logits")), flat(&logits), "{name}");
+    }
+}

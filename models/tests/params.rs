@@ -1,0 +1,269 @@
+//! The store of parameters: initial values, freezing, shared storage, and gradients that may not be missing.
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use tallow_models::{Architecture, Error, Mode, Model, Params, Vit, VitConfig, ops, zoo};
+
+fn small() -> VitConfig {
+    VitConfig {
+        img_size: 8,
+        patch_size: 4,
+        embed_dim: 12,
+        depth: 2,
+        num_heads: 3,
+        num_classes: 4,
+        ..VitConfig::default()
+    }
+}
+
+fn store() -> Params {
+    Params::new(7, DType::F32, &Device::Cpu)
+}
+
+fn values(params: &Params, name: &str) -> Vec<f32> {
+    let param = params.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+    param.var.flatten_all().and_then(|x| x.to_vec1()).expect("numbers")
+}
+
+fn images() -> Tensor {
+    let pixels = (0..2 * 3 * 8 * 8).map(|i| (i as f32 * 0.37).sin()).collect();
+    Tensor::from_vec(pixels, (2, 3, 8, 8), &Device::Cpu).expect("images")
+}
+
+fn loss(model: &impl Model) -> Tensor {
+    let logits = model.forward(&images(), Mode::Train { seed: 3 }).expect("a forward pass");
+    ops::cross_entropy(&logits, &Tensor::new(&[0u32, 3], &Device::Cpu).expect("labels"), 0.).expect("a loss")
+}
+
+/// Mean, standard deviation and largest magnitude.
+fn moments(values: &[f32]) -> (f64, f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+    (mean, variance.sqrt(), values.iter().fold(0., |m, &v| f64::from(v.abs()).max(m)))
+}
+
+#[test]
+fn a_value_depends_on_the_seed_and_the_name_and_on_nothing_else() {
+    let (alone, among) = (store(), store());
+    alone.builder().pp("b").get_with_hints((40, 30), "weight", Init::Randn { mean: 0., stdev: 1. }).expect("created");
+    Vit::new(&small(), among.builder()).expect("it builds");
+    among.builder().pp("b").get_with_hints((40, 30), "weight", Init::Randn { mean: 0., stdev: 1. }).expect("created");
+    assert_eq!(values(&alone, "b.weight"), values(&among, "b.weight"));
+
+    let other = Params::new(8, DType::F32, &Device::Cpu);
+    Vit::new(&small(), other.builder()).expect("it builds");
+    assert_ne!(values(&other, "head.weight"), values(&among, "head.weight"));
+    assert_ne!(values(&among, "blocks.0.mlp.fc1.weight"), values(&among, "blocks.1.mlp.fc1.weight"));
+}
+
+#[test]
+fn a_value_does_not_depend_on_the_number_of_threads() {
+    let drawn = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| {
+            let params = store();
+            // Several chunks, the last one short.
+            params.builder().get_with_hints(200_001, "x", Init::Randn { mean: 0., stdev: 1. }).expect("created");
+            values(&params, "x")
+        })
+    };
+    let one = drawn(1);
+    assert_eq!(one, drawn(3));
+    let (mean, stdev, _) = moments(&one);
+    assert!(mean.abs() < 0.01 && (stdev - 1.).abs() < 0.01, "{mean} {stdev}");
+    assert_ne!(one[..1000], one[65_536..66_536], "every chunk has a stream of its own");
+}
+
+#[test]
+fn initial_values_follow_timms_laws() {
+    let mut config = VitConfig { embed_dim: 192, depth: 1, img_size: 64, patch_size: 16, ..small() };
+    (config.init_values, config.reg_tokens, config.global_pool) = (Some(1e-5), 4, tallow_models::vit::GlobalPool::Map);
+    let params = store();
+    Vit::new(&config, params.builder()).expect("it builds");
+    let law = |name: &str, stdev: f64, largest: f64| {
+        let (mean, s, m) = moments(&values(&params, name));
+        let count = values(&params, name).len() as f64;
+        assert!(mean.abs() < 4. * stdev / count.sqrt(), "{name}: mean {mean}");
+        assert!((s / stdev - 1.).abs() < 4. / (2. * count).sqrt(), "{name}: deviation {s}, expected {stdev}");
+        assert!(m <= largest && m > 1.5 * stdev, "{name}: largest {m}, expected {largest}");
+    };
+    for name in
+        ["pos_embed", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc2.weight", "head.weight", "attn_pool.q.weight"]
+    {
+        law(name, 0.02, f64::INFINITY);
+    }
+    for name in ["cls_token", "reg_token"] {
+        law(name, 1e-6, f64::INFINITY);
+    }
+    // PyTorch's default for the convolution of the patches: uniform in ±1/√(3 · 16²).
+    let bound = 1. / 768f64.sqrt();
+    law("patch_embed.proj.weight", bound / 3f64.sqrt(), bound * 1.000_001);
+    law("patch_embed.proj.bias", bound / 3f64.sqrt(), bound * 1.000_001);
+    // Normal with deviation 1/√dim, cut off at two deviations, which leaves 0.8796 of the deviation.
+    law("attn_pool.latent", 0.8796 / 192f64.sqrt(), 2. / 192f64.sqrt());
+    for p in params.all() {
+        let expected = match p.name.rsplit('.').next() {
+            Some("gamma") => 1e-5,
+            Some("weight") if p.var.rank() == 1 => 1.,
+            Some("bias") if !p.name.starts_with("patch_embed") => 0.,
+            _ => continue,
+        };
+        assert!(values(&params, &p.name).iter().all(|&v| v == expected), "{} starts at {expected}", p.name);
+    }
+}
+
+#[test]
+fn linear_layers_and_convolutions_of_the_cnn_follow_pytorchs_law() {
+    let params = store();
+    zoo::find("cnn_cifar10").expect("it is there").architecture.build(params.builder()).expect("it builds");
+    for (name, fan_in) in [("conv1", 75.), ("conv2", 800.), ("conv3", 1600.), ("fc4", 1024.), ("fc5", 1000.)] {
+        for part in ["weight", "bias"] {
+            let (mean, stdev, largest) = moments(&values(&params, &format!("{name}.{part}")));
+            let bound = 1. / f64::sqrt(fan_in);
+            assert!(largest <= bound * 1.000_001, "{name}.{part}: largest {largest}, bound {bound}");
+            let count = values(&params, &format!("{name}.{part}")).len() as f64;
+            let expected = bound / 3f64.sqrt();
+            assert!(mean.abs() < 4. * expected / count.sqrt(), "{name}.{part}: mean {mean}");
+            assert!((stdev / expected - 1.).abs() < 4. / (2. * count).sqrt(), "{name}.{part}: {stdev}, {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_model_for_evaluation_sees_every_update_and_records_nothing() {
+    let params = store();
+    let trained = Vit::new(&small(), params.builder()).expect("it builds");
+    let evaluated = Vit::new(&small(), params.eval_builder()).expect("it builds");
+    let logits = |model: &Vit| model.forward(&images(), Mode::Eval).and_then(|x| x.to_vec2::<f32>()).expect("logits");
+    let before = logits(&evaluated);
+    assert_eq!(before, logits(&trained));
+    let bias = Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu).expect("a bias");
+    params.set("head.bias", &bias).expect("it fits");
+    assert_ne!(logits(&evaluated), before);
+    assert_eq!(logits(&evaluated), logits(&trained));
+    assert!(matches!(params.backward(&loss(&evaluated)), Err(Error::NoGradient { names }) if names == params.names()));
+}
+
+#[test]
+fn a_frozen_parameter_gets_no_gradient_and_the_others_keep_theirs() {
+    let gradients = |frozen: fn(&str) -> bool| {
+        let params = store();
+        params.freeze(frozen);
+        let vit = Vit::new(&small(), params.builder()).expect("it builds");
+        let gradients = params.backward(&loss(&vit)).expect("all that train get one");
+        let named =
+            gradients.iter().map(|(name, g)| (name.to_string(), g.flatten_all().and_then(|g| g.to_vec1::<f32>())));
+        named.map(|(name, g)| (name, g.expect("numbers"))).collect::<Vec<_>>()
+    };
+    let all = gradients(|_| false);
+    for rule in [|n: &str| !n.starts_with("head"), |n: &str| n.starts_with("blocks.0."), |n: &str| n.ends_with("bias")]
+    {
+        let expected: Vec<_> = all.iter().filter(|(name, _)| !rule(name)).cloned().collect();
+        assert!(!expected.is_empty() && gradients(rule) == expected);
+    }
+}
+
+#[test]
+fn a_frozen_backbone_leaves_the_features_without_history() {
+    let params = store();
+    params.freeze(|name| !name.starts_with("head"));
+    let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    assert!(!vit.pooled(&images(), Mode::Train { seed: 0 }).expect("features").track_op());
+    // The rule can be replaced; a model that is built after that follows the new one.
+    params.freeze(|_| false);
+    let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    assert_eq!(params.backward(&loss(&vit)).expect("gradients").iter().len(), params.names().len());
+}
+
+#[test]
+fn parameters_that_the_loss_does_not_depend_on_are_named() {
+    let params = store();
+    let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    params.builder().get_with_hints(3, "idle", Init::Const(1.)).expect("created");
+    let error = params.backward(&loss(&vit)).expect_err("one got no gradient");
+    assert_eq!(
+        error.to_string(),
+        "no gradient reached 1 of the trainable parameters: idle; freeze them if that is meant"
+    );
+}
+
+#[test]
+fn provided_values_are_taken_and_those_that_nobody_asks_for_are_named() {
+    let params = store();
+    let bias = Tensor::new(&[1f32, 2., 3., 4.], &Device::Cpu).expect("a bias");
+    params.provide("head.bias", bias.to_dtype(DType::F64).expect("another type"));
+    params.provide("heads.bias", bias.clone());
+    Vit::new(&small(), params.builder()).expect("it builds");
+    assert_eq!(values(&params, "head.bias"), [1., 2., 3., 4.]);
+    assert_eq!(params.left_over(), ["heads.bias"]);
+
+    let params = store();
+    params.provide("head.bias", Tensor::zeros(5, DType::F32, &Device::Cpu).expect("a bias"));
+    let error = Vit::new(&small(), params.builder()).expect_err("another shape").to_string();
+    assert!(error.contains("parameter head.bias: shape mismatch, expected: [4], got: [5]"), "{error}");
+}
+
+#[test]
+fn setting_a_parameter_checks_name_and_shape() {
+    let params = store();
+    Vit::new(&small(), params.builder()).expect("it builds");
+    let value = Tensor::zeros(5, DType::F32, &Device::Cpu).expect("a value");
+    assert!(matches!(params.set("head.bias", &value), Err(Error::Shape { .. })));
+    assert!(matches!(params.set("nothing", &value), Err(Error::UnknownParameter { .. })));
+    // Its own storage is a value like any other.
+    let own = params.get("head.bias").expect("it is there").var.as_tensor().clone();
+    params.set("head.bias", &own).expect("it fits");
+}
+
+#[test]
+fn a_second_model_over_the_store_shares_the_parameters_or_is_refused() -> Result<()> {
+    let params = store();
+    Vit::new(&small(), params.builder())?;
+    let count = params.names().len();
+    Vit::new(&small(), params.builder())?;
+    assert_eq!(params.names().len(), count);
+    assert!(Vit::new(&VitConfig { num_classes: 5, ..small() }, params.builder()).is_err());
+    assert!(Vit::new(&VitConfig { depth: 3, ..small() }, params.eval_builder()).is_err());
+    Ok(())
+}
+
+#[test]
+fn declared_parameters_are_those_that_a_build_creates() {
+    for name in ["vit_mnist", "cnn_cifar10", "mlp_mnist"] {
+        let mut architecture = zoo::find(name).expect("it is there").architecture;
+        if let Architecture::Cnn(config) = &mut architecture {
+            config.batch_norm = true;
+        }
+        let params = store();
+        architecture.build(params.builder()).expect("it builds");
+        let created: Vec<_> = params.all().iter().map(|p| (p.name.clone(), p.var.dims().to_vec(), p.buffer)).collect();
+        let declared = architecture.parameters().expect("it is valid");
+        let buffers: Vec<_> = declared.iter().map(|p| (p.name.clone(), p.shape.clone(), p.is_buffer())).collect();
+        assert_eq!(created, buffers);
+        assert_eq!(architecture.num_parameters().ok(), Some(params.count()));
+    }
+}
+
+#[test]
+fn weight_decay_spares_what_timm_spares() {
+    let params = store();
+    let mut config = VitConfig { reg_tokens: 2, init_values: Some(1.), ..small() };
+    config.global_pool = tallow_models::vit::GlobalPool::Map;
+    Vit::new(&config, params.builder()).expect("it builds");
+    for p in params.all() {
+        let spared = p.var.rank() < 2 || ["cls_token", "reg_token", "pos_embed"].contains(&p.name.as_str());
+        assert_eq!(p.decayed(), !spared, "{}", p.name);
+    }
+    assert!(params.get("attn_pool.latent").expect("it is there").decayed(), "as in timm");
+}
+
+#[test]
+fn the_store_creates_what_was_provided_when_asked_without_a_shape() {
+    let params = store();
+    params.provide("x", Tensor::ones((2, 3), DType::F32, &Device::Cpu).expect("a value"));
+    let vb: VarBuilder = params.builder();
+    assert!(vb.contains_tensor("x") && !vb.contains_tensor("y"));
+    assert_eq!(vb.get_unchecked("x").expect("provided").dims(), [2, 3]);
+    assert!(vb.get_unchecked("y").is_err());
+}

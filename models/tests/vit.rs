@@ -1,0 +1,287 @@
+//! The ViT against timm, on small models with random weights. `references/make.py` wrote what timm computes.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+use tallow_models::vit::{GlobalPool, PosEmbed, sinusoidal};
+use tallow_models::{Architecture, Mode, Model, Params, Vit, VitConfig, ops};
+
+const FORWARD: f64 = 2e-5;
+const GRADIENT: f64 = 1e-4;
+
+struct Case {
+    name: String,
+    config: VitConfig,
+    facts: Value,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Case {
+    fn tensor(&self, key: &str) -> &Tensor {
+        self.tensors.get(&format!("{}/{key}", self.name)).unwrap_or_else(|| panic!("{}/{key} is missing", self.name))
+    }
+
+    /// Weights or gradients, which the file holds in a row.
+    fn by_name(&self, key: &str) -> Vec<(String, Tensor)> {
+        let (row, mut start) = (self.tensor(key), 0);
+        let mut named = Vec::new();
+        for (name, shape) in self.facts["parameters"].as_object().expect("names and shapes") {
+            let shape: Vec<usize> = serde_json::from_value(shape.clone()).expect("a shape");
+            let count = shape.iter().product();
+            named.push((name.clone(), row.narrow(0, start, count).and_then(|x| x.reshape(shape)).expect("a part")));
+            start += count;
+        }
+        assert_eq!(row.dims(), [start]);
+        named
+    }
+
+    /// The model with timm's weights.
+    fn build(&self) -> (Params, Vit) {
+        self.build_as(&self.config)
+    }
+
+    fn build_as(&self, config: &VitConfig) -> (Params, Vit) {
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        for (name, value) in self.by_name("weights") {
+            params.provide(name, value);
+        }
+        let vit = Vit::new(config, params.builder()).expect("timm's weights fit");
+        assert!(params.left_over().is_empty(), "{}: {:?}", self.name, params.left_over());
+        (params, vit)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let tensors = candle_core::safetensors::load_buffer(include_bytes!("references/vit.safetensors"), &Device::Cpu)
+        .expect("vit.safetensors is whole");
+    let facts: serde_json::Map<String, Value> =
+        serde_json::from_str(include_str!("references/vit.json")).expect("vit.json is an object");
+    let case = |(name, facts): (String, Value)| {
+        let config = serde_json::from_value(facts["config"].clone()).expect("timm's arguments are our fields");
+        Case { name, config, facts, tensors: tensors.clone() }
+    };
+    facts.into_iter().map(case).collect()
+}
+
+fn norm(x: &Tensor) -> f64 {
+    let x = x.to_dtype(DType::F64).and_then(|x| x.flatten_all()).and_then(|x| x.to_vec1::<f64>()).expect("numbers");
+    x.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// The norm of the difference.
+fn distance(got: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(got.dims(), expected.dims());
+    norm(&(got.to_dtype(DType::F64).expect("floats") - expected.to_dtype(DType::F64)).expect("same shapes"))
+}
+
+fn assert_close(what: &str, got: &Tensor, expected: &Tensor, bound: f64) {
+    let error = distance(got, expected) / norm(expected);
+    assert!(error <= bound, "{what}: relative error {error:.1e}, allowed {bound:.1e}");
+}
+
+#[test]
+fn tokens_pooled_and_logits_equal_timms() {
+    for case in cases() {
+        let (_, vit) = case.build();
+        let images = case.tensor("images");
+        let tokens = vit.forward_features(images, Mode::Eval).expect("a forward pass");
+        assert_close(&format!("{} tokens", case.name), &tokens, case.tensor("tokens"), FORWARD);
+        let pooled = vit.pooled(images, Mode::Eval).expect("a forward pass");
+        assert_close(&format!("{} pooled", case.name), &pooled, case.tensor("pooled"), FORWARD);
+        let logits = vit.forward(images, Mode::Eval).expect("a forward pass");
+        assert_close(&format!("{} logits", case.name), &logits, case.tensor("logits"), FORWARD);
+    }
+}
+
+/// Checks the gradients of a training pass of `config`, which may differ from the case's in what changes no value.
+fn check_gradients(case: &Case, config: &VitConfig) {
+    let (params, vit) = case.build_as(config);
+    let logits = vit.forward(case.tensor("images"), Mode::Train { seed: 1 }).expect("a forward pass");
+    let rows = logits.flatten(0, logits.rank() - 2).expect("rows of logits");
+    let labels: Vec<u32> = (0..rows.dims()[0] as u32).map(|i| i % case.config.num_classes as u32).collect();
+    let loss = ops::cross_entropy(&rows, &Tensor::new(labels, &Device::Cpu).expect("labels"), 0.).expect("a loss");
+    let gradients = params.backward(&loss).expect("every parameter gets a gradient");
+    assert_eq!(gradients.iter().len(), params.names().len());
+    for ((name, gradient), (expected_name, expected)) in gradients.iter().zip(case.by_name("gradients")) {
+        assert_eq!(name, expected_name);
+        // The bias of a norm on keys shifts all scores of a row alike: its gradient is zero, and only rounding is left in it.
+        // It is judged beside the norm's weight.
+        let weight = gradients.get(&name.replace("k_norm.bias", "k_norm.weight")).expect("it is there");
+        let error = distance(gradient, &expected) / norm(&expected).max(1e-2 * norm(weight));
+        assert!(error <= GRADIENT, "{} {name}: relative error {error:.1e}", case.name);
+    }
+}
+
+#[test]
+fn gradients_of_every_parameter_equal_timms() {
+    for case in cases() {
+        check_gradients(&case, &case.config);
+    }
+}
+
+#[test]
+fn dropping_attention_weights_takes_another_path_to_the_same_gradients() {
+    for mut case in cases() {
+        // So small that nothing is ever dropped, and all that is kept is scaled by 1.
+        case.config.attn_drop_rate = 1e-12;
+        check_gradients(&case, &case.config);
+    }
+}
+
+#[test]
+fn parameters_have_the_names_shapes_and_order_of_timms() {
+    for case in cases() {
+        let parameters = Architecture::Vit(case.config.clone()).parameters().expect("a valid configuration");
+        let ours: Vec<_> = parameters.iter().map(|p| (p.name.clone(), serde_json::json!(p.shape))).collect();
+        let expected = case.facts["parameters"].as_object().expect("names and shapes");
+        assert_eq!(ours, expected.clone().into_iter().collect::<Vec<_>>(), "{}", case.name);
+    }
+}
+
+#[test]
+fn layers_for_learning_rate_decay_are_timms() {
+    for case in cases() {
+        let architecture = Architecture::Vit(case.config.clone());
+        let layers: HashMap<String, usize> = serde_json::from_value(case.facts["layers"].clone()).expect("layers");
+        for (name, layer) in &layers {
+            assert_eq!(architecture.layer_id(name), *layer, "{} {name}", case.name);
+        }
+        assert_eq!(layers.values().max().map(|last| last + 1), Some(architecture.num_layers()), "{}", case.name);
+    }
+}
+
+fn small() -> VitConfig {
+    VitConfig {
+        img_size: 12,
+        patch_size: 4,
+        embed_dim: 12,
+        depth: 3,
+        num_heads: 3,
+        num_classes: 4,
+        ..VitConfig::default()
+    }
+}
+
+fn images(size: usize) -> Tensor {
+    let pixels = (0..2 * 3 * size * size).map(|i| (i as f32 * 0.37).sin()).collect();
+    Tensor::from_vec(pixels, (2, 3, size, size), &Device::Cpu).expect("images")
+}
+
+fn build(config: &VitConfig) -> Vit {
+    Vit::new(config, Params::new(5, DType::F32, &Device::Cpu).builder()).expect("it builds")
+}
+
+fn flat(x: &Tensor) -> Vec<f32> {
+    x.flatten_all().and_then(|x| x.to_vec1()).expect("numbers")
+}
+
+#[test]
+fn the_pieces_make_up_the_features() {
+    for config in
+        [VitConfig { pre_norm: true, ..small() }, VitConfig { drop_path_rate: 0.5, pos_drop_rate: 0.2, ..small() }]
+    {
+        let vit = build(&config);
+        for mode in [Mode::Eval, Mode::Train { seed: 9 }] {
+            let whole = vit.forward_features(&images(12), mode).expect("a forward pass");
+            let mut x = vit.embed(&images(12), mode).expect("tokens");
+            for block in vit.blocks() {
+                x = block.forward(&x, mode).expect("tokens");
+            }
+            assert_eq!(flat(&vit.final_norm(&x).expect("tokens")), flat(&whole));
+        }
+    }
+}
+
+#[test]
+fn intermediate_tokens_come_in_the_order_asked_for_and_end_in_the_features() {
+    let vit = build(&small());
+    let features = vit.forward_features(&images(12), Mode::Eval).expect("a forward pass");
+    let tokens = vit.forward_intermediates(&images(12), &[2, 0, 2], true).expect("three layers");
+    assert_eq!(flat(&tokens[0]), flat(&features));
+    assert_eq!(flat(&tokens[2]), flat(&features));
+    assert_ne!(flat(&tokens[1]), flat(&features));
+    let raw = vit.forward_intermediates(&images(12), &[2], false).expect("one layer");
+    assert_eq!(flat(&vit.final_norm(&raw[0]).expect("tokens")), flat(&features));
+    let error = vit.forward_intermediates(&images(12), &[3], true).expect_err("there are three blocks").to_string();
+    assert!(error.contains("block: expected an index below 3, got: 3"), "{error}");
+}
+
+#[test]
+fn attention_maps_are_the_weights_that_the_blocks_use() {
+    for config in [small(), VitConfig { qk_norm: true, reg_tokens: 2, ..small() }] {
+        let maps = build(&config).attention_maps(&images(12)).expect("maps");
+        assert_eq!(maps.len(), 3);
+        for map in &maps {
+            let tokens = config.num_tokens();
+            assert_eq!(map.dims(), [2, 3, tokens, tokens]);
+            let sums = flat(&map.sum(3).expect("rows"));
+            assert!(sums.iter().all(|sum| (sum - 1.).abs() < 1e-5) && flat(map).iter().all(|&w| w >= 0.));
+        }
+    }
+    // With queries and keys of zero every token attends to all alike.
+    let params = Params::new(5, DType::F32, &Device::Cpu);
+    params.provide("blocks.0.attn.qkv.weight", Tensor::zeros((36, 12), DType::F32, &Device::Cpu).expect("zeros"));
+    let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    let map = &vit.attention_maps(&images(12)).expect("maps")[0];
+    assert!(flat(map).iter().all(|&w| (w - 0.1).abs() < 1e-6));
+}
+
+#[test]
+fn sinusoidal_encodings_have_the_values_of_the_formula() {
+    let table = sinusoidal(50, 16).expect("a table").to_vec2::<f32>().expect("numbers");
+    assert_eq!(table[0], [0., 1.].repeat(8));
+    for (position, column, expected) in [
+        // sin(1), cos(1); sin(3 / 10000^(2/16)), cos of the same; cos(49 / 10000^(14/16)).
+        (1, 0, 0.841_470_98),
+        (1, 1, 0.540_302_3),
+        (3, 2, 0.812_648_9),
+        (3, 3, 0.582_753_6),
+        (49, 15, 0.999_879_9),
+    ] {
+        let got = f64::from(table[position][column]);
+        assert!((got - expected).abs() < 1e-6, "{position} {column}: {got}");
+    }
+    assert_eq!(sinusoidal(7, 5).expect("an odd width").dims(), [7, 5]);
+}
+
+#[test]
+fn a_sinusoidal_vit_is_a_learned_one_with_these_positions_and_one_parameter_less() {
+    for no_embed_class in [false, true] {
+        let learned = VitConfig { no_embed_class, ..small() };
+        let fixed = VitConfig { pos_embed: PosEmbed::Sinusoidal, ..learned.clone() };
+        let params = Params::new(5, DType::F32, &Device::Cpu);
+        let table = sinusoidal(learned.num_positions(), 12).and_then(|t| t.unsqueeze(0)).expect("a table");
+        params.provide("pos_embed", table);
+        let learned = Vit::new(&learned, params.builder()).expect("it builds");
+        let logits = |vit: &Vit| flat(&vit.forward(&images(12), Mode::Eval).expect("a forward pass"));
+        assert_eq!(logits(&learned), logits(&build(&fixed)));
+        let names = Architecture::Vit(fixed).parameters().expect("it is valid");
+        assert_eq!(names.len() + 1, params.names().len());
+        assert!(names.iter().all(|p| p.name != "pos_embed"));
+    }
+}
+
+#[test]
+fn without_a_head_the_logits_are_the_pooled_features() {
+    for global_pool in [GlobalPool::Token, GlobalPool::Avg, GlobalPool::Map, GlobalPool::TokenAvg] {
+        let config = VitConfig { global_pool, num_classes: 0, ..small() };
+        let vit = build(&config);
+        let logits = vit.forward(&images(12), Mode::Eval).expect("a forward pass");
+        assert_eq!(logits.dims(), [2, config.num_features()]);
+        assert_eq!(flat(&logits), flat(&vit.pooled(&images(12), Mode::Eval).expect("a forward pass")));
+    }
+    let distilled = build(&VitConfig { distilled: true, ..small() });
+    let pooled = distilled.pooled(&images(12), Mode::Eval).expect("a forward pass");
+    assert!(distilled.head(&pooled).expect_err("two heads").to_string().contains("two heads that read two tokens"));
+}
+
+#[test]
+fn stochastic_depth_rises_linearly_over_the_blocks() {
+    let rates = |depth, drop_path_rate| {
+        let config = VitConfig { depth, drop_path_rate, ..small() };
+        (0..depth).map(|i| config.block_drop_path_rate(i)).collect::<Vec<_>>()
+    };
+    assert_eq!(rates(5, 0.4), [0., 0.1, 0.2, 0.4 * 3. / 4., 0.4]);
+    assert_eq!(rates(1, 0.4), [0.]);
+}
