@@ -5,14 +5,15 @@
 
 pub mod account;
 pub mod adapt;
+pub mod bundled;
 pub mod checkpoint;
 pub mod config;
 mod error;
-pub mod format;
+mod format;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod load;
-pub mod naming;
+mod naming;
 mod options;
 pub mod save;
 pub mod source;
@@ -21,6 +22,7 @@ pub use account::Account;
 pub use checkpoint::Checkpoint;
 pub use config::{CheckpointConfig, Interpolation, Preprocessing};
 pub use error::{Error, Result};
+pub use format::TensorInfo;
 pub use load::{Head, LoadOptions, load};
 pub use options::{OpenOptions, Progress};
 pub use source::{Source, open};

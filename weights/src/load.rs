@@ -1,9 +1,15 @@
-//! Filling a model's parameters from a checkpoint.
+//! Filling a model's parameters from a checkpoint, with an account of everything.
 
-use candle_core::Tensor;
-use tallow_models::{Architecture, Params};
+use std::collections::{HashMap, HashSet};
 
-use crate::{Account, Checkpoint, Result};
+use candle_core::{DType, Storage, Tensor};
+use tallow_models::vit::PosEmbed;
+use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
+
+use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
+use crate::adapt::{adapt_channels, resample_patches, resample_positions};
+use crate::naming::{self, Mapped, Naming, Translation};
+use crate::{Checkpoint, Error, Result};
 
 /// What to do with the classification head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,13 +30,502 @@ pub struct LoadOptions {
     pub head: Head,
 }
 
-/// Adapts the tensors of `checkpoint` to `architecture` and provides them to `params`, before the model is built.
+/// Adapts the tensors of `checkpoint` to `architecture` and provides them to `params`, before the model is built; parameters that
+/// are there already are overwritten. Nothing is provided unless all of it fits.
+///
+/// # Errors
+/// If a tensor has no place in the model, a parameter gets no value (the head aside), a shape cannot be adapted, or a value is
+/// NaN or infinite.
 pub fn load(
-    _checkpoint: &Checkpoint,
-    _architecture: &Architecture,
-    _options: &LoadOptions,
-    _params: &Params,
+    checkpoint: &Checkpoint,
+    architecture: &Architecture,
+    options: &LoadOptions,
+    params: &Params,
 ) -> Result<Account> {
-    let _: Option<Tensor> = None;
-    Ok(Account {})
+    let plan = Plan::new(checkpoint, architecture, options)?;
+    let values = plan.make(checkpoint)?;
+    for (name, value) in values {
+        match params.get(&name) {
+            Some(_) => params.set(&name, &value)?,
+            None => params.provide(name, value),
+        }
+    }
+    Ok(plan.account)
+}
+
+/// What fills a parameter.
+struct Filling {
+    name: String,
+    mapped: Mapped,
+    changes: Vec<Change>,
+}
+
+/// A change to a tensor on its way into a parameter.
+#[derive(Debug, Clone, PartialEq)]
+enum Change {
+    /// To this shape; the values stay.
+    Reshape(Vec<usize>),
+    Patches {
+        new: usize,
+    },
+    Channels {
+        new: usize,
+    },
+    Positions {
+        prefix: usize,
+        old: usize,
+        new: usize,
+    },
+    /// Positions of zero for this many prefix tokens in front.
+    ZeroPrefix(usize),
+    /// The first position away: it was added to the class token.
+    DropFirst,
+    /// The first position of the tensor of this name added (to the class token).
+    AddFirstOf(Mapped),
+}
+
+/// All that is decided before any value is read.
+struct Plan {
+    fillings: Vec<Filling>,
+    account: Account,
+}
+
+impl Plan {
+    fn new(checkpoint: &Checkpoint, architecture: &Architecture, options: &LoadOptions) -> Result<Self> {
+        let origin = checkpoint.origin();
+        let translation = naming::translate(origin, checkpoint.tensors())?;
+        if translation.naming == Naming::Plain && matches!(architecture, Architecture::Vit(_)) {
+            return Err(naming::unknown(origin, checkpoint.tensors()));
+        }
+        let specs = architecture.parameters()?;
+        let head = HeadDecision::decide(origin, &translation, architecture, &specs, options.head)?;
+        let mut planner = Planner {
+            origin,
+            translation: &translation,
+            vit: match architecture {
+                Architecture::Vit(vit) => Some(vit),
+                _ => None,
+            },
+            fold_first_position: false,
+        };
+        planner.fold_first_position = planner.class_position_goes_into_class_token();
+
+        let by_name: HashMap<&str, &Mapped> =
+            translation.mapped.iter().map(|mapped| (mapped.name.as_str(), mapped)).collect();
+        let (mut fillings, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for spec in &specs {
+            let fate = if let Some(why) = head.new.get(&spec.name) {
+                Parameter::Initialised { why: why.clone() }
+            } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
+                fillings.push(planner.filling(spec, mapped)?);
+                let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
+                Parameter::Filled { from }
+            } else if let Some(why) = planner.norm_moved(&spec.name, &head) {
+                Parameter::Initialised { why }
+            } else {
+                missing.push(spec.name.clone());
+                continue;
+            };
+            parameters.push(ParameterFate { name: spec.name.clone(), shape: spec.shape.clone(), fate });
+        }
+
+        let mut fates: Vec<Option<Fate>> = vec![None; checkpoint.tensors().len()];
+        for (index, why) in &translation.left_out {
+            fates[*index] = Some(Fate::LeftOut { why: why.clone() });
+        }
+        for filling in &fillings {
+            let how = filling.changes.iter().map(Change::in_words).collect::<Vec<_>>().join(", then ");
+            for part in &filling.mapped.parts {
+                let fate = if how.is_empty() { Fate::Used } else { Fate::Adapted { how: how.clone() } };
+                fates[part.index] = Some(fate);
+            }
+        }
+        let names: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut unused = Vec::new();
+        for mapped in &translation.mapped {
+            let why = if let Some(why) = head.left_out(&mapped.name) {
+                why.clone()
+            } else if names.contains(mapped.name.as_str()) {
+                continue;
+            } else if let Some(why) = planner.no_place(&mapped.name, &head) {
+                why
+            } else {
+                unused.extend(mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()));
+                continue;
+            };
+            for part in &mapped.parts {
+                fates[part.index] = Some(Fate::LeftOut { why: why.clone() });
+            }
+        }
+        if !unused.is_empty() || !missing.is_empty() {
+            let remedy = planner.remedy(&unused, &missing);
+            return Err(Error::Unaccounted { origin: origin.into(), unused, missing, remedy });
+        }
+        let tensors = checkpoint
+            .tensors()
+            .iter()
+            .zip(fates)
+            .map(|(info, fate)| {
+                // Every tensor is mapped or left out; mapped ones are used, left out or in the error above.
+                let fate = fate.unwrap_or(Fate::Used);
+                TensorFate { name: info.name.clone(), shape: info.shape.clone(), fate }
+            })
+            .collect();
+        let mut notes = checkpoint.notes().to_vec();
+        notes.extend(planner.notes(&fillings));
+        let account =
+            Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };
+        Ok(Self { fillings, account })
+    }
+
+    /// Reads, changes and checks the values, on as many threads as there are cores.
+    fn make(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Tensor)>> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.fillings.len()).max(1);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Tensor)>> {
+            let mut made = Vec::new();
+            loop {
+                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(filling) = self.fillings.get(at) else { return Ok(made) };
+                made.push((at, filling.make(checkpoint)?));
+            }
+        };
+        let results = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            handles.into_iter().map(|handle| handle.join()).collect::<Vec<_>>()
+        });
+        let mut made = Vec::with_capacity(self.fillings.len());
+        for result in results {
+            match result {
+                Ok(part) => made.extend(part?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        made.sort_by_key(|(at, _)| *at);
+        Ok(made.into_iter().map(|(at, value)| (self.fillings[at].name.clone(), value)).collect())
+    }
+}
+
+/// What happens to the classification head.
+struct HeadDecision {
+    /// The model's parameters that are new, and why.
+    new: HashMap<String, String>,
+    /// The checkpoint's tensors that are left out, and why.
+    out: HashMap<String, String>,
+}
+
+impl HeadDecision {
+    fn decide(
+        origin: &str,
+        translation: &Translation,
+        architecture: &Architecture,
+        specs: &[ParamSpec],
+        wish: Head,
+    ) -> Result<Self> {
+        let classes = architecture.num_classes();
+        // The head is what has another shape with another number of classes.
+        let other = with_num_classes(architecture, classes + 1).parameters()?;
+        let shapes: HashMap<&str, &[usize]> =
+            specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
+        let head: Vec<&ParamSpec> =
+            other.iter().filter(|spec| shapes.get(spec.name.as_str()) != Some(&spec.shape.as_slice())).collect();
+        let held: Vec<&Mapped> = head.iter().filter_map(|spec| translation.get(&spec.name)).collect();
+        let theirs = held.iter().filter_map(|mapped| mapped.shape.first().copied()).next();
+        let mut decision = Self { new: HashMap::new(), out: HashMap::new() };
+        let mut leave_out = |why: String| {
+            decision.out = held.iter().map(|mapped| (mapped.name.clone(), why.clone())).collect();
+        };
+        if classes == 0 {
+            if wish == Head::Keep && theirs.is_some() {
+                let remedy = "give the number of classes of the checkpoint".into();
+                return Err(Error::Head { origin: origin.into(), expected: 0, got: theirs.unwrap_or(0), remedy });
+            }
+            leave_out("the model has no head".into());
+            return Ok(decision);
+        }
+        let keep = match wish {
+            Head::New => false,
+            Head::Auto => theirs == Some(classes),
+            Head::Keep if theirs == Some(classes) => true,
+            Head::Keep => {
+                let remedy = match theirs {
+                    Some(_) => "ask for a new head, or for the checkpoint's number of classes",
+                    None => "the checkpoint has no head: ask for a new one",
+                };
+                let got = theirs.unwrap_or(0);
+                return Err(Error::Head { origin: origin.into(), expected: classes, got, remedy: remedy.into() });
+            }
+        };
+        if !keep {
+            let why = match (theirs, wish) {
+                (None, _) => format!("a head for {classes} classes; the checkpoint has none"),
+                (Some(theirs), Head::New) => {
+                    format!("a new head for {classes} classes was asked for in place of {theirs}")
+                }
+                (Some(theirs), _) => format!("a head for {classes} classes; the checkpoint's is for {theirs}"),
+            };
+            decision.new = head.iter().map(|spec| (spec.name.clone(), why.clone())).collect();
+            leave_out("the model gets a new head".into());
+        }
+        Ok(decision)
+    }
+
+    fn left_out(&self, name: &str) -> Option<&String> {
+        self.out.get(name)
+    }
+
+    fn is_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+}
+
+fn with_num_classes(architecture: &Architecture, classes: usize) -> Architecture {
+    let mut architecture = architecture.clone();
+    match &mut architecture {
+        Architecture::Vit(config) => config.num_classes = classes,
+        Architecture::Cnn(config) => config.num_classes = classes,
+        Architecture::Mlp(config) => config.num_classes = classes,
+    }
+    architecture
+}
+
+/// Decides on one tensor at a time.
+struct Planner<'a> {
+    origin: &'a str,
+    translation: &'a Translation,
+    vit: Option<&'a VitConfig>,
+    /// The checkpoint has a position for its class token, the model has none: it goes into the class token.
+    fold_first_position: bool,
+}
+
+impl Planner<'_> {
+    fn filling(&self, spec: &ParamSpec, mapped: &Mapped) -> Result<Filling> {
+        let changes = self.changes(spec, mapped)?;
+        Ok(Filling { name: spec.name.clone(), mapped: mapped.clone(), changes })
+    }
+
+    fn changes(&self, spec: &ParamSpec, mapped: &Mapped) -> Result<Vec<Change>> {
+        let misfit = |remedy: &str| Error::Shape {
+            origin: self.origin.into(),
+            name: spec.name.clone(),
+            expected: spec.shape.clone(),
+            got: mapped.shape.clone(),
+            remedy: remedy.into(),
+        };
+        match (spec.name.as_str(), self.vit) {
+            ("pos_embed", Some(vit)) => self.position_changes(vit, &mapped.shape).ok_or_else(|| {
+                misfit("position embeddings are resampled from a square of patches and only where the width agrees")
+            }),
+            ("cls_token", Some(_)) if self.fold_first_position => match self.translation.get("pos_embed") {
+                Some(positions) if mapped.shape == spec.shape => Ok(vec![Change::AddFirstOf(positions.clone())]),
+                _ => Err(misfit("the model's embed_dim must be the checkpoint's")),
+            },
+            ("patch_embed.proj.weight", Some(_)) => patch_changes(&spec.shape, &mapped.shape)
+                .ok_or_else(|| misfit("patch kernels are adapted in size and channels only")),
+            _ if mapped.shape == spec.shape => Ok(Vec::new()),
+            // Biases and tokens that JAX or an exporter stored with dimensions of one around them.
+            _ if squeezed(&mapped.shape) == squeezed(&spec.shape) => Ok(vec![Change::Reshape(spec.shape.clone())]),
+            (name, _) if name.starts_with("head") => Err(misfit(
+                "the pool or the width of the head differs: choose the checkpoint's global_pool, or a new head",
+            )),
+            _ => Err(misfit("the model's sizes (embed_dim, mlp_ratio, num_heads, …) must be the checkpoint's")),
+        }
+    }
+
+    /// How positions `[1, count, dim]` become the model's.
+    fn position_changes(&self, vit: &VitConfig, shape: &[usize]) -> Option<Vec<Change>> {
+        let mut changes = Vec::new();
+        let (count, dim) = match *shape {
+            [1, count, dim] => (count, dim),
+            // Big Vision may leave out the first dimension.
+            [count, dim] => {
+                changes.push(Change::Reshape(vec![1, count, dim]));
+                (count, dim)
+            }
+            _ => return None,
+        };
+        if dim != vit.embed_dim {
+            return None;
+        }
+        let (prefix, new) = (if vit.no_embed_class { 0 } else { vit.num_prefix_tokens() }, vit.grid_size());
+        let resample = |prefix: usize, old: usize| (old != new).then_some(Change::Positions { prefix, old, new });
+        if self.fold_first_position {
+            changes.push(Change::DropFirst);
+            changes.extend(resample(0, square_root(count - 1)?));
+        } else if let Some(old) = count.checked_sub(prefix).and_then(square_root) {
+            changes.extend(resample(prefix, old));
+        } else if let Some(old) = square_root(count) {
+            // The checkpoint has no positions for prefix tokens, which is to have zeros.
+            changes.extend(resample(0, old));
+            changes.push(Change::ZeroPrefix(prefix));
+        } else {
+            return None;
+        }
+        Some(changes)
+    }
+
+    /// Whether the checkpoint's positions begin with the class token's and the model's do not. Constant positions can be added
+    /// to the token itself.
+    fn class_position_goes_into_class_token(&self) -> bool {
+        let Some(vit) = self.vit.filter(|vit| vit.no_embed_class && vit.class_token) else { return false };
+        let count = self.translation.get("pos_embed").and_then(|mapped| mapped.shape.get(1).copied());
+        vit.pos_embed == PosEmbed::Learned
+            && self.translation.get("cls_token").is_some()
+            && count.is_some_and(|count| square_root(count).is_none() && square_root(count - 1).is_some())
+    }
+
+    /// A final norm before the pool does not fit after it: where the pool was changed for a new head, timm starts a new norm.
+    fn norm_moved(&self, name: &str, head: &HeadDecision) -> Option<String> {
+        let other = match name.split_once('.')? {
+            ("fc_norm", kind) => format!("norm.{kind}"),
+            ("norm", kind) => format!("fc_norm.{kind}"),
+            _ => return None,
+        };
+        let moved = head.is_new() && self.translation.get(&other).is_some();
+        moved.then(|| format!("another pool than the checkpoint's: its {other} sits elsewhere"))
+    }
+
+    /// Why a tensor of the checkpoint may have no place in the model, if it may.
+    fn no_place(&self, name: &str, head: &HeadDecision) -> Option<String> {
+        let vit = self.vit?;
+        if name == "pos_embed" && vit.pos_embed != PosEmbed::Learned {
+            return Some("the model's positions are not learned".into());
+        }
+        let norm = match name.split_once('.')? {
+            ("norm", kind) => format!("fc_norm.{kind}"),
+            ("fc_norm", kind) => format!("norm.{kind}"),
+            _ => return None,
+        };
+        (head.is_new() && self.translation.get(&norm).is_none())
+            .then(|| format!("the model's pool wants {norm} instead"))
+    }
+
+    fn remedy(&self, unused: &[String], missing: &[String]) -> String {
+        let any = |names: &[String], word: &str| names.iter().any(|name| name.contains(word));
+        let hint = if any(missing, ".ls1.") {
+            "the checkpoint has no LayerScale: use an architecture without init_values"
+        } else if any(unused, ".ls1.") || any(unused, "lambda1") || any(unused, "gamma_1") {
+            "the checkpoint has LayerScale: set init_values"
+        } else if any(unused, "fc_norm.") || any(missing, "fc_norm.") {
+            "the pools differ: choose the checkpoint's global_pool"
+        } else if any(unused, "reg") || any(missing, "reg_token") {
+            "the register tokens differ: choose the checkpoint's reg_tokens"
+        } else if any(unused, "blocks.") || any(missing, "blocks.") {
+            "the depths or blocks differ, or tensors were renamed: choose the architecture that the checkpoint belongs to"
+        } else {
+            "choose the architecture that the checkpoint belongs to"
+        };
+        format!("{hint} (its names are {})", self.translation.naming)
+    }
+
+    fn notes(&self, fillings: &[Filling]) -> Vec<String> {
+        let changes = fillings.iter().flat_map(|filling| &filling.changes);
+        changes
+            .filter_map(|change| match change {
+                Change::Positions { old, new, .. } if 2 * new <= *old => Some(format!(
+                    "positions went from {old}×{old} far down to {new}×{new}: without fine-tuning this costs accuracy"
+                )),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// How kernels `[dim, channels, size, size]`, or `[dim, channels * size * size]` from linear layers, become the model's.
+fn patch_changes(expected: &[usize], got: &[usize]) -> Option<Vec<Change>> {
+    let &[dim, channels, size, _] = expected else { return None };
+    let mut changes = Vec::new();
+    let (their_dim, their_channels, height, width) = match *got {
+        [d, c, h, w] => (d, c, h, w),
+        [d, flat] if size > 0 && flat % (size * size) == 0 => {
+            changes.push(Change::Reshape(vec![d, flat / (size * size), size, size]));
+            (d, flat / (size * size), size, size)
+        }
+        _ => return None,
+    };
+    if their_dim != dim || height != width || height == 0 || their_channels == 0 {
+        return None;
+    }
+    if height != size {
+        changes.push(Change::Patches { new: size });
+    }
+    if their_channels != channels {
+        changes.push(Change::Channels { new: channels });
+    }
+    Some(changes)
+}
+
+fn squeezed(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|&dim| dim != 1).collect()
+}
+
+fn square_root(count: usize) -> Option<usize> {
+    let root = count.isqrt();
+    (root > 0 && root * root == count).then_some(root)
+}
+
+impl Filling {
+    fn make(&self, checkpoint: &Checkpoint) -> Result<Tensor> {
+        let read = |at: usize| finite(checkpoint, at);
+        let mut value = self.mapped.make(read)?;
+        for change in &self.changes {
+            value = match change {
+                Change::Reshape(shape) => value.reshape(shape.as_slice())?,
+                Change::Patches { new } => resample_patches(&value, (*new, *new))?,
+                Change::Channels { new } => adapt_channels(&value, *new)?,
+                Change::Positions { prefix, old, new } => {
+                    resample_positions(&value, *prefix, (*old, *old), (*new, *new))?
+                }
+                Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
+                Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
+                Change::AddFirstOf(positions) => (value + positions.make(read)?.narrow(1, 0, 1)?)?,
+            };
+        }
+        Ok(value)
+    }
+}
+
+/// Reads a tensor as float32 and refuses NaN and infinity.
+fn finite(checkpoint: &Checkpoint, at: usize) -> Result<Tensor> {
+    let tensor = checkpoint.read(at)?.to_dtype(DType::F32)?.contiguous()?;
+    let bad = {
+        let (storage, layout) = tensor.storage_and_layout();
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(storage), Some((start, end))) => {
+                // A sum of absolute values is finite only if all are; it runs at the speed of memory.
+                let values = &storage.as_slice::<f32>()?[start..end];
+                if values.iter().all(|value| value.is_finite()) {
+                    None
+                } else {
+                    values.iter().copied().find(|v| !v.is_finite())
+                }
+            }
+            _ => None,
+        }
+    };
+    match bad {
+        None => Ok(tensor),
+        Some(value) => Err(Error::NotFinite {
+            origin: checkpoint.origin().into(),
+            name: checkpoint.tensors()[at].name.clone(),
+            got: value.to_string(),
+        }),
+    }
+}
+
+impl Change {
+    fn in_words(&self) -> String {
+        match self {
+            Self::Reshape(shape) => format!("reshaped to {shape:?}"),
+            Self::Patches { new } => format!("patches resized to {new}×{new} pixels (pseudo-inverse)"),
+            Self::Channels { new: 1 } => "input channels summed to 1".into(),
+            Self::Channels { new } => format!("input channels repeated to {new} and rescaled"),
+            Self::Positions { old, new, .. } => {
+                format!("positions resampled from {old}×{old} to {new}×{new} (bicubic, antialias)")
+            }
+            Self::ZeroPrefix(prefix) => format!("{prefix} zero positions put before the patches'"),
+            Self::DropFirst => "the class token's position moved into the class token".into(),
+            Self::AddFirstOf(_) => "its position added".into(),
+        }
+    }
 }

@@ -1,8 +1,15 @@
 //! Where a checkpoint is: hub, folder, file, bundled.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use crate::{Checkpoint, Result};
+use serde_json::Value;
+use tallow_models::zoo;
+
+use crate::format::{self, Format, TensorFile};
+use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, bundled};
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +24,241 @@ pub enum Source {
     Bundled(String),
 }
 
-/// Opens a checkpoint.
-pub fn open(_source: &Source) -> Result<Checkpoint> {
-    Ok(Checkpoint {})
+/// Weights of a folder, the first that is there. A single file of another name is taken too.
+const WEIGHTS: [&str; 8] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.gguf",
+    "pytorch_model.pth",
+    "model.pth",
+    "open_clip_model.safetensors",
+];
+/// How the names of files with weights end, the preferred first.
+const EXTENSIONS: [&str; 7] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "tar"];
+/// A larger `config.json` than this is refused.
+const MAX_CONFIG: u64 = 64 << 20;
+
+impl Source {
+    /// Reads what a user writes: `hf-hub:OWNER/REPO[@REVISION]`, a name of the zoo with an optional tag
+    /// (`vit_small_patch16_224.augreg_in1k`; without a tag the first of its weights), or a path. A name of the zoo goes before a
+    /// path of the same name: write `./NAME` for the path.
+    ///
+    /// # Errors
+    /// If it is none of these, or the zoo knows no weights for the name.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(rest) = text.strip_prefix("hf-hub:").or_else(|| text.strip_prefix("hf_hub:")) {
+            let (repo, revision) = match rest.split_once('@') {
+                Some((repo, revision)) => (repo, Some(revision.to_owned())),
+                None => (rest, None),
+            };
+            let whole = repo.split('/').count() == 2 && repo.split('/').all(|part| !part.is_empty() && part != "..");
+            if !whole || revision.as_deref() == Some("") {
+                return Err(Error::format(text, "hf-hub:OWNER/REPO or hf-hub:OWNER/REPO@REVISION", rest));
+            }
+            return Ok(Self::Hub { repo: repo.into(), revision });
+        }
+        let path = Path::new(text.strip_prefix("local-dir:").unwrap_or(text));
+        let looks_like_path =
+            text.contains(['/', '\\']) || text.starts_with("local-dir:") || text == "." || text == "..";
+        if !looks_like_path {
+            match zoo::find(text) {
+                Ok(entry) => return Self::of_zoo(text, &entry),
+                Err(unknown) if !path.exists() => return Err(unknown.into()),
+                Err(_) => {}
+            }
+        }
+        if path.is_dir() {
+            Ok(Self::Folder(path.into()))
+        } else if path.exists() {
+            Ok(Self::File(path.into()))
+        } else {
+            Err(Error::NotFound {
+                what: format!("nothing is at {}", path.display()),
+                remedy: "give a folder or file with weights, a name of the zoo, or hf-hub:OWNER/REPO".into(),
+            })
+        }
+    }
+
+    fn of_zoo(text: &str, entry: &zoo::Entry) -> Result<Self> {
+        let Some(weights) = entry.pretrained else {
+            let remedy = "train it from scratch, or give a path".into();
+            return Err(Error::NotFound { what: format!("there are no pretrained weights of {text}"), remedy });
+        };
+        let name = format!("{}.{}", entry.name, weights.tag);
+        match weights.hub {
+            _ if name == bundled::NAME => Ok(Self::Bundled(name)),
+            Some(repo) => Ok(Self::Hub { repo: repo.into(), revision: None }),
+            None => {
+                let remedy = "give their path".into();
+                Err(Error::NotFound { what: format!("the weights {name} are neither bundled nor on the hub"), remedy })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub { repo, revision: None } => write!(f, "hf-hub:{repo}"),
+            Self::Hub { repo, revision: Some(revision) } => write!(f, "hf-hub:{repo}@{revision}"),
+            Self::Folder(path) | Self::File(path) => write!(f, "{}", path.display()),
+            Self::Bundled(name) => write!(f, "{name} (bundled)"),
+        }
+    }
+}
+
+/// Opens a checkpoint: reads its config and the headers of its files, and downloads it first where it is on the hub.
+///
+/// # Errors
+/// If it is not there, cannot be read, or is not what its format says.
+pub fn open(source: &Source, options: &OpenOptions) -> Result<Checkpoint> {
+    match source {
+        Source::Hub { repo, revision } => {
+            open_folder(&download(repo, revision.as_deref(), options)?, source.to_string())
+        }
+        Source::Folder(path) => open_folder(&run_checkpoint(path)?, path.display().to_string()),
+        Source::File(path) => open_file(path),
+        Source::Bundled(name) => {
+            let file = bundled::open(name)?;
+            let config = file.config.as_deref().map(|text| CheckpointConfig::parse(text, None, name)).transpose()?;
+            Checkpoint::new(source.to_string(), vec![file], config)
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+fn download(repo: &str, revision: Option<&str>, options: &OpenOptions) -> Result<PathBuf> {
+    crate::hub::download_model(repo, revision, options)
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(repo: &str, _revision: Option<&str>, _options: &OpenOptions) -> Result<PathBuf> {
+    let remedy = format!("build with the feature `hub`, or use {}, which needs no download", bundled::NAME);
+    Err(Error::unsupported(&format!("hf-hub:{repo}"), "downloading", remedy))
+}
+
+/// The checkpoint in a run's folder: the best, else the last. Any other folder is taken as it is.
+fn run_checkpoint(path: &Path) -> Result<PathBuf> {
+    let checkpoints = path.join("checkpoints");
+    if path.join("config.json").exists() || !checkpoints.is_dir() {
+        return Ok(path.into());
+    }
+    ["best", "last"].iter().map(|name| checkpoints.join(name)).find(|path| path.is_dir()).ok_or_else(|| {
+        Error::NotFound {
+            what: format!("{} has no checkpoint yet", path.display()),
+            remedy: "let the run finish an epoch".into(),
+        }
+    })
+}
+
+fn open_folder(path: &Path, origin: String) -> Result<Checkpoint> {
+    let config = read_config(path)?;
+    let weights = find_weights(path)?;
+    let file_name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let files = if file_name.ends_with(".index.json") { open_shards(&weights)? } else { vec![format::open(&weights)?] };
+    checkpoint(origin, files, config)
+}
+
+fn open_file(path: &Path) -> Result<Checkpoint> {
+    // A `config.json` belongs to the weights beside it only under the names that folders use.
+    let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let config = match path.parent() {
+        Some(folder) if WEIGHTS.contains(&file_name) => read_config(folder)?,
+        _ => None,
+    };
+    let files = if file_name.ends_with(".index.json") { open_shards(path)? } else { vec![format::open(path)?] };
+    checkpoint(path.display().to_string(), files, config)
+}
+
+/// The config beside the weights goes before the one inside of them.
+fn checkpoint(origin: String, files: Vec<TensorFile>, config: Option<CheckpointConfig>) -> Result<Checkpoint> {
+    let config = match config {
+        Some(config) => Some(config),
+        None => match files.iter().find_map(|file| file.config.as_deref()) {
+            Some(text) => Some(CheckpointConfig::parse(text, None, &origin)?),
+            None => None,
+        },
+    };
+    Checkpoint::new(origin, files, config)
+}
+
+fn read_config(folder: &Path) -> Result<Option<CheckpointConfig>> {
+    let path = folder.join("config.json");
+    let Some(text) = read_text(&path)? else { return Ok(None) };
+    let preprocessor = read_text(&folder.join("preprocessor_config.json"))?;
+    CheckpointConfig::parse(&text, preprocessor.as_deref(), &path.display().to_string()).map(Some)
+}
+
+/// The text of a file, or nothing where there is none.
+fn read_text(path: &Path) -> Result<Option<String>> {
+    let length = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(path)(e)),
+    };
+    if length > MAX_CONFIG {
+        let origin = path.display().to_string();
+        return Err(Error::format(&origin, format!("at most {MAX_CONFIG} bytes"), length));
+    }
+    fs::read_to_string(path).map(Some).map_err(Error::io(path))
+}
+
+fn find_weights(folder: &Path) -> Result<PathBuf> {
+    if let Some(path) = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        return Ok(path);
+    }
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        names.insert(entry.path());
+    }
+    for extension in EXTENSIONS {
+        let found: Vec<&PathBuf> =
+            names.iter().filter(|path| path.extension().is_some_and(|e| e == extension) && path.is_file()).collect();
+        match found.as_slice() {
+            [] => {}
+            [one] => return Ok((*one).clone()),
+            many => {
+                let many: Vec<_> = many.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+                return Err(Error::NotFound {
+                    what: format!("{}: which of {many:?} is meant is unclear", folder.display()),
+                    remedy: "give the path of the file".into(),
+                });
+            }
+        }
+    }
+    Err(Error::NotFound {
+        what: format!("{} holds no weights", folder.display()),
+        remedy:
+            "expected model.safetensors, pytorch_model.bin, or a single .safetensors, .gguf, .npz, .bin or .pth file"
+                .into(),
+    })
+}
+
+/// Opens the files of `weight_map` in an index as Hugging Face writes it.
+fn open_shards(index: &Path) -> Result<Vec<TensorFile>> {
+    let origin = index.display().to_string();
+    let text = read_text(index)?.unwrap_or_default();
+    let value: Value = serde_json::from_str(&text).map_err(|e| Error::format(&origin, "JSON", e))?;
+    let map = value.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| Error::format(&origin, "a weight_map", "none"))?;
+    let folder = index.parent().unwrap_or(Path::new("."));
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        // A shard lies beside its index, never elsewhere.
+        let file = file.as_str().filter(|file| !file.contains(['/', '\\']) && *file != "..");
+        names.insert(file.ok_or_else(|| Error::format(&origin, format!("the file of {tensor}"), "no file name"))?);
+    }
+    let files = names.iter().map(|name| format::open(&folder.join(name))).collect::<Result<Vec<_>>>()?;
+    let held: BTreeSet<&str> =
+        files.iter().flat_map(|file| file.tensors.iter().map(|info| info.name.as_str())).collect();
+    if let Some(missing) = map.keys().find(|tensor| !held.contains(tensor.as_str())) {
+        return Err(Error::format(&origin, format!("{missing} in one of its files"), "no such tensor"));
+    }
+    if files.iter().any(|file| file.format != Format::Safetensors && file.format != Format::PyTorch) {
+        return Err(Error::format(&origin, "shards in safetensors or PyTorch's format", "another format"));
+    }
+    Ok(files)
 }

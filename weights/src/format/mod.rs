@@ -1,1 +1,116 @@
-//! File formats: safetensors, GGUF, npz, PyTorch.
+//! File formats: safetensors, GGUF, npz, PyTorch. Told apart by their first bytes, never by the file's name.
+//!
+//! Opening a file reads its header only and checks every length in it against the size of the file; tensors are read one at
+//! a time. Nothing that a file claims is allocated before it was found to be there.
+
+mod archive;
+mod gguf;
+mod npz;
+mod pickle;
+mod pytorch;
+mod safetensors;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::{Error, Result};
+
+pub(crate) use gguf::CONFIG_KEY as GGUF_CONFIG_KEY;
+
+/// Name, shape and stored type of a tensor, without its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The name in the file.
+    pub name: String,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The type as the format calls it: `F32`, `Q8_0`, …
+    pub dtype: String,
+}
+
+/// An opened file.
+pub(crate) struct TensorFile {
+    pub(crate) format: Format,
+    /// The tensors, in the file's order.
+    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) reader: Box<dyn ReadTensor>,
+    /// The text of a config.json that the file carries (GGUF).
+    pub(crate) config: Option<String>,
+    /// What a reader should know about how the file was read.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Reads the values of one tensor onto the CPU, in the type in which they are stored (quantised ones as float32).
+pub(crate) trait ReadTensor: Send + Sync {
+    /// `index` counts in [`TensorFile::tensors`].
+    fn read(&self, index: usize) -> Result<Tensor>;
+}
+
+/// The known formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Safetensors,
+    Gguf,
+    Npz,
+    PyTorch,
+}
+
+/// Opens a file in any of the formats.
+pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+    let origin = path.display().to_string();
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    if file.metadata().map_err(Error::io(path))?.is_dir() {
+        return Err(Error::format(&origin, "a file with weights", "a folder"));
+    }
+    let mut head = Vec::new();
+    file.by_ref().take(16).read_to_end(&mut head).map_err(Error::io(path))?;
+    match head.as_slice() {
+        [b'G', b'G', b'U', b'F', ..] => gguf::open(path),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+            let archive = archive::Archive::open(path)?;
+            if archive.names().any(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
+                pytorch::open(archive)
+            } else {
+                npz::open(archive)
+            }
+        }
+        [0x80, 1..=5, ..] => pytorch::open_legacy(path),
+        [_, _, _, _, _, _, _, _, b'{', ..] => safetensors::open(path),
+        [] => Err(Error::format(&origin, "safetensors, GGUF, npz or a PyTorch file", "an empty file")),
+        _ if head.starts_with(b"version https://") => {
+            Err(Error::format(&origin, "weights", "a Git LFS pointer; fetch the file itself with `git lfs pull`"))
+        }
+        _ => Err(Error::format(
+            &origin,
+            "safetensors, GGUF, npz or a PyTorch file",
+            format!("a file that starts with {:?}", String::from_utf8_lossy(&head[..head.len().min(8)])),
+        )),
+    }
+}
+
+/// Opens GGUF that lies in memory, aligned to at least 8 bytes.
+#[cfg(feature = "bundled")]
+pub(crate) fn open_bytes(origin: &str, bytes: &'static [u8]) -> Result<TensorFile> {
+    gguf::open_bytes(origin, bytes)
+}
+
+/// The size in bytes of `shape` values of `dtype`, or nothing where it overflows.
+fn byte_count(shape: &[usize], dtype: DType) -> Option<usize> {
+    shape.iter().try_fold(dtype.size_in_bytes(), |bytes, &dim| bytes.checked_mul(dim))
+}
+
+/// Little-endian bytes as a tensor. The caller has checked that `bytes` has the length that the shape asks for.
+fn from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
+}
+
+/// A memory map of a file, with its size checked to be at least one byte.
+fn map(path: &Path) -> Result<memmap2::Mmap> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    // SAFETY: the map is read only. Weights are replaced by renaming, here and in every tool that writes them, so the file
+    // under the map does not change.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))
+}

@@ -1,1 +1,0 @@
-//! Making tensors fit: position embeddings, patches, channels.

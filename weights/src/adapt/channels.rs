@@ -1,0 +1,20 @@
+//! Patch kernels for another number of input channels, as timm's `adapt_input_conv`.
+
+use candle_core::{Result, Tensor};
+
+/// Adapts kernels `[dim, channels, height, width]` to `new` input channels: to one they are summed; to more they are repeated and
+/// scaled by `channels / new`, so that equal channels give what they gave before.
+///
+/// # Errors
+/// If the kernels have another rank.
+pub fn adapt_channels(kernels: &Tensor, new: usize) -> Result<Tensor> {
+    let (_, old, _, _) = kernels.dims4()?;
+    if new == old {
+        return Ok(kernels.clone());
+    }
+    if new == 1 {
+        return kernels.sum_keepdim(1);
+    }
+    let repeated = Tensor::cat(&vec![kernels; new.div_ceil(old)], 1)?.narrow(1, 0, new)?;
+    repeated.affine(old as f64 / new as f64, 0.)
+}

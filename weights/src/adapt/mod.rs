@@ -1,0 +1,11 @@
+//! Making tensors fit: position embeddings for another image size, patches of another size, other input channels. All in
+//! float32, and as timm does it.
+
+mod channels;
+mod patches;
+mod positions;
+mod resample;
+
+pub use channels::adapt_channels;
+pub use patches::resample_patches;
+pub use positions::resample_positions;

@@ -1,0 +1,58 @@
+//! Bicubic resampling with antialias along one axis, as a matrix: what PyTorch's `interpolate(mode="bicubic", antialias=True)`
+//! computes, with a = −0.5.
+
+/// The matrix `[new, old]` whose product with a signal of `old` samples is the signal of `new` samples, row by row.
+pub(super) fn bicubic(old: usize, new: usize) -> Vec<f64> {
+    let scale = old as f64 / new as f64;
+    // The filter is stretched over the samples that fall together; never shrunk.
+    let stretch = scale.max(1.);
+    let support = 2. * stretch;
+    let mut matrix = vec![0.; new * old];
+    for (i, row) in matrix.chunks_exact_mut(old).enumerate() {
+        let center = scale * (i as f64 + 0.5);
+        let first = ((center - support + 0.5) as usize).min(old); // a cast of a negative number gives 0
+        let end = ((center + support + 0.5) as usize).min(old);
+        let weights = &mut row[first..end];
+        for (j, weight) in weights.iter_mut().enumerate() {
+            *weight = cubic(((first + j) as f64 - center + 0.5) / stretch);
+        }
+        let sum: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    matrix
+}
+
+/// Keys' cubic convolution kernel with a = −0.5.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1. {
+        ((A + 2.) * x - (A + 3.)) * x * x + 1.
+    } else if x < 2. {
+        (((x - 5.) * x + 8.) * x - 4.) * A
+    } else {
+        0.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_size_is_the_identity() {
+        let matrix = bicubic(5, 5);
+        for (i, weight) in matrix.iter().enumerate() {
+            assert!((weight - f64::from(u8::from(i % 6 == 0))).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_constant_stays_constant() {
+        for (old, new) in [(1, 4), (4, 1), (37, 16), (14, 24), (7, 3)] {
+            for row in bicubic(old, new).chunks_exact(old) {
+                assert!((row.iter().sum::<f64>() - 1.).abs() < 1e-12, "{old} to {new}");
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a checkpoint's `config.json` says: architecture, preprocessing, labels. timm's two layouts and Hugging Face's.
+
+mod fields;
+mod hugging_face;
+mod inferred;
+mod timm;
+
+pub(crate) use inferred::infer;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tallow_models::{Architecture, VitConfig};
+
+use crate::{Error, Result};
+use fields::Fields;
+
+/// The mean of ImageNet's pixels, per channel.
+pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+/// The standard deviation of ImageNet's pixels, per channel.
+pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
+
+/// Filters for resizing images and position embeddings, as Pillow and PyTorch name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// Triangle filter.
+    Bilinear,
+    /// Cubic convolution, a = −0.5.
+    #[default]
+    Bicubic,
+    /// Lanczos with three lobes.
+    Lanczos,
+}
+
+/// How an image becomes a model's input in evaluation: resize the shorter side to `input_size / crop_pct`, crop the centre,
+/// divide by 255, subtract `mean`, divide by `std`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// `[channels, height, width]` of the model's input.
+    pub input_size: [usize; 3],
+    /// The filter for resizing.
+    pub interpolation: Interpolation,
+    /// The share of the resized image that the centre crop keeps.
+    pub crop_pct: f64,
+    /// Resize both sides to the target, without keeping the aspect ratio (timm's `crop_mode: squash`, and what Hugging Face's
+    /// ViT processor does).
+    pub squash: bool,
+    /// Mean per channel, of pixels in [0, 1].
+    pub mean: Vec<f64>,
+    /// Standard deviation per channel, of pixels in [0, 1].
+    pub std: Vec<f64>,
+}
+
+/// Everything that a checkpoint says about itself apart from its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointConfig {
+    /// The zoo's name of the architecture, such as `vit_small_patch16_224`, where it is known.
+    pub name: Option<String>,
+    /// The weights' tag, such as `augreg_in1k`.
+    pub tag: Option<String>,
+    /// The model that the tensors fit.
+    pub architecture: Architecture,
+    /// How its input is made.
+    pub preprocessing: Preprocessing,
+    /// Class names, in the order of the logits.
+    pub labels: Option<Vec<String>>,
+    /// The licence of the weights (SPDX, lower case), where it is stated.
+    pub license: Option<String>,
+}
+
+impl CheckpointConfig {
+    /// Parses the text of a `config.json` in timm's nested or flat layout, or in Hugging Face's; then
+    /// `preprocessor` is the text of the `preprocessor_config.json` beside it. `origin` names the file in errors.
+    ///
+    /// # Errors
+    /// If the text is no JSON, a field makes no sense, or the model is none that this project has.
+    pub fn parse(text: &str, preprocessor: Option<&str>, origin: &str) -> Result<Self> {
+        let value = json(text, origin)?;
+        let fields = Fields::new(origin, &value)?;
+        let config = if fields.has("architecture") || fields.has("tallow") {
+            timm::parse(&fields)?
+        } else if fields.has("model_type") {
+            let beside = origin.replace("config.json", "preprocessor_config.json");
+            let preprocessor = preprocessor.map(|text| json(text, &beside)).transpose()?;
+            let preprocessor = preprocessor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
+            hugging_face::parse(&fields, preprocessor.as_ref())?
+        } else {
+            let expected = "architecture (timm's layout) or model_type (Hugging Face's)";
+            return Err(Error::format(origin, expected, "neither"));
+        };
+        config.check(origin)?;
+        Ok(config)
+    }
+
+    /// Checks what any layout could get wrong.
+    fn check(&self, origin: &str) -> Result<()> {
+        if let Architecture::Vit(config) = &self.architecture {
+            check_vit(config, origin)?;
+        }
+        let preprocessing = &self.preprocessing;
+        let (mean, std) = (&preprocessing.mean, &preprocessing.std);
+        if mean.is_empty() || mean.len() != std.len() {
+            let expected = "as many values as std has, at least one";
+            return Err(Error::config(origin, "mean", expected, format!("{mean:?} with std {std:?}")));
+        }
+        if !mean.iter().all(|value| value.is_finite()) {
+            return Err(Error::config(origin, "mean", "finite values", format!("{mean:?}")));
+        }
+        if !std.iter().all(|value| value.is_finite() && *value > 0.) {
+            return Err(Error::config(origin, "std", "values above 0", format!("{std:?}")));
+        }
+        if !(preprocessing.crop_pct > 0. && preprocessing.crop_pct <= 1.) {
+            return Err(Error::config(origin, "crop_pct", "a share above 0 and up to 1", preprocessing.crop_pct));
+        }
+        let classes = self.architecture.num_classes();
+        if let Some(labels) = self.labels.as_ref().filter(|labels| labels.len() != classes) {
+            let expected = format!("a label for each of {classes} classes");
+            return Err(Error::config(origin, "labels", expected, format!("{} labels", labels.len())));
+        }
+        Ok(())
+    }
+}
+
+/// Sizes that no ViT exceeds: what a damaged file claims must not be built.
+fn check_vit(config: &VitConfig, origin: &str) -> Result<()> {
+    let within = |field: &str, value: usize, low: usize, high: usize| {
+        if (low..=high).contains(&value) {
+            return Ok(());
+        }
+        Err(Error::config(origin, field, format!("{low} to {high}"), value))
+    };
+    within("patch_size", config.patch_size, 1, 1024)?;
+    within("img_size", config.img_size, config.patch_size, 16384)?;
+    within("in_chans", config.in_chans, 1, 1024)?;
+    within("num_classes", config.num_classes, 0, 1 << 20)?;
+    within("embed_dim", config.embed_dim, 1, 1 << 14)?;
+    within("depth", config.depth, 0, 512)?;
+    within("num_heads", config.num_heads, 1, config.embed_dim)?;
+    within("reg_tokens", config.reg_tokens, 0, 1024)?;
+    if !config.embed_dim.is_multiple_of(config.num_heads) {
+        let expected = format!("a divisor of embed_dim {}", config.embed_dim);
+        return Err(Error::config(origin, "num_heads", expected, config.num_heads));
+    }
+    if !(config.mlp_ratio > 0. && config.mlp_ratio <= 64.) {
+        return Err(Error::config(origin, "mlp_ratio", "above 0 and up to 64", config.mlp_ratio));
+    }
+    if !(config.norm_eps >= 0. && config.norm_eps < 1.) {
+        return Err(Error::config(origin, "norm_eps", "0 to 1", config.norm_eps));
+    }
+    for (field, rate) in [
+        ("drop_rate", config.drop_rate),
+        ("pos_drop_rate", config.pos_drop_rate),
+        ("proj_drop_rate", config.proj_drop_rate),
+        ("attn_drop_rate", config.attn_drop_rate),
+        ("drop_path_rate", config.drop_path_rate),
+    ] {
+        if !(0. ..1.).contains(&rate) {
+            return Err(Error::config(origin, field, "a rate from 0 up to, but not, 1", rate));
+        }
+    }
+    Ok(())
+}
+
+fn json(text: &str, origin: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| Error::format(origin, "JSON", e))
+}
+
+impl std::str::FromStr for Interpolation {
+    type Err = ();
+
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        Ok(match name {
+            "nearest" => Self::Nearest,
+            "bilinear" => Self::Bilinear,
+            "bicubic" => Self::Bicubic,
+            "lanczos" => Self::Lanczos,
+            _ => return Err(()),
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! timm's `config.json`: nested (`pretrained_cfg` inside) or flat, with Tallow's own section for what timm cannot say.
+
+use tallow_models::vit::{Act, GlobalPool, PosEmbed};
+use tallow_models::{Architecture, VitConfig, zoo};
+
+use super::fields::Fields;
+use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use crate::{Error, Result};
+
+pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
+    let nested = root.object("pretrained_cfg")?;
+    let cfg = nested.as_ref().unwrap_or(root);
+    let full_name = root.text("architecture")?.or(cfg.text("architecture")?);
+    let (name, tag_in_name) = match full_name.map(|name| name.split_once('.').unwrap_or((name, ""))) {
+        Some((name, tag)) => (Some(name), Some(tag).filter(|tag| !tag.is_empty())),
+        None => (None, None),
+    };
+    let own = root.object("tallow")?;
+    // Tallow's own name where timm has none for the model.
+    let own_name = own.as_ref().map(|own| own.text("name")).transpose()?;
+    let architecture = match (own, name) {
+        (Some(own), _) => {
+            let value = own.value("architecture").ok_or_else(|| own.error("architecture", "an architecture"))?;
+            serde_json::from_value(value.clone())
+                .map_err(|e| Error::config(root.origin, "tallow.architecture", "an architecture", e))?
+        }
+        (None, Some(name)) => architecture(name, root, cfg)?,
+        (None, None) => return Err(root.error("architecture", "the name of an architecture")),
+    };
+    let labels = root.labels("label_names")?.or(cfg.labels("label_names")?).or(root.labels("labels")?);
+    Ok(CheckpointConfig {
+        name: own_name.unwrap_or(name).map(str::to_owned),
+        tag: cfg.text("tag")?.or(tag_in_name).filter(|tag| !tag.is_empty()).map(str::to_owned),
+        preprocessing: preprocessing(cfg, architecture.input_size())?,
+        architecture,
+        labels,
+        license: cfg.text("license")?.map(str::to_lowercase),
+    })
+}
+
+/// The zoo's numbers for the name, overridden as timm does: by `pretrained_cfg`, then by `model_args`.
+fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture> {
+    let found = zoo::find(name).map_err(|e| {
+        let place = format!("{}: architecture", root.origin);
+        Error::unsupported(&place, format!("{e}; it"), "see `tallow list` for what is")
+    })?;
+    let mut architecture = found.architecture.clone();
+    let Architecture::Vit(vit) = &mut architecture else { return Ok(architecture) };
+    if let Some([channels, height, width]) = cfg.input_size("input_size")? {
+        if height != width {
+            return Err(cfg.error("input_size", "square images"));
+        }
+        vit.in_chans = channels;
+        if cfg.bool("fixed_input_size")?.unwrap_or(true) {
+            vit.img_size = height;
+        }
+    }
+    for fields in [cfg, root] {
+        vit.num_classes = fields.size("num_classes")?.unwrap_or(vit.num_classes);
+        if let Some(pool) = fields.text("global_pool")? {
+            vit.global_pool = global_pool(pool).ok_or_else(|| fields.error("global_pool", POOLS))?;
+        }
+    }
+    if let Some(args) = root.object("model_args")? {
+        apply(&args, vit)?;
+    }
+    Ok(architecture)
+}
+
+const POOLS: &str = "token, avg, max, avgmax, map or the empty text";
+
+fn global_pool(name: &str) -> Option<GlobalPool> {
+    Some(match name {
+        "token" => GlobalPool::Token,
+        "avg" => GlobalPool::Avg,
+        "max" => GlobalPool::Max,
+        "avgmax" => GlobalPool::AvgMax,
+        "map" => GlobalPool::Map,
+        "" => GlobalPool::None,
+        _ => return None,
+    })
+}
+
+/// Keyword arguments of timm's constructor.
+fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
+    for field in args.iter() {
+        match field {
+            "img_size" => set(&mut vit.img_size, args.side(field)?),
+            "patch_size" => set(&mut vit.patch_size, args.side(field)?),
+            "in_chans" => set(&mut vit.in_chans, args.size(field)?),
+            "num_classes" => set(&mut vit.num_classes, args.size(field)?),
+            "embed_dim" => set(&mut vit.embed_dim, args.size(field)?),
+            "depth" => set(&mut vit.depth, args.size(field)?),
+            "num_heads" => set(&mut vit.num_heads, args.size(field)?),
+            "mlp_ratio" => set(&mut vit.mlp_ratio, args.number(field)?),
+            "qkv_bias" => set(&mut vit.qkv_bias, args.bool(field)?),
+            "qk_norm" => set(&mut vit.qk_norm, args.bool(field)?),
+            "init_values" => vit.init_values = args.number(field)?,
+            "class_token" => set(&mut vit.class_token, args.bool(field)?),
+            "reg_tokens" => set(&mut vit.reg_tokens, args.size(field)?),
+            "no_embed_class" => set(&mut vit.no_embed_class, args.bool(field)?),
+            "pool_include_prefix" => set(&mut vit.pool_include_prefix, args.bool(field)?),
+            "pre_norm" => set(&mut vit.pre_norm, args.bool(field)?),
+            "final_norm" => set(&mut vit.final_norm, args.bool(field)?),
+            "fc_norm" => vit.fc_norm = args.bool(field)?,
+            "drop_rate" => set(&mut vit.drop_rate, args.number(field)?),
+            "pos_drop_rate" => set(&mut vit.pos_drop_rate, args.number(field)?),
+            "proj_drop_rate" => set(&mut vit.proj_drop_rate, args.number(field)?),
+            "attn_drop_rate" => set(&mut vit.attn_drop_rate, args.number(field)?),
+            "drop_path_rate" => set(&mut vit.drop_path_rate, args.number(field)?),
+            "global_pool" => {
+                let pool = args.text(field)?.and_then(global_pool);
+                vit.global_pool = pool.ok_or_else(|| args.error(field, POOLS))?;
+            }
+            "pos_embed" => {
+                vit.pos_embed = match args.text(field)? {
+                    Some("learn") => PosEmbed::Learned,
+                    Some("none" | "") => PosEmbed::None,
+                    _ => return Err(args.error(field, "learn or none")),
+                };
+            }
+            "act_layer" => {
+                vit.act = match args.text(field)? {
+                    Some("gelu") => Act::Gelu,
+                    Some("gelu_tanh") => Act::GeluTanh,
+                    Some("quick_gelu" | "quickgelu") => Act::QuickGelu,
+                    _ => return Err(args.error(field, "gelu, gelu_tanh or quick_gelu")),
+                };
+            }
+            // These change how timm treats other image sizes and initial values, not what the model computes.
+            "dynamic_img_size" | "dynamic_img_pad" | "strict_img_size" | "weight_init" | "fix_init" => {}
+            _ => return Err(args.unsupported(field, "choose a plain ViT")),
+        }
+    }
+    Ok(())
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> {
+    let interpolation = match cfg.text("interpolation")? {
+        None => Interpolation::Bicubic,
+        // timm draws one at random in training and takes bilinear in evaluation.
+        Some("random") => Interpolation::Bilinear,
+        Some(name) => name.parse().map_err(|()| cfg.error("interpolation", "nearest, bilinear, bicubic or lanczos"))?,
+    };
+    let squash = match cfg.text("crop_mode")? {
+        None | Some("center") => false,
+        Some("squash") => true,
+        Some(_) => return Err(cfg.error("crop_mode", "center or squash")),
+    };
+    Ok(Preprocessing {
+        input_size,
+        interpolation,
+        crop_pct: cfg.number("crop_pct")?.unwrap_or(0.875),
+        squash,
+        mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
+        std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
+    })
+}

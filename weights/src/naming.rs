@@ -1,1 +1,0 @@
-//! Whose names a checkpoint uses, and what they are in timm's.

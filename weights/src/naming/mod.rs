@@ -1,0 +1,335 @@
+//! Whose names a checkpoint uses, and what they are in timm's.
+//!
+//! A naming is told by the name of the patch embedding, which every ViT has; what stands before it (`module.`,
+//! `teacher.backbone.`, `vit.`, `params/img/`, …) is a prefix.
+
+mod hugging_face;
+mod jax;
+mod timm;
+
+use std::collections::HashSet;
+
+use candle_core::Tensor;
+
+use crate::format::TensorInfo;
+use crate::{Error, Result};
+
+/// The known namings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// timm's, which the original DINO, DINOv2, DeiT and MAE share.
+    Timm,
+    /// Hugging Face transformers' ViT, DeiT, ViT-MAE and DINOv2, in the names of version 4 and 5.
+    HuggingFace,
+    /// The original ViT repository's and Big Vision's, in JAX.
+    Jax,
+    /// Names that are no ViT's: taken as they are.
+    Plain,
+}
+
+impl std::fmt::Display for Naming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Timm => "timm's",
+            Self::HuggingFace => "Hugging Face's",
+            Self::Jax => "the original ViT's (JAX)",
+            Self::Plain => "Tallow's own",
+        })
+    }
+}
+
+/// How a tensor in timm's naming is made of tensors of the checkpoint: its parts, one below the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mapped {
+    /// timm's name.
+    pub(crate) name: String,
+    pub(crate) parts: Vec<Part>,
+    /// The shape of what is made.
+    pub(crate) shape: Vec<usize>,
+}
+
+/// One tensor of the checkpoint, rearranged.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    /// The position in the checkpoint.
+    pub(crate) index: usize,
+    /// Which one of a stack over layers (Big Vision's scanned blocks).
+    pub(crate) layer: Option<usize>,
+    pub(crate) turn: Turn,
+}
+
+/// Rearrangements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Same,
+    /// `[in, out]` → `[out, in]`
+    Transposed,
+    /// `[height, width, in, out]` → `[out, in, height, width]`
+    ConvKernel,
+    /// `[in, heads, width]` → `[heads * width, in]`
+    FromHeads,
+    /// `[heads, width, out]` → `[out, heads * width]`
+    ToHeads,
+    /// To one dimension.
+    Flat,
+    /// Positions without the class token's: `[1, 1 + n, dim]` → `[1, n, dim]`
+    WithoutFirst,
+    /// The class token with its position, which is the first of the tensor at this place, added.
+    PlusFirstOf(usize),
+}
+
+/// A checkpoint in timm's names.
+#[derive(Debug)]
+pub(crate) struct Translation {
+    pub(crate) naming: Naming,
+    pub(crate) mapped: Vec<Mapped>,
+    /// Tensors of the checkpoint that no model of ours has a place for, and why.
+    pub(crate) left_out: Vec<(usize, String)>,
+}
+
+/// What becomes of one tensor.
+enum Fate {
+    /// It is the tensor of this name.
+    Is(String),
+    /// It is this part of the rows of the tensor of this name.
+    Rows(String, usize),
+    /// It is left out, and why.
+    Out(&'static str),
+}
+
+impl Translation {
+    fn new(naming: Naming) -> Self {
+        Self { naming, mapped: Vec::new(), left_out: Vec::new() }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Mapped> {
+        self.mapped.iter().find(|mapped| mapped.name == name)
+    }
+}
+
+/// Tells the naming and translates.
+///
+/// # Errors
+/// If two tensors would get the same name, or q, k and v are not all there.
+pub(crate) fn translate(origin: &str, infos: &[TensorInfo]) -> Result<Translation> {
+    let Some((naming, prefix, others)) = detect(infos) else { return Ok(plain(infos)) };
+    let mut translation = Translation::new(naming);
+    let mut inside = Vec::new();
+    for (index, info) in infos.iter().enumerate() {
+        if others.iter().any(|other| info.name.starts_with(other.as_str())) {
+            translation.left_out.push((index, format!("the weights under {prefix:?} were chosen")));
+        } else {
+            inside.push((index, info.name.strip_prefix(prefix.as_str()).unwrap_or(&info.name)));
+        }
+    }
+    match naming {
+        Naming::Timm => assemble(origin, infos, &inside, timm::fate, &mut translation)?,
+        Naming::HuggingFace => {
+            // DeiT without the distillation head: its second token is an extra token as any register.
+            let distilled = inside.iter().any(|(_, name)| name.starts_with("distillation_classifier."));
+            assemble(origin, infos, &inside, |name| hugging_face::fate(name, distilled), &mut translation)?;
+        }
+        Naming::Jax => jax::assemble(origin, infos, &inside, &mut translation)?,
+        Naming::Plain => {}
+    }
+    if naming != Naming::Jax {
+        positions_without_class(infos, &mut translation);
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = translation.mapped.iter().find(|mapped| !seen.insert(mapped.name.as_str())) {
+        return Err(Error::format(origin, "names that are unique", format!("two tensors for {}", twice.name)));
+    }
+    Ok(translation)
+}
+
+/// The error for names that are no ViT's.
+pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
+    let count = |words: &[&str]| infos.iter().filter(|info| words.iter().any(|word| info.name.contains(word))).count();
+    let scores = [
+        (
+            count(&["blocks.", "patch_embed", "pos_embed", "norm.", "head."]),
+            "timm (patch_embed.proj.weight, blocks.0.attn.qkv.weight)",
+        ),
+        (
+            count(&["encoder.layer", "embeddings.", "layernorm", "attention.", "classifier."]),
+            "Hugging Face (embeddings.patch_embeddings.projection.weight, encoder.layer.0.attention.attention.query.weight)",
+        ),
+        (count(&["/"]), "the original ViT's npz (embedding/kernel, Transformer/encoderblock_0/LayerNorm_0/scale)"),
+    ];
+    let nearest = scores.iter().max_by_key(|(score, _)| *score).map_or("", |(_, name)| name);
+    Error::Naming {
+        origin: origin.into(),
+        names: infos.iter().map(|info| info.name.clone()).collect(),
+        nearest: nearest.into(),
+    }
+}
+
+/// The naming, the prefix of the weights that are taken, and the prefixes of others beside them.
+fn detect(infos: &[TensorInfo]) -> Option<(Naming, String, Vec<String>)> {
+    const ANCHORS: [(&str, Naming); 3] = [
+        ("patch_embed.proj.weight", Naming::Timm),
+        ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace),
+        ("embedding/kernel", Naming::Jax),
+    ];
+    for (anchor, naming) in ANCHORS {
+        let mut prefixes: Vec<String> = infos
+            .iter()
+            .filter_map(|info| info.name.strip_suffix(anchor))
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))
+            // The image tower, not the text tower (whose embedding is not a convolution).
+            .filter(|prefix| !prefix.contains("txt") && !prefix.contains("text"))
+            .map(str::to_owned)
+            .collect();
+        // A teacher's weights are the better ones of a pair, averaged ones of those; else the shortest prefix.
+        prefixes.sort_by_key(|prefix| (!prefix.contains("teacher"), !prefix.contains("ema"), prefix.len()));
+        if !prefixes.is_empty() {
+            let first = prefixes.remove(0);
+            return Some((naming, first, prefixes));
+        }
+    }
+    None
+}
+
+/// Names that are no ViT's, without the prefix that wrappers put before all of them.
+fn plain(infos: &[TensorInfo]) -> Translation {
+    let mut prefix = 0;
+    for wrapper in ["module.", "_orig_mod.", "model."] {
+        if infos.iter().all(|info| info.name[prefix..].starts_with(wrapper)) && !infos.is_empty() {
+            prefix += wrapper.len();
+        }
+    }
+    let mut translation = Translation::new(Naming::Plain);
+    for (index, info) in infos.iter().enumerate() {
+        if info.name.ends_with(".num_batches_tracked") {
+            translation.left_out.push((index, "a counter of batches, which nothing reads".into()));
+        } else {
+            translation.mapped.push(Mapped::whole(info.name[prefix..].to_owned(), index, info));
+        }
+    }
+    translation
+}
+
+/// Puts the parts of every tensor together in the order of their rows.
+fn assemble(
+    origin: &str,
+    infos: &[TensorInfo],
+    inside: &[(usize, &str)],
+    fate: impl Fn(&str) -> std::result::Result<Fate, String>,
+    translation: &mut Translation,
+) -> Result<()> {
+    let mut rows: Vec<(String, [Option<usize>; 3])> = Vec::new();
+    for &(index, name) in inside {
+        let place = format!("{origin}: {}", infos[index].name);
+        match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a model with a plain MLP"))? {
+            Fate::Is(name) => translation.mapped.push(Mapped::whole(name, index, &infos[index])),
+            Fate::Out(why) => translation.left_out.push((index, why.into())),
+            Fate::Rows(name, part) => {
+                let at = rows.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
+                    rows.push((name, [None; 3]));
+                    rows.len() - 1
+                });
+                if rows[at].1[part].replace(index).is_some() {
+                    return Err(Error::format(&place, "names that are unique", "a second tensor for the same rows"));
+                }
+            }
+        }
+    }
+    for (name, indices) in rows {
+        let [Some(q), Some(k), Some(v)] = indices else {
+            let got: Vec<&str> = indices.iter().flatten().map(|&index| infos[index].name.as_str()).collect();
+            return Err(Error::format(origin, format!("query, key and value for {name}"), format!("only {got:?}")));
+        };
+        let parts = [q, k, v].map(|index| Part { index, layer: None, turn: Turn::Same }).to_vec();
+        translation.mapped.push(Mapped::new(origin, name, parts, infos)?);
+    }
+    Ok(())
+}
+
+/// DINOv2 with registers adds positions to the class token and the patches, then inserts the registers; timm keeps positions for
+/// the patches alone. The class token's position is constant, so it goes into the class token.
+fn positions_without_class(infos: &[TensorInfo], translation: &mut Translation) {
+    let find = |name: &str| translation.mapped.iter().position(|mapped| mapped.name == name);
+    let registers = infos.iter().any(|info| info.name.ends_with("register_tokens"));
+    let (true, Some(class), Some(positions)) = (registers, find("cls_token"), find("pos_embed")) else { return };
+    let place = translation.mapped[positions].parts[0].index;
+    let [1, count, dim] = infos[place].shape[..] else { return };
+    if count == 0 {
+        return;
+    }
+    translation.mapped[class].parts[0].turn = Turn::PlusFirstOf(place);
+    translation.mapped[positions].parts[0].turn = Turn::WithoutFirst;
+    translation.mapped[positions].shape = vec![1, count - 1, dim];
+}
+
+impl Mapped {
+    fn whole(name: String, index: usize, info: &TensorInfo) -> Self {
+        Self { name, parts: vec![Part { index, layer: None, turn: Turn::Same }], shape: info.shape.clone() }
+    }
+
+    fn new(origin: &str, name: String, parts: Vec<Part>, infos: &[TensorInfo]) -> Result<Self> {
+        let mut shape: Option<Vec<usize>> = None;
+        for part in &parts {
+            let info = &infos[part.index];
+            let bad = |expected: &str| {
+                let place = format!("{origin}: {}", info.name);
+                Error::format(&place, expected, format!("shape {:?}", info.shape))
+            };
+            let turned = part.shape(&info.shape).ok_or_else(|| bad("a shape of the naming"))?;
+            match &mut shape {
+                None => shape = Some(turned),
+                Some(shape) if shape[1..] == turned[1..] && !turned.is_empty() => shape[0] += turned[0],
+                Some(_) => return Err(bad("the width of its neighbours")),
+            }
+        }
+        Ok(Self { name, parts, shape: shape.unwrap_or_default() })
+    }
+
+    /// Makes the tensor out of the checkpoint's, which `read` gives in float32.
+    pub(crate) fn make(&self, read: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
+        let parts = self.parts.iter().map(|part| part.make(&read)).collect::<Result<Vec<_>>>()?;
+        match parts.as_slice() {
+            [one] => Ok(one.contiguous()?),
+            all => Ok(Tensor::cat(all, 0)?),
+        }
+    }
+}
+
+impl Part {
+    /// The shape after turning, or nothing where the turn does not apply.
+    fn shape(&self, shape: &[usize]) -> Option<Vec<usize>> {
+        let shape = match self.layer {
+            None => shape,
+            Some(layer) => {
+                shape.first().filter(|&&layers| layer < layers)?;
+                &shape[1..]
+            }
+        };
+        Some(match (self.turn, shape) {
+            (Turn::Same | Turn::PlusFirstOf(_), shape) if !shape.is_empty() => shape.to_vec(),
+            (Turn::Transposed, &[i, o]) => vec![o, i],
+            (Turn::ConvKernel, &[h, w, i, o]) => vec![o, i, h, w],
+            (Turn::FromHeads, &[i, h, w]) => vec![h.checked_mul(w)?, i],
+            (Turn::ToHeads, &[h, w, o]) => vec![o, h.checked_mul(w)?],
+            (Turn::Flat, shape) => vec![shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))?],
+            (Turn::WithoutFirst, &[1, count, dim]) if count > 0 => vec![1, count - 1, dim],
+            _ => return None,
+        })
+    }
+
+    fn make(&self, read: &impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
+        let mut tensor = read(self.index)?;
+        if let Some(layer) = self.layer {
+            tensor = tensor.get(layer)?;
+        }
+        Ok(match self.turn {
+            Turn::Same => tensor,
+            Turn::Transposed => tensor.t()?,
+            Turn::ConvKernel => tensor.permute((3, 2, 0, 1))?,
+            Turn::FromHeads => tensor.flatten_from(1)?.t()?,
+            Turn::ToHeads => tensor.flatten_to(1)?.t()?,
+            Turn::Flat => tensor.flatten_all()?,
+            Turn::WithoutFirst => tensor.narrow(1, 1, tensor.dim(1)? - 1)?,
+            Turn::PlusFirstOf(positions) => (tensor + read(positions)?.narrow(1, 0, 1)?)?,
+        })
+    }
+}

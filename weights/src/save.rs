@@ -1,1 +1,0 @@
-//! Writing weights for others: timm's layout, GGUF.

@@ -1,0 +1,168 @@
+//! The `config.json` that timm reads, with a section of Tallow's own for what timm has no words for.
+
+use serde_json::{Map, Value, json};
+use tallow_models::vit::{Act, GlobalPool, PosEmbed};
+use tallow_models::{Architecture, VitConfig, zoo};
+
+use crate::{CheckpointConfig, Error, Interpolation, Result};
+
+/// timm's nested layout: `architecture`, `model_args` that state every number, `pretrained_cfg`, `label_names`. Where these do
+/// not say everything, a section `tallow` is added, which Tallow reads in place of the first two.
+///
+/// # Errors
+/// If a number in the config is not finite.
+pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
+    let mut root = Map::new();
+    root.insert("architecture".into(), timm_name(config).into());
+    root.insert("num_classes".into(), config.architecture.num_classes().into());
+    root.insert("num_features".into(), config.architecture.num_features().into());
+    if let Architecture::Vit(vit) = &config.architecture {
+        root.insert("global_pool".into(), pool(vit.global_pool).into());
+        root.insert("model_args".into(), model_args(vit));
+    }
+    root.insert("pretrained_cfg".into(), pretrained_cfg(config));
+    if let Some(labels) = &config.labels {
+        root.insert("label_names".into(), labels.clone().into());
+    }
+    let mut root = Value::Object(root);
+    let understood = CheckpointConfig::parse(&root.to_string(), None, "config.json");
+    if !understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture) {
+        let own = serde_json::to_value(&config.architecture)
+            .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
+        root["tallow"] = json!({ "name": config.name, "architecture": own });
+    }
+    Ok(root)
+}
+
+/// Whether timm can build the model from what [`config_json`] gives.
+///
+/// # Errors
+/// [`Error::Unsupported`] names what timm has no word for.
+pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
+    let refuse = |what: &str, remedy: &str| Err(Error::unsupported("timm", what, remedy));
+    let Architecture::Vit(vit) = &config.architecture else {
+        return refuse("a model that is no ViT", "export it as GGUF, or use the run's checkpoint with Tallow");
+    };
+    match vit {
+        VitConfig { pos_embed: PosEmbed::Sinusoidal, .. } => {
+            refuse("sinusoidal position encoding in its ViT", "train with pos_embed learned, or export as GGUF")
+        }
+        VitConfig { global_pool: GlobalPool::TokenAvg, num_classes, .. } if *num_classes > 0 => refuse(
+            "a head over class token and mean (Hugging Face's DINOv2 classifier)",
+            "fine-tune with the pool token or avg, or export as GGUF",
+        ),
+        VitConfig { distilled: true, .. } if !known_name(config).is_some_and(|name| name.contains("distilled")) => {
+            refuse("a distillation token outside of its distilled DeiTs", "export as GGUF")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The config's name if it is one of the zoo's ViTs, which carry timm's names.
+fn known_name(config: &CheckpointConfig) -> Option<&str> {
+    let name = config.name.as_deref()?;
+    let entry = zoo::find(name).ok()?;
+    // Tallow's own, unknown to timm.
+    (matches!(entry.architecture, Architecture::Vit(_)) && name != "vit_mnist").then_some(name)
+}
+
+/// A name under which timm builds the model: its own, or that of a plain ViT whose every number `model_args` overrides.
+fn timm_name(config: &CheckpointConfig) -> &str {
+    match (&config.architecture, known_name(config)) {
+        (Architecture::Vit(_), Some(name)) => name,
+        (Architecture::Vit(_), None) if check_timm(config).is_ok() => "vit_base_patch16_224",
+        (Architecture::Vit(_), None) => "tallow_vit",
+        (Architecture::Cnn(_), _) => config.name.as_deref().unwrap_or("tallow_cnn"),
+        (Architecture::Mlp(_), _) => config.name.as_deref().unwrap_or("tallow_mlp"),
+    }
+}
+
+fn pool(pool: GlobalPool) -> &'static str {
+    match pool {
+        GlobalPool::Token => "token",
+        GlobalPool::Avg => "avg",
+        GlobalPool::Max => "max",
+        GlobalPool::AvgMax => "avgmax",
+        GlobalPool::Map => "map",
+        GlobalPool::TokenAvg => "token+avg",
+        GlobalPool::None => "",
+    }
+}
+
+/// Keyword arguments of timm's constructor. Where timm's default says the same, newer ones are left out, so that versions that
+/// do not know them yet build the model too.
+fn model_args(vit: &VitConfig) -> Value {
+    let mut args = json!({
+        "img_size": vit.img_size,
+        "patch_size": vit.patch_size,
+        "in_chans": vit.in_chans,
+        "embed_dim": vit.embed_dim,
+        "depth": vit.depth,
+        "num_heads": vit.num_heads,
+        "mlp_ratio": vit.mlp_ratio,
+        "qkv_bias": vit.qkv_bias,
+        "qk_norm": vit.qk_norm,
+        "init_values": vit.init_values,
+        "class_token": vit.class_token,
+        "reg_tokens": vit.reg_tokens,
+        "no_embed_class": vit.no_embed_class,
+        "pre_norm": vit.pre_norm,
+        "global_pool": pool(vit.global_pool),
+        "drop_rate": vit.drop_rate,
+        "pos_drop_rate": vit.pos_drop_rate,
+        "proj_drop_rate": vit.proj_drop_rate,
+        "attn_drop_rate": vit.attn_drop_rate,
+        "drop_path_rate": vit.drop_path_rate,
+    });
+    if let Some(fc_norm) = vit.fc_norm {
+        args["fc_norm"] = fc_norm.into();
+    }
+    if vit.pool_include_prefix {
+        args["pool_include_prefix"] = true.into();
+    }
+    if !vit.final_norm {
+        args["final_norm"] = false.into();
+    }
+    match vit.pos_embed {
+        PosEmbed::Learned => {}
+        PosEmbed::None => args["pos_embed"] = "none".into(),
+        PosEmbed::Sinusoidal => args["pos_embed"] = "sinusoidal".into(),
+    }
+    match vit.act {
+        Act::Gelu => {}
+        Act::GeluTanh => args["act_layer"] = "gelu_tanh".into(),
+        Act::QuickGelu => args["act_layer"] = "quick_gelu".into(),
+    }
+    args
+}
+
+fn pretrained_cfg(config: &CheckpointConfig) -> Value {
+    let preprocessing = &config.preprocessing;
+    let mut cfg = json!({
+        "input_size": preprocessing.input_size,
+        "fixed_input_size": true,
+        "interpolation": match preprocessing.interpolation {
+            Interpolation::Nearest => "nearest",
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+            Interpolation::Lanczos => "lanczos",
+        },
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": if preprocessing.squash { "squash" } else { "center" },
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "num_classes": config.architecture.num_classes(),
+        "pool_size": null,
+    });
+    if let Architecture::Vit(vit) = &config.architecture {
+        cfg["first_conv"] = "patch_embed.proj".into();
+        cfg["classifier"] = if vit.distilled { json!(["head", "head_dist"]) } else { "head".into() };
+    }
+    if let Some(tag) = &config.tag {
+        cfg["tag"] = tag.as_str().into();
+    }
+    if let Some(license) = &config.license {
+        cfg["license"] = license.as_str().into();
+    }
+    cfg
+}

@@ -1,0 +1,12 @@
+//! Writing weights for others: timm's layout, GGUF. Each file is written under a temporary name beside its place, synced, and
+//! renamed: whoever looks finds the old file or the whole new one.
+
+mod config;
+mod gguf;
+mod replace;
+mod timm;
+
+pub use config::{check_timm, config_json};
+pub use gguf::{Quantisation, gguf};
+pub use replace::replace;
+pub use timm::timm;

@@ -1,0 +1,43 @@
+//! Replacing a file so that nobody ever sees half of it.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Lets `write` write a file under a temporary name beside `path`, syncs it to the disk, and renames it to `path`. If
+/// anything fails, the old file stands and the temporary one is removed.
+///
+/// # Errors
+/// What `write` gives, or [`Error::Io`] for syncing and renaming.
+pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    // Hidden, and always the same: what a killed process left behind is overwritten by the next.
+    let temporary = path.with_file_name(format!(".{name}.partial"));
+    let written = write(&temporary).and_then(|()| {
+        File::open(&temporary).and_then(|file| file.sync_all()).map_err(Error::io(&temporary))?;
+        fs::rename(&temporary, path).map_err(Error::io(path))
+    });
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_folder(path)
+}
+
+/// Makes the new name last through a power failure.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(folder))
+}
+
+/// Folders cannot be opened as files here.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> Result<()> {
+    Ok(())
+}

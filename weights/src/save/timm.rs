@@ -1,0 +1,43 @@
+//! timm's layout: `model.safetensors` and `config.json` in a folder.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use tallow_models::Params;
+
+use super::config::config_json;
+use super::replace;
+use crate::{CheckpointConfig, Error, Result};
+
+/// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there. Any model of
+/// Tallow's can be saved and opened again; [`super::check_timm`] says whether timm can build it too (`local-dir:DIR`).
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()> {
+    fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    let json = serde_json::to_string_pretty(&config_json(config)?)
+        .map_err(|e| Error::format(&dir.display().to_string(), "a config that JSON can hold", e))?;
+    replace(&dir.join("config.json"), |path| fs::write(path, &json).map_err(Error::io(path)))?;
+    let mut tensors = Vec::new();
+    for param in params.all() {
+        // On the CPU, in float32: half precision in training is for speed, not for keeping.
+        let value = param.var.as_detached_tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
+        tensors.push((param.name, value));
+    }
+    safetensors(&dir.join("model.safetensors"), &tensors)
+}
+
+/// Writes tensors with the metadata that PyTorch's readers ask for.
+fn safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    replace(path, |temporary| {
+        let tensors = tensors.iter().map(|(name, tensor)| (name, tensor));
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(source) => Error::Io { path: path.into(), source },
+            other => Error::format(&path.display().to_string(), "tensors that safetensors can hold", other),
+        })
+    })
+}
