@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::{Error, Image, Result};
 
@@ -11,6 +11,8 @@ use super::{Error, Image, Result};
 const MAX_SIDE: u32 = 32768;
 /// What a decoder may allocate.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// A block of 8x8 pixels takes a bit at least.
+const JPEG_PIXELS_PER_BYTE: u64 = 64 * 8;
 /// What a file may hold: no larger file is read.
 const MAX_FILE: u64 = 256 * 1024 * 1024;
 
@@ -52,20 +54,51 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    let image = reader.decode().map_err(|e| bad(&e))?;
+    let decoder = reader.into_decoder().map_err(|e| bad(&e))?;
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > MAX_BYTES {
+        let expected = format!("an image of at most {MAX_BYTES} bytes when decoded");
+        return Err(Error::unusable(name, expected, format!("{width}x{height} pixels"), "scale it down"));
+    }
+    if format == ImageFormat::Jpeg && u64::from(width) * u64::from(height) > JPEG_PIXELS_PER_BYTE * bytes.len() as u64 {
+        return Err(bad(&format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len())));
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return Err(bad(&format!("{width}x{height} pixels")));
     }
+    let upper = |values: Vec<u16>| values.into_iter().map(|value| (value >> 8) as u8).collect();
     let (channels, pixels) = match image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => (1, image.into_luma8().into_raw()),
-        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => (1, image.into_luma8().into_raw()),
+        DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => (1, upper(image.into_luma16().into_raw())),
+        DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => (3, upper(image.into_rgb16().into_raw())),
         _ => (3, image.into_rgb8().into_raw()),
     };
     Ok(Image { width, height, channels, pixels })
 }
 
-/// Whether a JPEG has its end marker. The decoder fills up what is missing without a word.
-fn ends(bytes: &[u8]) -> bool {
-    bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9])
+/// Whether a JPEG has its end marker behind its header: previews in the header have one too. Without it the file was cut,
+/// and the decoder would fill up what is missing without a word.
+fn ends(jpeg: &[u8]) -> bool {
+    let scan = start_of_scan(jpeg).unwrap_or(jpeg.len());
+    jpeg[scan..].windows(2).rev().any(|pair| pair == [0xff, 0xd9])
+}
+
+/// Where the first scan of a JPEG begins: behind the segments, each of which says its length.
+fn start_of_scan(jpeg: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        let &[0xff, marker, high, low] = jpeg.get(at..at + 4)? else {
+            return jpeg.get(at..).map(|_| at); // not where a segment begins: the decoder will say what is wrong
+        };
+        at += match marker {
+            0xff => 1, // fill
+            0x01 | 0xd0..=0xd8 => 2,
+            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
+        };
+        if marker == 0xda {
+            return Some(at);
+        }
+    }
 }
