@@ -209,6 +209,13 @@ impl Params {
     /// # Errors
     /// [`Error::NoGradient`] names the trainable parameters that the backward pass did not reach.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        let (gradients, missing) = self.backward_allowing(loss)?;
+        if missing.is_empty() { Ok(gradients) } else { Err(Error::NoGradient { names: missing }) }
+    }
+
+    /// The gradients of a scalar `loss` for the trainable parameters that the backward pass reached, in the order of
+    /// [`Params::trainable`], and the names of those that it did not reach.
+    pub fn backward_allowing(&self, loss: &Tensor) -> Result<(Gradients, Vec<String>)> {
         let mut store = loss.backward()?;
         let (mut tensors, mut missing) = (Vec::new(), Vec::new());
         for param in self.trainable() {
@@ -217,7 +224,7 @@ impl Params {
                 None => missing.push(param.name),
             }
         }
-        if missing.is_empty() { Ok(Gradients(tensors)) } else { Err(Error::NoGradient { names: missing }) }
+        Ok((Gradients(tensors), missing))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -238,6 +245,20 @@ impl Gradients {
     /// The gradient of the parameter called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Adds the gradients of another pass over the same parameters.
+    ///
+    /// # Errors
+    /// If a gradient has another shape than the one of its name.
+    pub fn add(&mut self, other: Gradients) -> Result<()> {
+        for (name, gradient) in other.0 {
+            match self.0.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, sum)) => *sum = (&*sum + gradient)?,
+                None => self.0.push((name, gradient)),
+            }
+        }
+        Ok(())
     }
 
     /// The tensors alone, in the order of [`Params::trainable`].

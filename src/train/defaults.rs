@@ -71,7 +71,7 @@ impl Default for TrainConfig {
             limit: None,
             test_limit: None,
             val_fraction: 0.,
-            augment: "none".into(),
+            augment: "auto".into(),
             normalize: Default::default(),
             interpolation: None,
             crop_pct: None,

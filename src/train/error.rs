@@ -9,6 +9,9 @@ pub enum Error {
     /// A setting that makes no sense.
     #[error("{field}: expected {expected}, got {got}")]
     Config { field: String, expected: String, got: String },
+    /// Something that is not what it should be: a sample, an optimiser's state.
+    #[error("{what}: expected {expected}, got {got}")]
+    Invalid { what: String, expected: String, got: String },
     /// A file or folder that cannot be read or written.
     #[error("{}: {source}", .path.display())]
     Io { path: PathBuf, source: std::io::Error },
@@ -50,6 +53,11 @@ impl Error {
     /// An [`Error::Config`] from anything that can be shown.
     pub(crate) fn config(field: &str, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.to_string(), got: got.to_string() }
+    }
+
+    /// An [`Error::Invalid`] from anything that can be shown.
+    pub(crate) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
     }
 
     /// Attaches the path to an error of the system.

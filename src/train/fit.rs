@@ -1,12 +1,29 @@
 //! The training loop.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use candle_core::DType;
+use tallow_models::{Mode, Model, ops};
+
+use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
 use super::error::{Error, Result};
-use super::event::Listener;
-use super::run_folder::{RunFolder, Summary};
+use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
+use super::event::{EpochMetrics, Event, Listener, StepMetrics};
+use super::gradients::{Accumulator, clip_factor, sums_of_squares};
+use super::metrics_log::MetricsLog;
+use super::optimizer::Optimizer;
+use super::predictions::predictions;
+use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
+use super::schedule::Schedule;
 use super::setup::Setup;
+use super::{memory, warnings};
+use crate::data::{Augment, Loader, LoaderOptions, Samples, Transform, epoch_order};
+
+/// Time between two checkpoints inside an epoch, where the configuration counts no steps.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Whether a run begins or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +54,9 @@ pub fn run(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    if start == Start::New {
+        folder.check_empty()?;
+    }
     fit(Setup::new(config)?, folder, start, listener, stop)
 }
 
@@ -47,11 +67,339 @@ pub fn run(
 /// If the folder holds another run, a file cannot be written, a sample cannot be read, a trainable parameter received no
 /// gradient, or the loss is no number any more. The last checkpoint stands, whatever happens.
 pub fn fit(
-    _setup: Setup,
-    _folder: &RunFolder,
-    _start: Start,
-    _listener: &mut dyn Listener,
-    _stop: &AtomicBool,
+    setup: Setup,
+    folder: &RunFolder,
+    start: Start,
+    listener: &mut dyn Listener,
+    stop: &AtomicBool,
 ) -> Result<Outcome> {
-    Err(Error::config("train", "a later commit", "this one"))
+    let session = Instant::now();
+    memory::reset_peak();
+    let setup = setup.resolve()?;
+    let Setup { config, checkpoint: described, params, dataset, .. } = &setup;
+    let device = params.device();
+    let model = described.architecture.build(params.builder())?;
+    let eval_model = described.architecture.build(params.eval_builder())?;
+    let augment = Augment::parse_list(&config.augment)?;
+    let train_transform = Arc::new(Transform::training(&described.preprocessing, &augment)?);
+    let eval_transform = Arc::new(Transform::evaluation(&described.preprocessing)?);
+    let loading = LoaderOptions { batch_size: config.batch_size, seed: config.seed, ..LoaderOptions::default() };
+    let default = EvaluateOptions::default();
+    let measuring = EvaluateOptions { batch_size: config.eval_batch_size.unwrap_or(default.batch_size), ..default };
+    let steps_per_epoch = setup.steps_per_epoch();
+    let schedule = Schedule::new(config, steps_per_epoch);
+    let mut optimizer = Optimizer::new(config, &described.architecture, params)?;
+
+    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer)?;
+    let seconds_before = state.seconds;
+    let train_samples = dataset.train.len();
+    let trainable_parameters = params.trainable().iter().map(|param| param.var.elem_count()).sum();
+    listener.on(&Event::Start {
+        run: setup.name(folder),
+        epochs: config.epochs,
+        steps_per_epoch,
+        trainable_parameters,
+        resumed_at_step: state.step,
+    });
+    warn(listener, setup.warnings());
+
+    let mut last_evaluation = None;
+    let mut last_checkpoint = Instant::now();
+    for epoch in state.epoch..config.epochs {
+        // The order and all that is random about a sample follow from the seed and the epoch: an interrupted epoch goes on
+        // with the rest of its samples.
+        let order = epoch_order(train_samples, config.seed, epoch, config.shuffle);
+        let done = (state.step_in_epoch * config.accumulate * config.batch_size).min(train_samples);
+        let rest = order[done..].to_vec();
+        let mut batches = Loader::new(dataset.train.clone(), rest, train_transform.clone(), LoaderOptions { epoch, ..loading })?;
+        let mut learning = (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
+
+        while state.step_in_epoch < steps_per_epoch {
+            let began = Instant::now();
+            let lr = schedule.lr(state.step);
+            let first_sample = state.step_in_epoch * config.accumulate * config.batch_size;
+            let samples = (train_samples - first_sample).min(config.accumulate * config.batch_size);
+            let (mut sum, mut loss_of_step) = (Accumulator::default(), 0.);
+            for (part, batch) in batches.by_ref().take(config.accumulate).enumerate() {
+                let batch = batch?;
+                let images = batch.images.to_device(device)?;
+                let labels = batch.labels.to_device(device)?;
+                let seed = pass_seed(config.seed, state.step * config.accumulate + part);
+                let logits = model.forward(&images, Mode::Train { seed })?.to_dtype(DType::F32)?;
+                let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                check_finite("the loss", value, state.step, lr)?;
+                let count = batch.indices.len();
+                let correct = logits.detach().argmax(1)?.eq(&labels)?.to_dtype(DType::U32)?.sum_all()?;
+                state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
+                let share = count as f64 / samples as f64;
+                loss_of_step += value * share;
+                sum.add(params, &loss, share, config.allow_missing_gradients)?;
+            }
+            let Some((gradients, missing)) = sum.take() else { break };
+            if state.step == 0 {
+                warn(listener, warnings::of_missing_gradients(&missing));
+            }
+            let squares = sums_of_squares(&gradients)?;
+            let norm = squares.iter().sum::<f64>().sqrt();
+            check_finite("the norm of the gradients", norm, state.step, lr)?;
+            if let Some(learning) = &mut learning {
+                learning.iter_mut().zip(&squares).for_each(|(learns, &square)| *learns |= square > 0.);
+            }
+            optimizer.step(&gradients, clip_factor(norm, config.clip_grad), lr)?;
+
+            let seconds = began.elapsed().as_secs_f64();
+            state.running.seconds += seconds;
+            let metrics = StepMetrics {
+                epoch,
+                step: state.step,
+                loss: loss_of_step,
+                lr,
+                grad_norm: norm,
+                images_per_second: samples as f64 / seconds,
+            };
+            log.add(&MetricsLine::Step(metrics))?;
+            state.step += 1;
+            state.step_in_epoch += 1;
+            listener.on(&Event::Step(metrics));
+
+            let stopping = stop.load(Ordering::Relaxed);
+            let due = match config.checkpoint_every {
+                Some(steps) => state.step.is_multiple_of(steps),
+                None => last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL,
+            };
+            if stopping || (due && state.step_in_epoch < steps_per_epoch) {
+                state.seconds = seconds_before + session.elapsed().as_secs_f64();
+                save(folder, &setup, &optimizer, &mut state, &mut log, false, listener)?;
+                last_checkpoint = Instant::now();
+            }
+            if stopping {
+                listener.on(&Event::Interrupted { step: state.step });
+                return Ok(Outcome::Interrupted { step: state.step });
+            }
+        }
+
+        let measure = |samples: &Arc<dyn Samples>, listener: &mut dyn Listener| {
+            let total = samples.len();
+            evaluate_while(&eval_model, samples, &eval_transform, device, &measuring, |done| {
+                listener.on(&Event::Evaluation { done, total });
+                !stop.load(Ordering::Relaxed)
+            })
+        };
+        let began = Instant::now();
+        let validated = match &dataset.val {
+            Some(val) => measure(val, listener)?.map(Some),
+            None => Some(None),
+        };
+        let tested = if validated.is_some() { measure(&dataset.test, listener)? } else { None };
+        let (Some(validated), Some(tested)) = (validated, tested) else {
+            // Stopped while evaluating: a resume finds all steps of the epoch taken, and evaluates again.
+            state.seconds = seconds_before + session.elapsed().as_secs_f64();
+            save(folder, &setup, &optimizer, &mut state, &mut log, false, listener)?;
+            listener.on(&Event::Interrupted { step: state.step });
+            return Ok(Outcome::Interrupted { step: state.step });
+        };
+        let seconds = state.running.seconds + began.elapsed().as_secs_f64();
+        let metrics = state.running.epoch(epoch, validated.as_ref(), &tested, seconds);
+        log.add(&MetricsLine::Epoch(metrics.clone()))?;
+        listener.on(&Event::Epoch(metrics.clone()));
+        if let Some(learning) = learning.take() {
+            let idle: Vec<String> =
+                params.trainable().into_iter().zip(learning).filter(|(_, learns)| !learns).map(|(p, _)| p.name).collect();
+            warn(listener, warnings::of_zero_gradients(&idle));
+        }
+        warn(listener, warnings::of_collapse(&tested, &dataset.classes, epoch));
+
+        let improved = Best::of(&metrics).is_better_than(state.best.as_ref());
+        if improved {
+            state.best = Some(Best::of(&metrics));
+        }
+        last_evaluation = improved.then_some(tested);
+        state.rates.push(metrics.images_per_second);
+        state.latest = Some(metrics);
+        (state.epoch, state.step_in_epoch, state.running) = (epoch + 1, 0, Running::default());
+        state.seconds = seconds_before + session.elapsed().as_secs_f64();
+        save(folder, &setup, &optimizer, &mut state, &mut log, improved, listener)?;
+        last_checkpoint = Instant::now();
+        if stop.load(Ordering::Relaxed) && state.epoch < config.epochs {
+            listener.on(&Event::Interrupted { step: state.step });
+            return Ok(Outcome::Interrupted { step: state.step });
+        }
+    }
+
+    let (Some(best), Some(latest)) = (state.best, state.latest.clone()) else {
+        return Err(Error::config("epochs", "at least 1", config.epochs));
+    };
+    let chosen: Evaluation = match last_evaluation {
+        // The weights in memory are those that were chosen, and were just measured.
+        Some(evaluation) => evaluation,
+        None => {
+            checkpoint::read_weights(&folder.best_path(), params)?;
+            let total = dataset.test.len();
+            let progress = |done| {
+                listener.on(&Event::Evaluation { done, total });
+                !stop.load(Ordering::Relaxed)
+            };
+            match evaluate_while(&eval_model, &dataset.test, &eval_transform, device, &measuring, progress)? {
+                Some(evaluation) => evaluation,
+                None => {
+                    listener.on(&Event::Interrupted { step: state.step });
+                    return Ok(Outcome::Interrupted { step: state.step });
+                }
+            }
+        }
+    };
+    write_json(&folder.predictions_path(), &predictions(&chosen, &*dataset.test)?)?;
+    let elapsed = seconds_before + session.elapsed().as_secs_f64();
+    let summary = Summary {
+        name: setup.name(folder),
+        model: config.model.clone(),
+        weights: config.weights.clone(),
+        data: config.data.clone(),
+        test_set: dataset.test_fingerprint(),
+        classes: dataset.classes.clone(),
+        parameters: params.count(),
+        trainable_parameters,
+        epochs: state.epoch,
+        steps: state.step,
+        train_samples,
+        test_samples: dataset.test.len(),
+        seconds: elapsed,
+        images_per_second: median(&state.rates),
+        peak_memory_bytes: state.peak_memory_bytes.max(memory::peak()),
+        device: config.device.clone(),
+        threads: config.threads,
+        best_epoch: best.epoch,
+        chosen_by: if best.val_accuracy.is_some() { "val_accuracy".into() } else { "last".into() },
+        test_accuracy: chosen.accuracy,
+        test_loss: chosen.loss,
+        test_top5: chosen.top5,
+        final_test_accuracy: latest.test_accuracy,
+    };
+    write_json(&folder.summary_path(), &summary)?;
+    listener.on(&Event::End { elapsed: Duration::from_secs_f64(elapsed) });
+    Ok(Outcome::Finished(summary))
+}
+
+/// Makes the folder ready: of a new run, or of one that goes on, whose weights, optimiser and place are taken back from its
+/// last checkpoint. What `metrics.jsonl` holds beyond that checkpoint is cut off, as those steps are taken again.
+fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimizer) -> Result<(MetricsLog, State)> {
+    let config_path = folder.config_path();
+    let begun = start == Start::Resume && config_path.exists();
+    if start == Start::New || !(begun || folder.metrics_path().exists()) {
+        folder.check_empty()?;
+    }
+    std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
+    let mut log = MetricsLog::open(folder)?;
+    let mut state = State::default();
+    if begun {
+        let differences = folder.config()?.differences(&setup.config);
+        if !differences.is_empty() {
+            return Err(Error::Differs { path: folder.root().into(), differences });
+        }
+        checkpoint::recover(folder)?;
+        if let Some(saved) = checkpoint::read_state(folder)? {
+            checkpoint::read_weights(&folder.last_path(), &setup.params)?;
+            checkpoint::read_optimizer(folder, optimizer)?;
+            state = saved;
+        }
+    } else {
+        if let Some(account) = &setup.account {
+            write_json(&folder.load_path(), account)?;
+        }
+        checkpoint::write_file(&config_path, &setup.config.to_toml()?)?;
+    }
+    log.cut(state.metrics_bytes)?;
+    Ok((log, state))
+}
+
+/// Writes the checkpoints: `best` first where this is the best epoch so far, so that `last` never speaks of a best one that
+/// is not there.
+fn save(
+    folder: &RunFolder,
+    setup: &Setup,
+    optimizer: &Optimizer,
+    state: &mut State,
+    log: &mut MetricsLog,
+    best: bool,
+    listener: &mut dyn Listener,
+) -> Result<()> {
+    state.metrics_bytes = log.sync()?;
+    state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
+    if best {
+        let path = checkpoint::write_best(folder, &setup.params, &setup.checkpoint)?;
+        listener.on(&Event::Checkpoint { path, best: true });
+    }
+    let path = checkpoint::write_last(folder, &setup.params, &setup.checkpoint, optimizer, state, best)?;
+    listener.on(&Event::Checkpoint { path, best: false });
+    Ok(())
+}
+
+fn warn(listener: &mut dyn Listener, warnings: impl IntoIterator<Item = String>) {
+    warnings.into_iter().for_each(|warning| listener.on(&Event::Warning(warning)));
+}
+
+fn check_finite(what: &'static str, value: f64, step: usize, lr: f64) -> Result<()> {
+    if value.is_finite() { Ok(()) } else { Err(Error::Diverged { step, what, value, lr }) }
+}
+
+/// The seed of one forward pass: all bits of the run's seed and the pass' number count (the finaliser of SplitMix64).
+fn pass_seed(seed: u64, pass: usize) -> u64 {
+    let mut z = seed.wrapping_add((pass as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.,
+    }
+}
+
+impl Running {
+    fn add(&mut self, mean_loss: f64, correct: usize, samples: usize) {
+        self.loss += mean_loss * samples as f64;
+        self.correct += correct;
+        self.samples += samples;
+    }
+
+    /// The metrics of an epoch that took `seconds` in all.
+    fn epoch(&self, epoch: usize, validated: Option<&Evaluation>, tested: &Evaluation, seconds: f64) -> EpochMetrics {
+        let samples = self.samples.max(1) as f64;
+        EpochMetrics {
+            epoch,
+            train_loss: self.loss / samples,
+            train_accuracy: self.correct as f64 / samples,
+            val_loss: validated.map(|v| v.loss),
+            val_accuracy: validated.map(|v| v.accuracy),
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
+            test_top5: tested.top5,
+            seconds,
+            images_per_second: if self.seconds > 0. { samples / self.seconds } else { 0. },
+        }
+    }
+}
+
+impl Best {
+    fn of(metrics: &EpochMetrics) -> Self {
+        Self { epoch: metrics.epoch, val_accuracy: metrics.val_accuracy, val_loss: metrics.val_loss }
+    }
+
+    /// By accuracy on the validation split, then by loss on it. Without such a split the later epoch: choosing by the test
+    /// set would flatter the result.
+    fn is_better_than(&self, other: Option<&Self>) -> bool {
+        let Some(other) = other else { return true };
+        match (self.val_accuracy, other.val_accuracy, self.val_loss, other.val_loss) {
+            (Some(mine), Some(theirs), Some(my_loss), Some(their_loss)) => {
+                mine > theirs || (mine == theirs && my_loss < their_loss)
+            }
+            _ => true,
+        }
+    }
 }

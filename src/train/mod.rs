@@ -1,20 +1,35 @@
 //! Training: configuration, optimisers, schedules, the loop, metrics and events, checkpoints.
+//!
+//! [`run`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit`] does
+//! the same with a model and data that a program brings itself, in a [`Setup`].
 
+pub mod checkpoint;
 pub mod config;
 pub mod defaults;
 mod device;
 mod error;
 pub mod evaluate;
+mod evaluate_run;
 pub mod event;
 pub mod fit;
+pub mod freeze;
+pub mod gradients;
+pub mod memory;
+pub mod metrics_log;
+pub mod optimizer;
+mod predictions;
 pub mod run_folder;
+pub mod schedule;
 pub mod setup;
+mod warnings;
 
 pub use config::TrainConfig;
 pub use device::{device, device_name};
 pub use error::{Error, Result};
-pub use evaluate::{Evaluation, evaluate, evaluate_run};
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
+pub use evaluate_run::{RunEvaluation, RunMeasured, evaluate_run};
 pub use event::{EpochMetrics, Event, Listener, StepMetrics};
 pub use fit::{Outcome, Start, fit, run};
+pub use predictions::predictions;
 pub use run_folder::{Metrics, Predictions, RunFolder, Summary};
 pub use setup::Setup;

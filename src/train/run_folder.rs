@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::write_file;
 use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics};
@@ -81,6 +82,21 @@ impl RunFolder {
         self.checkpoints_path().join("last")
     }
 
+    /// Checks that the folder is empty or does not exist, as a new run needs it.
+    ///
+    /// # Errors
+    /// If there is something in it, or it cannot be read.
+    pub fn check_empty(&self) -> Result<()> {
+        match fs::read_dir(&self.root) {
+            Ok(mut entries) => match entries.next() {
+                None => Ok(()),
+                Some(_) => Err(Error::NotEmpty { path: self.root.clone() }),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io(&self.root)(error)),
+        }
+    }
+
     /// Reads `config.toml`.
     ///
     /// # Errors
@@ -136,8 +152,18 @@ impl RunFolder {
     }
 }
 
+/// Writes a JSON file of a run's folder as a whole.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::File {
+        path: path.into(),
+        expected: "values that JSON can hold".into(),
+        got: error.to_string(),
+    })?;
+    write_file(path, &text)
+}
+
 /// Reads a JSON file of a run's folder.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
+fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     serde_json::from_str(&text).map_err(|error| Error::File {
         path: path.into(),

@@ -1,36 +1,224 @@
 //! From a configuration to what the loop needs: the model over its parameters, and the data.
 
-use tallow_models::{Architecture, Params};
-use tallow_weights::{Account, Preprocessing};
+use std::collections::BTreeMap;
 
-use super::config::TrainConfig;
-use super::error::Result;
-use crate::data::Dataset;
+use candle_core::DType;
+use tallow_models::{Architecture, Params, zoo};
+use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
+
+use super::config::{Head, Normalize, Precision, Resolved, TrainConfig};
+use super::error::{Error, Result};
+use super::evaluate::EvaluateOptions;
+use super::run_folder::RunFolder;
+use super::schedule::Schedule;
+use super::{device, device_name, freeze, warnings};
+use crate::data::{self, Augment, DataOptions, Dataset, Statistics};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
-/// of its own fills it by hand.
+/// of its own fills it by hand: [`super::fit`] builds the architecture over the parameters and trains it on the data set.
+#[derive(Debug)]
 pub struct Setup {
-    /// The settings.
+    /// The settings. Of those that say where the model, its weights and the data come from, only the names count here.
     pub config: TrainConfig,
-    /// The model.
-    pub architecture: Architecture,
-    /// Its parameters: the values to start from are provided, the rule for freezing is set.
+    /// What the run's checkpoints say of themselves: the architecture, how images become its input, the class names.
+    pub checkpoint: CheckpointConfig,
+    /// The model's parameters: the values to start from are provided, the rule for freezing is set.
     pub params: Params,
-    /// How images become the model's input.
-    pub preprocessing: Preprocessing,
-    /// The data set, limits applied.
+    /// The data set.
     pub dataset: Dataset,
     /// The account of the load, where weights were loaded.
     pub account: Option<Account>,
 }
 
 impl Setup {
-    /// Resolves the model, opens the data, loads the weights.
+    /// Resolves the model, opens the data and loads the weights, with the hub as the environment says.
     ///
     /// # Errors
     /// If a setting makes no sense, the model or the data cannot be found, or the weights do not fit.
     pub fn new(config: &TrainConfig) -> Result<Self> {
-        config.validate()?;
-        Err(super::Error::config("train", "a later commit", "this one"))
+        Self::with(config, &OpenOptions::default())
     }
+
+    /// As [`Setup::new`], with the hub as `options` say.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn with(config: &TrainConfig, options: &OpenOptions) -> Result<Self> {
+        config.validate()?;
+        if config.dtype == Precision::Bf16 {
+            return Err(Error::config("dtype", "f32", "bf16"));
+        }
+        let device = device(&config.device)?;
+        let dataset = open_data(config)?;
+        let loaded = match config.weights.as_deref() {
+            None => None,
+            Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
+            Some(source) => Some(tallow_weights::open(&Source::parse(source)?, options)?),
+        };
+        let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
+        let described = loaded.as_ref().and_then(Checkpoint::config);
+        let preprocessing = preprocessing(config, &architecture, described, &dataset)?;
+
+        let params = Params::new(config.seed, DType::F32, &device);
+        if let Some(text) = &config.freeze {
+            params.freeze(freeze::rule(text, &architecture)?);
+        }
+        let head = match config.head {
+            Head::Auto => tallow_weights::Head::Auto,
+            Head::Keep => tallow_weights::Head::Keep,
+            Head::New => tallow_weights::Head::New,
+        };
+        let account = loaded
+            .as_ref()
+            .map(|checkpoint| tallow_weights::load(checkpoint, &architecture, &LoadOptions { head }, &params))
+            .transpose()?;
+        let checkpoint = CheckpointConfig {
+            name: Some(base_name(&config.model).to_string()).filter(|name| zoo::find(name).is_ok()),
+            tag: None,
+            architecture,
+            preprocessing,
+            labels: Some(dataset.classes.clone()),
+            license: described.and_then(|described| described.license.clone()),
+        };
+        Ok(Self { config: config.clone(), checkpoint, params, dataset, account })
+    }
+
+    /// The run's name in reports.
+    pub fn name(&self, folder: &RunFolder) -> String {
+        self.config.name.clone().unwrap_or_else(|| folder.name())
+    }
+
+    /// Optimiser steps of an epoch: a step for every `accumulate` batches, the last of each with what is left.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.dataset.train.len().div_ceil(self.config.batch_size).div_ceil(self.config.accumulate)
+    }
+
+    /// Every setting that was left open takes the value that is used, and what they come to is written down.
+    ///
+    /// # Errors
+    /// If a setting makes no sense.
+    pub(super) fn resolve(mut self) -> Result<Self> {
+        let config = &mut self.config;
+        config.validate()?;
+        if config.augment.trim() == "auto" {
+            let names: Vec<String> = self.dataset.augment.iter().map(Augment::to_string).collect();
+            config.augment = if names.is_empty() { "none".into() } else { names.join(",") };
+        }
+        let preprocessing = &self.checkpoint.preprocessing;
+        config.interpolation = Some(preprocessing.interpolation);
+        config.crop_pct = Some(preprocessing.crop_pct);
+        config.device = device_name(self.params.device());
+        config.threads = rayon::current_num_threads();
+        let default = EvaluateOptions::default().batch_size;
+        config.eval_batch_size = Some(config.eval_batch_size.unwrap_or(default.max(config.batch_size)));
+        let steps_per_epoch = self.steps_per_epoch();
+        let config = &mut self.config;
+        config.warmup_steps = Some(Schedule::new(config, steps_per_epoch).warmup_steps());
+        config.resolved = Some(Resolved {
+            version: env!("CARGO_PKG_VERSION").into(),
+            train_samples: self.dataset.train.len(),
+            val_samples: self.dataset.val.as_ref().map_or(0, |val| val.len()),
+            test_samples: self.dataset.test.len(),
+            steps_per_epoch,
+            architecture: self.checkpoint.architecture.clone(),
+            preprocessing: self.checkpoint.preprocessing.clone(),
+        });
+        Ok(self)
+    }
+
+    /// What the settings lead one to expect, and what the data set's reader had to say.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let settings = warnings::of_settings(&self.config, &self.checkpoint.architecture, self.account.is_some());
+        self.dataset.notes.iter().cloned().chain(settings).collect()
+    }
+}
+
+/// The data set of a configuration.
+pub(super) fn open_data(config: &TrainConfig) -> Result<Dataset> {
+    let options = DataOptions {
+        limit: config.limit,
+        test_limit: config.test_limit,
+        val_fraction: config.val_fraction,
+        ..DataOptions::default()
+    };
+    Ok(data::open(&config.data, &options)?)
+}
+
+/// A zoo's name without its tag.
+fn base_name(model: &str) -> &str {
+    model.split_once('.').map_or(model, |(name, _)| name)
+}
+
+/// The model that is trained: what its name or its checkpoint says, changed by `set`, with a class for every one of the data
+/// set's.
+fn architecture(
+    config: &TrainConfig,
+    loaded: Option<&Checkpoint>,
+    dataset: &Dataset,
+    options: &OpenOptions,
+) -> Result<Architecture> {
+    let described = |checkpoint: &Checkpoint, from: &str| match checkpoint.config() {
+        Some(described) => Ok(described.architecture.clone()),
+        None => Err(Error::config("model", "a name of the zoo, as these weights have no config.json", from)),
+    };
+    let mut architecture = match (zoo::find(base_name(&config.model)), loaded, config.weights.as_deref()) {
+        (Ok(entry), _, _) => entry.architecture.clone(),
+        (Err(_), Some(checkpoint), Some("pretrained")) => described(checkpoint, &config.model)?,
+        (Err(_), ..) => described(&tallow_weights::open(&Source::parse(&config.model)?, options)?, &config.model)?,
+    };
+    let classes = dataset.classes.len();
+    architecture = architecture.with_num_classes(classes);
+    set_all(&mut architecture, &config.set)?;
+    if architecture.num_classes() < classes {
+        let expected = format!("at least {classes}, the classes of {}", dataset.spec);
+        return Err(Error::config("num_classes", expected, architecture.num_classes()));
+    }
+    architecture.validate()?;
+    Ok(architecture)
+}
+
+/// Changes an architecture by timm's names.
+fn set_all(architecture: &mut Architecture, changes: &BTreeMap<String, String>) -> Result<()> {
+    changes.iter().try_for_each(|(key, value)| Ok(architecture.set(key, value)?))
+}
+
+/// How images become the model's input: as the checkpoint says where there is one, unless the configuration says otherwise.
+fn preprocessing(
+    config: &TrainConfig,
+    architecture: &Architecture,
+    described: Option<&CheckpointConfig>,
+    dataset: &Dataset,
+) -> Result<Preprocessing> {
+    let input_size = architecture.input_size();
+    let channels = input_size[0];
+    let described = described.map(|described| described.preprocessing.clone());
+    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    let (mean, std) = match (config.normalize, &described) {
+        (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
+        (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),
+        // Points are read as they are.
+        (Normalize::Auto, None) if points => (vec![0.; channels], vec![1.; channels]),
+        (Normalize::Auto | Normalize::Standard, _) => {
+            let Statistics { mean, std } = Statistics::of(&*dataset.train, channels)?;
+            (mean, std)
+        }
+        (Normalize::Zca, _) => return Err(Error::config("normalize", "auto, standard or none", "zca")),
+    };
+    let default = Preprocessing {
+        input_size,
+        interpolation: Default::default(),
+        crop_pct: 1.,
+        squash: false,
+        mean: Vec::new(),
+        std: Vec::new(),
+    };
+    let base = described.unwrap_or(default);
+    Ok(Preprocessing {
+        input_size,
+        interpolation: config.interpolation.unwrap_or(base.interpolation),
+        crop_pct: config.crop_pct.unwrap_or(base.crop_pct),
+        squash: base.squash,
+        mean,
+        std,
+    })
 }

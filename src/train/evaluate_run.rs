@@ -1,0 +1,94 @@
+//! Measuring the chosen checkpoint of a run again: on its own test set, or on other data.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use tallow_models::Params;
+use tallow_weights::{CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
+
+use super::checkpoint;
+use super::error::{Error, Result};
+use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
+use super::event::{Event, Listener};
+use super::run_folder::RunFolder;
+use super::{device, setup};
+use crate::data::{Dataset, Samples, Transform};
+
+/// Where the measurement is to differ from the run's own.
+#[derive(Debug, Clone, Default)]
+pub struct RunEvaluation {
+    /// Another data set. Default: the run's own.
+    pub data: Option<String>,
+    /// Its training part instead of its test part. Default false.
+    pub train_part: bool,
+    /// At most so many samples. Default: as the run was tested on, or all of another data set's.
+    pub limit: Option<usize>,
+    /// Another device. Default: the run's own.
+    pub device: Option<String>,
+    /// Another batch size. Default: the run's own.
+    pub batch_size: Option<usize>,
+}
+
+/// What was measured, and on what.
+#[derive(Debug, Clone)]
+pub struct RunMeasured {
+    /// What the checkpoint says of the samples.
+    pub evaluation: Evaluation,
+    /// The data set.
+    pub dataset: Dataset,
+}
+
+/// Measures the chosen checkpoint of the run in `folder`.
+///
+/// # Errors
+/// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has other classes.
+pub fn evaluate_run(
+    folder: &RunFolder,
+    options: &RunEvaluation,
+    listener: &mut dyn Listener,
+) -> Result<RunMeasured> {
+    let mut config = folder.config()?;
+    checkpoint::recover(folder)?;
+    let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
+    let described = loaded.config().cloned().ok_or_else(|| Error::File {
+        path: folder.best_path().join("config.json"),
+        expected: "a model's configuration".into(),
+        got: "none".into(),
+    })?;
+    if let Some(data) = &options.data {
+        config.data.clone_from(data);
+        (config.limit, config.test_limit, config.val_fraction) = (None, None, 0.);
+    }
+    if options.train_part {
+        config.limit = options.limit.or(config.limit);
+    } else {
+        config.test_limit = options.limit.or(config.test_limit);
+    }
+    let dataset = setup::open_data(&config)?;
+    check_classes(&described, &dataset)?;
+    let device = device(options.device.as_ref().unwrap_or(&config.device))?;
+    let params = Params::new(config.seed, DType::F32, &device);
+    tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
+    described.architecture.build(params.builder())?;
+    let model = described.architecture.build(params.eval_builder())?;
+    let transform = Arc::new(Transform::evaluation(&described.preprocessing)?);
+    let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
+    let default = EvaluateOptions::default();
+    let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
+    let total = samples.len();
+    let progress = |done| listener.on(&Event::Evaluation { done, total });
+    let evaluation = evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
+    Ok(RunMeasured { evaluation, dataset })
+}
+
+/// The data set must have the classes that the checkpoint tells apart, in their order.
+fn check_classes(described: &CheckpointConfig, dataset: &Dataset) -> Result<()> {
+    let Some(labels) = &described.labels else { return Ok(()) };
+    match dataset.classes.iter().enumerate().find(|(index, class)| labels.get(*index) != Some(class)) {
+        None => Ok(()),
+        Some((index, class)) => {
+            let expected = format!("the model's classes, with {:?} as number {index}", labels.get(index));
+            Err(Error::invalid(&dataset.spec, expected, format!("{class:?}")))
+        }
+    }
+}

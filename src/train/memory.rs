@@ -1,0 +1,51 @@
+//! The peak of the process' resident memory.
+
+/// Starts a new measurement of the peak, where the system can: without it the peak is that of the whole process.
+pub fn reset_peak() {
+    // Writing 5 resets the high-water mark (proc(5)). Nothing depends on it, so a refusal is no error.
+    if cfg!(target_os = "linux") {
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+    }
+}
+
+/// The peak in bytes, where the system tells.
+pub fn peak() -> Option<u64> {
+    if cfg!(target_os = "linux") { from_status(&std::fs::read_to_string("/proc/self/status").ok()?) } else { usage() }
+}
+
+fn from_status(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(unix)]
+fn usage() -> Option<u64> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: getrusage fills the struct that it is given; all-zero is a valid value of it.
+    let usage = unsafe {
+        if libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) != 0 {
+            return None;
+        }
+        usage.assume_init()
+    };
+    // macOS counts in bytes, the other systems in kibibytes.
+    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    u64::try_from(usage.ru_maxrss).ok().map(|value| value * unit)
+}
+
+#[cfg(not(unix))]
+fn usage() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_status;
+
+    #[test]
+    fn the_high_water_mark_is_read_in_bytes() {
+        assert_eq!(from_status("Name:\ttallow\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2048 * 1024));
+        assert_eq!(from_status("Name:\ttallow\n"), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! What is known to fail, or looks wrong, told before or while it happens.
+
+use tallow_models::Architecture;
+
+use super::config::{OptimizerKind, TrainConfig};
+use super::evaluate::Evaluation;
+
+/// What the settings of a run lead one to expect. `pretrained` tells whether the weights were loaded.
+pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Architecture::Vit(vit) = architecture else { return warnings };
+    if pretrained && config.optimizer != OptimizerKind::Sgd && config.lr > 1e-3 {
+        warnings.push(format!(
+            "a learning rate of {:e} destroys a pretrained ViT under Adam; from 1e-5 to 5e-4 it learns (--lr 1e-4)",
+            config.lr
+        ));
+    }
+    if vit.patch_size * 3 >= vit.img_size {
+        let grid = vit.grid_size();
+        warnings.push(format!(
+            "patches of {0}×{0} pixels cut the image of {1}×{1} into {2}: there is little for attention to compare; \
+             use smaller patches (--patch-size) or larger images (--img-size)",
+            vit.patch_size,
+            vit.img_size,
+            grid * grid
+        ));
+    }
+    warnings
+}
+
+/// A model that calls all samples of a test set the same, where they are not.
+pub fn of_collapse(evaluation: &Evaluation, classes: &[String], epoch: usize) -> Option<String> {
+    let first = *evaluation.predicted.first()?;
+    let differ = |values: &[u32]| values.windows(2).any(|pair| pair[0] != pair[1]);
+    if differ(&evaluation.predicted) || !differ(&evaluation.labels) {
+        return None;
+    }
+    let class = classes.get(first as usize).map_or("one class", String::as_str);
+    Some(format!(
+        "after epoch {epoch} the model calls every test sample {class}: the learning rate may be too high or too low, or the \
+         head may not learn"
+    ))
+}
+
+/// Parameters that the backward pass did not reach, where that was allowed.
+pub fn of_missing_gradients(names: &[String]) -> Option<String> {
+    let (first, rest) = names.split_first()?;
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    Some(format!("no gradient reaches {first}{more}: they stay as they are"))
+}
+
+/// Parameters that received nothing but zeros in the first epoch.
+pub fn of_zero_gradients(names: &[String]) -> Option<String> {
+    let (first, rest) = names.split_first()?;
+    let more = if rest.is_empty() { String::new() } else { format!(" and of {} more", rest.len()) };
+    Some(format!(
+        "every gradient of {first}{more} was zero in the first epoch: nothing is learned there; freeze it if that is meant"
+    ))
+}

@@ -1,0 +1,95 @@
+//! Settings are read back as they were written, and those that make no sense are refused by name.
+
+use std::path::Path;
+
+use tallow::train::config::{OptimizerKind, ScheduleKind, TrainConfig};
+use tallow::train::defaults::{Family, defaults};
+
+use crate::small;
+
+#[test]
+fn a_configuration_is_read_back_as_it_was_written() {
+    let mut config = small();
+    config.lr = 0.1 + 0.2;
+    config.weights = Some("pretrained".into());
+    config.layer_decay = Some(0.75);
+    let text = config.to_toml().unwrap();
+    assert_eq!(TrainConfig::from_toml(&text, Path::new("config.toml")).unwrap(), config);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_file_line_and_name() {
+    let text = "model = \"vit_mnist\"\nlearning_rate = 0.1\n";
+    let error = TrainConfig::from_toml(text, Path::new("some/config.toml")).unwrap_err().to_string();
+    assert!(error.contains("some/config.toml") && error.contains("learning_rate") && error.contains("line 2"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    type Change = fn(&mut TrainConfig);
+    let changes: [(&str, Change); 22] = [
+        ("model", |c| c.model.clear()),
+        ("data", |c| c.data.clear()),
+        ("lr", |c| c.lr = f64::NAN),
+        ("lr", |c| c.lr = -1e-3),
+        ("lr", |c| c.lr = 0.),
+        ("lr", |c| c.lr = f64::INFINITY),
+        ("batch_size", |c| c.batch_size = 0),
+        ("epochs", |c| c.epochs = 0),
+        ("accumulate", |c| c.accumulate = 0),
+        ("val_fraction", |c| c.val_fraction = 1.),
+        ("val_fraction", |c| c.val_fraction = -0.1),
+        ("limit", |c| c.limit = Some(0)),
+        ("momentum", |c| c.momentum = 1.),
+        ("nesterov", |c| (c.nesterov, c.momentum) = (true, 0.)),
+        ("weight_decay", |c| c.weight_decay = -1.),
+        ("betas", |c| c.betas = [0.9, 1.]),
+        ("eps", |c| c.eps = f64::NAN),
+        ("gamma", |c| c.gamma = 0.),
+        ("step_size", |c| c.step_size = 0),
+        ("clip_grad", |c| c.clip_grad = -1.),
+        ("label_smoothing", |c| c.label_smoothing = 1.),
+        ("layer_decay", |c| c.layer_decay = Some(1.5)),
+    ];
+    assert!(small().validate().is_ok());
+    for (field, change) in changes {
+        let mut config = small();
+        change(&mut config);
+        let error = config.validate().expect_err(field).to_string();
+        assert!(error.starts_with(&format!("{field}: expected ")), "{error}");
+    }
+}
+
+#[test]
+fn a_table_changes_what_it_names_and_nothing_else() {
+    let table = "lr = 0.25\noptimizer = \"sgd\"\n[set]\ndepth = 3\nqkv_bias = false".parse().unwrap();
+    let changed = small().with(&table).unwrap();
+    let mut expected = small();
+    (expected.lr, expected.optimizer) = (0.25, OptimizerKind::Sgd);
+    expected.set.insert("depth".into(), "3".into());
+    expected.set.insert("qkv_bias".into(), "false".into());
+    assert_eq!(changed, expected);
+
+    let error = small().with(&"batch = 3".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("`batch`"), "{error}");
+}
+
+#[test]
+fn differences_name_the_fields_and_both_values() {
+    let mut other = small();
+    (other.lr, other.schedule) = (0.5, ScheduleKind::Step);
+    (other.name, other.threads) = (Some("another name changes no result".into()), 3);
+    assert_eq!(small().differences(&other), ["lr (0.001 against 0.5)", "schedule (\"cosine\" against \"step\")"]);
+}
+
+#[test]
+fn the_defaults_of_every_family_make_sense() {
+    for family in [Family::Vit, Family::Cnn, Family::Mlp] {
+        for pretrained in [false, true] {
+            let config = TrainConfig { model: "m".into(), data: "d".into(), ..defaults(family, pretrained) };
+            config.validate().unwrap();
+            assert_eq!(config.weights.is_some(), pretrained);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Twenty steps on real digits beside PyTorch in float64, from the same weights, by the settings that a user has.
+
+use tallow::train::config::{Head, Normalize, OptimizerKind, ScheduleKind};
+use tallow::train::{RunFolder, Start, TrainConfig};
+
+use crate::{finish, numbers, reference, references, small};
+
+/// What makes a run plain: no shuffling, warm-up, schedule, clipping or augmentation.
+fn plain() -> TrainConfig {
+    let set = [("embed_dim", "32"), ("depth", "3"), ("num_heads", "4"), ("pos_embed", "learned")];
+    TrainConfig {
+        weights: Some(references().join("vit.safetensors").display().to_string()),
+        head: Head::Keep,
+        limit: Some(320),
+        test_limit: Some(20),
+        epochs: 1,
+        normalize: Normalize::None,
+        augment: "none".into(),
+        shuffle: false,
+        schedule: ScheduleKind::Constant,
+        warmup_steps: Some(0),
+        clip_grad: 0.,
+        weight_decay: 0.05,
+        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+        ..small()
+    }
+}
+
+fn compare(name: &str, config: &TrainConfig) {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = RunFolder::new(directory.path().join("run"));
+    finish(config, &folder, Start::New).unwrap();
+    let steps = folder.metrics().unwrap().steps;
+    let reference = &reference("curves.json")[name];
+    let (losses, norms) = (numbers(&reference["loss"]), numbers(&reference["grad_norm"]));
+    assert_eq!((steps.len(), losses.len(), norms.len()), (20, 20, 20));
+    for (step, (loss, norm)) in steps.iter().zip(losses.into_iter().zip(norms)) {
+        let at = format!("{name}, step {}", step.step);
+        assert!((step.loss - loss).abs() < 2e-4, "{at}: loss {} where PyTorch has {loss}", step.loss);
+        assert!((step.grad_norm - norm).abs() < 1e-3, "{at}: norm {} where PyTorch has {norm}", step.grad_norm);
+    }
+}
+
+#[test]
+fn sgd_with_momentum_follows_pytorch_for_twenty_steps() {
+    compare("sgd", &TrainConfig { optimizer: OptimizerKind::Sgd, lr: 0.05, momentum: 0.9, ..plain() });
+}
+
+#[test]
+fn sgd_with_nesterov_momentum_follows_pytorch_for_twenty_steps() {
+    let sgd = TrainConfig { optimizer: OptimizerKind::Sgd, lr: 0.05, momentum: 0.9, nesterov: true, ..plain() };
+    compare("nesterov", &sgd);
+}
+
+#[test]
+fn adamw_follows_pytorch_for_twenty_steps() {
+    compare("adamw", &TrainConfig { optimizer: OptimizerKind::Adamw, lr: 1e-3, ..plain() });
+}

@@ -1,0 +1,186 @@
+//! A run that was interrupted and resumed ends where an uninterrupted one ends, bit for bit.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tallow::train::{EpochMetrics, Error, Event, Listener, Outcome, RunFolder, Start, StepMetrics, TrainConfig, run};
+
+use crate::run::{folder, weights};
+use crate::{Heard, finish, small};
+
+/// 3 epochs of 6 steps, with a validation split, augmentation, dropped paths and a momentum of every kind.
+fn config() -> TrainConfig {
+    TrainConfig { epochs: 3, val_fraction: 0.1, limit: Some(100), augment: "crop".into(), ..small() }
+}
+
+/// All of a run's result that time has no part in.
+#[derive(Debug, PartialEq)]
+struct Result {
+    weights: [Vec<(String, Vec<u32>)>; 2],
+    steps: Vec<StepMetrics>,
+    epochs: Vec<EpochMetrics>,
+    predictions: tallow::train::Predictions,
+    chosen: (usize, String),
+}
+
+fn result(folder: &RunFolder) -> Result {
+    let metrics = folder.metrics().unwrap();
+    let summary = folder.summary().unwrap();
+    Result {
+        weights: [weights(&folder.best_path()), weights(&folder.last_path())],
+        steps: metrics.steps.into_iter().map(|step| StepMetrics { images_per_second: 0., ..step }).collect(),
+        epochs: metrics
+            .epochs
+            .into_iter()
+            .map(|epoch| EpochMetrics { seconds: 0., images_per_second: 0., ..epoch })
+            .collect(),
+        predictions: folder.predictions().unwrap(),
+        chosen: (summary.best_epoch, summary.chosen_by),
+    }
+}
+
+fn uninterrupted(config: &TrainConfig) -> Result {
+    let (_directory, folder) = folder();
+    finish(config, &folder, Start::New).unwrap();
+    result(&folder)
+}
+
+/// Asks the run to stop after a step.
+struct Stopper<'a> {
+    after: usize,
+    stop: &'a AtomicBool,
+}
+
+impl Listener for Stopper<'_> {
+    fn on(&mut self, event: &Event) {
+        if matches!(event, Event::Step(step) if step.step == self.after) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been() {
+    let config = config();
+    let expected = uninterrupted(&config);
+    let (_directory, folder) = folder();
+    // In the middle of an epoch, at its end, at the start of the next.
+    for (after, start) in [(2, Start::New), (5, Start::Resume), (12, Start::Resume)] {
+        let stop = AtomicBool::new(false);
+        let outcome = run(&config, &folder, start, &mut Stopper { after, stop: &stop }, &stop).unwrap();
+        assert_eq!(outcome, Outcome::Interrupted { step: after + 1 });
+        assert!(!folder.summary_path().exists());
+    }
+    // The settings of a resume are those that the folder remembers.
+    finish(&folder.config().unwrap(), &folder, Start::Resume).unwrap();
+    assert_eq!(result(&folder), expected);
+}
+
+/// Breaks off in the middle of everything, as a kill does, at the n-th event.
+struct Breaker {
+    left: usize,
+}
+
+impl Listener for Breaker {
+    fn on(&mut self, _: &Event) {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            // No message: it is meant.
+            None => resume_unwind(Box::new("broken off")),
+        }
+    }
+}
+
+#[test]
+fn a_run_that_breaks_off_at_any_event_and_is_resumed_ends_as_if_it_had_not() {
+    let config = TrainConfig { checkpoint_every: Some(4), ..config() };
+    let expected = uninterrupted(&config);
+    let (_directory, folder) = folder();
+    let mut attempts = 0;
+    for left in [0, 3, 9, 5, 6, 7, 4, 10, 8, 9] {
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            run(&config, &folder, Start::Resume, &mut Breaker { left }, &AtomicBool::new(false))
+        }));
+        attempts += usize::from(broken.is_err());
+    }
+    assert!(attempts >= 8, "only {attempts} attempts were broken off");
+    finish(&config, &folder, Start::Resume).unwrap();
+    assert_eq!(result(&folder), expected);
+}
+
+#[test]
+fn a_kill_between_the_renames_of_a_checkpoint_loses_nothing() {
+    let config = config();
+    let expected = uninterrupted(&config);
+    let stop_at = |folder: &RunFolder, after| {
+        let stop = AtomicBool::new(false);
+        run(&config, folder, Start::Resume, &mut Stopper { after, stop: &stop }, &stop).unwrap();
+    };
+    let hidden = |folder: &RunFolder, ending: &str| folder.checkpoints_path().join(format!(".last.{ending}"));
+
+    // The old one was moved away, the new one is complete and not yet in its place.
+    let (_first, moved) = folder();
+    stop_at(&moved, 3);
+    fs::rename(moved.last_path(), hidden(&moved, "old")).unwrap();
+    let (_second, other) = folder();
+    stop_at(&other, 7);
+    fs::rename(other.last_path(), hidden(&moved, "new")).unwrap();
+    fs::copy(other.metrics_path(), moved.metrics_path()).unwrap();
+    fs::rename(other.best_path(), moved.best_path()).unwrap();
+    finish(&config, &moved, Start::Resume).unwrap();
+    assert_eq!(result(&moved), expected);
+
+    // The new one is half-written, the old one still in its place.
+    let (_third, half) = folder();
+    stop_at(&half, 8);
+    fs::create_dir(hidden(&half, "unfinished")).unwrap();
+    fs::write(hidden(&half, "unfinished").join("model.safetensors"), "half").unwrap();
+    finish(&config, &half, Start::Resume).unwrap();
+    assert_eq!(result(&half), expected);
+    assert!(!hidden(&half, "unfinished").exists());
+}
+
+#[test]
+fn a_resume_of_a_run_that_has_ended_changes_nothing() {
+    let config = config();
+    let (_directory, folder) = folder();
+    finish(&config, &folder, Start::New).unwrap();
+    let before = result(&folder);
+    finish(&config, &folder, Start::Resume).unwrap();
+    assert_eq!(result(&folder), before);
+}
+
+#[test]
+fn a_resume_with_other_settings_is_refused_and_names_them() {
+    let (_directory, folder) = folder();
+    let stop = AtomicBool::new(true);
+    run(&config(), &folder, Start::New, &mut Heard::default(), &stop).unwrap();
+    let other = TrainConfig { lr: 0.5, epochs: 9, ..config() };
+    let error = finish(&other, &folder, Start::Resume).unwrap_err();
+    assert!(matches!(error, Error::Differs { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("lr (0.001 against 0.5)") && text.contains("epochs (3 against 9)"), "{text}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error_that_names_the_file() {
+    type Damage = (&'static str, fn(&[u8]) -> Vec<u8>);
+    let damages: [Damage; 5] = [
+        ("checkpoints/last/state.toml", |bytes| bytes[..bytes.len() / 2].to_vec()),
+        ("checkpoints/last/model.safetensors", |bytes| bytes[..bytes.len() - 1].to_vec()),
+        ("checkpoints/last/optimizer.safetensors", |_| Vec::new()),
+        ("config.toml", |_| b"epochs = -1".to_vec()),
+        ("metrics.jsonl", |bytes| bytes[..bytes.len() / 2].to_vec()),
+    ];
+    for (name, damage) in damages {
+        let (_directory, folder) = folder();
+        let stop = AtomicBool::new(false);
+        run(&config(), &folder, Start::New, &mut Stopper { after: 2, stop: &stop }, &stop).unwrap();
+        let path = folder.root().join(name);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, damage(&bytes)).unwrap();
+        let error = finish(&config(), &folder, Start::Resume).expect_err(name).to_string();
+        assert!(error.contains(name) && !error.contains('\n'), "{name}: {error}");
+    }
+}

@@ -1,0 +1,260 @@
+//! What a run leaves behind, what it promises, and how it fails.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::{Device, Tensor};
+use tallow::train::config::{OptimizerKind, ScheduleKind};
+use tallow::train::{
+    Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Start, TrainConfig, evaluate_run, run,
+};
+
+use crate::{Heard, finish, small};
+
+/// A folder that is gone after the test.
+pub fn folder() -> (tempfile::TempDir, RunFolder) {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = RunFolder::new(directory.path().join("run"));
+    (directory, folder)
+}
+
+/// The weights of a checkpoint, by name, as bits.
+pub fn weights(checkpoint: &Path) -> Vec<(String, Vec<u32>)> {
+    let tensors = candle_core::safetensors::load(checkpoint.join("model.safetensors"), &Device::Cpu).unwrap();
+    let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
+    let mut weights: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), bits(tensor))).collect();
+    weights.sort();
+    weights
+}
+
+#[test]
+fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
+    let (_directory, folder) = folder();
+    let summary = finish(&small(), &folder, Start::New).unwrap();
+
+    let used = folder.config().unwrap();
+    assert_eq!((used.augment.as_str(), used.device.as_str(), used.warmup_steps), ("crop", "cpu", Some(1)));
+    let resolved = used.resolved.as_ref().unwrap();
+    assert_eq!((resolved.train_samples, resolved.test_samples, resolved.steps_per_epoch), (90, 40, 6));
+    assert_eq!(used.differences(&used), [""; 0]);
+
+    let metrics = folder.metrics().unwrap();
+    assert_eq!(metrics.steps.iter().map(|s| (s.epoch, s.step)).collect::<Vec<_>>(), (0..12).map(|s| (s / 6, s)).collect::<Vec<_>>());
+    assert_eq!(metrics.epochs.len(), 2);
+    let first = &metrics.epochs[0];
+    // 90 samples in batches of 16, the last of 10: the mean over samples, not over batches.
+    let sum: f64 = metrics.steps[..6].iter().zip([16., 16., 16., 16., 16., 10.]).map(|(step, n)| step.loss * n).sum();
+    assert!((first.train_loss - sum / 90.).abs() < 1e-9);
+    assert!((first.train_accuracy * 90.).fract().abs() < 1e-9);
+
+    assert_eq!(folder.summary().unwrap(), summary);
+    assert_eq!((summary.epochs, summary.steps, summary.train_samples, summary.test_samples), (2, 12, 90, 40));
+    assert_eq!((summary.best_epoch, summary.chosen_by.as_str()), (1, "last"));
+    assert_eq!(summary.test_accuracy, metrics.epochs[1].test_accuracy);
+    assert_eq!((summary.name.as_str(), summary.classes.len()), ("run", 10));
+
+    let predictions = folder.predictions().unwrap();
+    let correct = predictions.labels.iter().zip(&predictions.predicted).filter(|(l, p)| l == p).count();
+    assert_eq!(correct as f64 / 40., summary.test_accuracy);
+    let confusion = predictions.confusion(10);
+    assert_eq!((0..10).map(|class| confusion[class][class]).sum::<usize>(), correct);
+    assert_eq!(confusion.iter().flatten().sum::<usize>(), 40);
+    assert_eq!(predictions.mistakes.len(), 16.min(40 - correct));
+    assert!(predictions.mistakes.windows(2).all(|pair| pair[0].confidence >= pair[1].confidence));
+    assert!(predictions.mistakes.iter().all(|m| m.png.starts_with("iVBOR") && m.label != m.predicted));
+
+    assert_eq!(weights(&folder.best_path()), weights(&folder.last_path()));
+    for name in ["optimizer.safetensors", "state.toml", "config.json"] {
+        assert!(folder.last_path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_line_of_metrics_has_the_documented_keys_in_order() {
+    let (_directory, folder) = folder();
+    finish(&TrainConfig { epochs: 1, ..small() }, &folder, Start::New).unwrap();
+    let text = fs::read_to_string(folder.metrics_path()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let keys = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert!(lines[0].starts_with("{\"kind\":\"step\",\"epoch\":0,\"step\":0,\"loss\":"), "{}", lines[0]);
+    assert_eq!(keys(lines[0]), "kind epoch step loss lr grad_norm images_per_second");
+    assert!(lines[6].starts_with("{\"kind\":\"epoch\",\"epoch\":0,\"train_loss\":"), "{}", lines[6]);
+    assert_eq!(
+        keys(lines[6]),
+        "kind epoch train_loss train_accuracy test_loss test_accuracy test_top5 seconds images_per_second"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_to_the_last_bit_and_another_does_not() {
+    let run = |seed| {
+        let (directory, folder) = folder();
+        finish(&TrainConfig { epochs: 1, seed, ..small() }, &folder, Start::New).unwrap();
+        (weights(&folder.last_path()), directory)
+    };
+    let (first, again, other) = (run(7).0, run(7).0, run(8).0);
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
+
+#[test]
+fn batches_that_are_accumulated_give_the_steps_of_one_large_batch() {
+    let steps = |batch_size, accumulate| {
+        let (_directory, folder) = folder();
+        let mut config = TrainConfig { batch_size, accumulate, epochs: 1, ..small() };
+        // What is dropped is drawn for a batch, so that it cannot agree.
+        config.set.insert("drop_path_rate".into(), "0".into());
+        finish(&config, &folder, Start::New).unwrap();
+        folder.metrics().unwrap().steps
+    };
+    // 90 samples: 32 + 32 + 26, and the 26 as 12 + 12 + 2.
+    let (whole, parts) = (steps(36, 1), steps(12, 3));
+    assert_eq!((whole.len(), parts.len()), (3, 3));
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a.loss - b.loss).abs() < 1e-4 && (a.grad_norm - b.grad_norm).abs() < 1e-3, "{a:?} against {b:?}");
+    }
+}
+
+#[test]
+fn the_best_epoch_is_chosen_on_the_validation_split_and_its_accuracy_is_reported() {
+    let (_directory, folder) = folder();
+    let config = TrainConfig { val_fraction: 0.3, epochs: 4, lr: 3e-3, ..small() };
+    let summary = finish(&config, &folder, Start::New).unwrap();
+    let epochs = folder.metrics().unwrap().epochs;
+    let (mut best, mut accuracy, mut loss) = (0, -1., f64::INFINITY);
+    for epoch in &epochs {
+        let (a, l) = (epoch.val_accuracy.unwrap(), epoch.val_loss.unwrap());
+        if a > accuracy || (a == accuracy && l < loss) {
+            (best, accuracy, loss) = (epoch.epoch, a, l);
+        }
+    }
+    assert_eq!((summary.best_epoch, summary.chosen_by.as_str()), (best, "val_accuracy"));
+    assert_eq!(summary.test_accuracy, epochs[best].test_accuracy);
+    assert_eq!(summary.final_test_accuracy, epochs[3].test_accuracy);
+    assert_eq!(summary.train_samples + folder.config().unwrap().resolved.unwrap().val_samples, 90);
+}
+
+#[test]
+fn the_chosen_checkpoint_measured_again_gives_the_reported_result() {
+    let (_directory, folder) = folder();
+    let summary = finish(&TrainConfig { val_fraction: 0.2, epochs: 3, ..small() }, &folder, Start::New).unwrap();
+    let measured = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap();
+    assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
+    assert!((measured.evaluation.loss - summary.test_loss).abs() < 1e-9);
+    assert_eq!(measured.evaluation.predicted, folder.predictions().unwrap().predicted);
+    let options = RunEvaluation { data: Some("mnist".into()), limit: Some(10), ..RunEvaluation::default() };
+    let measured = evaluate_run(&folder, &options, &mut Heard::default()).unwrap();
+    assert_eq!(measured.evaluation.labels, folder.predictions().unwrap().labels[..10]);
+}
+
+#[test]
+fn what_is_frozen_stays_and_the_rest_moves() {
+    let (_directory, whole) = folder();
+    finish(&TrainConfig { epochs: 1, ..small() }, &whole, Start::New).unwrap();
+    let (_other, frozen) = folder();
+    let from = whole.root().display().to_string();
+    let config = TrainConfig { epochs: 1, weights: Some(from), freeze: Some("backbone".into()), ..small() };
+    let summary = finish(&config, &frozen, Start::New).unwrap();
+    assert_eq!(summary.trainable_parameters, 16 * 10 + 10);
+    for ((name, before), (_, after)) in weights(&whole.best_path()).iter().zip(&weights(&frozen.best_path())) {
+        assert_eq!(before == after, !name.starts_with("head."), "{name}");
+    }
+    assert!(frozen.load_path().exists());
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_refused() {
+    let (_directory, folder) = folder();
+    fs::create_dir_all(folder.root()).unwrap();
+    fs::write(folder.root().join("notes.txt"), "mine").unwrap();
+    for start in [Start::New, Start::Resume] {
+        let error = finish(&small(), &folder, start).unwrap_err();
+        assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
+    }
+    assert_eq!(fs::read_dir(folder.root()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
+    let (directory, _) = folder();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = finish(&small(), &RunFolder::new(file.join("run")), Start::New).unwrap_err().to_string();
+    assert!(error.contains("file/run") || error.contains("file"), "{error}");
+}
+
+#[test]
+fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_checkpoint_stands() {
+    let (_directory, folder) = folder();
+    let config = TrainConfig {
+        optimizer: OptimizerKind::Sgd,
+        lr: 1e18,
+        clip_grad: 0.,
+        warmup_steps: Some(0),
+        schedule: ScheduleKind::Constant,
+        checkpoint_every: Some(1),
+        ..small()
+    };
+    let error = finish(&config, &folder, Start::New).unwrap_err();
+    assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("step ") && text.contains("1e18") && text.contains("--lr"), "{text}");
+    assert!(folder.last_path().join("state.toml").exists());
+    assert!(!folder.summary_path().exists());
+    for step in folder.metrics().unwrap().steps {
+        assert!(step.loss.is_finite() && step.grad_norm.is_finite(), "{step:?}");
+    }
+}
+
+/// Starts the same run a second time while it goes on.
+struct Intruder {
+    config: TrainConfig,
+    folder: RunFolder,
+    error: Option<String>,
+}
+
+impl Listener for Intruder {
+    fn on(&mut self, event: &Event) {
+        if matches!(event, Event::Step(step) if step.step == 3) {
+            let outcome = run(&self.config, &self.folder, Start::Resume, &mut Heard::default(), &AtomicBool::new(false));
+            self.error = outcome.err().map(|error| error.to_string());
+        }
+    }
+}
+
+#[test]
+fn a_second_process_is_kept_out_of_the_folder() {
+    let (_directory, folder) = folder();
+    let config = TrainConfig { epochs: 1, ..small() };
+    let mut intruder = Intruder { config: config.clone(), folder: folder.clone(), error: None };
+    let outcome = run(&config, &folder, Start::New, &mut intruder, &AtomicBool::new(false)).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    assert!(intruder.error.unwrap().contains("another process"));
+    assert_eq!(folder.metrics().unwrap().steps.len(), 6);
+}
+
+#[test]
+fn patches_of_a_third_of_the_image_are_warned_of() {
+    let (_directory, folder) = folder();
+    let mut config = TrainConfig { epochs: 1, limit: Some(20), ..small() };
+    config.set.insert("patch_size".into(), "14".into());
+    let mut heard = Heard::default();
+    run(&config, &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
+    assert!(heard.warnings().iter().any(|warning| warning.contains("14×14")), "{:?}", heard.warnings());
+}
+
+#[test]
+fn a_pretrained_vit_under_adam_at_a_high_rate_is_warned_of() {
+    let (_directory, whole) = folder();
+    finish(&TrainConfig { epochs: 1, ..small() }, &whole, Start::New).unwrap();
+    let (_other, tuned) = folder();
+    let from = whole.root().display().to_string();
+    let config = TrainConfig { epochs: 1, lr: 5e-3, weights: Some(from), ..small() };
+    let mut heard = Heard::default();
+    run(&config, &tuned, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
+    assert!(heard.warnings().iter().any(|warning| warning.contains("5e-3")), "{:?}", heard.warnings());
+}
