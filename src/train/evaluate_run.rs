@@ -42,11 +42,7 @@ pub struct RunMeasured {
 ///
 /// # Errors
 /// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has other classes.
-pub fn evaluate_run(
-    folder: &RunFolder,
-    options: &RunEvaluation,
-    listener: &mut dyn Listener,
-) -> Result<RunMeasured> {
+pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
     let mut config = folder.config()?;
     checkpoint::recover(folder)?;
     let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
@@ -77,7 +73,8 @@ pub fn evaluate_run(
     let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
     let total = samples.len();
     let progress = |done| listener.on(&Event::Evaluation { done, total });
-    let evaluation = evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
+    let evaluation =
+        evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
     Ok(RunMeasured { evaluation, dataset })
 }
 

@@ -111,8 +111,10 @@ pub fn fit(
         let order = epoch_order(train_samples, config.seed, epoch, config.shuffle);
         let done = (state.step_in_epoch * config.accumulate * config.batch_size).min(train_samples);
         let rest = order[done..].to_vec();
-        let mut batches = Loader::new(dataset.train.clone(), rest, train_transform.clone(), LoaderOptions { epoch, ..loading })?;
-        let mut learning = (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
+        let mut batches =
+            Loader::new(dataset.train.clone(), rest, train_transform.clone(), LoaderOptions { epoch, ..loading })?;
+        let mut learning =
+            (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
 
         while state.step_in_epoch < steps_per_epoch {
             let began = Instant::now();
@@ -204,8 +206,13 @@ pub fn fit(
         log.add(&MetricsLine::Epoch(metrics.clone()))?;
         listener.on(&Event::Epoch(metrics.clone()));
         if let Some(learning) = learning.take() {
-            let idle: Vec<String> =
-                params.trainable().into_iter().zip(learning).filter(|(_, learns)| !learns).map(|(p, _)| p.name).collect();
+            let idle: Vec<String> = params
+                .trainable()
+                .into_iter()
+                .zip(learning)
+                .filter(|(_, learns)| !learns)
+                .map(|(p, _)| p.name)
+                .collect();
             warn(listener, warnings::of_zero_gradients(&idle));
         }
         warn(listener, warnings::of_collapse(&tested, &dataset.classes, epoch));

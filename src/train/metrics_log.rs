@@ -60,8 +60,11 @@ impl MetricsLog {
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, line: &MetricsLine) -> Result<()> {
-        let mut text = serde_json::to_string(line)
-            .map_err(|error| Error::File { path: self.path.clone(), expected: "metrics".into(), got: error.to_string() })?;
+        let mut text = serde_json::to_string(line).map_err(|error| Error::File {
+            path: self.path.clone(),
+            expected: "metrics".into(),
+            got: error.to_string(),
+        })?;
         text.push('\n');
         self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))?;
         self.bytes += text.len() as u64;

@@ -21,7 +21,10 @@ fn a_configuration_is_read_back_as_it_was_written() {
 fn an_unknown_key_is_refused_with_file_line_and_name() {
     let text = "model = \"vit_mnist\"\nlearning_rate = 0.1\n";
     let error = TrainConfig::from_toml(text, Path::new("some/config.toml")).unwrap_err().to_string();
-    assert!(error.contains("some/config.toml") && error.contains("learning_rate") && error.contains("line 2"), "{error}");
+    assert!(
+        error.contains("some/config.toml") && error.contains("learning_rate") && error.contains("line 2"),
+        "{error}"
+    );
     assert!(!error.contains('\n'), "{error}");
 }
 

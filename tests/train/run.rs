@@ -6,9 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
 use tallow::train::config::{OptimizerKind, ScheduleKind};
-use tallow::train::{
-    Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Start, TrainConfig, evaluate_run, run,
-};
+use tallow::train::{Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Start, TrainConfig, evaluate_run, run};
 
 use crate::{Heard, finish, small};
 
@@ -22,7 +20,8 @@ pub fn folder() -> (tempfile::TempDir, RunFolder) {
 /// The weights of a checkpoint, by name, as bits.
 pub fn weights(checkpoint: &Path) -> Vec<(String, Vec<u32>)> {
     let tensors = candle_core::safetensors::load(checkpoint.join("model.safetensors"), &Device::Cpu).unwrap();
-    let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
+    let bits =
+        |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect();
     let mut weights: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), bits(tensor))).collect();
     weights.sort();
     weights
@@ -40,7 +39,10 @@ fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
     assert_eq!(used.differences(&used), [""; 0]);
 
     let metrics = folder.metrics().unwrap();
-    assert_eq!(metrics.steps.iter().map(|s| (s.epoch, s.step)).collect::<Vec<_>>(), (0..12).map(|s| (s / 6, s)).collect::<Vec<_>>());
+    assert_eq!(
+        metrics.steps.iter().map(|s| (s.epoch, s.step)).collect::<Vec<_>>(),
+        (0..12).map(|s| (s / 6, s)).collect::<Vec<_>>()
+    );
     assert_eq!(metrics.epochs.len(), 2);
     let first = &metrics.epochs[0];
     // 90 samples in batches of 16, the last of 10: the mean over samples, not over batches.
@@ -220,7 +222,8 @@ struct Intruder {
 impl Listener for Intruder {
     fn on(&mut self, event: &Event) {
         if matches!(event, Event::Step(step) if step.step == 3) {
-            let outcome = run(&self.config, &self.folder, Start::Resume, &mut Heard::default(), &AtomicBool::new(false));
+            let outcome =
+                run(&self.config, &self.folder, Start::Resume, &mut Heard::default(), &AtomicBool::new(false));
             self.error = outcome.err().map(|error| error.to_string());
         }
     }
