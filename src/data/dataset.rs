@@ -152,7 +152,7 @@ pub(crate) struct Parts {
 }
 
 /// Opens the data set that `spec` names: `mnist`, `fashion-mnist`, `cifar10`, `circles`, `idx:DIR`, `cifar:DIR`,
-/// `folder:DIR`, or `hf:OWNER/NAME` with the feature `hub`.
+/// `folder:DIR`, or with the feature `hub` `parquet:PATH` and `hf:OWNER/NAME`.
 ///
 /// # Errors
 /// If there is no such data set, it cannot be read or is not what its format says, or the options leave nothing of it.
@@ -169,13 +169,17 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
         Some(("idx", dir)) => idx::open(Path::new(dir))?,
         Some(("cifar", path)) => cifar::open(Path::new(path))?,
         Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad)?,
+        #[cfg(feature = "hub")]
+        Some(("hf", name)) => super::parquet::open_hub(name)?,
+        #[cfg(feature = "hub")]
+        Some(("parquet", path)) => super::parquet::open_local(path)?,
         Some(_) => return Err(unknown(spec)),
     };
     assemble(spec, parts, options)
 }
 
 fn unknown(spec: &str) -> Error {
-    let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR or hf:OWNER/NAME";
+    let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR, parquet:PATH or hf:OWNER/NAME";
     if Path::new(spec).is_dir() {
         return Error::unusable(
             "data set",

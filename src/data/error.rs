@@ -15,6 +15,9 @@ pub enum Error {
     /// Contents that are not what they should be, where there is a way out.
     #[error("{what}: expected {expected}, got {got}; {remedy}")]
     Unusable { what: String, expected: String, got: String, remedy: String },
+    /// Data from the hub that cannot be had.
+    #[error(transparent)]
+    Weights(#[from] tallow_weights::Error),
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -7,6 +7,8 @@
 pub mod augment;
 pub mod dataset;
 pub mod loader;
+#[cfg(feature = "hub")]
+pub mod parquet;
 pub mod resize;
 pub mod statistics;
 pub mod transform;

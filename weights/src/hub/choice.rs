@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn splits_are_found_in_all_usual_layouts() -> Result<()> {
-        let cases: [(&[&str], &[(&str, &[&str])]); 5] = [
+        type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a [&'a str])]);
+        let cases: [Case; 5] = [
             (
                 &[
                     "data/train-00001-of-00002.parquet",
