@@ -123,7 +123,7 @@ fn heads(origin: &str, embed_dim: usize, depth: usize, notes: &mut Vec<String>) 
     let mut known = known.into_iter();
     match (known.next(), known.next()) {
         (Some(heads), None) => Ok(heads),
-        (None, _) if embed_dim % 64 == 0 => {
+        (None, _) if embed_dim.is_multiple_of(64) => {
             notes.push(format!("{} attention heads were assumed, 64 wide each: shapes do not tell", embed_dim / 64));
             Ok(embed_dim / 64)
         }
