@@ -1,9 +1,18 @@
 //! Scaled dot-product attention of several heads: `softmax(q kᵀ / sqrt(d)) v`.
 //!
-//! Vaswani et al., "Attention Is All You Need", 2017.
+//! Vaswani et al., "Attention Is All You Need", 2017. The kernel never holds all scores: one thread works on one head of one
+//! image, on as many queries at a time as fit its cache. The backward computes the probabilities again from the logarithm
+//! of every row's sum, as in Dao et al., "FlashAttention", 2022.
 
-use candle_core::{D, Result, Tensor, bail};
+use std::ops::Range;
+use std::sync::OnceLock;
 
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::matmul::{Matrix, Threads, multiply_at};
+use super::simd::{exp, max, sum, sum2, vectorised};
 use super::softmax;
 
 /// Attention of `q [batch, queries, heads * d]` to `k` and `v [batch, keys, heads * d]`, scaled by `d^-1/2`; gives
@@ -12,9 +21,9 @@ use super::softmax;
 /// # Errors
 /// If the shapes do not fit each other, or `num_heads` does not divide their width.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result<Tensor> {
-    let (batch, _, width) = q.dims3()?;
+    let (batch, queries, width) = q.dims3()?;
     let (_, keys, _) = k.dims3()?;
-    if k.dims() != [batch, keys, width] || v.dims() != k.dims() {
+    if k.dims() != [batch, keys, width] || v.dims() != k.dims() || queries == 0 || keys == 0 {
         bail!(
             "attention: expected q [batch, queries, width], k and v [batch, keys, width], got {:?}, {:?}, {:?}",
             q.dims(),
@@ -23,7 +32,11 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
         )
     }
     check_heads(width, num_heads)?;
-    composed(q, k, v, num_heads)
+    if serves(&[q, k, v]) {
+        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Separate(Attention::new(num_heads)))
+    } else {
+        composed(q, k, v, num_heads)
+    }
 }
 
 /// Self-attention over a packed projection: `qkv [batch, tokens, 3 * heads * d]`, whose rows hold q, k and v one after the
@@ -32,18 +45,21 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
 /// # Errors
 /// If the width is not a multiple of `3 * num_heads`.
 pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
-    let (_, _, packed) = qkv.dims3()?;
-    if packed % 3 != 0 {
-        bail!("attention_qkv: expected a width of three times heads * d, got {packed}")
+    let (_, tokens, packed) = qkv.dims3()?;
+    if packed % 3 != 0 || tokens == 0 {
+        bail!("attention_qkv: expected [batch, tokens, 3 * heads * d], got {:?}", qkv.dims())
     }
     let width = packed / 3;
     check_heads(width, num_heads)?;
+    if serves(&[qkv]) {
+        return qkv.contiguous()?.apply_op1(Packed(Attention::new(num_heads)));
+    }
     let part = |i| qkv.narrow(D::Minus1, i * width, width);
     composed(&part(0)?, &part(1)?, &part(2)?, num_heads)
 }
 
 fn check_heads(width: usize, num_heads: usize) -> Result<()> {
-    if num_heads == 0 || width % num_heads != 0 {
+    if num_heads == 0 || width == 0 || width % num_heads != 0 {
         bail!("attention: expected a number of heads that divides the width {width}, got {num_heads}")
     }
     Ok(())
@@ -56,4 +72,338 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result<Tens
     let scores = (heads(q)?.matmul(&heads(k)?.t()?)? * (head_dim as f64).powf(-0.5))?;
     let out = softmax::composed(&scores)?.matmul(&heads(v)?)?;
     out.transpose(1, 2)?.reshape((batch, queries, width))
+}
+
+/// q, k, v in tensors of their own.
+struct Separate(Attention);
+
+impl CustomOp3 for Separate {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        lq: &Layout,
+        k: &CpuStorage,
+        lk: &Layout,
+        v: &CpuStorage,
+        lv: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (batch, queries, width) = lq.shape().dims3()?;
+        let (_, keys, _) = lk.shape().dims3()?;
+        let [q, k, v] = [values(q, lq)?, values(k, lk)?, values(v, lv)?];
+        let sizes = Sizes { batch, queries, keys, width, heads: self.0.heads };
+        let y = self.0.forward(Operands { q, k, v, row_stride: width }, sizes);
+        Ok((CpuStorage::F32(y), lq.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (batch, queries, width) = q.dims3()?;
+        let sizes = Sizes { batch, queries, keys: k.dim(1)?, width, heads: self.0.heads };
+        let log_sums = self.0.log_sums()?;
+        let [mut dq, mut dk, mut dv] = [vec![], vec![], vec![]];
+        read(q, |q| {
+            read(k, |k| {
+                read(v, |v| {
+                    read(y, |y| {
+                        read(dy, |dy| {
+                            let operands = Operands { q, k, v, row_stride: width };
+                            // SAFETY: `backward` writes all three gradients.
+                            dq = unsafe {
+                                filled(q.len(), |dq| {
+                                    dk = filled(k.len(), |dk| {
+                                        dv = filled(v.len(), |dv| {
+                                            let out = [Shared::new(dq), Shared::new(dk), Shared::new(dv)];
+                                            Attention::backward(operands, sizes, log_sums, y, dy, out)
+                                        })
+                                    })
+                                })
+                            }
+                        })
+                    })
+                })
+            })
+        })?????;
+        let keep = |t: &Tensor, gradient| if t.track_op() { tensor(gradient, t.dims()).map(Some) } else { Ok(None) };
+        Ok((keep(q, dq)?, keep(k, dk)?, keep(v, dv)?))
+    }
+}
+
+/// q, k, v behind one another in every row of one tensor.
+struct Packed(Attention);
+
+impl Packed {
+    fn split<'a>(&self, qkv: &'a [f32], dims: &[usize]) -> (Operands<'a>, Sizes) {
+        let (batch, tokens, packed) = (dims[0], dims[1], dims[2]);
+        let width = packed / 3;
+        let sizes = Sizes { batch, queries: tokens, keys: tokens, width, heads: self.0.heads };
+        let part = |i: usize| qkv.get(i * width..).unwrap_or_default();
+        (Operands { q: part(0), k: part(1), v: part(2), row_stride: packed }, sizes)
+    }
+}
+
+impl CustomOp1 for Packed {
+    fn name(&self) -> &'static str {
+        "attention_qkv"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (operands, sizes) = self.split(values(storage, layout)?, layout.dims());
+        let y = self.0.forward(operands, sizes);
+        Ok((CpuStorage::F32(y), Shape::from((sizes.batch, sizes.queries, sizes.width))))
+    }
+
+    fn bwd(&self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let log_sums = self.0.log_sums()?;
+        let gradient = read(qkv, |values| {
+            read(y, |y| {
+                read(dy, |dy| {
+                    let (operands, sizes) = self.split(values, qkv.dims());
+                    // SAFETY: `backward` writes the three parts of every row.
+                    unsafe {
+                        filled(values.len(), |out| {
+                            if out.is_empty() {
+                                return;
+                            }
+                            let parts = [0, 1, 2].map(|i| Shared::new(&mut out[i * sizes.width..]));
+                            Attention::backward(operands, sizes, log_sums, y, dy, parts)
+                        })
+                    }
+                })
+            })
+        })???;
+        tensor(gradient, qkv.dims()).map(Some)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    /// Of all heads together.
+    width: usize,
+    heads: usize,
+}
+
+impl Sizes {
+    fn head_dim(&self) -> usize {
+        self.width / self.heads
+    }
+
+    fn scale(&self) -> f32 {
+        (self.head_dim() as f32).powf(-0.5)
+    }
+
+    /// Rows of scores start a whole number of vectors apart; what is between the last key and the next row stays out of
+    /// everything.
+    fn score_stride(&self) -> usize {
+        self.keys.next_multiple_of(16)
+    }
+
+    /// Queries at a time: the scores, and in the backward their gradient, fit the second-level cache.
+    fn block(&self) -> usize {
+        const SCORES: usize = 1 << 16;
+        (SCORES / self.score_stride()).clamp(16, 512).min(self.queries.max(1))
+    }
+
+    /// Every head of every image.
+    fn units(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> {
+        let heads = self.heads;
+        (0..self.batch * heads).into_par_iter().map(move |i| (i / heads, i % heads))
+    }
+}
+
+/// q, k and v, each with its rows `row_stride` apart.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    row_stride: usize,
+}
+
+struct Attention {
+    heads: usize,
+    /// `log Σ exp(scores)` of every row, `[batch, heads, queries]`, which the backward starts from.
+    log_sums: OnceLock<Vec<f32>>,
+}
+
+impl Attention {
+    fn new(heads: usize) -> Self {
+        Self { heads, log_sums: OnceLock::new() }
+    }
+
+    fn log_sums(&self) -> Result<&[f32]> {
+        match self.log_sums.get() {
+            Some(log_sums) => Ok(log_sums),
+            None => bail!("attention: a backward before the forward"),
+        }
+    }
+
+    fn forward(&self, operands: Operands, sizes: Sizes) -> Vec<f32> {
+        let Sizes { batch, queries, keys, width, heads } = sizes;
+        let (head_dim, stride, scale) = (sizes.head_dim(), sizes.score_stride(), sizes.scale());
+        let row_stride = operands.row_stride;
+        let mut log_sums = vec![0f32; batch * heads * queries];
+        let head = |y: Shared, scores: &mut Vec<f32>, b: usize, h: usize, log_sums: &mut [f32]| {
+            let columns = h * head_dim..(h + 1) * head_dim;
+            let k = block(operands.k, row_stride, b * keys..(b + 1) * keys, columns.clone());
+            let v = block(operands.v, row_stride, b * keys..(b + 1) * keys, columns.clone());
+            scores.resize(sizes.block() * stride, 0.);
+            for (i, log_sums) in log_sums.chunks_mut(sizes.block()).enumerate() {
+                let first = b * queries + i * sizes.block();
+                let rows = first..first + log_sums.len();
+                let q = block(operands.q, row_stride, rows.clone(), columns.clone());
+                // SAFETY: the scores are this thread's, and they have room for a block.
+                unsafe { multiply_at(scores.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One) };
+                vectorised(|| {
+                    for (row, log_sum) in scores.chunks_exact_mut(stride).zip(log_sums) {
+                        *log_sum = softmax_row(row, keys);
+                    }
+                });
+                let p = Matrix::strided(scores, rows.len(), keys, stride);
+                // SAFETY: only this call writes these columns of these rows.
+                unsafe { multiply_at(y.at(first * width + columns.start), width, false, p, v, 1., Threads::One) };
+            }
+        };
+        // SAFETY: every head of every image writes its columns of all its rows.
+        let y = unsafe {
+            filled(batch * queries * width, |y| {
+                let y = Shared::new(y);
+                let units = sizes.units().zip(log_sums.par_chunks_mut(queries));
+                units.for_each_init(Vec::new, |scores, ((b, h), log_sums)| head(y, scores, b, h, log_sums));
+            })
+        };
+        // A second forward of the same op would find the same sums.
+        let _ = self.log_sums.set(log_sums);
+        y
+    }
+
+    /// The gradients of q, k and v, written where `out` points, with rows as far apart as the operands'.
+    fn backward(operands: Operands, sizes: Sizes, log_sums: &[f32], y: &[f32], dy: &[f32], out: [Shared; 3]) {
+        assert_eq!(log_sums.len(), sizes.batch * sizes.heads * sizes.queries, "the forward has run");
+        let Sizes { queries, keys, width, .. } = sizes;
+        let (head_dim, stride, scale) = (sizes.head_dim(), sizes.score_stride(), sizes.scale());
+        let row_stride = operands.row_stride;
+        let head = |(p, dp): &mut (Vec<f32>, Vec<f32>), b: usize, h: usize, log_sums: &[f32]| {
+            let columns = h * head_dim..(h + 1) * head_dim;
+            let k = block(operands.k, row_stride, b * keys..(b + 1) * keys, columns.clone());
+            let v = block(operands.v, row_stride, b * keys..(b + 1) * keys, columns.clone());
+            p.resize(sizes.block() * stride, 0.);
+            dp.resize(sizes.block() * stride, 0.);
+            for (i, log_sums) in log_sums.chunks(sizes.block()).enumerate() {
+                let first = b * queries + i * sizes.block();
+                let rows = first..first + log_sums.len();
+                let q = block(operands.q, row_stride, rows.clone(), columns.clone());
+                let dy_block = block(dy, width, rows.clone(), columns.clone());
+                // SAFETY: the scratch is this thread's, and it has room for a block.
+                unsafe {
+                    multiply_at(p.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One);
+                    multiply_at(dp.as_mut_ptr(), stride, false, dy_block, v.t(), 1., Threads::One);
+                }
+                vectorised(|| {
+                    let scratch = p.chunks_exact_mut(stride).zip(dp.chunks_exact_mut(stride));
+                    for ((row, &log_sum), (p, dp)) in rows.clone().zip(log_sums).zip(scratch) {
+                        let at = row * width + columns.start;
+                        let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y * dy);
+                        for (p, dp) in p.iter_mut().zip(dp) {
+                            *p = exp(*p - log_sum);
+                            *dp = *p * (*dp - along) * scale;
+                        }
+                    }
+                });
+                let p = Matrix::strided(p, rows.len(), keys, stride);
+                let ds = Matrix::strided(dp, rows.len(), keys, stride);
+                let [dq, dk, dv] = out;
+                let keys_at = b * keys * row_stride + columns.start;
+                // SAFETY: only this call writes these columns of these rows; the first block writes what later ones add to.
+                unsafe {
+                    let dq = dq.at(first * row_stride + columns.start);
+                    multiply_at(dq, row_stride, false, ds, k, 1., Threads::One);
+                    multiply_at(dk.at(keys_at), row_stride, i > 0, ds.t(), q, 1., Threads::One);
+                    multiply_at(dv.at(keys_at), row_stride, i > 0, p.t(), dy_block, 1., Threads::One);
+                }
+            }
+        };
+        let units = sizes.units().zip(log_sums.par_chunks(queries));
+        units.for_each_init(Default::default, |scratch, ((b, h), log_sums)| head(scratch, b, h, log_sums));
+    }
+}
+
+/// The `columns` of one head in `rows` rows, `row_stride` apart.
+fn block(x: &[f32], row_stride: usize, rows: Range<usize>, columns: Range<usize>) -> Matrix<'_> {
+    Matrix::strided(&x[rows.start * row_stride + columns.start..], rows.len(), columns.len(), row_stride)
+}
+
+/// Turns the first `keys` scores of a row into probabilities; gives the logarithm of the sum of their exponentials.
+#[inline(always)]
+fn softmax_row(row: &mut [f32], keys: usize) -> f32 {
+    row[keys..].fill(f32::NEG_INFINITY);
+    let max = max(row);
+    for x in row.iter_mut() {
+        *x = exp(*x - max);
+    }
+    let total = sum(row, |x| x);
+    let scale = 1. / total;
+    for x in row {
+        *x *= scale;
+    }
+    max + total.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::super::check::check;
+    use super::*;
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        for (batch, queries, keys, heads, head_dim) in
+            [(1, 1, 1, 1, 1), (2, 3, 5, 2, 16), (1, 17, 17, 3, 24), (2, 1, 9, 2, 32), (1, 197, 40, 1, 64)]
+        {
+            let width = heads * head_dim;
+            let [q, kv] = [[batch, queries, width], [batch, keys, width]];
+            check("attention", &[&q, &kv, &kv], |t| attention(&t[0], &t[1], &t[2], heads))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn packed_kernel_agrees_with_the_composition() -> Result<()> {
+        for (batch, tokens, heads, head_dim) in [(1, 1, 1, 8), (2, 17, 3, 24), (1, 33, 2, 64), (2, 5, 4, 16)] {
+            check("attention_qkv", &[&[batch, tokens, 3 * heads * head_dim]], |t| attention_qkv(&t[0], heads))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn more_queries_than_fit_a_block_give_the_same_result() -> Result<()> {
+        let sizes = Sizes { batch: 1, queries: 700, keys: 700, width: 8, heads: 1 };
+        assert!(sizes.block() < sizes.queries, "the test is to cover several blocks");
+        check("attention_qkv", &[&[1, 700, 24]], |t| attention_qkv(&t[0], 1))
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_an_error() -> Result<()> {
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu);
+        assert!(attention_qkv(&zeros(&[1, 4, 20])?, 2).is_err());
+        assert!(attention_qkv(&zeros(&[1, 4, 24])?, 3).is_err());
+        assert!(attention_qkv(&zeros(&[1, 4, 24])?, 0).is_err());
+        let (q, k) = (zeros(&[1, 4, 8])?, zeros(&[1, 5, 6])?);
+        assert!(attention(&q, &k, &k, 2).is_err());
+        assert_eq!(attention_qkv(&zeros(&[0, 4, 24])?, 2)?.dims(), [0, 4, 8]);
+        Ok(())
+    }
 }

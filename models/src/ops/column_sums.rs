@@ -7,17 +7,22 @@ use super::simd::vectorised;
 
 /// The sum of the rows of `a`, each of `width` values.
 pub(super) fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
-    column_sums_of(a.len() / width.max(1), width, |row, sums| {
+    let rows = a.len() / width.max(1);
+    column_sums_of(rows, width, rows_per_task(rows, width), |row, sums| {
         for (sum, &a) in sums.iter_mut().zip(&a[row * width..][..width]) {
             *sum += a;
         }
     })
 }
 
-/// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks sum their rows apart and are added in order: the
+/// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks of `per_task` rows sum their rows apart and are added in order: the
 /// digits do not depend on which task ends first. `add` runs vectorised and is to be inlined.
-pub(super) fn column_sums_of(rows: usize, width: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let per_task = rows_per_task(rows, width);
+pub(super) fn column_sums_of(
+    rows: usize,
+    width: usize,
+    per_task: usize,
+    add: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
     let starts: Vec<usize> = (0..rows).step_by(per_task).collect();
     let partial: Vec<Vec<f32>> = starts
         .into_par_iter()

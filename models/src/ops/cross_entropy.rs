@@ -1,7 +1,10 @@
 //! `loss = -Σ target · log softmax(logits)`, the mean over the batch.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::simd::{exp, max, sum, vectorised};
 use super::wide;
 
 /// The mean cross-entropy of `logits [batch, classes]` and `labels [batch]` (u32), a scalar. With `label_smoothing` ε the
@@ -26,7 +29,11 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     if let Some(row) = values.iter().position(|&label| label as usize >= classes) {
         bail!("cross_entropy: expected labels below {classes}, the number of logits, got {} in row {row}", values[row])
     }
-    composed(logits, labels, label_smoothing)
+    if serves(&[logits]) {
+        logits.contiguous()?.apply_op1(CrossEntropy { labels: values, smoothing: label_smoothing as f32 })
+    } else {
+        composed(logits, labels, label_smoothing)
+    }
 }
 
 fn composed(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
@@ -37,4 +44,127 @@ fn composed(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Te
     let picked = log_probs.gather(&labels.unsqueeze(1)?.contiguous()?, D::Minus1)?.mean_all()?;
     let target = (picked * (label_smoothing - 1.))?;
     if label_smoothing == 0. { Ok(target) } else { target - (log_probs.mean_all()? * label_smoothing)? }
+}
+
+struct CrossEntropy {
+    labels: Vec<u32>,
+    smoothing: f32,
+}
+
+impl CustomOp1 for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.forward(values(storage, layout)?)]), Shape::from(())))
+    }
+
+    fn bwd(&self, logits: &Tensor, _: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
+        let dloss = dloss.to_scalar::<f32>()?;
+        let dlogits = read(logits, |logits| self.backward(logits, dloss))?;
+        tensor(dlogits, logits.dims()).map(Some)
+    }
+}
+
+impl CrossEntropy {
+    fn forward(&self, logits: &[f32]) -> f32 {
+        let classes = logits.len() / self.labels.len();
+        let task = rows_per_task(self.labels.len(), classes);
+        let losses: Vec<f64> = logits
+            .par_chunks(task * classes)
+            .zip(self.labels.par_chunks(task))
+            .map(|(logits, labels)| {
+                vectorised(|| {
+                    let rows = logits.chunks_exact(classes).zip(labels);
+                    rows.map(|(row, &label)| f64::from(self.row_loss(row, label as usize))).sum()
+                })
+            })
+            .collect();
+        (losses.iter().sum::<f64>() / self.labels.len() as f64) as f32
+    }
+
+    #[inline(always)]
+    fn row_loss(&self, row: &[f32], label: usize) -> f32 {
+        let max = max(row);
+        let log_sum = sum(row, |x| exp(x - max)).ln();
+        let loss = log_sum - (row[label] - max);
+        if self.smoothing == 0. {
+            return loss;
+        }
+        let mean = log_sum - sum(row, |x| x - max) / row.len() as f32;
+        (1. - self.smoothing) * loss + self.smoothing * mean
+    }
+
+    /// `(softmax - target) / batch · dloss`.
+    fn backward(&self, logits: &[f32], dloss: f32) -> Vec<f32> {
+        let classes = logits.len() / self.labels.len();
+        let task = rows_per_task(self.labels.len(), classes);
+        let scale = dloss / self.labels.len() as f32;
+        let everywhere = self.smoothing / classes as f32;
+        // SAFETY: the tasks cover the output, and every value of every row is written.
+        unsafe {
+            filled(logits.len(), |out| {
+                let tasks = out.par_chunks_mut(task * classes).zip(logits.par_chunks(task * classes));
+                tasks.zip(self.labels.par_chunks(task)).for_each(|((out, logits), labels)| {
+                    vectorised(|| {
+                        let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+                        for ((out, row), &label) in rows.zip(labels) {
+                            let max = max(row);
+                            for (out, &x) in out.iter_mut().zip(row) {
+                                out.write(exp(x - max));
+                            }
+                            let out = out.assume_init_mut();
+                            let total = 1. / sum(out, |x| x);
+                            for out in out.iter_mut() {
+                                *out = (*out * total - everywhere) * scale;
+                            }
+                            out[label as usize] -= (1. - self.smoothing) * scale;
+                        }
+                    })
+                })
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::super::check::check;
+    use super::*;
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        for (batch, classes) in [(1, 1), (3, 10), (17, 33), (40, 1000)] {
+            let labels = Tensor::new((0..batch).map(|i| (i * 7 % classes) as u32).collect::<Vec<_>>(), &Device::Cpu)?;
+            for smoothing in [0., 0.1, 1.] {
+                check("cross_entropy", &[&[batch, classes]], |t| cross_entropy(&t[0], &labels, smoothing))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn huge_logits_give_a_finite_loss_and_gradient() -> Result<()> {
+        let logits = Var::new(&[[1e30f32, -1e30, 0.], [-1e30, -1e30, -1e30]], &Device::Cpu)?;
+        let loss = cross_entropy(&logits, &Tensor::new(&[0u32, 2], &Device::Cpu)?, 0.)?;
+        assert!((loss.to_scalar::<f32>()? - 3f32.ln() / 2.).abs() < 1e-6);
+        let store = loss.backward()?;
+        let gradient = store.get(&logits).expect("a gradient").flatten_all()?.to_vec1::<f32>()?;
+        assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn labels_that_name_no_class_are_an_error() -> Result<()> {
+        let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let message = cross_entropy(&logits, &Tensor::new(&[0u32, 3], &Device::Cpu)?, 0.).unwrap_err().to_string();
+        assert!(message.contains("labels below 3") && message.contains("got 3 in row 1"), "{message}");
+        assert!(cross_entropy(&logits, &Tensor::new(&[0i64, 1], &Device::Cpu)?, 0.).is_err());
+        assert!(cross_entropy(&logits, &Tensor::new(&[0u32], &Device::Cpu)?, 0.).is_err());
+        assert!(cross_entropy(&logits, &Tensor::new(&[0u32, 1], &Device::Cpu)?, 1.5).is_err());
+        Ok(())
+    }
 }

@@ -1,8 +1,9 @@
 //! How the CPU kernels see tensors (contiguous float32 slices), where they write, and how work is shared among threads.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 
 /// Memory that a kernel fills.
 pub(super) type Out = [MaybeUninit<f32>];
@@ -79,5 +80,36 @@ impl Shared {
     pub unsafe fn at(self, offset: usize) -> *mut f32 {
         // SAFETY: the caller's.
         unsafe { self.0.add(offset) }
+    }
+}
+
+/// Runs `f` on the values of a contiguous float32 tensor on the CPU, which it may change in place.
+pub(super) fn change<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+    let change = Change { f: RefCell::new(Some(f)), result: RefCell::new(None) };
+    tensor.inplace_op1(&change)?;
+    match change.result.into_inner() {
+        Some(result) => Ok(result),
+        None => bail!("a change in place did not run"),
+    }
+}
+
+struct Change<F, R> {
+    f: RefCell<Option<F>>,
+    result: RefCell<Option<R>>,
+}
+
+impl<R, F: FnOnce(&mut [f32]) -> R> InplaceOp1 for Change<F, R> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            bail!("a change in place expected a contiguous float32 tensor, got strides {:?}", layout.stride())
+        };
+        if let Some(f) = self.f.take() {
+            self.result.replace(Some(f(&mut values[start..end])));
+        }
+        Ok(())
     }
 }

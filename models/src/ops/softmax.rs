@@ -1,12 +1,21 @@
 //! `y = exp(x) / sum(exp(x))` over the last dimension.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::simd::{exp, max, sum, sum2, vectorised};
 use super::wide;
 
 /// Softmax over the last dimension. Rows of any magnitude stay finite.
+///
+/// # Errors
+/// If `x` is a scalar.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    composed(x)
+    if x.rank() == 0 {
+        bail!("softmax: expected at least one dimension, got a scalar")
+    }
+    if serves(&[x]) { x.contiguous()?.apply_op1(Softmax) } else { composed(x) }
 }
 
 pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
@@ -14,4 +23,91 @@ pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
     // The maximum cancels out of the result, and so out of the gradient.
     let exp = wide_x.broadcast_sub(&wide_x.detach().max_keepdim(D::Minus1)?)?.exp()?;
     exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
+}
+
+struct Softmax;
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let dim = layout.dims().last().copied().unwrap_or(1);
+        Ok((CpuStorage::F32(forward(values(storage, layout)?, dim)), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dim = y.dims().last().copied().unwrap_or(1);
+        let dx = read(y, |y| read(dy, |dy| backward(y, dy, dim)))??;
+        tensor(dx, y.dims()).map(Some)
+    }
+}
+
+fn forward(x: &[f32], dim: usize) -> Vec<f32> {
+    let dim = dim.max(1);
+    let task = rows_per_task(x.len() / dim, dim) * dim;
+    // SAFETY: the tasks cover the output, and every value of every row is written.
+    unsafe {
+        filled(x.len(), |y| {
+            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
+                vectorised(|| {
+                    for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                        let max = max(x);
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            y.write(exp(x - max));
+                        }
+                        let y = y.assume_init_mut();
+                        let scale = 1. / sum(y, |y| y);
+                        for y in y {
+                            *y *= scale;
+                        }
+                    }
+                })
+            })
+        })
+    }
+}
+
+fn backward(y: &[f32], dy: &[f32], dim: usize) -> Vec<f32> {
+    let dim = dim.max(1);
+    let task = rows_per_task(y.len() / dim, dim) * dim;
+    // SAFETY: the tasks cover the output, and every value of every row is written.
+    unsafe {
+        filled(y.len(), |dx| {
+            dx.par_chunks_mut(task).zip(y.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, y), dy)| {
+                vectorised(|| {
+                    for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim)) {
+                        let dot = sum2(y, dy, |y, dy| y * dy);
+                        for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                            dx.write(y * (dy - dot));
+                        }
+                    }
+                })
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{check, values};
+    use super::*;
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        for dims in [&[1, 1][..], &[3, 17], &[197, 10], &[2, 3, 33]] {
+            check("softmax", &[dims], |t| softmax(&t[0]))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_of_huge_values_stay_finite_and_sum_to_one() -> Result<()> {
+        let y = softmax(&(values(&[5, 40], 3)? * 1e30)?)?;
+        for sum in y.sum(D::Minus1)?.to_vec1::<f32>()? {
+            assert!((sum - 1.).abs() < 1e-6, "{sum}");
+        }
+        Ok(())
+    }
 }

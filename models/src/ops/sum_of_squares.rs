@@ -1,12 +1,57 @@
 //! `Σ x²`, for the global norm of gradients.
 
 use candle_core::{DType, Result, Tensor};
+use rayon::prelude::*;
+
+use super::kernel::{read, rows_per_task, serves};
+use super::simd::vectorised;
 
 /// The sum of the squares of all values, accumulated in float64. Its square root is the 2-norm.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    composed(x)
+    if serves(&[x]) { read(x, kernel) } else { composed(x) }
+}
+
+fn kernel(x: &[f32]) -> f64 {
+    let tasks = x.par_chunks(rows_per_task(x.len(), 1)).map(|x| {
+        vectorised(|| {
+            let mut lanes = [0f64; 16];
+            for x in x.chunks(lanes.len()) {
+                for (lane, &x) in lanes.iter_mut().zip(x) {
+                    *lane += f64::from(x) * f64::from(x);
+                }
+            }
+            lanes.into_iter().sum::<f64>()
+        })
+    });
+    // Collected first: the order of the sum is that of the tasks.
+    tasks.collect::<Vec<f64>>().into_iter().sum()
 }
 
 fn composed(x: &Tensor) -> Result<f64> {
     x.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::values;
+    use super::*;
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        for len in [0, 1, 15, 16, 17, 100_000] {
+            let x = values(&[len], 1)?;
+            let (got, exact) = (sum_of_squares(&x)?, composed(&x)?);
+            assert!((got - exact).abs() <= 1e-12 * exact, "{got} instead of {exact} for {len} values");
+            assert_eq!(got, sum_of_squares(&x)?);
+        }
+        assert!(sum_of_squares(&Tensor::new(&[1f32, f32::NAN], &candle_core::Device::Cpu)?)?.is_nan());
+        Ok(())
+    }
+
+    #[test]
+    fn squares_beyond_the_range_of_float32_are_summed() -> Result<()> {
+        let x = Tensor::new(&[3e30f32, 4e30], &candle_core::Device::Cpu)?;
+        assert!((sum_of_squares(&x)?.sqrt() - 5e30).abs() < 1e24);
+        Ok(())
+    }
 }
