@@ -244,8 +244,7 @@ impl Architecture {
 
     /// Floating-point operations of a forward pass for one image: two for every multiply-add of a linear layer, a convolution
     /// or an attention, nothing else counted, as PyTorch's `FlopCounterMode` does. The multiply-adds (MACs) that papers and
-    /// timm's tables call FLOPs are half of it. A training step takes about three times as many. The configuration has to be
-    /// one that [`Architecture::validate`] accepts.
+    /// timm's tables call FLOPs are half of it. A training step takes about three times as many.
     pub fn flops(&self) -> u64 {
         2 * match self {
             Self::Vit(c) => vit_multiply_adds(c),

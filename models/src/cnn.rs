@@ -61,7 +61,7 @@ impl CnnConfig {
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> crate::Result<()> {
         check((4..=1 << 13).contains(&self.img_size), "img_size", || format!("4 to {}", 1 << 13), self.img_size)?;
-        check_size("in_chans", self.in_chans, 1 << 12)?;
+        check_size("in_chans", self.in_chans, 1 << 16)?;
         check(self.num_classes <= 1 << 20, "num_classes", || format!("at most {}", 1 << 20), self.num_classes)?;
         check_rate("drop_rate", self.drop_rate)?;
         check_parameters((FEATURES * (self.flattened() + self.num_classes)) as u64)

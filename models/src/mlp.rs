@@ -84,7 +84,7 @@ impl MlpConfig {
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> crate::Result<()> {
         check_size("img_size", self.img_size, 1 << 12)?;
-        check_size("in_chans", self.in_chans, 1 << 12)?;
+        check_size("in_chans", self.in_chans, 1 << 16)?;
         check(self.num_classes <= 1 << 24, "num_classes", || format!("at most {}", 1 << 24), self.num_classes)?;
         check(self.hidden.len() <= 1 << 10, "hidden", || "at most 1024 layers".into(), self.hidden.len())?;
         for &width in &self.hidden {

@@ -294,22 +294,16 @@ impl SimpleBackend for Creating {
             check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
             return Ok(hand_out(param));
         }
-        // The variable owns its storage: `from_tensor` copies what somebody else may hold.
-        let var = match state.provided.remove(name) {
+        let value = match state.provided.remove(name) {
             Some(value) => {
                 check_shape(name, shape.dims(), value.dims()).map_err(candle_core::Error::wrap)?;
-                Var::from_tensor(&value.to_device(params.device())?.to_dtype(params.dtype())?)?
+                value.to_device(params.device())?.to_dtype(params.dtype())?
             }
-            None => {
-                let drawn = initial(params.0.seed, name, &shape, init)?;
-                match params.dtype() {
-                    DType::F32 => Var::from_vec(drawn, shape, params.device())?,
-                    dtype => Var::from_tensor(&Tensor::from_vec(drawn, shape, params.device())?.to_dtype(dtype)?)?,
-                }
-            }
+            None => initial(params.0.seed, name, &shape, init)?.to_device(params.device())?.to_dtype(params.dtype())?,
         };
         let frozen = state.frozen.as_ref().is_some_and(|rule| rule(name));
-        let param = Param { name: name.into(), var, frozen, buffer: is_buffer(name) };
+        // `from_tensor` copies: the variable owns its storage.
+        let param = Param { name: name.into(), var: Var::from_tensor(&value)?, frozen, buffer: is_buffer(name) };
         let tensor = hand_out(&param);
         let index = state.order.len();
         state.index.insert(name.into(), index);
@@ -377,10 +371,10 @@ impl SimpleBackend for Recorder {
     }
 }
 
-/// Draws an initial value in float32, from a stream of its own for every name and chunk.
-fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Result<Vec<f32>> {
+/// Draws an initial value on the CPU in float32, from a stream of its own for every name and chunk.
+fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Result<Tensor> {
     let count = shape.elem_count();
-    Ok(match init {
+    let values = match init {
         Init::Const(value) => vec![value as f32; count],
         Init::Uniform { lo, up } => {
             draw(seed, name, count, Uniform::new_inclusive(lo as f32, up as f32).map_err(candle_core::Error::wrap)?)
@@ -399,9 +393,10 @@ fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Res
                 NormalOrUniform::Uniform => Init::Uniform { lo: -(3f64.sqrt()) * stdev, up: 3f64.sqrt() * stdev },
                 NormalOrUniform::Normal => Init::Randn { mean: 0., stdev },
             };
-            initial(seed, name, shape, init)?
+            return initial(seed, name, shape, init);
         }
-    })
+    };
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// The one parameter of timm's ViTs whose normal law is cut off at two deviations (`trunc_normal_tf_`), for which Candle's

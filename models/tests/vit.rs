@@ -1,4 +1,4 @@
-//! The ViT against timm, on small models with random weights. `references/vit.py` wrote what timm computes.
+//! The ViT against timm, on small models with random weights. `references/make.py` wrote what timm computes.
 
 use std::collections::HashMap;
 

@@ -211,7 +211,7 @@ impl VitConfig {
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> Result<()> {
         let c = self;
-        check_size("img_size", c.img_size, 1 << 14)?;
+        check_size("img_size", c.img_size, 1 << 16)?;
         check_size("patch_size", c.patch_size, c.img_size)?;
         check(
             c.img_size.is_multiple_of(c.patch_size),
@@ -225,7 +225,7 @@ impl VitConfig {
             || format!("at most {MAX_PATCHES} patches in an image of {0}x{0} pixels", c.img_size),
             c.patch_size,
         )?;
-        check_size("in_chans", c.in_chans, 1 << 12)?;
+        check_size("in_chans", c.in_chans, 1 << 16)?;
         check(c.num_classes <= 1 << 24, "num_classes", || format!("at most {}", 1 << 24), c.num_classes)?;
         check_size("embed_dim", c.embed_dim, 1 << 16)?;
         check_size("depth", c.depth, 1 << 12)?;

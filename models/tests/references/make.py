@@ -1,6 +1,6 @@
 """Writes vit.safetensors and vit.json: small ViTs with random weights, and what timm makes of them.
 
-    python models/tests/references/vit.py
+    python models/tests/references/make.py
 
 For each case, in float64 and stored as float32: the weights, a batch of images, the tokens after the final norm, the
 pre-logits, the logits, and the gradients of the cross-entropy for every parameter, in a row as the weights are. The JSON file has the configurations,

@@ -1,0 +1,126 @@
+//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+use tallow_models::{AnyModel, Architecture, Mode, Model, Params, ops};
+
+use super::error::Result;
+use super::flags::{BenchArgs, BenchMode};
+use super::output::bytes;
+use super::session::Session;
+use super::{model, progress};
+use crate::train::defaults::{Family, defaults};
+use crate::train::optimizer::Optimizer;
+use crate::train::{self, memory};
+
+/// Steps that are run before those that are measured.
+const WARM_UP: usize = 3;
+
+/// Classes where the architecture has no head, as the labels need some.
+const CLASSES: usize = 10;
+
+/// The keys are those of the PyTorch script that this is compared with.
+#[derive(Serialize)]
+struct Measured {
+    model: String,
+    mode: &'static str,
+    dtype: &'static str,
+    device: String,
+    batch_size: usize,
+    threads: usize,
+    images_per_second: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+pub fn run(args: &BenchArgs, session: &Session) -> Result {
+    let (device, dtype) = session.device()?;
+    let architecture = model::architecture(&args.model, &args.architecture, session)?;
+    let architecture =
+        if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
+    let work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
+    let bar = progress::count(session, WARM_UP + args.steps, "steps");
+    let mut times = Vec::with_capacity(args.steps);
+    let mut training = match args.mode {
+        BenchMode::Train => Some(Training::new(&work)?),
+        BenchMode::Infer => None,
+    };
+    for step in 0..WARM_UP + args.steps {
+        let start = Instant::now();
+        match &mut training {
+            Some(training) => training.step(&work, step)?,
+            None => drop(work.eval.forward(&work.images, Mode::Eval)?),
+        }
+        device.synchronize()?;
+        if step >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64());
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    times.sort_by(f64::total_cmp);
+    let measured = Measured {
+        model: args.model.clone(),
+        mode: if training.is_some() { "train" } else { "infer" },
+        dtype: if dtype == DType::BF16 { "bf16" } else { "f32" },
+        device: train::device_name(&device),
+        batch_size: args.batch_size,
+        threads: session.threads(),
+        images_per_second: args.batch_size as f64 / median(&times),
+        peak_memory_bytes: memory::peak().filter(|_| device.is_cpu()),
+    };
+    session.result(&measured, || {
+        let peak = measured.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak memory {}", bytes(peak)));
+        format!("{:.1} images/s{peak}", measured.images_per_second)
+    })
+}
+
+/// A model and a batch of noise with labels.
+struct Work {
+    architecture: Architecture,
+    params: Params,
+    model: AnyModel,
+    eval: AnyModel,
+    images: Tensor,
+    labels: Tensor,
+}
+
+impl Work {
+    fn new(architecture: Architecture, batch_size: usize, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        let params = Params::new(seed, dtype, device);
+        let model = architecture.build(params.builder())?;
+        let eval = architecture.build(params.eval_builder())?;
+        let [channels, height, width] = architecture.input_size();
+        let images = Tensor::randn(0f32, 1., (batch_size, channels, height, width), device)?.to_dtype(dtype)?;
+        let classes = architecture.num_classes() as u32;
+        let labels = Tensor::from_iter((0..batch_size as u32).map(|i| i % classes), device)?;
+        Ok(Self { architecture, params, model, eval, images, labels })
+    }
+}
+
+/// A training step as `tallow train` takes it, without clipping.
+struct Training {
+    optimizer: Optimizer,
+    lr: f64,
+}
+
+impl Training {
+    fn new(work: &Work) -> Result<Self> {
+        let config = defaults(Family::of(&work.architecture), false);
+        Ok(Self { optimizer: Optimizer::new(&config, &work.architecture, &work.params)?, lr: config.lr })
+    }
+
+    fn step(&mut self, work: &Work, step: usize) -> Result {
+        let logits = work.model.forward(&work.images, Mode::Train { seed: step as u64 })?;
+        let loss = ops::cross_entropy(&logits, &work.labels, 0.)?;
+        let gradients = work.params.backward(&loss)?;
+        Ok(self.optimizer.step(&gradients, 1., self.lr)?)
+    }
+}
+
+/// The median of sorted times; at least one is measured.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2. }
+}

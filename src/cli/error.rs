@@ -1,0 +1,91 @@
+//! How a command ends: one clear line on stderr and an exit status.
+
+use std::process::ExitCode;
+
+/// What a command gives.
+pub type Result<T = ()> = anyhow::Result<T>;
+
+/// The command line asks for something that makes no sense: exit status 2, as for a flag that clap refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// An error about the command line.
+pub fn usage(message: impl std::fmt::Display) -> anyhow::Error {
+    Usage(message.to_string()).into()
+}
+
+/// Whoever read our output has closed it. That is no failure: `tallow list | head`.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub struct OutputClosed;
+
+/// The run was stopped by Ctrl-C and can be resumed; what there was to say is said.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// Exit status of a run that Ctrl-C stopped.
+const INTERRUPTED: u8 = 1;
+
+/// Says what went wrong, and gives the exit status.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<OutputClosed>() {
+        return ExitCode::SUCCESS;
+    }
+    if error.is::<Interrupted>() {
+        return ExitCode::from(INTERRUPTED);
+    }
+    let remedy = remedy(error).map_or(String::new(), |remedy| format!("; {remedy}"));
+    super::output::stderr_line(&format!("error: {}{remedy}", one_line(error)));
+    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// What to do, where the library's message leaves it to the command line.
+fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    for cause in error.chain() {
+        if let Some(tallow_models::Error::UnknownArchitecture { .. }) = cause.downcast_ref() {
+            return Some("tallow list shows the names, and a path has to exist");
+        }
+        match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(ErrorKind::NotFound) => return Some("check the path"),
+            Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+                return Some("choose a place that this user may read and write");
+            }
+            Some(ErrorKind::StorageFull) => return Some("make room on the disk and give the same command again"),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The error and its causes in one line. A cause that the error above it already quotes is not said twice.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line.push_str(&format!(": {text}"));
+        }
+    }
+    line
+}
+
+/// Whether the command line itself is to blame, rather than what it names.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<Usage>() || matches!(error.downcast_ref(), Some(crate::train::Error::Config { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_stand_in_one_line_and_none_twice() {
+        let cause = anyhow::anyhow!("no such\n  file").context("photo.jpg: no such file").context("cannot predict");
+        assert_eq!(one_line(&cause), "cannot predict: photo.jpg: no such file");
+    }
+}

@@ -1,0 +1,65 @@
+//! `tallow eval`: a run's chosen checkpoint, measured again.
+
+use anyhow::anyhow;
+use serde::Serialize;
+
+use super::error::Result;
+use super::flags::{EvalArgs, Split};
+use super::output::thousands;
+use super::progress::Progress;
+use super::session::Session;
+use crate::report::statistics::wilson;
+use crate::train::{RunEvaluation, RunFolder, evaluate_run};
+
+#[derive(Serialize)]
+struct Evaluated<'a> {
+    run: &'a std::path::Path,
+    data: String,
+    split: &'static str,
+    samples: usize,
+    loss: f64,
+    accuracy: f64,
+    /// 95 % (Wilson).
+    interval: Option<[f64; 2]>,
+    top5: f64,
+}
+
+pub fn run(args: &EvalArgs, session: &Session) -> Result {
+    let options = RunEvaluation {
+        data: args.data.clone(),
+        train_part: args.split == Split::Train,
+        limit: args.limit,
+        device: session.flags().device.clone(),
+        batch_size: args.batch_size,
+    };
+    if !args.run.join("config.toml").is_file() {
+        return Err(anyhow!("{}: expected the folder of a run, got none (no config.toml there)", args.run.display()));
+    }
+    let measured = evaluate_run(&RunFolder::new(&args.run), &options, &mut Progress::new(session))?;
+    let evaluation = &measured.evaluation;
+    let samples = evaluation.labels.len();
+    let evaluated = Evaluated {
+        run: &args.run,
+        data: measured.dataset.spec.clone(),
+        split: if options.train_part { "train" } else { "test" },
+        samples,
+        loss: evaluation.loss,
+        accuracy: evaluation.accuracy,
+        interval: wilson((evaluation.accuracy * samples as f64).round() as usize, samples),
+        top5: evaluation.top5,
+    };
+    session.result(&evaluated, || {
+        let interval = evaluated
+            .interval
+            .map_or(String::new(), |[low, high]| format!(" (95 %: {:.2} to {:.2})", 100. * low, 100. * high));
+        format!(
+            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\nloss      {:.4}\nsamples   {} of {}, {} part",
+            100. * evaluated.accuracy,
+            100. * evaluated.top5,
+            evaluated.loss,
+            thousands(samples),
+            evaluated.data,
+            evaluated.split,
+        )
+    })
+}

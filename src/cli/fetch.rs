@@ -1,0 +1,38 @@
+//! `tallow fetch`: models and data sets into the cache.
+
+use serde::Serialize;
+use tallow_weights::Source;
+
+use super::error::Result;
+use super::flags::FetchArgs;
+use super::output::thousands;
+use super::session::Session;
+use crate::data::{self, DataOptions};
+
+#[derive(Serialize)]
+struct Fetched {
+    what: String,
+    kind: &'static str,
+    /// Tensors of a model, training and test samples of a data set.
+    contents: String,
+}
+
+pub fn run(args: &FetchArgs, session: &Session) -> Result {
+    let fetched: Vec<Fetched> = args.what.iter().map(|what| fetch(what, session)).collect::<Result<_>>()?;
+    session.result(&serde_json::json!({ "fetched": fetched }), || {
+        fetched.iter().map(|f| format!("{}: {} ({})", f.what, f.kind, f.contents)).collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// Opening something is what downloads it; doing so also shows that it can be read.
+fn fetch(what: &str, session: &Session) -> Result<Fetched> {
+    if what.starts_with("hf:") || matches!(what, "mnist" | "fashion-mnist" | "cifar10" | "circles") {
+        let dataset = data::open(what, &DataOptions::default())?;
+        let [train, test] = [dataset.train.len(), dataset.test.len()].map(thousands);
+        let contents = format!("{train} training and {test} test samples of {} classes", dataset.classes.len());
+        return Ok(Fetched { what: what.into(), kind: "data set", contents });
+    }
+    let checkpoint = tallow_weights::open(&Source::parse(what)?, &session.open_options())?;
+    let contents = format!("{} tensors from {}", checkpoint.tensors().len(), checkpoint.origin());
+    Ok(Fetched { what: what.into(), kind: "model", contents })
+}

@@ -1,0 +1,56 @@
+//! Flags that override what a model's name or config says of its architecture.
+
+use clap::Args;
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Architecture")]
+pub struct ArchitectureFlags {
+    /// Height and width of the input image in pixels; position embeddings are resampled
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<usize>,
+    /// Height and width of a patch in pixels; the patch embedding is resized
+    #[arg(long, value_name = "PIXELS")]
+    pub patch_size: Option<usize>,
+    /// Channels of the input image: 1 (grey) or 3 (RGB)
+    #[arg(long, value_name = "N")]
+    pub in_chans: Option<usize>,
+    /// Classes of the head [default: the data set's where there is one]
+    #[arg(long, value_name = "N")]
+    pub num_classes: Option<usize>,
+    /// How tokens become one vector: token, avg, max, avgmax, map or token+avg
+    #[arg(long, value_name = "POOL")]
+    pub global_pool: Option<String>,
+    /// Stochastic depth of the last block, rising from 0 over depth
+    #[arg(long, value_name = "RATE")]
+    pub drop_path_rate: Option<f64>,
+    /// Dropout before the head
+    #[arg(long, value_name = "RATE")]
+    pub drop_rate: Option<f64>,
+    /// Any other option of the architecture, such as --set embed_dim=64; can be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+impl ArchitectureFlags {
+    /// What is overridden, by timm's names. `--set` comes last and so wins.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let named = [
+            ("img_size", self.img_size.map(|v| v.to_string())),
+            ("patch_size", self.patch_size.map(|v| v.to_string())),
+            ("in_chans", self.in_chans.map(|v| v.to_string())),
+            ("num_classes", self.num_classes.map(|v| v.to_string())),
+            ("global_pool", self.global_pool.clone()),
+            ("drop_path_rate", self.drop_path_rate.map(|v| v.to_string())),
+            ("drop_rate", self.drop_rate.map(|v| v.to_string())),
+        ];
+        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?)));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("expected KEY=VALUE, such as embed_dim=64".into()),
+    }
+}

@@ -1,0 +1,308 @@
+//! The command line: every command and flag, as clap reads them. What they mean is checked elsewhere.
+
+mod architecture;
+mod global;
+mod training;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub use architecture::ArchitectureFlags;
+pub use global::GlobalFlags;
+pub use training::TrainArgs;
+
+/// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tallow",
+    version,
+    max_term_width = 110,
+    allow_negative_numbers = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "MODEL is a name of the zoo with an optional tag (vit_small_patch16_224.augreg_in1k),\n\
+                  hf-hub:OWNER/REPO[@REVISION], or a path: a folder with config.json and weights, a file with weights, or the folder of a run.\n\
+                  DATA is mnist, fashion-mnist, cifar10, circles, folder:DIR (DIR/train/CLASS/* or DIR/CLASS/*), idx:DIR,\n\
+                  cifar:DIR, or hf:OWNER/NAME.\n\n\
+                  Examples:\n  \
+                  tallow run recipes/quickstart.toml\n  \
+                  tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \
+                  tallow predict runs/my-run photo.jpg"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List architectures and their pretrained weights
+    #[command(after_help = "Examples:\n  tallow list\n  tallow list 'vit_small*dinov2*'\n  tallow list deit --json")]
+    List(ListArgs),
+    /// Show a model's layers, shapes and parameters, and the account of loading its weights
+    #[command(after_help = "Examples:\n  tallow info vit_small_patch16_224\n  \
+                            tallow info vit_small_patch14_dinov2.saliency --img-size 56 -v\n  tallow info runs/my-run")]
+    Info(InfoArgs),
+    /// Download models and data sets into the cache, verified
+    #[command(after_help = "Examples:\n  tallow fetch vit_small_patch16_224.augreg_in21k_ft_in1k\n  \
+                            tallow fetch hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k@main\n  \
+                            tallow fetch hf:ylecun/mnist")]
+    Fetch(FetchArgs),
+    /// Train a model from scratch, or from the checkpoint that --weights names
+    #[command(after_help = "Examples:\n  tallow train vit_mnist --data mnist --epochs 5\n  \
+                            tallow train cnn_cifar10 --data folder:photos --num-classes 2 --augment crop,flip\n  \
+                            tallow train vit_mnist --data mnist --out runs/a --resume")]
+    Train(TrainArgs),
+    /// Train a model from its pretrained weights, with defaults for fine-tuning
+    #[command(after_help = "Examples:\n  \
+                            tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \
+                            tallow finetune vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 2000\n  \
+                            tallow finetune hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k --data folder:photos \
+                            --freeze backbone")]
+    Finetune(TrainArgs),
+    /// Measure a run's chosen checkpoint again, on its own test set or on other data
+    #[command(
+        after_help = "Examples:\n  tallow eval runs/my-run\n  tallow eval runs/my-run --data folder:new-photos --json"
+    )]
+    Eval(EvalArgs),
+    /// Predict the classes of images
+    #[command(after_help = "Examples:\n  tallow predict runs/my-run photo.jpg other.png\n  \
+                            tallow predict vit_small_patch16_224.augreg_in1k photo.jpg --topk 3\n  \
+                            tallow predict runs/my-run photos/ --json")]
+    Predict(PredictArgs),
+    /// Write a model's features of images, with their labels, to a safetensors file
+    #[command(after_help = "Examples:\n  \
+                            tallow embed vit_small_patch14_dinov2.saliency --data mnist --split test --limit 1000 --out f.safetensors\n  \
+                            tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --features tokens --out f.safetensors")]
+    Embed(EmbedArgs),
+    /// Do every run of a recipe, then compare them
+    #[command(
+        after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n\n\
+                            A run that has ended is not run again; one that was interrupted goes on where it stopped."
+    )]
+    Run(RunArgs),
+    /// Compare runs in one HTML report: curves, table, significance, confusion matrices, worst mistakes
+    #[command(
+        after_help = "Examples:\n  tallow compare runs/a runs/b --out runs/a-and-b\n  tallow compare runs/quickstart/*/ --json"
+    )]
+    Compare(CompareArgs),
+    /// Measure images per second and peak memory of training or inference
+    #[command(after_help = "Examples:\n  tallow bench vit_small_patch16_224 --mode train --batch-size 16 --json\n  \
+                            tallow bench vit_mnist --mode infer --batch-size 128 --steps 50")]
+    Bench(BenchArgs),
+    /// Write weights for other programs
+    #[command(after_help = "Examples:\n  tallow export runs/my-run --format timm --out exported\n  \
+                            tallow export runs/my-run --format gguf --out model.gguf\n\n\
+                            timm reads the folder: timm.create_model('local-dir:exported', pretrained=True)")]
+    Export(ExportArgs),
+    /// Say which devices, features, threads and caches there are, what would be used, and why
+    #[command(after_help = "Examples:\n  tallow doctor\n  tallow doctor --json")]
+    Doctor,
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  tallow completions bash > ~/.local/share/bash-completion/completions/tallow\n  \
+                            tallow completions zsh > ~/.zfunc/_tallow"
+    )]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Part of a name, or a pattern with * and ?
+    pub pattern: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// A name of the zoo, hf-hub:OWNER/REPO[@REVISION], or a path
+    pub model: String,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Models (names of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION]) and data sets (hf:OWNER/NAME)
+    #[arg(required = true, value_name = "MODEL|DATA")]
+    pub what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The folder of a run
+    pub run: PathBuf,
+    /// Other data than the run's own, with the same classes
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The part of other data to measure on
+    #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
+    pub split: Split,
+    /// At most this many samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// Images, or folders of images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// How many of the most probable classes to show
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
+    pub topk: usize,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub batch_size: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// Images, or folders of images, where no --data is given
+    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data")]
+    pub images: Vec<PathBuf>,
+    /// A data set: mnist, folder:DIR, … (see tallow --help)
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The file to write: tensors `features` and `labels`
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// What to write for every image
+    #[arg(long, value_enum, default_value_t = Features::Pooled)]
+    pub features: Features,
+    /// The part of the data set
+    #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
+    pub split: Split,
+    /// At most this many images
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub batch_size: usize,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The recipe, a TOML file
+    pub recipe: PathBuf,
+    /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the runs as commands, and run none
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of runs
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Where report.html and its curves go [default: comparison, beside the first run]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A name of the zoo, or a path
+    pub model: String,
+    /// What one step is: forward, loss, backward and optimiser, or a forward pass alone
+    #[arg(long, value_enum, default_value_t = BenchMode::Train)]
+    pub mode: BenchMode,
+    /// Images in a step
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
+    pub batch_size: usize,
+    /// Steps that are measured, after three that are not
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub steps: usize,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// timm: a folder with model.safetensors and config.json; gguf: one file
+    #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
+    pub format: ExportFormat,
+    /// The folder or file to write
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
+    /// How GGUF stores matrices
+    #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
+    pub quantisation: Quantisation,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    Train,
+    Test,
+}
+
+/// What `embed` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Features {
+    /// What the head gives: [images, classes]
+    Logits,
+    /// What the head reads: [images, features]
+    Pooled,
+    /// All tokens after the final norm: [images, tokens, dim]
+    Tokens,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    Train,
+    Infer,
+}
+
+/// Formats that `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Timm,
+    Gguf,
+}
+
+/// How GGUF stores matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quantisation {
+    #[value(name = "q8_0")]
+    Q8_0,
+    F16,
+    F32,
+}
+
+/// A whole number above 0.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected a number above 0".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number above 0".into()),
+    }
+}

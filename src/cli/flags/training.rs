@@ -1,0 +1,142 @@
+//! Flags of a training run. Every one is a field of [`crate::train::TrainConfig`] under the same name; what is not given
+//! keeps the default for the model's family (see [`crate::train::defaults`]).
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{ArchitectureFlags, positive};
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(required_unless_present = "resume")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub training: TrainingFlags,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    /// The folder of the run [default: runs/MODEL-DATA-N]
+    #[arg(long, value_name = "DIR", help_heading = "The run's folder")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in --out where it stopped, with its own settings
+    #[arg(long, requires = "out", help_heading = "The run's folder")]
+    pub resume: bool,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+#[command(next_help_heading = "Training", allow_negative_numbers = true)]
+pub struct TrainingFlags {
+    /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR or hf:OWNER/NAME
+    #[arg(long, required_unless_present = "resume", help_heading = "Data")]
+    pub data: Option<String>,
+    /// Use this many training samples
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub limit: Option<usize>,
+    /// Use this many test samples
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub test_limit: Option<usize>,
+    /// Set apart this share of the training samples, to choose the best checkpoint
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub val_fraction: Option<f64>,
+    /// Changes to training images: crop, flip or both (crop,flip), or none
+    #[arg(long, value_name = "LIST", help_heading = "Data")]
+    pub augment: Option<String>,
+    /// How pixels are normalised: as the checkpoint says (auto), or by the training set
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
+    pub normalize: Option<String>,
+    /// The filter that resizes images [default: the checkpoint's, else bicubic]
+    #[arg(long, value_name = "FILTER", value_parser = ["nearest", "bilinear", "bicubic", "lanczos"], help_heading = "Data")]
+    pub interpolation: Option<String>,
+    /// The share of a resized test image that the centre crop keeps [default: the checkpoint's, else 1]
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub crop_pct: Option<f64>,
+    /// Give every epoch an order of its own: true or false
+    #[arg(long, value_name = "BOOL", help_heading = "Data")]
+    pub shuffle: Option<bool>,
+
+    /// Where the weights come from: pretrained, or what MODEL may be
+    #[arg(long, value_name = "SOURCE", help_heading = "Weights")]
+    pub weights: Option<String>,
+    /// What becomes of the checkpoint's classification head; auto keeps it where the classes agree
+    #[arg(long, value_parser = ["auto", "keep", "new"], help_heading = "Weights")]
+    pub head: Option<String>,
+    /// What is not trained: backbone, a number of blocks, or names with *, separated by commas
+    #[arg(long, value_name = "WHAT", help_heading = "Weights")]
+    pub freeze: Option<String>,
+
+    /// Passes over the training samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub epochs: Option<usize>,
+    /// Images in one forward and backward pass
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
+    /// Batches whose gradients make one step of the optimiser
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub accumulate: Option<usize>,
+    /// Images in one pass of evaluation
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub eval_batch_size: Option<usize>,
+    /// What steps along the gradients
+    #[arg(long, value_parser = ["sgd", "adam", "adamw"])]
+    pub optimizer: Option<String>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Momentum of SGD
+    #[arg(long, value_name = "FACTOR")]
+    pub momentum: Option<f64>,
+    /// Nesterov's momentum for SGD
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub nesterov: Option<bool>,
+    /// Weight decay; never on biases, norms, position embeddings and tokens
+    #[arg(long, value_name = "RATE")]
+    pub weight_decay: Option<f64>,
+    /// Decay rates of Adam's two moments, such as 0.9,0.999
+    #[arg(long, value_name = "B1,B2", value_parser = betas)]
+    pub betas: Option<[f64; 2]>,
+    /// What Adam adds to the root of the second moment
+    #[arg(long, value_name = "NUMBER")]
+    pub eps: Option<f64>,
+    /// How the learning rate falls
+    #[arg(long, value_parser = ["constant", "cosine", "exponential", "step"])]
+    pub schedule: Option<String>,
+    /// Steps over which the learning rate rises from 0
+    #[arg(long, value_name = "N")]
+    pub warmup_steps: Option<usize>,
+    /// Where cosine ends
+    #[arg(long, value_name = "RATE")]
+    pub min_lr: Option<f64>,
+    /// Factor of the exponential and step schedules
+    #[arg(long, value_name = "FACTOR")]
+    pub gamma: Option<f64>,
+    /// Epochs between two falls of the step schedule
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub step_size: Option<usize>,
+    /// Largest global norm of the gradients; 0 leaves them as they are
+    #[arg(long, value_name = "NORM")]
+    pub clip_grad: Option<f64>,
+    /// Share of the target that is spread over all classes
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<f64>,
+    /// Factor on the learning rate from layer to layer, from the head down
+    #[arg(long, value_name = "FACTOR")]
+    pub layer_decay: Option<f64>,
+    /// Train on where a trainable parameter receives no gradient, with a warning
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_missing_gradients: Option<bool>,
+
+    /// The run's name in reports [default: the name of its folder]
+    #[arg(long, help_heading = "The run's folder")]
+    pub name: Option<String>,
+    /// Steps between two checkpoints inside an epoch [default: ten minutes]
+    #[arg(long, value_name = "STEPS", value_parser = positive, help_heading = "The run's folder")]
+    pub checkpoint_every: Option<usize>,
+}
+
+fn betas(text: &str) -> Result<[f64; 2], String> {
+    let wrong = || "expected two numbers in [0, 1), such as 0.9,0.999".to_string();
+    let (first, second) = text.split_once(',').ok_or_else(wrong)?;
+    Ok([first.trim().parse().map_err(|_| wrong())?, second.trim().parse().map_err(|_| wrong())?])
+}

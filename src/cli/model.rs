@@ -1,0 +1,94 @@
+//! Models as commands name them: their architecture alone, or with weights, ready for inference.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use tallow_models::{AnyModel, Architecture, Params, zoo};
+use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source};
+
+use super::error::Result;
+use super::flags::ArchitectureFlags;
+use super::session::Session;
+use crate::data::Transform;
+
+/// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
+///
+/// # Errors
+/// If there is no such model, or an option makes no sense.
+pub fn architecture(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Architecture> {
+    let architecture = match zoo::find(name) {
+        Ok(entry) => entry.architecture,
+        Err(_) => config(name, session)?.architecture,
+    };
+    changed(architecture, flags)
+}
+
+/// What the checkpoint called `name` says of itself.
+fn config(name: &str, session: &Session) -> Result<CheckpointConfig> {
+    let checkpoint = tallow_weights::open(&Source::parse(name)?, &session.open_options())?;
+    Ok(checkpoint.config_or_inferred()?.0)
+}
+
+fn changed(mut architecture: Architecture, flags: &ArchitectureFlags) -> Result<Architecture> {
+    for (key, value) in flags.overrides() {
+        architecture.set(&key, &value)?;
+    }
+    architecture.validate()?;
+    Ok(architecture)
+}
+
+/// A model with its weights, for inference.
+pub struct Loaded {
+    pub config: CheckpointConfig,
+    pub params: Params,
+    pub model: AnyModel,
+    pub account: Account,
+    pub device: Device,
+    pub dtype: DType,
+}
+
+impl Loaded {
+    /// Opens the checkpoint called `name` and fits it to the architecture that the flags ask for.
+    ///
+    /// # Errors
+    /// If there is no such checkpoint, or it does not fit.
+    pub fn open(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Self> {
+        let (device, dtype) = session.device()?;
+        let checkpoint = tallow_weights::open(&Source::parse(name)?, &session.open_options())?;
+        let (mut config, assumed) = checkpoint.config_or_inferred()?;
+        assumed.iter().for_each(|note| session.warn(note));
+        let labelled = config.architecture.num_classes();
+        config.architecture = changed(config.architecture, flags)?;
+        if config.architecture.num_classes() != labelled {
+            config.labels = None;
+        }
+        config.preprocessing.input_size = config.architecture.input_size();
+        let params = Params::new(session.seed(), dtype, &device);
+        let account = tallow_weights::load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
+        config.architecture.build(params.builder())?;
+        let model = config.architecture.build(params.eval_builder())?;
+        Ok(Self { config, params, model, account, device, dtype })
+    }
+
+    /// How an image becomes the model's input.
+    ///
+    /// # Errors
+    /// If the checkpoint's preprocessing makes no sense.
+    pub fn transform(&self) -> Result<Arc<Transform>> {
+        Ok(Arc::new(Transform::evaluation(&self.config.preprocessing)?))
+    }
+
+    /// The name of a class, its number where it has none.
+    pub fn label(&self, class: usize) -> String {
+        let label = self.config.labels.as_ref().and_then(|labels| labels.get(class));
+        label.cloned().unwrap_or_else(|| class.to_string())
+    }
+
+    /// Says what became of the checkpoint where that is not simply everything, and always with `--verbose`.
+    pub fn say_account(&self, session: &Session) {
+        let plain = self.account.initialised().next().is_none() && self.account.notes.is_empty();
+        if session.flags().verbose || !plain {
+            session.note(self.account.to_string());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A run's events on stderr: a bar on a terminal, lines elsewhere, nothing with `--quiet`.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{seconds, stderr_line, thousands};
+use super::session::Session;
+use crate::train::{EpochMetrics, Event, Listener, StepMetrics};
+
+/// Where there is no terminal, a line at most this often between the lines of epochs.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows a run's events.
+pub struct Progress {
+    display: Display,
+    epochs: usize,
+    steps: usize,
+}
+
+enum Display {
+    Quiet,
+    Lines { last: Instant },
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// A display that suits where stderr goes.
+    pub fn new(session: &Session) -> Self {
+        let display = match (session.flags().quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Display::Quiet,
+            (false, false) => Display::Lines { last: Instant::now() },
+            (false, true) => Display::Bar(ProgressBar::no_length().with_style(style())),
+        };
+        Self { display, epochs: 0, steps: 0 }
+    }
+
+    fn line(&self, text: String) {
+        match &self.display {
+            Display::Quiet => {}
+            Display::Lines { .. } => stderr_line(&text),
+            Display::Bar(bar) => bar.println(text),
+        }
+    }
+
+    fn step(&mut self, step: &StepMetrics) {
+        let text = format!("loss {:.4}  lr {:.2e}  {:.0} images/s", step.loss, step.lr, step.images_per_second);
+        match &mut self.display {
+            Display::Quiet => {}
+            Display::Lines { last } if last.elapsed() < LINE_EVERY => {}
+            Display::Lines { last } => {
+                *last = Instant::now();
+                stderr_line(&format!(
+                    "epoch {}/{}  step {}/{}  {text}",
+                    step.epoch + 1,
+                    self.epochs,
+                    step.step + 1,
+                    self.steps
+                ));
+            }
+            Display::Bar(bar) => {
+                bar.set_position(step.step as u64 + 1);
+                bar.set_message(format!("epoch {}/{}  {text}", step.epoch + 1, self.epochs));
+            }
+        }
+    }
+
+    fn epoch(&self, epoch: &EpochMetrics) -> String {
+        let validation = match (epoch.val_loss, epoch.val_accuracy) {
+            (Some(loss), Some(accuracy)) => format!("  val {}", measured(loss, accuracy)),
+            _ => String::new(),
+        };
+        format!(
+            "epoch {}/{}  train {}{validation}  test {}  {}  {:.0} images/s",
+            epoch.epoch + 1,
+            self.epochs,
+            measured(epoch.train_loss, epoch.train_accuracy),
+            measured(epoch.test_loss, epoch.test_accuracy),
+            seconds(epoch.seconds),
+            epoch.images_per_second,
+        )
+    }
+}
+
+impl Listener for Progress {
+    fn on(&mut self, event: &Event) {
+        match event {
+            Event::Start { run, epochs, steps_per_epoch, trainable_parameters, resumed_at_step } => {
+                (self.epochs, self.steps) = (*epochs, epochs * steps_per_epoch);
+                if let Display::Bar(bar) = &self.display {
+                    bar.set_length(self.steps as u64);
+                    bar.set_position(*resumed_at_step as u64);
+                    bar.reset_eta();
+                }
+                let resumed = if *resumed_at_step > 0 {
+                    format!(", going on after step {resumed_at_step}")
+                } else {
+                    String::new()
+                };
+                self.line(format!(
+                    "{run}: {epochs} epochs of {steps_per_epoch} steps, {} parameters to train{resumed}",
+                    thousands(*trainable_parameters)
+                ));
+            }
+            Event::Step(step) => self.step(step),
+            Event::Epoch(epoch) => self.line(self.epoch(epoch)),
+            Event::Evaluation { done, total } => {
+                if let Display::Bar(bar) = &self.display {
+                    bar.set_message(format!("testing {done}/{total}"));
+                }
+            }
+            Event::Checkpoint { .. } => {}
+            Event::Warning(text) => self.line(format!("warning: {text}")),
+            Event::Interrupted { .. } | Event::End { .. } => {
+                if let Display::Bar(bar) = &self.display {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+    }
+}
+
+/// A bar for `count` of something, where stderr is a terminal.
+pub fn count(session: &Session, count: usize, what: &'static str) -> ProgressBar {
+    if session.flags().quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::new(count as u64).with_style(style()).with_message(what)
+}
+
+fn measured(loss: f64, accuracy: f64) -> String {
+    format!("{:5.2} % (loss {loss:.4})", 100. * accuracy)
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

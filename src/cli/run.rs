@@ -1,0 +1,147 @@
+//! `tallow run`: every run of a recipe, then their comparison.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+
+use super::error::{Interrupted, Result, one_line};
+use super::flags::RunArgs;
+use super::recipe::{Recipe, Run};
+use super::session::Session;
+use super::{compare, interrupt, settings, train as command};
+use crate::train::{RunFolder, Start, TrainConfig};
+
+pub fn run(args: &RunArgs, session: &Session) -> Result {
+    let recipe = Recipe::read(&args.recipe, args.out.as_deref())?;
+    let file = args.recipe.display();
+    // All runs are checked before the first one starts.
+    let planned: Vec<Planned> = recipe
+        .runs
+        .iter()
+        .map(|run| Planned::new(run, &recipe, session).with_context(|| format!("{file}: run {:?}", run.name)))
+        .collect::<Result<_>>()?;
+    if args.dry_run {
+        let plan: Vec<&Plan> = planned.iter().map(|planned| &planned.plan).collect();
+        return session.result(&serde_json::json!({ "recipe": args.recipe, "runs": plan }), || {
+            let lines = plan.iter().map(|plan| format!("# {}\n{}", plan.state.words(), plan.command));
+            lines.collect::<Vec<_>>().join("\n")
+        });
+    }
+
+    let stop = interrupt::stop_flag()?;
+    let mut failed = Vec::new();
+    for planned in &planned {
+        let name = &planned.plan.name;
+        if planned.plan.state == State::Ended {
+            session.note(format!("{name}: has ended already, in {}", planned.folder.root().display()));
+            continue;
+        }
+        // `Resume` also begins a run that has no checkpoint yet.
+        match command::one(&planned.config, &planned.folder, Start::Resume, session, stop) {
+            Ok(_) => {}
+            Err(error) => {
+                let message = one_line(&error);
+                session.note(format!("{name}: failed: {message}"));
+                failed.push(format!("{name}: {message}"));
+            }
+        }
+        if stop.load(Ordering::SeqCst) {
+            session.note(format!("stopped in {name}; the same command goes on from here"));
+            return Err(Interrupted.into());
+        }
+    }
+
+    let ended: Vec<PathBuf> = planned
+        .iter()
+        .filter(|planned| planned.folder.summary_path().exists())
+        .map(|planned| planned.folder.root().to_path_buf())
+        .collect();
+    if !ended.is_empty() {
+        compare::write(&ended, &recipe.out, session)?;
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "{file}: {} of {} runs failed: {}; mend the cause and give the same command again, what has ended is not run again",
+        failed.len(),
+        planned.len(),
+        failed.join("; ")
+    ))
+}
+
+/// A run with its checked settings and what there is of it already.
+struct Planned {
+    plan: Plan,
+    folder: RunFolder,
+    config: TrainConfig,
+}
+
+#[derive(Serialize)]
+struct Plan {
+    name: String,
+    folder: PathBuf,
+    state: State,
+    command: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    New,
+    Interrupted,
+    Ended,
+}
+
+impl State {
+    fn words(self) -> &'static str {
+        match self {
+            Self::New => "to be run",
+            Self::Interrupted => "to go on",
+            Self::Ended => "has ended, will not be run again",
+        }
+    }
+}
+
+impl Planned {
+    fn new(run: &Run, recipe: &Recipe, session: &Session) -> Result<Self> {
+        let mut table = run.settings.clone();
+        table.extend(settings::of_session(session)?);
+        table.insert("name".into(), run.name.clone().into());
+        let config = settings::over_defaults(&table, run.start, session)?;
+        let root = recipe.out.join(run.folder_name());
+        let folder = RunFolder::new(&root);
+        let state = match (folder.summary_path().exists(), folder.config_path().exists()) {
+            (true, _) => State::Ended,
+            (false, true) => State::Interrupted,
+            (false, false) => State::New,
+        };
+        if state != State::New {
+            let differences = config.differences(&as_left_open(&config, folder.config()?));
+            if !differences.is_empty() {
+                return Err(anyhow!(
+                    "{}: was run with other settings: {}; remove that folder, or choose another one (--out)",
+                    root.display(),
+                    differences.join(", ")
+                ));
+            }
+        }
+        let command = run.command(&root);
+        Ok(Self { plan: Plan { name: run.name.clone(), folder: root, state, command }, folder, config })
+    }
+}
+
+/// The settings of a run that is there, with those left open again that `config` leaves open and the run has settled.
+fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        interpolation: config.interpolation.and(there.interpolation),
+        crop_pct: config.crop_pct.and(there.crop_pct),
+        eval_batch_size: config.eval_batch_size.and(there.eval_batch_size),
+        warmup_steps: config.warmup_steps.and(there.warmup_steps),
+        device: if config.device == "auto" { config.device.clone() } else { there.device },
+        augment: if config.augment == "auto" { config.augment.clone() } else { there.augment },
+        ..there
+    }
+}

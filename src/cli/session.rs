@@ -1,0 +1,80 @@
+//! What every command has at hand: the checked global flags, and where output goes.
+
+use candle_core::{DType, Device};
+use serde::Serialize;
+use tallow_weights::OpenOptions;
+
+use super::download::Downloads;
+use super::error::{Result, usage};
+use super::flags::GlobalFlags;
+use super::output;
+use super::threads::{self, Threads};
+
+/// The checked global flags.
+pub struct Session {
+    flags: GlobalFlags,
+    threads: Threads,
+}
+
+impl Session {
+    /// Checks the global flags and sets the number of threads.
+    pub fn start(flags: GlobalFlags) -> Result<Self> {
+        let threads = threads::set(flags.threads)?;
+        Ok(Self { flags, threads })
+    }
+
+    /// The global flags as they were given.
+    pub fn flags(&self) -> &GlobalFlags {
+        &self.flags
+    }
+
+    /// Threads for compute and for loading images.
+    pub fn threads(&self) -> usize {
+        self.threads.count
+    }
+
+    /// Who said how many threads there are.
+    pub fn threads_from(&self) -> &'static str {
+        self.threads.from
+    }
+
+    /// The seed, 0 where none was given.
+    pub fn seed(&self) -> u64 {
+        self.flags.seed.unwrap_or(0)
+    }
+
+    /// The device to compute on, and the type of the arithmetic.
+    pub fn device(&self) -> Result<(Device, DType)> {
+        let device = crate::train::device(self.flags.device.as_deref().unwrap_or("auto"))?;
+        match (self.flags.dtype.as_deref(), device.is_cpu()) {
+            (Some("bf16"), false) => Ok((device, DType::BF16)),
+            (Some("bf16"), true) => Err(usage(
+                "--dtype bf16: the CPU computes in f32 only; leave --dtype out, or take a GPU (--device cuda)",
+            )),
+            _ => Ok((device, DType::F32)),
+        }
+    }
+
+    /// How checkpoints are opened: as the environment says, with progress on stderr.
+    pub fn open_options(&self) -> OpenOptions {
+        let progress = (!self.flags.quiet).then(Downloads::new);
+        OpenOptions { progress, ..OpenOptions::default() }
+    }
+
+    /// Prints a result: as JSON with `--json`, else as `text`.
+    pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result {
+        output::stdout(&if self.flags.json { serde_json::to_string(value)? } else { text() })
+    }
+
+    /// Says on stderr what is going on, unless told to be quiet.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.flags.quiet {
+            output::stderr_line(text.as_ref());
+        }
+    }
+
+    /// Warns on stderr, unless told to be quiet.
+    pub fn warn(&self, text: impl std::fmt::Display) {
+        self.note(format!("warning: {text}"));
+    }
+}

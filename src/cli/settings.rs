@@ -1,0 +1,138 @@
+//! From flags or a recipe's table to the checked settings of a run.
+
+use toml::{Table, Value};
+
+use super::error::{Result, usage};
+use super::flags::{ArchitectureFlags, TrainArgs};
+use super::model;
+use super::session::Session;
+use crate::train::defaults::{Family, defaults};
+use crate::train::{RunFolder, TrainConfig};
+
+/// The two ways to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From values drawn from the seed, unless `weights` says otherwise.
+    Scratch,
+    /// From the model's own weights, unless `weights` says otherwise.
+    Pretrained,
+}
+
+impl Start {
+    /// The command that trains so.
+    pub fn command(self) -> &'static str {
+        if self == Self::Scratch { "train" } else { "finetune" }
+    }
+}
+
+/// What a command line asks for. The settings of a run that goes on are the run's own, changed by the flags: where the
+/// two differ, the library refuses to resume.
+///
+/// # Errors
+/// If a setting makes no sense, or nothing tells the model's family.
+pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<TrainConfig> {
+    let mut table = Table::try_from(&args.training)?;
+    if let Some(model) = &args.model {
+        table.insert("model".into(), model.clone().into());
+    }
+    table.extend(of_architecture(&args.architecture));
+    table.extend(of_session(session)?);
+    if args.resume
+        && let Some(out) = &args.out
+    {
+        let folder = RunFolder::new(out);
+        if folder.config_path().exists() {
+            return Ok(folder.config()?.with(&table)?);
+        }
+        if args.model.is_none() || args.training.data.is_none() {
+            return Err(usage(format!(
+                "--resume: {}: no run to go on with (no config.toml there); name MODEL and --data to begin one",
+                out.display()
+            )));
+        }
+    }
+    over_defaults(&table, start, session)
+}
+
+/// `table` over the defaults of its model's family.
+///
+/// # Errors
+/// If a setting makes no sense, or nothing tells the model's family.
+pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<TrainConfig> {
+    let model = table.get("model").and_then(Value::as_str).unwrap_or_default();
+    let pretrained = start == Start::Pretrained || table.contains_key("weights");
+    let config = defaults(family(model, session)?, pretrained).with(table)?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// The settings that global flags stand for.
+///
+/// # Errors
+/// If the seed does not fit TOML.
+pub fn of_session(session: &Session) -> Result<Table> {
+    let flags = session.flags();
+    let mut table = Table::from_iter([("threads".to_string(), Value::Integer(session.threads() as i64))]);
+    table.extend(flags.device.clone().map(|device| ("device".into(), device.into())));
+    table.extend(flags.dtype.clone().map(|dtype| ("dtype".into(), dtype.into())));
+    if let Some(seed) = flags.seed {
+        let seed =
+            i64::try_from(seed).map_err(|_| usage(format!("--seed: expected at most {}, got {seed}", i64::MAX)))?;
+        table.insert("seed".into(), seed.into());
+    }
+    Ok(table)
+}
+
+fn of_architecture(flags: &ArchitectureFlags) -> Table {
+    let overrides: Table = flags.overrides().into_iter().map(|(key, value)| (key, value.into())).collect();
+    if overrides.is_empty() { Table::new() } else { Table::from_iter([("set".to_string(), overrides.into())]) }
+}
+
+/// The family of a model, which chooses its defaults.
+fn family(model: &str, session: &Session) -> Result<Family> {
+    Ok(Family::of(&model::architecture(model, &ArchitectureFlags::default(), session)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::flags::Cli;
+
+    fn train_command() -> clap::Command {
+        let mut command = Cli::command();
+        command.build();
+        command.find_subcommand("train").expect("a command").clone()
+    }
+
+    #[test]
+    fn every_setting_of_a_run_has_a_flag_of_its_name() {
+        // Serde lists the fields where it meets one that is none of them.
+        let error = toml::from_str::<TrainConfig>("no_such_field = 1").expect_err("an unknown field").to_string();
+        let (_, fields) = error.split_once("expected one of ").expect("a list");
+        let fields: Vec<&str> = fields.split('`').skip(1).step_by(2).collect();
+        assert!(fields.len() > 30, "{fields:?}");
+        let command = train_command();
+        for field in fields.into_iter().filter(|field| !["model", "resolved"].contains(field)) {
+            let flag = field.replace('_', "-");
+            assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn every_value_that_help_offers_is_one_of_the_setting() {
+        for argument in train_command().get_arguments() {
+            let Some(key) = argument.get_long().map(|flag| flag.replace('-', "_")) else { continue };
+            if !["normalize", "interpolation", "head", "optimizer", "schedule", "dtype"].contains(&key.as_str()) {
+                continue;
+            }
+            let values = argument.get_possible_values();
+            assert!(!values.is_empty(), "--{key}");
+            for value in values {
+                let table = Table::from_iter([(key.clone(), Value::from(value.get_name()))]);
+                TrainConfig::default().with(&table).expect("a setting");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `tallow train` and `tallow finetune`: one run.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::error::{Interrupted, Result};
+use super::flags::TrainArgs;
+use super::output::{bytes, seconds, thousands};
+use super::progress::Progress;
+use super::session::Session;
+use super::{interrupt, settings};
+use crate::report;
+use crate::train::{self, Outcome, RunFolder, Setup, Summary, TrainConfig};
+
+pub fn run(args: &TrainArgs, start: settings::Start, session: &Session) -> Result {
+    session.device()?; // a device that is not there is said before any work is done
+    let config = settings::of_command(args, session, start)?;
+    let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| free_folder(&config)));
+    let stop = interrupt::stop_flag()?;
+    let start = if args.resume { train::Start::Resume } else { train::Start::New };
+    match one(&config, &folder, start, session, stop)? {
+        Outcome::Finished(summary) => session.result(&summary, || text(&summary, &folder)),
+        Outcome::Interrupted { step } => {
+            session.note(format!(
+                "stopped after {step} steps; go on with: tallow train --out {} --resume",
+                folder.root().display()
+            ));
+            Err(Interrupted.into())
+        }
+    }
+}
+
+/// One run, with its report where it ends.
+pub fn one(
+    config: &TrainConfig,
+    folder: &RunFolder,
+    start: train::Start,
+    session: &Session,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let setup = Setup::with(config, &session.open_options())?;
+    if let Some(account) = &setup.account {
+        session.note(account.to_string());
+    }
+    let outcome = train::fit(setup, folder, start, &mut Progress::new(session), stop)?;
+    if matches!(outcome, Outcome::Finished(_)) {
+        report::single(folder)?;
+    }
+    Ok(outcome)
+}
+
+/// `runs/MODEL-DATA-N` with the first N that is free.
+fn free_folder(config: &TrainConfig) -> PathBuf {
+    let name = format!("{}-{}", file_name(&config.model), file_name(&config.data));
+    (1..).map(|n| Path::new("runs").join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or_default()
+}
+
+/// What a text is called as a file: letters, digits, dots, dashes and underscores.
+pub fn file_name(text: &str) -> String {
+    let kept: String =
+        text.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' }).collect();
+    kept.trim_matches(['-', '.']).to_string()
+}
+
+fn text(summary: &Summary, folder: &RunFolder) -> String {
+    let mut lines = vec![
+        format!("test accuracy  {:.2} % of {} samples", 100. * summary.test_accuracy, thousands(summary.test_samples)),
+        format!("test loss      {:.4}", summary.test_loss),
+        format!(
+            "checkpoint     epoch {} of {}, {}",
+            summary.best_epoch + 1,
+            summary.epochs,
+            if summary.chosen_by == "last" { "the last".into() } else { format!("chosen by {}", summary.chosen_by) }
+        ),
+        format!(
+            "parameters     {} of {} trained",
+            thousands(summary.trainable_parameters),
+            thousands(summary.parameters)
+        ),
+        format!("time           {}, {:.0} images/s", seconds(summary.seconds), summary.images_per_second),
+    ];
+    if let Some(peak) = summary.peak_memory_bytes {
+        lines.push(format!("peak memory    {}", bytes(peak)));
+    }
+    lines.push(format!("run            {}", folder.root().display()));
+    lines.push(format!("report         {}", folder.report_path().display()));
+    lines.join("\n")
+}

@@ -1,0 +1,143 @@
+//! Bad input: exit status 1 or 2, one message, no panic, in time.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Ended, Sandbox};
+
+/// Runs a command that has to be refused with this exit status, within seconds, and gives the message.
+fn refused(tallow: &Sandbox, line: &str, code: i32) -> String {
+    let mut child = tallow.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tallow starts");
+    let since = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if since.elapsed() > Duration::from_secs(30) {
+            child.kill().expect("SIGKILL");
+            panic!("tallow {line}: no end after 30 s");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ended = Ended::from(child.wait_with_output().expect("a child"));
+    assert_eq!(ended.code, Some(code), "tallow {line}: {ended:?}");
+    assert_eq!(ended.stdout, "", "tallow {line}: results only on success");
+    let errors: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "tallow {line}: {}", ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "tallow {line}: {}", ended.stderr);
+    errors[0].to_string()
+}
+
+#[test]
+fn what_the_command_line_gets_wrong_is_told_with_status_2() {
+    let tallow = Sandbox::new();
+    for (line, what) in [
+        ("", "subcommand"),
+        ("nonsense", "unrecognized subcommand 'nonsense'"),
+        ("train mlp_mnist", "--data"),
+        ("train mlp_mnist --data mnist --lr fast", "--lr"),
+        ("train mlp_mnist --data mnist --lr -1", "lr: expected a number above 0, got -1"),
+        ("train mlp_mnist --data mnist --lr nan", "lr: expected a number above 0, got NaN"),
+        ("train mlp_mnist --data mnist --epochs 0", "--epochs"),
+        ("train mlp_mnist --data mnist --batch-size -4", "--batch-size"),
+        ("train mlp_mnist --data mnist --optimizer magic", "possible values"),
+        ("train mlp_mnist --data mnist --val-fraction 1", "val_fraction: expected"),
+        ("train mlp_mnist --data mnist --betas 0.9", "--betas"),
+        ("train mlp_mnist --data mnist --set depth", "KEY=VALUE"),
+        ("train mlp_mnist --data mnist --seed 18446744073709551615", "--seed"),
+        ("train --resume", "--out"),
+        ("train --resume --out nowhere", "no run to go on with"),
+        ("doctor --threads 0", "--threads"),
+        ("doctor --threads 100000", "--threads"),
+        ("doctor --device tpu", "--device"),
+        ("bench mlp_mnist --device cuda:x", "--device"),
+        ("bench mlp_mnist --dtype bf16 --device cpu", "--dtype bf16"),
+        ("embed vit_small_patch14_dinov2.saliency --out f.safetensors", "required arguments"),
+        ("predict vit_small_patch14_dinov2.saliency d.png", "classification head"),
+    ] {
+        if line.contains("d.png") {
+            tallow.digit(0, "d.png");
+        }
+        let mut message = String::new();
+        if line.is_empty() {
+            // Without a command, help is what is needed.
+            assert_eq!(tallow.run(line).code, Some(2));
+        } else {
+            message = refused(&tallow, line, 2);
+        }
+        assert!(line.is_empty() || message.contains(what), "tallow {line}: {message}");
+    }
+}
+
+#[test]
+fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
+    let tallow = Sandbox::new();
+    tallow.digit(0, "digit.png");
+    let whole = tallow.read("digit.png");
+    tallow.write("cut.png", &whole[..whole.len() / 2]);
+    tallow.write("text.png", "no image");
+    tallow.write("empty.png", "");
+    tallow.write("weights/model.safetensors", [255; 64]);
+    tallow.write("weights/config.json", "{}");
+    tallow.write("huge.safetensors", [&u64::MAX.to_le_bytes()[..], b"{}"].concat());
+    tallow.write("photos/train/a/x.png", "no image");
+    tallow.write("photos/train/b/x.png", "no image");
+    tallow.write("idx/train-images-idx3-ubyte", [0, 0, 8, 3, 255, 255, 255, 255, 0, 0, 0, 28, 0, 0, 0, 28]);
+    tallow.write("recipe.toml", "[[run]]\nname = 3");
+    tallow.write("not-utf8.toml", [0xff, 0xfe]);
+    tallow.write("run/config.toml", "model = 3");
+    let run = "train mlp_mnist --data mnist --limit 20 --test-limit 10 --epochs 1 --batch-size 20 --out trained";
+    tallow.ok(run);
+    for (line, what) in [
+        (run, "--resume"),
+        ("list no-such-model", "tallow list"),
+        ("train no-such-model --data mnist", "tallow list"),
+        ("train mlp_mnist --data no-such-data", "folder:DIR"),
+        ("train mlp_mnist --data folder:nowhere", "nowhere"),
+        ("train mlp_mnist --data folder:photos", "photos"),
+        ("train mlp_mnist --data idx:idx", "idx"),
+        ("train mlp_mnist --data mnist --set no_such_option=1", "no_such_option"),
+        ("train vit_mnist --data mnist --patch-size 5", "patch_size"),
+        ("train vit_mnist --data mnist --set depth=1000000000", "depth"),
+        ("train vit_mnist --data mnist --weights nowhere", "nowhere"),
+        ("train mlp_mnist --data mnist --augment magic", "augment"),
+        ("train mlp_mnist --data mnist --limit 20 --out digit.png", "digit.png"),
+        ("finetune vit_mnist --data mnist", "vit_mnist"),
+        ("train --resume --out trained --lr 3", "lr"),
+        ("train --resume --out run", "config.toml"),
+        ("eval nowhere", "nowhere"),
+        ("eval trained --data folder:photos", "photos"),
+        ("predict trained nowhere.png", "nowhere.png"),
+        ("predict trained cut.png", "cut.png"),
+        ("predict trained text.png", "text.png"),
+        ("predict trained empty.png", "empty.png"),
+        ("predict weights digit.png", "weights"),
+        ("predict huge.safetensors digit.png", "huge.safetensors"),
+        ("predict hf-hub:owner digit.png", "hf-hub:OWNER/REPO"),
+        ("embed trained digit.png --out nowhere/f.safetensors", "nowhere"),
+        ("export trained --out digit.png/x", "digit.png"),
+        ("compare nowhere", "nowhere"),
+        ("info nowhere/model.safetensors", "nowhere"),
+        ("fetch no-such-model", "no-such-model"),
+        ("run nowhere.toml", "nowhere.toml"),
+        ("run recipe.toml", "recipe.toml: run 1: name"),
+        ("run not-utf8.toml", "not-utf8.toml"),
+    ] {
+        let message = refused(&tallow, line, 1);
+        assert!(message.contains(what), "tallow {line}: {message}");
+    }
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn without_a_network_a_model_of_the_hub_is_refused_with_a_remedy() {
+    let tallow = Sandbox::new();
+    let message = refused(&tallow, "info vit_small_patch16_224.augreg_in1k", 1);
+    assert!(message.contains("vit_small_patch14_dinov2.saliency"), "names the bundled model: {message}");
+}
+
+#[test]
+fn a_run_that_diverges_stops_with_what_to_change() {
+    let tallow = Sandbox::new();
+    let line =
+        "train mlp_mnist --data mnist --limit 200 --test-limit 10 --epochs 2 --batch-size 20 --lr 1e30 --clip-grad 0";
+    let message = refused(&tallow, line, 1);
+    assert!(message.contains("--lr"), "{message}");
+}

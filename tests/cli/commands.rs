@@ -1,0 +1,105 @@
+//! Commands that need no run, and what all commands have in common.
+
+use std::process::Stdio;
+
+use crate::sandbox::Sandbox;
+
+const COMMANDS: [&str; 14] = [
+    "list",
+    "info",
+    "fetch",
+    "train",
+    "finetune",
+    "eval",
+    "predict",
+    "embed",
+    "run",
+    "compare",
+    "bench",
+    "export",
+    "doctor",
+    "completions",
+];
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let tallow = Sandbox::new();
+    let overview = tallow.ok("--help").stdout;
+    for command in COMMANDS {
+        assert!(overview.contains(command), "{command}");
+        let help = tallow.ok(&format!("{command} --help")).stdout;
+        assert!(help.contains("Examples:\n") && help.contains(&format!("tallow {command}")), "{command}: {help}");
+    }
+}
+
+#[test]
+fn list_tells_size_cost_and_licence() {
+    let tallow = Sandbox::new();
+    let listed = tallow.json("list vit_small_patch16_224");
+    let model = &listed["models"][0];
+    assert_eq!(model["parameters"], 22_050_664);
+    assert!((model["gmacs"].as_f64().unwrap() - 4.6).abs() < 0.1);
+    assert_eq!(model["weights"][0]["license"], "apache-2.0");
+    assert!(tallow.ok("list *dinov2*").stdout.contains("saliency (bundled)"));
+}
+
+#[test]
+fn info_accounts_for_the_bundled_weights() {
+    let tallow = Sandbox::new();
+    let info = tallow.json("info vit_small_patch14_dinov2.saliency --img-size 56");
+    assert_eq!(info["layers"].as_array().map(Vec::len), info["account"]["parameters"].as_array().map(Vec::len));
+    let adapted = info["account"]["tensors"].as_array().unwrap().iter().filter(|t| t["fate"] == "adapted");
+    assert_eq!(adapted.map(|t| t["name"].as_str().unwrap()).collect::<Vec<_>>(), ["pos_embed"]);
+    // Without a tag it is the architecture alone, and nothing is downloaded.
+    assert_eq!(tallow.json("info vit_base_patch16_224")["parameters"], 86_567_656);
+}
+
+#[test]
+fn bench_prints_the_keys_of_the_script_it_is_compared_with() {
+    let tallow = Sandbox::new();
+    for mode in ["train", "infer"] {
+        let measured = tallow.json(&format!("bench mlp_mnist --mode {mode} --batch-size 8 --steps 2 --threads 1"));
+        assert_eq!((&measured["model"], &measured["mode"]), (&"mlp_mnist".into(), &mode.into()));
+        assert_eq!((&measured["dtype"], &measured["batch_size"]), (&"f32".into(), &8.into()));
+        assert_eq!(measured["threads"], 1);
+        assert!(measured["images_per_second"].as_f64().unwrap() > 0.);
+        assert!(measured["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+}
+
+#[test]
+fn doctor_tells_what_is_used_and_why() {
+    let tallow = Sandbox::new();
+    let found = tallow.json("doctor --threads 3");
+    assert_eq!((&found["threads"], &found["threads_from"]), (&3.into(), &"--threads".into()));
+    assert!(found["device"].is_string() && found["device_reason"].is_string());
+    let token = tallow.command("doctor").env("HF_TOKEN", "hf_secret").output().unwrap();
+    assert!(!String::from_utf8_lossy(&token.stdout).contains("hf_secret"));
+}
+
+#[test]
+fn fetch_says_what_there_is_already() {
+    let tallow = Sandbox::new();
+    let fetched = tallow.json("fetch vit_small_patch14_dinov2.saliency mnist");
+    assert_eq!(fetched["fetched"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn completions_come_for_every_shell() {
+    let tallow = Sandbox::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(tallow.ok(&format!("completions {shell}")).stdout.contains("finetune"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let tallow = Sandbox::new();
+    for line in ["list", "list --json", "completions bash", "--help"] {
+        let mut child = tallow.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{line}");
+    }
+}

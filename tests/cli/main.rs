@@ -1,0 +1,8 @@
+//! What a user does with the binary, from end to end, on a few hundred digits.
+
+mod bad_input;
+mod commands;
+mod interruption;
+mod recipes;
+mod sandbox;
+mod workflow;
