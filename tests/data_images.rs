@@ -77,17 +77,17 @@ fn resizing_equals_pillow_bit_for_bit() {
 }
 
 #[test]
-fn the_evaluation_transform_equals_torchvisions_bit_for_bit() {
+fn the_evaluation_transform_equals_timms_bit_for_bit() {
     let mut count = 0;
     for name in files("transform") {
         let parts: Vec<&str> = name.trim_end_matches(".png").split('-').collect();
-        let [source, scaled, size] = parts[..] else { continue };
-        let (scaled, size): (f64, usize) = (scaled.parse().unwrap(), size.parse().unwrap());
+        let [source, mode, size, percent] = parts[..] else { continue };
+        let (height, width) = size.split_once('x').unwrap();
         let preprocessing = Preprocessing {
-            input_size: [3, size, size],
+            input_size: [3, height.parse().unwrap(), width.parse().unwrap()],
             interpolation: Interpolation::Bicubic,
-            crop_pct: size as f64 / (scaled + 0.5),
-            squash: false,
+            crop_pct: percent.parse::<f64>().unwrap() / 100.0,
+            squash: mode == "squash",
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
         };
@@ -99,5 +99,51 @@ fn the_evaluation_transform_equals_torchvisions_bit_for_bit() {
         assert_eq!(got, want, "{name}");
         count += 1;
     }
-    assert_eq!(count, 20);
+    assert_eq!(count, 5 * 7);
+}
+
+#[test]
+fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
+    let colour = open_image(references("resize/colour.png")).unwrap();
+    let luma = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
+    let preprocessing = |channels| Preprocessing {
+        input_size: [channels, 43, 61],
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 1.0,
+        squash: true,
+        mean: vec![0.0],
+        std: vec![1.0],
+    };
+    let values = |image: &Image, channels| {
+        let transform = Transform::evaluation(&preprocessing(channels)).unwrap();
+        let tensor = transform.tensor(image, Draw::default()).unwrap();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let grey = values(&colour, 1);
+    let expected: Vec<f32> = colour.pixels.chunks(3).map(|pixel| luma(pixel) as f32 / 255.0).collect();
+    assert_eq!(grey, expected);
+    assert_eq!(values(&colour.to_grey(), 3), [&grey[..], &grey[..], &grey[..]].concat());
+    let four = Transform::evaluation(&preprocessing(4)).unwrap().tensor(&colour, Draw::default());
+    assert!(four.unwrap_err().to_string().contains("1 or 3 channels"));
+}
+
+#[test]
+fn an_image_of_one_line_is_resized_without_making_what_the_crop_leaves_out() {
+    // resized as a whole it would have 224 by 6,720,000 pixels
+    let (width, height) = (1, 30_000);
+    let preprocessing = Preprocessing {
+        input_size: [3, 224, 224],
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 1.0,
+        squash: false,
+        mean: vec![0.5; 3],
+        std: vec![0.5; 3],
+    };
+    let transform = Transform::evaluation(&preprocessing).unwrap();
+    for (width, height) in [(width, height), (height, width)] {
+        let image = Image { width, height, channels: 1, pixels: vec![255; width * height] };
+        let values =
+            transform.tensor(&image, Draw::default()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(values.iter().all(|&value| value == 1.0));
+    }
 }

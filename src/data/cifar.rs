@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dataset::Parts;
-use super::{Augment, DataOptions, Error, Image, Result, Samples};
+use super::{Augment, Error, Image, Result, Samples};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -14,6 +14,9 @@ const RECORD: usize = 1 + 3 * PLANE;
 const MAX_BYTES: u64 = 1 << 30;
 
 const CLASSES: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// What is usual for it.
+const AUGMENT: [Augment; 2] = [Augment::Crop, Augment::Flip];
 
 /// Records of one part: a label and the planes red, green, blue.
 struct Cifar {
@@ -38,10 +41,25 @@ impl Samples for Cifar {
     }
 }
 
-/// CIFAR-10 by its name.
-pub(super) fn cifar10(_options: &DataOptions) -> Result<Parts> {
-    let remedy = "download cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, unpack it and write cifar:DIR";
-    Err(Error::unusable("cifar10", "a copy on this machine", "none", remedy))
+/// CIFAR-10 by its name: the official binary files, where they were unpacked, or the copy on the hub.
+pub(super) fn cifar10() -> Result<Parts> {
+    const PLACES: [&str; 2] = ["data/cifar-10-batches-bin", "cifar-10-batches-bin"];
+    if let Some(dir) = PLACES.iter().map(Path::new).find(|dir| dir.is_dir()) {
+        return open(dir);
+    }
+    #[cfg(feature = "hub")]
+    return Ok(Parts {
+        shape: Some([3, SIDE, SIDE]),
+        augment: AUGMENT.to_vec(),
+        ..super::parquet::open_hub("uoft-cs/cifar10")?
+    });
+    #[cfg(not(feature = "hub"))]
+    Err(super::Error::unusable(
+        "cifar10",
+        format!("its binary files in {}", PLACES.join(" or ")),
+        "no such folder",
+        "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it, or write cifar:DIR",
+    ))
 }
 
 /// A folder with `data_batch_*.bin`, `test_batch.bin` and `batches.meta.txt`, or a single file of records, from which a
@@ -54,7 +72,7 @@ pub(super) fn open(path: &Path) -> Result<Parts> {
         test: test.map(|records| Arc::new(Cifar { part: "test", records }) as Arc<dyn Samples>),
         shape: Some([3, SIDE, SIDE]),
         notes: Vec::new(),
-        augment: vec![Augment::Crop, Augment::Flip],
+        augment: AUGMENT.to_vec(),
         sorted: false,
     };
     if path.is_file() {

@@ -162,7 +162,7 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
         None => match spec {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
-            "cifar10" => cifar::cifar10(options)?,
+            "cifar10" => cifar::cifar10()?,
             "circles" => circles::circles(),
             other => return Err(unknown(other)),
         },
@@ -173,6 +173,11 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
         Some(("hf", name)) => super::parquet::open_hub(name)?,
         #[cfg(feature = "hub")]
         Some(("parquet", path)) => super::parquet::open_local(path)?,
+        #[cfg(not(feature = "hub"))]
+        Some(("hf", _)) => {
+            let remedy = "build with the feature `hub`, or download it and write folder:DIR";
+            return Err(Error::unusable(spec, "a data set on this machine", "one on the hub", remedy));
+        }
         Some(_) => return Err(unknown(spec)),
     };
     assemble(spec, parts, options)

@@ -1,6 +1,7 @@
 //! Decoding image files: PNG, JPEG, WebP, GIF (the first frame) and BMP, to grey or RGB as Pillow's `convert("RGB")`.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -63,7 +64,10 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     if format == ImageFormat::Jpeg && u64::from(width) * u64::from(height) > JPEG_PIXELS_PER_BYTE * bytes.len() as u64 {
         return Err(bad(&format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len())));
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?;
+    // a decoder that panics on a strange file has met a bad image, no more
+    let image = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)))
+        .map_err(|_| bad(&"one that the decoder failed on"))?
+        .map_err(|e| bad(&e))?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return Err(bad(&format!("{width}x{height} pixels")));

@@ -122,9 +122,9 @@ impl Reading {
             files.extend(found.into_iter().map(|file| (file, label as u32)));
         }
         if let Some(first) = others.first() {
-            let (count, part) = (others.len(), part.display());
-            self.notes
-                .push(format!("{part}: {count} files that are no images were skipped, such as {}", first.display()));
+            let part = part.display();
+            let more = if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
+            self.notes.push(format!("{part}: files that are no images were skipped: {}{more}", first.display()));
         }
         Ok(Files { root: root.to_path_buf(), files })
     }
@@ -180,8 +180,10 @@ fn walk(dir: &Path, images: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Res
             walk(&path, images, others)?;
             continue;
         }
+        // a pipe or a link to a folder; of a link to nowhere the decoder will tell
+        let special = std::fs::metadata(&path).is_ok_and(|target| !target.is_file());
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if ENDINGS.contains(&ending.as_str()) { images.push(path) } else { others.push(path) }
+        if ENDINGS.contains(&ending.as_str()) && !special { images.push(path) } else { others.push(path) }
     }
     Ok(())
 }

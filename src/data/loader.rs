@@ -41,9 +41,9 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// Batches of 32, a thread a core but no more than 8, two batches ahead.
+    /// Batches of 32, a thread a core but no more than 16, two batches ahead.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(16));
         Self { batch_size: 32, threads, prefetch: 2, seed: 0, epoch: 0, drop_last: false }
     }
 }

@@ -54,11 +54,11 @@ pub(super) fn resize_window(
     if size == (image.width, image.height) {
         return Ok(image.crop(left, top, width, height));
     }
-    let Some((filter, support)) = kernel(filter) else {
+    let Some((kernel, support)) = kernel(filter) else {
         return Ok(nearest(image, size, window));
     };
-    let across = Weights::new(image.width, size.0, left, width, filter, support);
-    let down = Weights::new(image.height, size.1, top, height, filter, support);
+    let across = Weights::new(image.width, size.0, left, width, kernel, support);
+    let down = Weights::new(image.height, size.1, top, height, kernel, support);
     let reach = down.reach();
     let arch = pulp::Arch::new();
     let across = |rows: &[u8]| arch.dispatch(|| resize_across(rows, image.width, *channels, &across));
@@ -92,8 +92,11 @@ impl Image {
     }
 }
 
-/// A filter and its reach to either side; none for the nearest pixel.
-fn kernel(filter: Interpolation) -> Option<(fn(f64) -> f64, f64)> {
+/// The weight of a pixel at some distance.
+type Kernel = fn(f64) -> f64;
+
+/// A filter's kernel and its reach to either side; none for the nearest pixel.
+fn kernel(filter: Interpolation) -> Option<(Kernel, f64)> {
     match filter {
         Interpolation::Nearest => None,
         Interpolation::Bilinear => Some((triangle, 1.0)),
@@ -136,7 +139,7 @@ struct Weights {
 
 impl Weights {
     /// For the pixels `first..first + count` of a line of `source` pixels resized to `target`.
-    fn new(source: usize, target: usize, first: usize, count: usize, filter: fn(f64) -> f64, support: f64) -> Self {
+    fn new(source: usize, target: usize, first: usize, count: usize, kernel: Kernel, support: f64) -> Self {
         let scale = source as f64 / target as f64;
         let stretch = scale.max(1.0);
         let support = support * stretch;
@@ -148,7 +151,7 @@ impl Weights {
             let start = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(source);
             values.clear();
-            values.extend((start..end).map(|x| filter((x as f64 - centre + 0.5) * (1.0 / stretch))));
+            values.extend((start..end).map(|x| kernel((x as f64 - centre + 0.5) * (1.0 / stretch))));
             let sum: f64 = values.iter().sum();
             for (weight, value) in weights.iter_mut().zip(&values) {
                 let value = if sum == 0.0 { *value } else { value / sum };

@@ -76,17 +76,16 @@ pub(super) fn stratified(samples: &dyn Samples, fraction: f64, seed: u64) -> (Ve
 pub(super) fn proportional(samples: &dyn Samples, limit: usize) -> Vec<usize> {
     let (classes, total) = (by_class(samples), samples.len());
     let limit = limit.min(total);
-    // (u128, so that nothing overflows)
-    let share = |count: usize| (count as u128 * limit as u128, total as u128);
+    // what is left over, the samples, and how many of them
     let mut quotas: Vec<(u128, &Vec<usize>, usize)> = classes
         .values()
         .map(|indices| {
-            let (a, b) = share(indices.len());
-            (a % b, indices, (a / b) as usize)
+            let product = indices.len() as u128 * limit as u128;
+            (product % total as u128, indices, (product / total as u128) as usize)
         })
         .collect();
     let missing = limit - quotas.iter().map(|q| q.2).sum::<usize>();
-    quotas.sort_by(|a, b| b.0.cmp(&a.0)); // stable: equal remainders in the order of the classes
+    quotas.sort_by_key(|quota| std::cmp::Reverse(quota.0)); // stable: equal remainders in the order of the classes
     quotas.iter_mut().take(missing).for_each(|q| q.2 += 1);
     let mut chosen: Vec<usize> = quotas.iter().flat_map(|(_, indices, n)| indices.iter().take(*n).copied()).collect();
     chosen.sort_unstable();

@@ -3,7 +3,8 @@
     python make.py
 
 `decode/NAME.EXT` is read as `decode/NAME.EXT.png` (mode L or RGB); `resize/SOURCE.png` resized is
-`resize/SOURCE-FILTER-WxH.png`; `transform/*.png` goes through torchvision's Resize and CenterCrop.
+`resize/SOURCE-FILTER-WxH.png`; `transform/SOURCE.png` becomes `transform/SOURCE-MODE-HxW-PERCENT.png` in timm's evaluation
+transform without its normalisation.
 """
 
 import io
@@ -13,8 +14,7 @@ import zlib
 
 import numpy as np
 from PIL import Image, ImageDraw
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode
+from timm.data import create_transform
 
 here = pathlib.Path(__file__).parent
 rng = np.random.default_rng(0)
@@ -131,13 +131,17 @@ def resize():
 
 def transform():
     path = folder("transform")
+    cases = [("center", 32, 32, 100), ("center", 32, 32, 90), ("center", 31, 31, 84), ("center", 31, 31, 130),
+             ("center", 24, 31, 90), ("squash", 32, 32, 100), ("squash", 24, 31, 88)]
     for width, height in [(61, 43), (43, 61), (50, 50), (20, 33), (100, 9)]:
         image = picture(width, height)
         image.save(path / f"{width}x{height}.png")
-        for scaled, size in [(32, 32), (35, 32), (36, 31), (24, 31)]:
-            steps = [transforms.Resize(scaled, InterpolationMode.BICUBIC), transforms.CenterCrop(size)]
-            result = transforms.Compose(steps)(image)
-            result.save(path / f"{width}x{height}-{scaled}-{size}.png", optimize=True)
+        for mode, h, w, percent in cases:
+            steps = create_transform((3, h, w), crop_pct=percent / 100, crop_mode=mode, interpolation="bicubic",
+                                     mean=(0.0,) * 3, std=(1.0,) * 3)
+            values = (steps(image).numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
+            result = Image.fromarray(values)
+            result.save(path / f"{width}x{height}-{mode}-{h}x{w}-{percent}.png", optimize=True)
 
 
 decode()
