@@ -171,6 +171,7 @@ fn an_architecture_can_be_written_down_and_read_again() {
         assert_eq!(serde_json::from_str::<Architecture>(&text).expect("the same"), architecture, "{text}");
     }
     assert!(serde_json::from_str::<VitConfig>(r#"{"embed_dims": 64}"#).is_err(), "an unknown field is not passed over");
+    assert!(serde_json::from_str::<Architecture>(r#"{"family": "vit", "embed_dims": 64}"#).is_err());
     let few: Architecture = serde_json::from_str(r#"{"family": "vit", "depth": 3}"#).expect("the rest has defaults");
     assert_eq!(few, Architecture::Vit(VitConfig { depth: 3, ..VitConfig::default() }));
 }

@@ -38,11 +38,11 @@ impl Case {
 
     /// The model with timm's weights.
     fn build(&self) -> (Params, Vit) {
-        self.build_as(&self.config)
+        self.build_as(&self.config, DType::F32)
     }
 
-    fn build_as(&self, config: &VitConfig) -> (Params, Vit) {
-        let params = Params::new(0, DType::F32, &Device::Cpu);
+    fn build_as(&self, config: &VitConfig, dtype: DType) -> (Params, Vit) {
+        let params = Params::new(0, dtype, &Device::Cpu);
         for (name, value) in self.by_name("weights") {
             params.provide(name, value);
         }
@@ -94,9 +94,22 @@ fn tokens_pooled_and_logits_equal_timms() {
     }
 }
 
+#[test]
+fn other_types_agree_within_their_precision() {
+    for (dtype, bound) in [(DType::F64, 1e-6), (DType::BF16, 5e-2)] {
+        for case in cases() {
+            let (_, vit) = case.build_as(&case.config, dtype);
+            let images = case.tensor("images").to_dtype(dtype).expect("images");
+            let logits = vit.forward(&images, Mode::Eval).expect("a forward pass");
+            assert_eq!(logits.dtype(), dtype);
+            assert_close(&format!("{} logits in {dtype:?}", case.name), &logits, case.tensor("logits"), bound);
+        }
+    }
+}
+
 /// Checks the gradients of a training pass of `config`, which may differ from the case's in what changes no value.
 fn check_gradients(case: &Case, config: &VitConfig) {
-    let (params, vit) = case.build_as(config);
+    let (params, vit) = case.build_as(config, DType::F32);
     let logits = vit.forward(case.tensor("images"), Mode::Train { seed: 1 }).expect("a forward pass");
     let rows = logits.flatten(0, logits.rank() - 2).expect("rows of logits");
     let labels: Vec<u32> = (0..rows.dims()[0] as u32).map(|i| i % case.config.num_classes as u32).collect();
@@ -274,6 +287,16 @@ fn without_a_head_the_logits_are_the_pooled_features() {
     let distilled = build(&VitConfig { distilled: true, ..small() });
     let pooled = distilled.pooled(&images(12), Mode::Eval).expect("a forward pass");
     assert!(distilled.head(&pooled).expect_err("two heads").to_string().contains("two heads that read two tokens"));
+}
+
+#[test]
+fn tokens_of_another_shape_are_refused_by_the_head() {
+    let vit = build(&VitConfig { global_pool: GlobalPool::Avg, reg_tokens: 3, ..small() });
+    for shape in [vec![2, 2, 12], vec![2, 13, 6], vec![13, 12], vec![0, 13, 12], vec![]] {
+        let tokens = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).expect("tokens");
+        let error = vit.forward_head(&tokens, false, Mode::Eval).expect_err("they do not fit").to_string();
+        assert!(error.contains(&format!("tokens: expected [batch, 13, 12], got: {shape:?}")), "{error}");
+    }
 }
 
 #[test]

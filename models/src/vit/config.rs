@@ -262,6 +262,18 @@ impl VitConfig {
             check(c.reg_tokens == 0, "distilled", needs("no reg_tokens"), true)?;
             check(!c.uses_fc_norm(), "distilled", needs("fc_norm unset"), true)?;
         }
+        check(
+            c.pos_embed != PosEmbed::Sinusoidal || c.num_positions() * c.embed_dim <= MAX_SINUSOIDAL,
+            "pos_embed",
+            || {
+                format!(
+                    "learned or none, as {} positions of {} are too many for a table",
+                    c.num_positions(),
+                    c.embed_dim
+                )
+            },
+            "sinusoidal",
+        )?;
         check_parameters(c.approximate_parameters())
     }
 
@@ -276,6 +288,9 @@ impl VitConfig {
 
 /// More patches than any published ViT has (1024 x 1024 pixels with patches of 4); attention grows with their square.
 const MAX_PATCHES: usize = 1 << 16;
+
+/// The encodings are computed when the model is built or listed: 65536 positions of a width of 512 are enough.
+const MAX_SINUSOIDAL: usize = 1 << 25;
 
 fn mlp_ratio(embed_dim: usize) -> String {
     format!("a number that makes embed_dim {embed_dim} times it lie between 1 and {}", 1 << 20)

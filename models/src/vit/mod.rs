@@ -187,7 +187,14 @@ impl Vit {
 
     /// Tokens to logits `[batch, num_classes]`, or, with `pre_logits` or without a head, to what the head reads,
     /// `[batch, num_features]`. Without a pool, one row per token.
+    ///
+    /// # Errors
+    /// If the tokens have another shape than [`Vit::forward_features`] gives.
     pub fn forward_head(&self, tokens: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
+        let (count, dim) = (self.config.num_tokens(), self.config.embed_dim);
+        if !matches!(tokens.dims(), [batch, rest @ ..] if *batch > 0 && rest == [count, dim]) {
+            candle_core::bail!("tokens: expected [batch, {count}, {dim}], got: {:?}", tokens.dims())
+        }
         if self.config.distilled {
             return self.distilled_head(tokens, pre_logits, mode);
         }
