@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use tallow_models::Params;
 
 use super::{config_json, replace};
@@ -28,7 +28,7 @@ pub enum Quantisation {
 /// Writes all parameters into one GGUF file, under timm's names, with the text of `config.json` as metadata.
 ///
 /// Matrices whose rows are a multiple of 32 values long are quantised. Other tensors of more than one dimension (positions,
-/// patch kernels) are stored in half precision, vectors in single: they are small, and features depend on them most.
+/// patch kernels) are stored in half precision, vectors and tokens in single: they are small, and features depend on them most.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -39,7 +39,7 @@ pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisatio
         let value = param.var.as_detached_tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
         let dtype = match (quantisation, value.dims()) {
             (Quantisation::Q8_0, [_, columns]) if columns % GgmlDType::Q8_0.block_size() == 0 => GgmlDType::Q8_0,
-            (Quantisation::Q8_0 | Quantisation::F16, [_, _, ..]) => GgmlDType::F16,
+            (Quantisation::Q8_0 | Quantisation::F16, [_, _, ..]) if fits_half(&value)? => GgmlDType::F16,
             _ => GgmlDType::F32,
         };
         tensors.push((param.name, QTensor::quantize(&value, dtype)?));
@@ -66,4 +66,10 @@ pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisatio
         })?;
         file.flush().map_err(Error::io(path))
     })
+}
+
+/// Whether half precision is worth it (a class token is not) and holds the largest value.
+fn fits_half(value: &Tensor) -> Result<bool> {
+    let large = value.elem_count() > 4096;
+    Ok(large && value.abs()?.max_all()?.to_scalar::<f32>()? <= f32::from(half::f16::MAX))
 }

@@ -1,0 +1,199 @@
+//! What is saved is opened again as it was, whatever the model; and a save that fails leaves the old file.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use tallow_models::{Architecture, Params, VitConfig, zoo};
+use tallow_weights::save::{self, Quantisation};
+use tallow_weights::{
+    Checkpoint, CheckpointConfig, Head, Interpolation, LoadOptions, OpenOptions, Preprocessing, Source, load, open,
+};
+
+fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
+    let classes = architecture.num_classes();
+    CheckpointConfig {
+        name: name.map(str::to_owned),
+        tag: Some("mine".into()),
+        preprocessing: Preprocessing {
+            input_size: architecture.input_size(),
+            interpolation: Interpolation::Bilinear,
+            crop_pct: 0.9,
+            squash: true,
+            mean: vec![0.1307],
+            std: vec![0.3081],
+        },
+        architecture,
+        labels: Some((0..classes).map(|class| format!("class {class}")).collect()),
+        license: Some("mit".into()),
+    }
+}
+
+fn tiny() -> VitConfig {
+    VitConfig {
+        img_size: 8,
+        patch_size: 4,
+        embed_dim: 32,
+        depth: 1,
+        num_heads: 2,
+        num_classes: 3,
+        ..VitConfig::default()
+    }
+}
+
+fn built(architecture: &Architecture) -> Params {
+    let params = Params::new(7, DType::F32, &Device::Cpu);
+    architecture.build(params.builder()).unwrap();
+    params
+}
+
+fn reopened(path: &Path) -> Checkpoint {
+    let source = if path.is_dir() { Source::Folder(path.into()) } else { Source::File(path.into()) };
+    open(&source, &OpenOptions::default()).unwrap()
+}
+
+/// Loads the checkpoint into a fresh model of its config.
+fn loaded(checkpoint: &Checkpoint) -> Params {
+    let params = Params::new(1, DType::F32, &Device::Cpu);
+    let architecture = &checkpoint.config().unwrap().architecture;
+    load(checkpoint, architecture, &LoadOptions { head: Head::Auto }, &params).unwrap();
+    architecture.build(params.builder()).unwrap();
+    params
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+fn assert_same(a: &Params, b: &Params) {
+    assert_eq!(a.names(), b.names());
+    for (a, b) in a.all().iter().zip(b.all()) {
+        assert_eq!(bits(a.var.as_tensor()), bits(b.var.as_tensor()), "{}", a.name);
+    }
+}
+
+/// Models of every kind, among them such as timm has no words for.
+fn architectures() -> Vec<(Option<&'static str>, Architecture)> {
+    let mut all: Vec<(Option<&str>, Architecture)> = ["mlp_mnist", "cnn_cifar10", "vit_mnist"]
+        .map(|name| (Some(name), zoo::find(name).unwrap().architecture))
+        .into();
+    let mut options = vec![(Some("vit_tiny_patch16_224"), Vec::new()), (None, Vec::new())];
+    for set in [
+        vec![("pos_embed", "sinusoidal")],
+        vec![("pos_embed", "none"), ("class_token", "false"), ("global_pool", "avg")],
+        vec![("global_pool", "token+avg")],
+        vec![("global_pool", "map"), ("qk_norm", "true"), ("act", "quick_gelu")],
+        vec![("init_values", "0.1"), ("reg_tokens", "2"), ("no_embed_class", "true"), ("norm_eps", "1e-12")],
+        vec![("pre_norm", "true"), ("qkv_bias", "false"), ("act", "gelu_tanh"), ("drop_path_rate", "0.2")],
+    ] {
+        options.push((None, set));
+    }
+    for (name, set) in options {
+        let mut architecture = Architecture::Vit(tiny());
+        set.iter().for_each(|(key, value)| architecture.set(key, value).unwrap());
+        all.push((name, architecture));
+    }
+    all
+}
+
+#[test]
+fn every_model_is_opened_as_it_was_saved() {
+    for (name, architecture) in architectures() {
+        let folder = tempfile::tempdir().unwrap();
+        let (params, config) = (built(&architecture), config(name, architecture));
+        save::timm(folder.path(), &params, &config).unwrap();
+        let checkpoint = reopened(folder.path());
+        assert_eq!(checkpoint.config(), Some(&config));
+        assert_same(&params, &loaded(&checkpoint));
+    }
+}
+
+#[test]
+fn gguf_without_quantisation_is_exact() {
+    for (name, architecture) in architectures() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.gguf");
+        let (params, config) = (built(&architecture), config(name, architecture));
+        save::gguf(&file, &params, &config, Quantisation::F32).unwrap();
+        let checkpoint = reopened(&file);
+        assert_eq!(checkpoint.config(), Some(&config));
+        assert_same(&params, &loaded(&checkpoint));
+    }
+}
+
+#[test]
+fn gguf_quantises_matrices_and_leaves_vectors_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    let architecture = Architecture::Vit(VitConfig { img_size: 48, ..tiny() });
+    let (params, config) = (built(&architecture), config(None, architecture));
+    save::gguf(&file, &params, &config, Quantisation::Q8_0).unwrap();
+    let checkpoint = reopened(&file);
+    let stored = |name: &str| checkpoint.tensors().iter().find(|info| info.name == name).unwrap().dtype.clone();
+    assert_eq!(stored("blocks.0.attn.qkv.weight"), "Q8_0");
+    assert_eq!(stored("pos_embed"), "F16");
+    assert_eq!(stored("cls_token"), "F32");
+    assert_eq!(stored("blocks.0.norm1.weight"), "F32");
+    for (a, b) in params.all().iter().zip(loaded(&checkpoint).all()) {
+        let largest = |t: Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let difference = largest((a.var.as_tensor() - b.var.as_tensor()).unwrap());
+        // Half of one of 127 steps up to the largest value, whose size is itself rounded to half precision.
+        assert!(difference <= largest(a.var.as_tensor().clone()) / 220., "{}", a.name);
+    }
+}
+
+#[test]
+fn what_timm_cannot_build_is_refused_by_name() {
+    for (key, value, word) in [("pos_embed", "sinusoidal", "sinusoidal"), ("global_pool", "token+avg", "mean")] {
+        let mut architecture = Architecture::Vit(tiny());
+        architecture.set(key, value).unwrap();
+        let error = save::check_timm(&config(None, architecture)).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("GGUF"), "{error}");
+    }
+    let cnn = zoo::find("cnn_cifar10").unwrap().architecture;
+    assert!(save::check_timm(&config(None, cnn)).is_err());
+    assert!(save::check_timm(&config(None, Architecture::Vit(tiny()))).is_ok());
+}
+
+#[test]
+fn a_run_folder_gives_its_best_checkpoint_else_its_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Source::Folder(folder.path().into());
+    std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
+    let error = open(&run, &OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("no checkpoint yet"), "{error}");
+    let architecture = Architecture::Vit(tiny());
+    for (name, tag) in [("last", "last"), ("best", "best")] {
+        let config = CheckpointConfig { tag: Some(tag.into()), ..config(None, architecture.clone()) };
+        save::timm(&folder.path().join("checkpoints").join(name), &built(&architecture), &config).unwrap();
+        let checkpoint = open(&run, &OpenOptions::default()).unwrap();
+        assert_eq!(checkpoint.config().unwrap().tag.as_deref(), Some(tag));
+    }
+}
+
+#[test]
+fn a_save_that_fails_leaves_the_old_file_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "old").unwrap();
+    let failed = save::replace(&file, |temporary| {
+        std::fs::write(temporary, "half").unwrap();
+        Err(std::io::Error::other("disk full"))
+            .map_err(|source| tallow_weights::Error::Io { path: file.clone(), source })
+    });
+    assert!(failed.unwrap_err().to_string().contains("disk full"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    save::replace(&file, |temporary| Ok(std::fs::write(temporary, "new").unwrap())).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in_the_way");
+    std::fs::write(&file, "").unwrap();
+    let architecture = Architecture::Vit(tiny());
+    let error = save::timm(&file.join("run"), &built(&architecture), &config(None, architecture)).unwrap_err();
+    assert!(error.to_string().contains("in_the_way"), "{error}");
+}
