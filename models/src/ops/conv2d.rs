@@ -1,7 +1,16 @@
-//! Two-dimensional convolution (cross-correlation, as in every framework).
+//! Two-dimensional convolution (cross-correlation, as in every framework): a matrix product over the windows of an image,
+//! which are laid out in tiles that fit the cache.
 
-use candle_core::{Result, Tensor, bail};
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::column_sums::add_up;
+use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::matmul::{Matrix, Threads, multiply_add, multiply_at};
+use super::simd::{sum, vectorised};
 use super::windows::Windows;
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
@@ -9,7 +18,7 @@ use super::windows::Windows;
 /// # Errors
 /// If the shapes do not fit each other, or the kernel does not fit the image.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    let (_, channels, height, width) = x.dims4()?;
+    let (batch, channels, height, width) = x.dims4()?;
     let (out, expected, kh, kw) = w.dims4()?;
     if channels != expected || b.is_some_and(|b| b.dims() != [out]) {
         let b = b.map(|b| format!(", bias {:?}", b.dims())).unwrap_or_default();
@@ -20,7 +29,12 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding
         )
     }
     let windows = Windows::new("conv2d", (height, width), (kh, kw), stride, padding, false)?;
-    composed(x, w, b, &windows)
+    let conv = Conv2d { batch, channels, out, windows };
+    match b {
+        Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, conv),
+        None if serves(&[x, w]) => x.contiguous()?.apply_op2(&w.contiguous()?, conv),
+        _ => composed(x, w, b, &windows),
+    }
 }
 
 fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Result<Tensor> {
@@ -34,4 +48,224 @@ fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Re
         None => y,
     };
     y.reshape((batch, oh * ow, out))?.transpose(1, 2)?.reshape((batch, out, oh, ow))
+}
+
+struct Conv2d {
+    batch: usize,
+    channels: usize,
+    out: usize,
+    windows: Windows,
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(values(x, lx)?, values(w, lw)?, None);
+        Ok((CpuStorage::F32(y), self.output_shape()))
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.gradients(x, w, None, dy)?;
+        Ok((dx, dw))
+    }
+}
+
+impl CustomOp3 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?));
+        Ok((CpuStorage::F32(y), self.output_shape()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.gradients(x, w, Some(b), dy)
+    }
+}
+
+/// What the backward is to work out.
+#[derive(Clone, Copy)]
+struct Wanted {
+    dx: bool,
+    dw: bool,
+    db: bool,
+}
+
+impl Conv2d {
+    fn output_shape(&self) -> Shape {
+        (self.batch, self.out, self.windows.out.0, self.windows.out.1).into()
+    }
+
+    /// Values of an image, of a window, and windows of an image.
+    fn sizes(&self) -> (usize, usize, usize) {
+        let Windows { image, kernel, out, .. } = self.windows;
+        (self.channels * image.0 * image.1, self.channels * kernel.0 * kernel.1, out.0 * out.1)
+    }
+
+    /// Rows of windows at a time: their values fit the second-level cache.
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        const VALUES: usize = 1 << 18;
+        let (_, depth, _) = self.sizes();
+        let (rows, columns) = self.windows.out;
+        let tile = (VALUES / (depth * columns).max(1)).clamp(1, rows);
+        (0..rows).step_by(tile).map(move |start| start..rows.min(start + tile))
+    }
+
+    fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+        let (pixels, depth, positions) = self.sizes();
+        let w = Matrix::new(w, self.out, depth);
+        // Many images: each to one thread. Few: all threads on the product of one.
+        let threads = if self.batch < rayon::current_num_threads() { Threads::All } else { Threads::One };
+        let image = |x: &[f32], y: Shared, columns: &mut Vec<f32>| {
+            for rows in self.tiles() {
+                self.windows.lay_out(x, rows.clone(), columns);
+                let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
+                let columns = Matrix::new(columns, depth, count);
+                // SAFETY: this image's output, whose channels lie `positions` apart; the bias is there already.
+                unsafe { multiply_at(y.at(first), positions, b.is_some(), w, columns, 1., threads) };
+            }
+        };
+        // SAFETY: every image writes its whole output.
+        unsafe {
+            filled(self.batch * self.out * positions, |y| {
+                if let Some(b) = b {
+                    for (plane, &b) in y.chunks_exact_mut(positions).zip(b.iter().cycle()) {
+                        plane.fill(MaybeUninit::new(b));
+                    }
+                }
+                let images = y.chunks_exact_mut((self.out * positions).max(1)).zip(x.chunks_exact(pixels.max(1)));
+                let images: Vec<_> = images.map(|(y, x)| (Shared::new(y), x)).collect();
+                match threads {
+                    Threads::All => images.into_iter().for_each(|(y, x)| image(x, y, &mut vec![])),
+                    Threads::One => {
+                        images.into_par_iter().for_each_init(Vec::new, |columns, (y, x)| image(x, y, columns))
+                    }
+                }
+            })
+        }
+    }
+
+    fn gradients(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = Wanted { dx: x.track_op(), dw: w.track_op(), db: b.is_some_and(Tensor::track_op) };
+        let (dx, dw, db) = read(x, |x| read(w, |w| read(dy, |dy| self.backward(x, w, dy, wanted))))???;
+        let keep = |wanted: bool, values, dims: &[usize]| {
+            if wanted { tensor(values, dims).map(Some) } else { Ok(None) }
+        };
+        Ok((keep(wanted.dx, dx, x.dims())?, keep(wanted.dw, dw, w.dims())?, keep(wanted.db, db, &[self.out])?))
+    }
+
+    /// The gradients that are wanted; the others come back empty.
+    fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (pixels, depth, positions) = self.sizes();
+        let w = Matrix::new(w, self.out, depth).t();
+        let mut dx = vec![0f32; if wanted.dx { x.len() } else { 0 }];
+        // A thread sums over images of its own; the threads' sums are added in order.
+        let share = self.batch.div_ceil(rayon::current_num_threads()).max(1);
+        let starts: Vec<usize> = (0..self.batch).step_by(share).collect();
+        let mut dx_shares = dx.chunks_mut((share * pixels).max(1));
+        let shares: Vec<_> = starts.into_iter().map(|start| (start, dx_shares.next().unwrap_or_default())).collect();
+        let parts = shares.into_par_iter().map(|(start, dx)| {
+            let mut dw = vec![0f32; if wanted.dw { self.out * depth } else { 0 }];
+            let mut db = vec![0f32; if wanted.db { self.out } else { 0 }];
+            let (mut columns, mut dcolumns) = (vec![], vec![]);
+            for image in start..self.batch.min(start + share) {
+                let x = &x[image * pixels..][..pixels];
+                let dy = &dy[image * self.out * positions..][..self.out * positions];
+                for (db, dy) in db.iter_mut().zip(dy.chunks_exact(positions)) {
+                    *db += vectorised(|| sum(dy, |dy| dy));
+                }
+                for rows in self.tiles() {
+                    let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
+                    let dy = Matrix::strided(&dy[first..], self.out, count, positions);
+                    if wanted.dw {
+                        self.windows.lay_out(x, rows.clone(), &mut columns);
+                        multiply_add(&mut dw, dy, Matrix::new(&columns, depth, count).t(), Threads::One);
+                    }
+                    if wanted.dx {
+                        dcolumns.resize(depth * count, 0.);
+                        // SAFETY: the scratch is this task's, and was made large enough.
+                        unsafe { multiply_at(dcolumns.as_mut_ptr(), count, false, w, dy, 1., Threads::One) };
+                        self.windows.add_back(&dcolumns, rows, &mut dx[(image - start) * pixels..][..pixels]);
+                    }
+                }
+            }
+            (dw, db)
+        });
+        let (dw, db): (Vec<_>, Vec<_>) = parts.collect::<Vec<_>>().into_iter().unzip();
+        let (dw, db) = (add_up(dw, self.out * depth), add_up(db, self.out));
+        (dx, dw, db)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::super::check::check;
+    use super::*;
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        let cases = [
+            (1, 1, 1, (1, 1), (1, 1), 1, 0),
+            (2, 3, 4, (7, 5), (3, 3), 1, 1),
+            (3, 2, 5, (9, 8), (5, 5), 1, 2),
+            (2, 3, 4, (11, 10), (3, 2), 2, 1),
+            (1, 2, 3, (8, 9), (2, 3), 3, 0),
+            (2, 1, 2, (4, 4), (4, 4), 1, 3),
+        ];
+        for (batch, channels, out, image, kernel, stride, padding) in cases {
+            let x = [batch, channels, image.0, image.1];
+            let w = [out, channels, kernel.0, kernel.1];
+            check("conv2d", &[&x, &w, &[out]], |t| conv2d(&t[0], &t[1], Some(&t[2]), stride, padding))?;
+            check("conv2d without bias", &[&x, &w], |t| conv2d(&t[0], &t[1], None, stride, padding))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_image_of_several_tiles_gives_the_same_result() -> Result<()> {
+        let windows = Windows::new("conv2d", (40, 150), (5, 5), 1, 2, false)?;
+        let conv = Conv2d { batch: 1, channels: 3, out: 2, windows };
+        assert!(conv.tiles().count() > 1, "the test is to cover several tiles");
+        check("conv2d", &[&[1, 3, 40, 150], &[2, 3, 5, 5]], |t| conv2d(&t[0], &t[1], None, 1, 2))
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_an_error() -> Result<()> {
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu);
+        assert!(conv2d(&zeros(&[1, 3, 8, 8])?, &zeros(&[4, 2, 3, 3])?, None, 1, 0).is_err());
+        assert!(conv2d(&zeros(&[1, 3, 8, 8])?, &zeros(&[4, 3, 3, 3])?, None, 0, 0).is_err());
+        assert!(conv2d(&zeros(&[1, 3, 8, 8])?, &zeros(&[4, 3, 9, 9])?, None, 1, 0).is_err());
+        assert!(conv2d(&zeros(&[1, 3, 8, 8])?, &zeros(&[4, 3, 3, 3])?, Some(&zeros(&[3])?), 1, 0).is_err());
+        let empty = conv2d(&zeros(&[0, 3, 8, 8])?, &zeros(&[4, 3, 3, 3])?, Some(&zeros(&[4])?), 1, 1)?;
+        assert_eq!(empty.dims(), [0, 4, 8, 8]);
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::{exp, max, sum, vectorised};
 use super::wide;
 
@@ -114,7 +114,7 @@ impl CrossEntropy {
                             for (out, &x) in out.iter_mut().zip(row) {
                                 out.write(exp(x - max));
                             }
-                            let out = out.assume_init_mut();
+                            let out = written(out);
                             let total = 1. / sum(out, |x| x);
                             for out in out.iter_mut() {
                                 *out = (*out * total - everywhere) * scale;

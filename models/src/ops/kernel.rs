@@ -45,6 +45,23 @@ pub(super) unsafe fn filled(len: usize, fill: impl FnOnce(&mut Out)) -> Vec<f32>
     out
 }
 
+/// Copies `values` to the start of `out`.
+pub(super) fn copy(values: &[f32], out: &mut Out) {
+    for (out, &value) in out.iter_mut().zip(values) {
+        out.write(value);
+    }
+}
+
+/// What was written to `out`.
+///
+/// # Safety
+/// All of it must have been written.
+#[inline(always)]
+pub(super) unsafe fn written(out: &mut Out) -> &mut [f32] {
+    // SAFETY: the caller vouches for the values; the two types have one layout.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
+}
+
 /// A tensor on the CPU that owns `values`.
 pub(super) fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &candle_core::Device::Cpu)

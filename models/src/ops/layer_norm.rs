@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail}
 use rayon::prelude::*;
 
 use super::column_sums::{add_up, column_sums_of};
-use super::kernel::{Out, filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{Out, filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::{sum, vectorised};
 use super::wide;
 
@@ -151,7 +151,7 @@ fn backward_row(dx: &mut Out, x: &[f32], dy: &[f32], weight: &[f32], dweight: &m
         dx.write(dy * w);
     }
     // SAFETY: all of it was written above.
-    let dx = unsafe { dx.assume_init_mut() };
+    let dx = unsafe { written(dx) };
     let mean_g = sum(dx, |g| g) / count;
     let along = super::simd::sum2(dx, x, |g, x| g * (x - mean)) * scale / count;
     for (dx, &x) in dx.iter_mut().zip(x) {

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::column_sums::column_sums;
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{copy, filled, read, rows_per_task, serves, tensor, values};
 use super::matmul::{Matrix, Threads, multiply, multiply_add};
 
 /// `x wᵀ + b`: `x [.., in]`, `w [out, in]`, `b [out]` give `[.., out]`.
@@ -101,7 +101,7 @@ fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, width: usize, out: usize) ->
                 filled(rows * out, |y| {
                     y.par_chunks_mut(rows_per_task(rows, out) * out.max(1)).for_each(|task| {
                         for row in task.chunks_exact_mut(out) {
-                            row.write_copy_of_slice(b);
+                            copy(b, row);
                         }
                     })
                 })

@@ -1,7 +1,9 @@
 //! Images to tokens: a convolution whose kernel is as large as its stride, which is a matrix product over patches.
 
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
+use super::kernel::{copy, filled, read, rows_per_task, serves, tensor};
 use super::linear;
 
 /// Projects the patches of `images [batch, channels, height, width]` with `w [dim, channels, p, p]` and `b [dim]` to
@@ -18,8 +20,72 @@ pub fn patch_embed(images: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Te
             images.dims()
         )
     }
+    let patches = if serves(&[images]) && !images.track_op() {
+        let values = read(images, |images| cut(images, [channels, height, width], [ph, pw]))?;
+        tensor(values, &[batch, (height / ph) * (width / pw), channels * ph * pw])?
+    } else {
+        composed_cut(images, [ph, pw])?
+    };
+    linear(&patches, &w.reshape((dim, channels * ph * pw))?, b)
+}
+
+/// Patches `[batch, rows * columns, channels * ph * pw]` of images.
+fn composed_cut(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
+    let (batch, channels, height, width) = images.dims4()?;
     let (rows, columns) = (height / ph, width / pw);
     let patches = images.reshape(vec![batch, channels, rows, ph, columns, pw])?.permute(vec![0, 2, 4, 1, 3, 5])?;
-    let patches = patches.reshape((batch, rows * columns, channels * ph * pw))?;
-    linear(&patches, &w.reshape((dim, channels * ph * pw))?, b)
+    patches.reshape((batch, rows * columns, channels * ph * pw))
+}
+
+/// As [`composed_cut`].
+fn cut(images: &[f32], [channels, height, width]: [usize; 3], [ph, pw]: [usize; 2]) -> Vec<f32> {
+    let patch = channels * ph * pw;
+    let (rows, columns) = (height / ph, width / pw);
+    let task = rows_per_task(images.len() / patch.max(1), patch);
+    // SAFETY: the tasks cover the output, and every row of every patch is written.
+    unsafe {
+        filled(images.len(), |out| {
+            out.par_chunks_mut((task * patch).max(1)).enumerate().for_each(|(i, out)| {
+                for (at, out) in (i * task..).zip(out.chunks_exact_mut(patch)) {
+                    let (image, row, column) = (at / (rows * columns), at / columns % rows, at % columns);
+                    for (line, out) in out.chunks_exact_mut(pw).enumerate() {
+                        let (channel, y) = (line / ph, line % ph);
+                        let start = ((image * channels + channel) * height + row * ph + y) * width + column * pw;
+                        copy(&images[start..start + pw], out);
+                    }
+                }
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{check, distance, values};
+    use super::*;
+
+    #[test]
+    fn tracked_images_and_parameters_get_their_gradients() -> Result<()> {
+        check("patch_embed", &[&[2, 3, 8, 12], &[5, 3, 4, 3], &[5]], |t| patch_embed(&t[0], &t[1], Some(&t[2])))
+    }
+
+    #[test]
+    fn cutting_is_the_permutation() -> Result<()> {
+        for (dims, patch) in [([1, 1, 1, 1], [1, 1]), ([2, 3, 8, 12], [4, 3]), ([3, 2, 28, 14], [14, 14])] {
+            let images = values(&dims, 1)?;
+            let got = read(&images, |x| cut(x, [dims[1], dims[2], dims[3]], patch))?;
+            let exact = composed_cut(&images, patch)?;
+            assert_eq!(distance(&tensor(got, exact.dims())?, &exact)?, 0.);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn patches_that_do_not_tile_the_image_are_an_error() -> Result<()> {
+        let w = values(&[5, 3, 4, 4], 1)?;
+        let message = patch_embed(&values(&[1, 3, 8, 10], 0)?, &w, None).unwrap_err().to_string();
+        assert!(message.contains("4x4") && message.contains("[1, 3, 8, 10]"), "{message}");
+        assert!(patch_embed(&values(&[1, 1, 8, 8], 0)?, &w, None).is_err());
+        Ok(())
+    }
 }

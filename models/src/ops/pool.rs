@@ -1,7 +1,11 @@
 //! Maximum and average of square windows.
 
-use candle_core::{D, Result, Tensor, bail};
+use std::sync::OnceLock;
 
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
 use super::windows::Windows;
 
 /// The maximum of every `kernel`×`kernel` window of `x [batch, channels, height, width]`, padded with -∞. The gradient goes
@@ -15,7 +19,11 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
         bail!("max_pool2d: expected a padding of at most half the kernel, got padding {padding}, kernel {kernel}")
     }
     let windows = Windows::new("max_pool2d", (height, width), (kernel, kernel), stride, padding, ceil_mode)?;
-    composed_max(x, &windows)
+    if serves(&[x]) {
+        x.contiguous()?.apply_op1(MaxPool { windows, maxima: OnceLock::new() })
+    } else {
+        composed_max(x, &windows)
+    }
 }
 
 /// The average of every `kernel`×`kernel` window of `x [batch, channels, height, width]`.
@@ -25,7 +33,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
 pub fn avg_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let windows = Windows::new("avg_pool2d", (height, width), (kernel, kernel), stride, 0, false)?;
-    composed_avg(x, &windows)
+    if serves(&[x]) { x.contiguous()?.apply_op1(AvgPool { windows }) } else { composed_avg(x, &windows) }
 }
 
 fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {
@@ -39,4 +47,196 @@ fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {
 fn composed_avg(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     let (batch, channels, _, _) = x.dims4()?;
     windows.unfold(x, 0.)?.mean(D::Minus1)?.reshape((batch, channels, windows.out.0, windows.out.1))
+}
+
+fn output_shape(layout: &Layout, windows: &Windows) -> Result<Shape> {
+    let (batch, channels, _, _) = layout.shape().dims4()?;
+    Ok((batch, channels, windows.out.0, windows.out.1).into())
+}
+
+/// Values of one channel of one image, before and after.
+fn plane_sizes(windows: &Windows) -> (usize, usize) {
+    (windows.image.0 * windows.image.1, windows.out.0 * windows.out.1)
+}
+
+struct MaxPool {
+    windows: Windows,
+    /// Where in its plane the maximum of every window is.
+    maxima: OnceLock<Vec<u32>>,
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(storage, layout)?;
+        let shape = output_shape(layout, &self.windows)?;
+        let (before, after) = plane_sizes(&self.windows);
+        let mut maxima = vec![0u32; shape.elem_count()];
+        let task = rows_per_task(x.len() / before.max(1), before);
+        // SAFETY: the tasks cover the output, and every value of every plane is written.
+        let y = unsafe {
+            filled(shape.elem_count(), |y| {
+                let tasks = y.par_chunks_mut(task * after).zip(maxima.par_chunks_mut(task * after));
+                tasks.zip(x.par_chunks((task * before).max(1))).for_each(|((y, maxima), x)| {
+                    let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
+                    for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
+                        for (i, (y, maximum)) in y.iter_mut().zip(maxima).enumerate() {
+                            let (value, at) = largest(x, &self.windows, i);
+                            y.write(value);
+                            *maximum = at as u32;
+                        }
+                    }
+                })
+            })
+        };
+        // A second forward of the same op would find the same maxima.
+        let _ = self.maxima.set(maxima);
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let Some(maxima) = self.maxima.get() else { bail!("max_pool2d: a backward before the forward") };
+        let (before, after) = plane_sizes(&self.windows);
+        let mut dx = vec![0f32; x.elem_count()];
+        read(dy, |dy| {
+            let task = rows_per_task(dx.len() / before.max(1), before);
+            let tasks = dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after));
+            tasks.zip(maxima.par_chunks(task * after)).for_each(|((dx, dy), maxima)| {
+                let planes = dx.chunks_exact_mut(before).zip(dy.chunks_exact(after));
+                for ((dx, dy), maxima) in planes.zip(maxima.chunks_exact(after)) {
+                    for (&dy, &maximum) in dy.iter().zip(maxima) {
+                        dx[maximum as usize] += dy;
+                    }
+                }
+            });
+        })?;
+        tensor(dx, x.dims()).map(Some)
+    }
+}
+
+/// The first maximum of window `i` of a plane, or its last NaN, and where it is.
+fn largest(x: &[f32], windows: &Windows, i: usize) -> (f32, usize) {
+    let (rows, columns) = windows.inside(i);
+    let mut best = (f32::NEG_INFINITY, rows.start * windows.image.1 + columns.start);
+    for row in rows {
+        for at in row * windows.image.1 + columns.start..row * windows.image.1 + columns.end {
+            if x[at] > best.0 || x[at].is_nan() {
+                best = (x[at], at);
+            }
+        }
+    }
+    best
+}
+
+struct AvgPool {
+    windows: Windows,
+}
+
+impl CustomOp1 for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = values(storage, layout)?;
+        let shape = output_shape(layout, &self.windows)?;
+        let (before, after) = plane_sizes(&self.windows);
+        let task = rows_per_task(x.len() / before.max(1), before);
+        let width = self.windows.image.1;
+        // SAFETY: the tasks cover the output, and every value of every plane is written.
+        let y = unsafe {
+            filled(shape.elem_count(), |y| {
+                y.par_chunks_mut(task * after).zip(x.par_chunks((task * before).max(1))).for_each(|(y, x)| {
+                    for (y, x) in y.chunks_exact_mut(after).zip(x.chunks_exact(before)) {
+                        for (i, y) in y.iter_mut().enumerate() {
+                            let (rows, columns) = self.windows.inside(i);
+                            let row = |row: usize| x[row * width..][columns.clone()].iter().sum::<f32>();
+                            y.write(rows.map(row).sum::<f32>() / self.count());
+                        }
+                    }
+                })
+            })
+        };
+        Ok((CpuStorage::F32(y), shape))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (before, after) = plane_sizes(&self.windows);
+        let width = self.windows.image.1;
+        let mut dx = vec![0f32; x.elem_count()];
+        read(dy, |dy| {
+            let task = rows_per_task(dx.len() / before.max(1), before);
+            dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after)).for_each(|(dx, dy)| {
+                for (dx, dy) in dx.chunks_exact_mut(before).zip(dy.chunks_exact(after)) {
+                    for (i, dy) in dy.iter().enumerate() {
+                        let (rows, columns) = self.windows.inside(i);
+                        for row in rows {
+                            for dx in &mut dx[row * width..][columns.clone()] {
+                                *dx += dy / self.count();
+                            }
+                        }
+                    }
+                }
+            });
+        })?;
+        tensor(dx, x.dims()).map(Some)
+    }
+}
+
+impl AvgPool {
+    fn count(&self) -> f32 {
+        (self.windows.kernel.0 * self.windows.kernel.1) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::super::check::check;
+    use super::*;
+
+    #[test]
+    fn kernels_agree_with_the_compositions() -> Result<()> {
+        let cases = [(2, 2, 0, false), (2, 2, 0, true), (3, 2, 1, true), (3, 1, 1, false), (2, 3, 1, true)];
+        for (kernel, stride, padding, ceil_mode) in cases {
+            for image in [(4, 4), (7, 5), (9, 8)] {
+                let dims = [2, 3, image.0, image.1];
+                check("max_pool2d", &[&dims], |t| max_pool2d(&t[0], kernel, stride, padding, ceil_mode))?;
+                check("avg_pool2d", &[&dims], |t| avg_pool2d(&t[0], kernel, stride))?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_equal_maxima_the_first_gets_the_gradient() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let x = Var::ones((1, 1, 2, 4), dtype, &Device::Cpu)?;
+            let store = max_pool2d(&x, 2, 2, 0, false)?.sum_all()?.backward()?;
+            let gradient = store.get(&x).expect("a gradient").to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            assert_eq!(gradient, [1., 0., 1., 0., 0., 0., 0., 0.]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_nan_goes_through() -> Result<()> {
+        let x = Tensor::new(&[[[[1f32, f32::NAN], [5., 2.]]]], &Device::Cpu)?;
+        assert!(max_pool2d(&x, 2, 2, 0, false)?.flatten_all()?.to_vec1::<f32>()?[0].is_nan());
+        Ok(())
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_an_error() -> Result<()> {
+        let x = Tensor::zeros((1, 1, 4, 4), DType::F32, &Device::Cpu)?;
+        assert!(max_pool2d(&x, 5, 1, 0, true).is_err());
+        assert!(max_pool2d(&x, 2, 2, 2, false).is_err());
+        assert!(max_pool2d(&x, 2, 0, 0, false).is_err());
+        assert!(avg_pool2d(&x, 0, 1).is_err());
+        Ok(())
+    }
 }

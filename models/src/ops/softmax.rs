@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::{exp, max, sum, sum2, vectorised};
 use super::wide;
 
@@ -57,7 +57,7 @@ fn forward(x: &[f32], dim: usize) -> Vec<f32> {
                         for (y, &x) in y.iter_mut().zip(x) {
                             y.write(exp(x - max));
                         }
-                        let y = y.assume_init_mut();
+                        let y = written(y);
                         let scale = 1. / sum(y, |y| y);
                         for y in y {
                             *y *= scale;

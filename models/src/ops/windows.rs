@@ -1,5 +1,8 @@
-//! Sliding windows over an image as a composition of Candle's differentiable ops: what the compositions of the convolution
-//! and of the pools are made of. Candle's own pools and convolution have gradients that are wrong or missing.
+//! Sliding windows over an image: where they lie, their values as the columns of a matrix for the convolution's kernel, and
+//! as a composition of Candle's differentiable ops, which the compositions of the convolution and the pools are made of
+//! (Candle's own have gradients that are wrong or missing).
+
+use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
@@ -60,6 +63,68 @@ impl Windows {
         }
         let index = Tensor::new(index, x.device())?;
         pixels.index_select(&index, 2)?.reshape((batch, channels, self.out.0 * self.out.1, ()))
+    }
+
+    /// The rows and columns of the image that window `i` covers.
+    pub fn inside(&self, i: usize) -> (Range<usize>, Range<usize>) {
+        let span = |at: usize, kernel: usize, size: usize| {
+            let start = at * self.stride;
+            start.saturating_sub(self.padding)..(start + kernel).saturating_sub(self.padding).min(size)
+        };
+        (span(i / self.out.1, self.kernel.0, self.image.0), span(i % self.out.1, self.kernel.1, self.image.1))
+    }
+
+    /// Writes the values of the windows in `rows` of windows as the columns of a matrix with a row for every channel, row and
+    /// column of a window. `x` is one image `[channels, height, width]`.
+    pub fn lay_out(&self, x: &[f32], rows: Range<usize>, columns: &mut Vec<f32>) {
+        let width = self.out.1;
+        columns.clear();
+        self.segments(x.len(), rows, |_, source, inside| match source {
+            None => columns.resize(columns.len() + width, 0.),
+            Some(source) => {
+                columns.resize(columns.len() + inside.start, 0.);
+                let pixels = x[source..].iter().step_by(self.stride).take(inside.len());
+                if self.stride == 1 {
+                    columns.extend_from_slice(&x[source..source + inside.len()]);
+                } else {
+                    columns.extend(pixels);
+                }
+                columns.resize(columns.len() + width - inside.end, 0.);
+            }
+        });
+    }
+
+    /// Adds the columns of [`Windows::lay_out`] to the pixels that they came from.
+    pub fn add_back(&self, columns: &[f32], rows: Range<usize>, x: &mut [f32]) {
+        let width = self.out.1;
+        self.segments(x.len(), rows, |i, source, inside| {
+            if let Some(source) = source {
+                let column = &columns[i * width..][inside];
+                for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
+                    *x += column;
+                }
+            }
+        });
+    }
+
+    /// Calls `f` for every channel, row and column of a window, and for every row of windows, with the number of the call, the
+    /// first pixel that is read and the windows across for which it is inside the image; `None` where none is.
+    fn segments(&self, image: usize, rows: Range<usize>, mut f: impl FnMut(usize, Option<usize>, Range<usize>)) {
+        let ((height, width), padding) = (self.image, self.padding);
+        let mut call = 0;
+        for channel in 0..image / (height * width).max(1) {
+            for (ky, kx) in grid(self.kernel) {
+                // The windows across whose pixel `kx` is inside: not before the image starts, nor after it ends.
+                let first = padding.saturating_sub(kx).div_ceil(self.stride);
+                let end = (width + padding).saturating_sub(kx).div_ceil(self.stride).min(self.out.1);
+                for oy in rows.clone() {
+                    let y = (oy * self.stride + ky).checked_sub(padding).filter(|&y| y < height && first < end);
+                    let source = y.map(|y| (channel * height + y) * width + first * self.stride + kx - padding);
+                    f(call, source, first..end);
+                    call += 1;
+                }
+            }
+        }
     }
 }
 
