@@ -296,3 +296,37 @@ impl Samples for Encoded {
         format!("{} row {index}", self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_the_same_from_memory_and_from_the_file() -> Result<()> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/parquet");
+        let named = folder.join("named/data");
+        let several = vec![named.join("train-00000-of-00002.parquet"), named.join("train-00001-of-00002.parquet")];
+        for files in [several, vec![folder.join("plain.parquet")]] {
+            let part = Part::read("here", &Split { name: "train", files }, &Choice::default())?;
+            let classes = classes("here", std::slice::from_ref(&part))?;
+            let mut samples = part.into_samples(&classes)?;
+            assert!(samples.keep);
+            let kept: Vec<ByteArray> = (0..samples.len()).map(|index| samples.bytes(index)).collect::<Result<_>>()?;
+            samples.keep = false;
+            // Backwards, so that no reader can go on where the last one stopped.
+            for index in (0..samples.len()).rev() {
+                assert_eq!(samples.bytes(index)?.data(), kept[index].data(), "image {index}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_choice_is_read_off_the_end_of_the_name() -> Result<()> {
+        let (name, choice) = Choice::split("uoft-cs/cifar100@main?label=coarse_label&config=x")?;
+        assert_eq!(name, "uoft-cs/cifar100@main");
+        assert_eq!(choice, Choice { config: Some("x".into()), image: None, label: Some("coarse_label".into()) });
+        assert!(Choice::split("a/b?colour=red").is_err());
+        Ok(())
+    }
+}

@@ -32,8 +32,8 @@ use crate::{Error, OpenOptions, Result};
 /// or in parts, then `pytorch_model.bin`, then the only file that ends in `.safetensors`, `.gguf`, `.npz`, `.pth` or `.pt`.
 ///
 /// # Errors
-/// [`Error::Hub`] for anything about the network, access, or contents that are not what the hub states; [`Error::Io`] for the
-/// cache. They say what to do.
+/// [`Error::Hub`] for anything about the network, access, the cache, or contents that are not what the hub states. It says
+/// what to do.
 pub fn download_model(repo: &str, revision: Option<&str>, options: &OpenOptions) -> Result<PathBuf> {
     let repo = Repo::new(Kind::Model, repo, revision)?;
     let settings = Settings::new(options);

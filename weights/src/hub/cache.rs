@@ -136,9 +136,15 @@ pub(super) fn make_parent(path: &Path) -> Result<()> {
     }
 }
 
+/// The error for a file of the cache that cannot be read or written.
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { path, source }
+    let place = path.display().to_string();
+    move |source| Error::Hub {
+        place,
+        problem: source.to_string(),
+        remedy: "the cache needs a folder that can be written and space: free some, or set HF_HOME to another folder"
+            .into(),
+    }
 }
 
 /// A name beside `path` that no other process uses.

@@ -340,7 +340,12 @@ pub(super) fn block_on<T: Send>(work: impl AsyncFnOnce() -> Result<T> + Send) ->
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(io_error(Path::new("network runtime")))?.block_on(work())
+            let runtime = runtime.map_err(|e| Error::Hub {
+                place: "network".into(),
+                problem: format!("cannot be set up: {e}"),
+                remedy: "close some programs and try again".into(),
+            })?;
+            runtime.block_on(work())
         });
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
