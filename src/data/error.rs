@@ -17,13 +17,19 @@ pub enum Error {
     Unusable { what: String, expected: String, got: String, remedy: String },
     /// Data from the hub that cannot be had.
     #[error(transparent)]
-    Weights(#[from] tallow_weights::Error),
+    Weights(Box<tallow_weights::Error>),
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 /// This module's results.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<tallow_weights::Error> for Error {
+    fn from(error: tallow_weights::Error) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
 
 impl Error {
     pub(crate) fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
