@@ -28,8 +28,8 @@ pub enum Error {
     #[error("{origin}: {name}: expected finite values, got {got}; the weights are damaged, get them again")]
     NotFinite { origin: String, name: String, got: String },
     /// A tensor that does not fit its parameter and cannot be adapted.
-    #[error("{origin}: {name}: expected shape {expected:?}, got {got:?}; {remedy}")]
-    Shape { origin: String, name: String, expected: Vec<usize>, got: Vec<usize>, remedy: String },
+    #[error("{place}: expected shape {expected:?}, got {got:?}; {remedy}")]
+    Shape { place: String, expected: Vec<usize>, got: Vec<usize>, remedy: String },
     /// A checkpoint in names that are not known.
     #[error("{origin}: unknown naming: {}; nearest known naming: {nearest}", few(.names))]
     Naming { origin: String, names: Vec<String>, nearest: String },

@@ -2,6 +2,26 @@
 //!
 //! Source (hub, file, folder, bundled) → format (safetensors, GGUF, npz, PyTorch) → naming (timm, Hugging Face, DINOv2) →
 //! adaptation (positions, patches, channels, head) → an account of every tensor.
+//!
+//! ```no_run
+//! use candle_core::{DType, Device};
+//! use tallow_models::Params;
+//! use tallow_weights::{LoadOptions, OpenOptions, Source, load, open};
+//!
+//! // A name of the zoo, `hf-hub:OWNER/REPO`, a folder or a file.
+//! let checkpoint = open(&Source::parse("vit_small_patch14_dinov2.saliency")?, &OpenOptions::default())?;
+//! let (config, _notes) = checkpoint.config_or_inferred()?;
+//! // Smaller images and ten classes: positions are resampled, and the head is new.
+//! let architecture = config.architecture.with_img_size(56).with_num_classes(10);
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let account = load(&checkpoint, &architecture, &LoadOptions::default(), &params)?;
+//! let model = architecture.build(params.builder())?;
+//! println!("{account}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Nothing is guessed in silence: what has no place in the model or gets no value is an error that lists names, as are damaged
+//! files, and whatever had to be assumed is among the notes. [`save`] writes what timm and GGUF readers load.
 
 pub mod account;
 pub mod adapt;

@@ -224,7 +224,7 @@ impl HeadDecision {
     ) -> Result<Self> {
         let classes = architecture.num_classes();
         // The head is what has another shape with another number of classes.
-        let other = with_num_classes(architecture, classes + 1).parameters()?;
+        let other = architecture.clone().with_num_classes(classes + 1).parameters()?;
         let shapes: HashMap<&str, &[usize]> =
             specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
         let head: Vec<&ParamSpec> =
@@ -279,16 +279,6 @@ impl HeadDecision {
     }
 }
 
-fn with_num_classes(architecture: &Architecture, classes: usize) -> Architecture {
-    let mut architecture = architecture.clone();
-    match &mut architecture {
-        Architecture::Vit(config) => config.num_classes = classes,
-        Architecture::Cnn(config) => config.num_classes = classes,
-        Architecture::Mlp(config) => config.num_classes = classes,
-    }
-    architecture
-}
-
 /// Decides on one tensor at a time.
 struct Planner<'a> {
     origin: &'a str,
@@ -306,8 +296,7 @@ impl Planner<'_> {
 
     fn changes(&self, spec: &ParamSpec, mapped: &Mapped) -> Result<Vec<Change>> {
         let misfit = |remedy: &str| Error::Shape {
-            origin: self.origin.into(),
-            name: spec.name.clone(),
+            place: format!("{}: {}", self.origin, spec.name),
             expected: spec.shape.clone(),
             got: mapped.shape.clone(),
             remedy: remedy.into(),
@@ -492,7 +481,6 @@ fn finite(checkpoint: &Checkpoint, at: usize) -> Result<Tensor> {
         let (storage, layout) = tensor.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(storage), Some((start, end))) => {
-                // A sum of absolute values is finite only if all are; it runs at the speed of memory.
                 let values = &storage.as_slice::<f32>()?[start..end];
                 if values.iter().all(|value| value.is_finite()) {
                     None

@@ -258,11 +258,11 @@ fn damaged_files_never_panic() {
         let whole = std::fs::read(references().join(name)).unwrap();
         assert!(read_all(&whole).is_ok());
         // The last bytes of GGUF may be padding.
-        for length in (0..whole.len() - 32).step_by(19) {
+        for length in (0..whole.len() - 32).step_by(53) {
             assert!(read_all(&whole[..length]).is_err(), "{name} cut to {length} bytes");
         }
         // A flipped byte may go unnoticed in a value, and must be an error or harmless elsewhere.
-        for at in (0..whole.len()).step_by(7) {
+        for at in (0..whole.len()).step_by(23) {
             let mut flipped = whole.clone();
             flipped[at] ^= if at % 2 == 0 { 0xff } else { 0x01 };
             let _ = read_all(&flipped);

@@ -183,7 +183,11 @@ fn a_save_that_fails_leaves_the_old_file_and_no_other() {
     assert!(failed.unwrap_err().to_string().contains("disk full"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    save::replace(&file, |temporary| Ok(std::fs::write(temporary, "new").unwrap())).unwrap();
+    let write = |temporary: &Path| {
+        std::fs::write(temporary, "new").unwrap();
+        Ok(())
+    };
+    save::replace(&file, write).unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -86,28 +86,22 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         norm_eps: if translation.naming == Naming::HuggingFace { 1e-12 } else { 1e-6 },
         ..VitConfig::default()
     };
-    super::check_vit(&vit, origin)?;
     notes.push(format!(
         "no config.json: the architecture was read off the tensors' shapes; exact GELU, norms with eps {:e}, and pixels \
          normalised with ImageNet's mean and deviation were assumed",
         vit.norm_eps
     ));
+    let architecture = Architecture::Vit(vit);
+    super::check_architecture(&architecture, origin)?;
     let preprocessing = Preprocessing {
-        input_size: [in_chans, vit.img_size, vit.img_size],
+        input_size: architecture.input_size(),
         interpolation: Interpolation::Bicubic,
         crop_pct: 0.875,
         squash: false,
         mean: IMAGENET_MEAN.into(),
         std: IMAGENET_STD.into(),
     };
-    let config = CheckpointConfig {
-        name: None,
-        tag: None,
-        architecture: Architecture::Vit(vit),
-        preprocessing,
-        labels: None,
-        license: None,
-    };
+    let config = CheckpointConfig { name: None, tag: None, architecture, preprocessing, labels: None, license: None };
     Ok((config, notes))
 }
 

@@ -9,7 +9,7 @@ pub(crate) use inferred::infer;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tallow_models::{Architecture, VitConfig};
+use tallow_models::Architecture;
 
 use crate::{Error, Result};
 use fields::Fields;
@@ -96,9 +96,7 @@ impl CheckpointConfig {
 
     /// Checks what any layout could get wrong.
     fn check(&self, origin: &str) -> Result<()> {
-        if let Architecture::Vit(config) = &self.architecture {
-            check_vit(config, origin)?;
-        }
+        check_architecture(&self.architecture, origin)?;
         let preprocessing = &self.preprocessing;
         let (mean, std) = (&preprocessing.mean, &preprocessing.std);
         if mean.is_empty() || mean.len() != std.len() {
@@ -123,44 +121,14 @@ impl CheckpointConfig {
     }
 }
 
-/// Sizes that no ViT exceeds: what a damaged file claims must not be built.
-fn check_vit(config: &VitConfig, origin: &str) -> Result<()> {
-    let within = |field: &str, value: usize, low: usize, high: usize| {
-        if (low..=high).contains(&value) {
-            return Ok(());
+/// Refuses what makes no sense, naming the file: what a damaged config claims must not be built.
+fn check_architecture(architecture: &Architecture, origin: &str) -> Result<()> {
+    architecture.validate().map_err(|e| match e {
+        tallow_models::Error::Config { field, expected, got } => {
+            Error::Config { origin: origin.into(), field, expected, got }
         }
-        Err(Error::config(origin, field, format!("{low} to {high}"), value))
-    };
-    within("patch_size", config.patch_size, 1, 1024)?;
-    within("img_size", config.img_size, config.patch_size, 16384)?;
-    within("in_chans", config.in_chans, 1, 1024)?;
-    within("num_classes", config.num_classes, 0, 1 << 20)?;
-    within("embed_dim", config.embed_dim, 1, 1 << 14)?;
-    within("depth", config.depth, 0, 512)?;
-    within("num_heads", config.num_heads, 1, config.embed_dim)?;
-    within("reg_tokens", config.reg_tokens, 0, 1024)?;
-    if !config.embed_dim.is_multiple_of(config.num_heads) {
-        let expected = format!("a divisor of embed_dim {}", config.embed_dim);
-        return Err(Error::config(origin, "num_heads", expected, config.num_heads));
-    }
-    if !(config.mlp_ratio > 0. && config.mlp_ratio <= 64.) {
-        return Err(Error::config(origin, "mlp_ratio", "above 0 and up to 64", config.mlp_ratio));
-    }
-    if !(config.norm_eps >= 0. && config.norm_eps < 1.) {
-        return Err(Error::config(origin, "norm_eps", "0 to 1", config.norm_eps));
-    }
-    for (field, rate) in [
-        ("drop_rate", config.drop_rate),
-        ("pos_drop_rate", config.pos_drop_rate),
-        ("proj_drop_rate", config.proj_drop_rate),
-        ("attn_drop_rate", config.attn_drop_rate),
-        ("drop_path_rate", config.drop_path_rate),
-    ] {
-        if !(0. ..1.).contains(&rate) {
-            return Err(Error::config(origin, field, "a rate from 0 up to, but not, 1", rate));
-        }
-    }
-    Ok(())
+        other => other.into(),
+    })
 }
 
 fn json(text: &str, origin: &str) -> Result<Value> {
