@@ -37,17 +37,30 @@ pub enum Error {
     )]
     Diverged { step: usize, what: &'static str, value: f64, lr: f64 },
     #[error(transparent)]
-    Data(#[from] crate::data::Error),
+    Data(Box<crate::data::Error>),
     #[error(transparent)]
     Models(#[from] tallow_models::Error),
     #[error(transparent)]
-    Weights(#[from] tallow_weights::Error),
+    Weights(Box<tallow_weights::Error>),
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 /// This module's results.
 pub type Result<T> = std::result::Result<T, Error>;
+
+// Boxed, as they are large and an error travels through every result.
+impl From<crate::data::Error> for Error {
+    fn from(error: crate::data::Error) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+impl From<tallow_weights::Error> for Error {
+    fn from(error: tallow_weights::Error) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
 
 impl Error {
     /// An [`Error::Config`] from anything that can be shown.

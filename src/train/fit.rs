@@ -36,6 +36,7 @@ pub enum Start {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 pub enum Outcome {
     /// All epochs were run.
     Finished(Summary),

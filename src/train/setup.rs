@@ -68,10 +68,10 @@ impl Setup {
             Head::Keep => tallow_weights::Head::Keep,
             Head::New => tallow_weights::Head::New,
         };
-        let account = loaded
-            .as_ref()
-            .map(|checkpoint| tallow_weights::load(checkpoint, &architecture, &LoadOptions { head }, &params))
-            .transpose()?;
+        let account = match &loaded {
+            Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &LoadOptions { head }, &params)?),
+            None => None,
+        };
         let checkpoint = CheckpointConfig {
             name: Some(base_name(&config.model).to_string()).filter(|name| zoo::find(name).is_ok()),
             tag: None,
