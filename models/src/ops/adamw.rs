@@ -65,14 +65,17 @@ fn kernel(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamWStep)
     let root = correction(s.beta2).sqrt() as f32;
     let tasks = p.par_chunks_mut(task).zip(m.par_chunks_mut(task)).zip(v.par_chunks_mut(task)).zip(g.par_chunks(task));
     tasks.for_each(|(((p, m), v), g)| {
-        vectorised(|| {
-            for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                let g = g * scale;
-                *m = beta1 * *m + rest1 * g;
-                *v = beta2 * *v + rest2 * g * g;
-                *p = *p * decay - lr * (*m / (v.sqrt() / root + eps));
-            }
-        })
+        vectorised(
+            #[inline(always)]
+            || {
+                for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                    let g = g * scale;
+                    *m = beta1 * *m + rest1 * g;
+                    *v = beta2 * *v + rest2 * g * g;
+                    *p = *p * decay - lr * (*m / (v.sqrt() / root + eps));
+                }
+            },
+        )
     });
 }
 

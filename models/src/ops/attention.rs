@@ -59,7 +59,7 @@ pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
 }
 
 fn check_heads(width: usize, num_heads: usize) -> Result<()> {
-    if num_heads == 0 || width == 0 || width % num_heads != 0 {
+    if num_heads == 0 || width == 0 || !width.is_multiple_of(num_heads) {
         bail!("attention: expected a number of heads that divides the width {width}, got {num_heads}")
     }
     Ok(())
@@ -266,11 +266,14 @@ impl Attention {
                 let q = block(operands.q, row_stride, rows.clone(), columns.clone());
                 // SAFETY: the scores are this thread's, and they have room for a block.
                 unsafe { multiply_at(scores.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One) };
-                vectorised(|| {
-                    for (row, log_sum) in scores.chunks_exact_mut(stride).zip(log_sums) {
-                        *log_sum = softmax_row(row, keys);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (row, log_sum) in scores.chunks_exact_mut(stride).zip(log_sums) {
+                            *log_sum = softmax_row(row, keys);
+                        }
+                    },
+                );
                 let p = Matrix::strided(scores, rows.len(), keys, stride);
                 // SAFETY: only this call writes these columns of these rows.
                 unsafe { multiply_at(y.at(first * width + columns.start), width, false, p, v, 1., Threads::One) };
@@ -311,17 +314,20 @@ impl Attention {
                     multiply_at(p.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One);
                     multiply_at(dp.as_mut_ptr(), stride, false, dy_block, v.t(), 1., Threads::One);
                 }
-                vectorised(|| {
-                    let scratch = p.chunks_exact_mut(stride).zip(dp.chunks_exact_mut(stride));
-                    for ((row, &log_sum), (p, dp)) in rows.clone().zip(log_sums).zip(scratch) {
-                        let at = row * width + columns.start;
-                        let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y * dy);
-                        for (p, dp) in p.iter_mut().zip(dp) {
-                            *p = exp(*p - log_sum);
-                            *dp = *p * (*dp - along) * scale;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let scratch = p.chunks_exact_mut(stride).zip(dp.chunks_exact_mut(stride));
+                        for ((row, &log_sum), (p, dp)) in rows.clone().zip(log_sums).zip(scratch) {
+                            let at = row * width + columns.start;
+                            let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y * dy);
+                            for (p, dp) in p.iter_mut().zip(dp) {
+                                *p = exp(*p - log_sum);
+                                *dp = *p * (*dp - along) * scale;
+                            }
                         }
-                    }
-                });
+                    },
+                );
                 let p = Matrix::strided(p, rows.len(), keys, stride);
                 let ds = Matrix::strided(dp, rows.len(), keys, stride);
                 let [dq, dk, dv] = out;

@@ -127,13 +127,16 @@ impl Planes {
     fn statistics(self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let count = (self.batch * self.pixels) as f64;
         let channel = |channel| {
-            vectorised(|| {
-                let mean = self.of(x, channel).map(|x| f64::from(sum(x, |x| x))).sum::<f64>() / count;
-                let centre = mean as f32;
-                let square = |x: f32| (x - centre) * (x - centre);
-                let var = self.of(x, channel).map(|x| f64::from(sum(x, square))).sum::<f64>() / count;
-                (centre, var as f32)
-            })
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mean = self.of(x, channel).map(|x| f64::from(sum(x, |x| x))).sum::<f64>() / count;
+                    let centre = mean as f32;
+                    let square = |x: f32| (x - centre) * (x - centre);
+                    let var = self.of(x, channel).map(|x| f64::from(sum(x, square))).sum::<f64>() / count;
+                    (centre, var as f32)
+                },
+            )
         };
         (0..self.channels).into_par_iter().map(channel).unzip()
     }
@@ -170,6 +173,7 @@ impl CustomOp3 for BatchNorm {
         let (weight, bias) = (values(weight, lw)?, values(bias, lb)?);
         let y = self.map(values(x, lx)?, None, |channel| {
             let (mean, scale, weight, bias) = (self.mean[channel], self.scale[channel], weight[channel], bias[channel]);
+            #[inline(always)]
             move |x, _| (x - mean) * scale * weight + bias
         });
         Ok((CpuStorage::F32(y), lx.shape().clone()))
@@ -214,15 +218,18 @@ impl BatchNorm {
         unsafe {
             filled(x.len(), |out| {
                 out.par_chunks_mut((task * pixels).max(1)).enumerate().for_each(|(i, out)| {
-                    vectorised(|| {
-                        for (plane, out) in (i * task..).zip(out.chunks_exact_mut(pixels)) {
-                            let (x, dy) = (&x[plane * pixels..][..pixels], &dy[plane * pixels..][..pixels]);
-                            let f = f(plane % channels);
-                            for ((out, &x), &dy) in out.iter_mut().zip(x).zip(dy) {
-                                out.write(f(x, dy));
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (plane, out) in (i * task..).zip(out.chunks_exact_mut(pixels)) {
+                                let (x, dy) = (&x[plane * pixels..][..pixels], &dy[plane * pixels..][..pixels]);
+                                let f = f(plane % channels);
+                                for ((out, &x), &dy) in out.iter_mut().zip(x).zip(dy) {
+                                    out.write(f(x, dy));
+                                }
                             }
-                        }
-                    })
+                        },
+                    )
                 })
             })
         }
@@ -230,15 +237,18 @@ impl BatchNorm {
 
     fn parameter_gradients(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let channel = |channel| {
-            vectorised(|| {
-                let (mean, scale) = (self.mean[channel], self.scale[channel]);
-                let (mut dweight, mut dbias) = (0f64, 0f64);
-                for (x, dy) in self.planes.of(x, channel).zip(self.planes.of(dy, channel)) {
-                    dweight += f64::from(sum2(x, dy, |x, dy| (x - mean) * dy));
-                    dbias += f64::from(sum(dy, |dy| dy));
-                }
-                (dweight as f32 * scale, dbias as f32)
-            })
+            vectorised(
+                #[inline(always)]
+                || {
+                    let (mean, scale) = (self.mean[channel], self.scale[channel]);
+                    let (mut dweight, mut dbias) = (0f64, 0f64);
+                    for (x, dy) in self.planes.of(x, channel).zip(self.planes.of(dy, channel)) {
+                        dweight += f64::from(sum2(x, dy, |x, dy| (x - mean) * dy));
+                        dbias += f64::from(sum(dy, |dy| dy));
+                    }
+                    (dweight as f32 * scale, dbias as f32)
+                },
+            )
         };
         (0..self.planes.channels).into_par_iter().map(channel).unzip()
     }
@@ -247,6 +257,7 @@ impl BatchNorm {
         if !self.train {
             return self.map(x, Some(dy), |channel| {
                 let scale = weight[channel] * self.scale[channel];
+                #[inline(always)]
                 move |_, dy| dy * scale
             });
         }
@@ -254,6 +265,7 @@ impl BatchNorm {
         self.map(x, Some(dy), |channel| {
             let (mean, scale, weight) = (self.mean[channel], self.scale[channel], weight[channel]);
             let (dweight, dbias) = (dweight[channel] / count, dbias[channel] / count);
+            #[inline(always)]
             move |x, dy| weight * scale * (dy - dbias - (x - mean) * scale * dweight)
         })
     }

@@ -8,11 +8,17 @@ use super::simd::vectorised;
 /// The sum of the rows of `a`, each of `width` values.
 pub(super) fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
     let rows = a.len() / width.max(1);
-    column_sums_of(rows, width, rows_per_task(rows, width), |row, sums| {
-        for (sum, &a) in sums.iter_mut().zip(&a[row * width..][..width]) {
-            *sum += a;
-        }
-    })
+    column_sums_of(
+        rows,
+        width,
+        rows_per_task(rows, width),
+        #[inline(always)]
+        |row, sums| {
+            for (sum, &a) in sums.iter_mut().zip(&a[row * width..][..width]) {
+                *sum += a;
+            }
+        },
+    )
 }
 
 /// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks of `per_task` rows sum their rows apart and are added in order: the
@@ -28,11 +34,14 @@ pub(super) fn column_sums_of(
         .into_par_iter()
         .map(|start| {
             let mut sums = vec![0f32; width];
-            vectorised(|| {
-                for row in start..rows.min(start + per_task) {
-                    add(row, &mut sums);
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in start..rows.min(start + per_task) {
+                        add(row, &mut sums);
+                    }
+                },
+            );
             sums
         })
         .collect();

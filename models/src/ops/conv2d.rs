@@ -198,7 +198,10 @@ impl Conv2d {
                 let x = &x[image * pixels..][..pixels];
                 let dy = &dy[image * self.out * positions..][..self.out * positions];
                 for (db, dy) in db.iter_mut().zip(dy.chunks_exact(positions)) {
-                    *db += vectorised(|| sum(dy, |dy| dy));
+                    *db += vectorised(
+                        #[inline(always)]
+                        || sum(dy, |dy| dy),
+                    );
                 }
                 for rows in self.tiles() {
                     let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);

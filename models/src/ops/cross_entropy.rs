@@ -75,10 +75,13 @@ impl CrossEntropy {
             .par_chunks(task * classes)
             .zip(self.labels.par_chunks(task))
             .map(|(logits, labels)| {
-                vectorised(|| {
-                    let rows = logits.chunks_exact(classes).zip(labels);
-                    rows.map(|(row, &label)| f64::from(self.row_loss(row, label as usize))).sum()
-                })
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = logits.chunks_exact(classes).zip(labels);
+                        rows.map(|(row, &label)| f64::from(self.row_loss(row, label as usize))).sum()
+                    },
+                )
             })
             .collect();
         (losses.iter().sum::<f64>() / self.labels.len() as f64) as f32
@@ -107,21 +110,24 @@ impl CrossEntropy {
             filled(logits.len(), |out| {
                 let tasks = out.par_chunks_mut(task * classes).zip(logits.par_chunks(task * classes));
                 tasks.zip(self.labels.par_chunks(task)).for_each(|((out, logits), labels)| {
-                    vectorised(|| {
-                        let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
-                        for ((out, row), &label) in rows.zip(labels) {
-                            let max = max(row);
-                            for (out, &x) in out.iter_mut().zip(row) {
-                                out.write(exp(x - max));
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
+                            for ((out, row), &label) in rows.zip(labels) {
+                                let max = max(row);
+                                for (out, &x) in out.iter_mut().zip(row) {
+                                    out.write(exp(x - max));
+                                }
+                                let out = written(out);
+                                let total = 1. / sum(out, |x| x);
+                                for out in out.iter_mut() {
+                                    *out = (*out * total - everywhere) * scale;
+                                }
+                                out[label as usize] -= (1. - self.smoothing) * scale;
                             }
-                            let out = written(out);
-                            let total = 1. / sum(out, |x| x);
-                            for out in out.iter_mut() {
-                                *out = (*out * total - everywhere) * scale;
-                            }
-                            out[label as usize] -= (1. - self.smoothing) * scale;
-                        }
-                    })
+                        },
+                    )
                 })
             })
         }

@@ -46,11 +46,14 @@ fn forward<F: Function>(x: &[f32]) -> Vec<f32> {
     unsafe {
         filled(x.len(), |y| {
             y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(|| {
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        y.write(F::value(x));
-                    }
-                })
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            y.write(F::value(x));
+                        }
+                    },
+                )
             })
         })
     }
@@ -62,11 +65,14 @@ fn backward<F: Function>(x: &[f32], dy: &[f32]) -> Vec<f32> {
     unsafe {
         filled(x.len(), |dx| {
             dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, x), dy)| {
-                vectorised(|| {
-                    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-                        dx.write(F::slope(x) * dy);
-                    }
-                })
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+                            dx.write(F::slope(x) * dy);
+                        }
+                    },
+                )
             })
         })
     }

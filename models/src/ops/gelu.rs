@@ -46,7 +46,7 @@ struct Tanh;
 
 impl Tanh {
     // (1 + tanh(u)) / 2 = sigmoid(2 u)
-    const SCALE: f32 = 2. * 0.797_884_56;
+    const SCALE: f32 = 2. * 0.797_884_6;
     const CUBIC: f32 = 0.044715;
 }
 

@@ -104,14 +104,17 @@ fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
     unsafe {
         filled(x.len(), |y| {
             y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(|| {
-                    for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                        let (mean, scale) = statistics(x, eps);
-                        for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                            y.write((x - mean) * scale * w + b);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                            let (mean, scale) = statistics(x, eps);
+                            for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                                y.write((x - mean) * scale * w + b);
+                            }
                         }
-                    }
-                })
+                    },
+                )
             })
         })
     }
@@ -129,11 +132,15 @@ fn backward(x: &[f32], weight: &[f32], dy: &[f32], eps: f32) -> (Vec<f32>, Vec<f
             let parts = tasks.map(|((dx, x), dy)| {
                 let mut sums = vec![0f32; 2 * dim];
                 let (dweight, dbias) = sums.split_at_mut(dim);
-                vectorised(|| {
-                    for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim)) {
-                        backward_row(dx, x, dy, weight, dweight, dbias, eps);
-                    }
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim))
+                        {
+                            backward_row(dx, x, dy, weight, dweight, dbias, eps);
+                        }
+                    },
+                );
                 sums
             });
             sums = add_up(parts.collect(), 2 * dim);
@@ -165,15 +172,21 @@ fn backward_row(dx: &mut Out, x: &[f32], dy: &[f32], weight: &[f32], dweight: &m
 
 /// The gradients of weight and bias behind one another, where `x` needs none.
 fn parameter_sums(x: &[f32], dy: &[f32], dim: usize, eps: f32) -> Vec<f32> {
-    column_sums_of(x.len() / dim, 2 * dim, rows_per_task(x.len() / dim, dim), |row, sums| {
-        let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
-        let (mean, scale) = statistics(x, eps);
-        let (dweight, dbias) = sums.split_at_mut(dim);
-        for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias).zip(x).zip(dy) {
-            *dweight += dy * ((x - mean) * scale);
-            *dbias += dy;
-        }
-    })
+    column_sums_of(
+        x.len() / dim,
+        2 * dim,
+        rows_per_task(x.len() / dim, dim),
+        #[inline(always)]
+        |row, sums| {
+            let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
+            let (mean, scale) = statistics(x, eps);
+            let (dweight, dbias) = sums.split_at_mut(dim);
+            for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias).zip(x).zip(dy) {
+                *dweight += dy * ((x - mean) * scale);
+                *dbias += dy;
+            }
+        },
+    )
 }
 
 #[cfg(test)]

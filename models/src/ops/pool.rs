@@ -122,9 +122,10 @@ fn largest(x: &[f32], windows: &Windows, i: usize) -> (f32, usize) {
     let (rows, columns) = windows.inside(i);
     let mut best = (f32::NEG_INFINITY, rows.start * windows.image.1 + columns.start);
     for row in rows {
-        for at in row * windows.image.1 + columns.start..row * windows.image.1 + columns.end {
-            if x[at] > best.0 || x[at].is_nan() {
-                best = (x[at], at);
+        let start = row * windows.image.1 + columns.start;
+        for (i, &x) in x[start..][..columns.len()].iter().enumerate() {
+            if x > best.0 || x.is_nan() {
+                best = (x, start + i);
             }
         }
     }

@@ -143,35 +143,38 @@ impl ScaleAdd {
         unsafe {
             filled(y.len(), |out| {
                 out.par_chunks_mut(task * dim).enumerate().for_each(|(i, out)| {
-                    vectorised(|| {
-                        for (row, out) in (i * task..).zip(out.chunks_exact_mut(dim)) {
-                            let factor = self.factor(row, rows);
-                            let y = &y[row * dim..][..dim];
-                            let x = x.map(|x| &x[row * dim..][..dim]);
-                            match (x, gamma) {
-                                (Some(x), Some(gamma)) => {
-                                    for (((out, &x), &y), &gamma) in out.iter_mut().zip(x).zip(y).zip(gamma) {
-                                        out.write(x + gamma * y * factor);
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (row, out) in (i * task..).zip(out.chunks_exact_mut(dim)) {
+                                let factor = self.factor(row, rows);
+                                let y = &y[row * dim..][..dim];
+                                let x = x.map(|x| &x[row * dim..][..dim]);
+                                match (x, gamma) {
+                                    (Some(x), Some(gamma)) => {
+                                        for (((out, &x), &y), &gamma) in out.iter_mut().zip(x).zip(y).zip(gamma) {
+                                            out.write(x + gamma * y * factor);
+                                        }
                                     }
-                                }
-                                (Some(x), None) => {
-                                    for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
-                                        out.write(x + y * factor);
+                                    (Some(x), None) => {
+                                        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                                            out.write(x + y * factor);
+                                        }
                                     }
-                                }
-                                (None, Some(gamma)) => {
-                                    for ((out, &y), &gamma) in out.iter_mut().zip(y).zip(gamma) {
-                                        out.write(gamma * y * factor);
+                                    (None, Some(gamma)) => {
+                                        for ((out, &y), &gamma) in out.iter_mut().zip(y).zip(gamma) {
+                                            out.write(gamma * y * factor);
+                                        }
                                     }
-                                }
-                                (None, None) => {
-                                    for (out, &y) in out.iter_mut().zip(y) {
-                                        out.write(y * factor);
+                                    (None, None) => {
+                                        for (out, &y) in out.iter_mut().zip(y) {
+                                            out.write(y * factor);
+                                        }
                                     }
                                 }
                             }
-                        }
-                    })
+                        },
+                    )
                 })
             })
         }
@@ -189,13 +192,19 @@ impl ScaleAdd {
 
     fn gradient_of_gamma(&self, grad: &[f32], y: &[f32], dim: usize) -> Vec<f32> {
         let rows = y.len() / dim.max(1);
-        column_sums_of(rows, dim, rows_per_task(rows, dim), |row, sums| {
-            let factor = self.factor(row, rows);
-            let (grad, y) = (&grad[row * dim..][..dim], &y[row * dim..][..dim]);
-            for ((sum, &grad), &y) in sums.iter_mut().zip(grad).zip(y) {
-                *sum += grad * y * factor;
-            }
-        })
+        column_sums_of(
+            rows,
+            dim,
+            rows_per_task(rows, dim),
+            #[inline(always)]
+            |row, sums| {
+                let factor = self.factor(row, rows);
+                let (grad, y) = (&grad[row * dim..][..dim], &y[row * dim..][..dim]);
+                for ((sum, &grad), &y) in sums.iter_mut().zip(grad).zip(y) {
+                    *sum += grad * y * factor;
+                }
+            },
+        )
     }
 }
 

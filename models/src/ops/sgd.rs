@@ -58,13 +58,16 @@ fn with_momentum(p: &mut [f32], b: &mut [f32], g: &[f32], s: &SgdStep) {
     // Nesterov's direction is g + momentum · buffer, the plain one the buffer: both are a g + c buffer.
     let (of_g, of_buffer) = if s.nesterov { (1., momentum) } else { (0., 1.) };
     p.par_chunks_mut(task).zip(b.par_chunks_mut(task)).zip(g.par_chunks(task)).for_each(|((p, b), g)| {
-        vectorised(|| {
-            for ((p, b), &g) in p.iter_mut().zip(b).zip(g) {
-                let g = g * scale + decay * *p;
-                *b = momentum * *b + g;
-                *p -= lr * (of_g * g + of_buffer * *b);
-            }
-        })
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((p, b), &g) in p.iter_mut().zip(b).zip(g) {
+                    let g = g * scale + decay * *p;
+                    *b = momentum * *b + g;
+                    *p -= lr * (of_g * g + of_buffer * *b);
+                }
+            },
+        )
     });
 }
 
@@ -72,11 +75,14 @@ fn without_momentum(p: &mut [f32], g: &[f32], s: &SgdStep) {
     let task = rows_per_task(p.len(), 1);
     let (lr, decay, scale) = (s.lr as f32, s.weight_decay as f32, s.grad_scale as f32);
     p.par_chunks_mut(task).zip(g.par_chunks(task)).for_each(|(p, g)| {
-        vectorised(|| {
-            for (p, &g) in p.iter_mut().zip(g) {
-                *p -= lr * (g * scale + decay * *p);
-            }
-        })
+        vectorised(
+            #[inline(always)]
+            || {
+                for (p, &g) in p.iter_mut().zip(g) {
+                    *p -= lr * (g * scale + decay * *p);
+                }
+            },
+        )
     });
 }
 

@@ -1,6 +1,7 @@
 //! Plain loops and arithmetic that the compiler turns into vector code when they are inlined into [`vectorised`].
 
-/// Runs `f` compiled for the widest vectors that this CPU has (AVX-512, AVX2, NEON, or none), found out at run time.
+/// Runs `f` compiled for the widest vectors that this CPU has (AVX-512, AVX2, NEON, or none), found out at run time. Only what
+/// is inlined gets them: mark the closure, and every closure called inside, `#[inline(always)]`.
 #[inline(always)]
 pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
@@ -95,7 +96,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p * r + 8.333_452e-3;
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5.000_000_1e-1;
+    let p = p * r + 0.5;
     let p = (p * r) * r + r + 1.;
     // 2ⁿ in two factors: n can be 128, which one exponent cannot hold.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
@@ -121,7 +122,7 @@ pub(super) fn tanh(x: f32) -> f32 {
     let p = p * z + 2.063_909e-2;
     let p = p * z - 5.373_971_6e-2;
     let p = p * z + 1.333_144_3e-1;
-    let p = p * z - 3.333_328_2e-1;
+    let p = p * z - 3.333_328e-1;
     let small = p * z * x + x;
     let large = 1. - 2. / (exp(2. * x) + 1.);
     if x.abs() < 0.625 { small } else { large }
@@ -136,18 +137,18 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
     let t = 1. / (1. + 0.5 * z);
     let p = 0.170_872_77;
     let p = p * t - 0.822_152_23;
-    let p = p * t + 1.488_515_87;
-    let p = p * t - 1.135_203_98;
+    let p = p * t + 1.488_515_9;
+    let p = p * t - 1.135_204;
     let p = p * t + 0.278_868_07;
     let p = p * t - 0.186_288_06;
     let p = p * t + 0.096_784_18;
     let p = p * t + 0.374_091_96;
-    let p = p * t + 1.000_023_68;
-    let p = p * t - 1.265_512_23;
+    let p = p * t + 1.000_023_7;
+    let p = p * t - 1.265_512_2;
     let gauss = exp(-0.5 * x * x);
     let tail = 0.5 * t * gauss * exp(p);
     let cumulative = if x > 0. { 1. - tail } else { tail };
-    (cumulative, gauss * 0.398_942_28)
+    (cumulative, gauss * 0.398_942_3)
 }
 
 #[cfg(test)]

@@ -51,19 +51,22 @@ fn forward(x: &[f32], dim: usize) -> Vec<f32> {
     unsafe {
         filled(x.len(), |y| {
             y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(|| {
-                    for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                        let max = max(x);
-                        for (y, &x) in y.iter_mut().zip(x) {
-                            y.write(exp(x - max));
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                            let max = max(x);
+                            for (y, &x) in y.iter_mut().zip(x) {
+                                y.write(exp(x - max));
+                            }
+                            let y = written(y);
+                            let scale = 1. / sum(y, |y| y);
+                            for y in y {
+                                *y *= scale;
+                            }
                         }
-                        let y = written(y);
-                        let scale = 1. / sum(y, |y| y);
-                        for y in y {
-                            *y *= scale;
-                        }
-                    }
-                })
+                    },
+                )
             })
         })
     }
@@ -76,14 +79,18 @@ fn backward(y: &[f32], dy: &[f32], dim: usize) -> Vec<f32> {
     unsafe {
         filled(y.len(), |dx| {
             dx.par_chunks_mut(task).zip(y.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, y), dy)| {
-                vectorised(|| {
-                    for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim)) {
-                        let dot = sum2(y, dy, |y, dy| y * dy);
-                        for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                            dx.write(y * (dy - dot));
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim))
+                        {
+                            let dot = sum2(y, dy, |y, dy| y * dy);
+                            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                                dx.write(y * (dy - dot));
+                            }
                         }
-                    }
-                })
+                    },
+                )
             })
         })
     }
