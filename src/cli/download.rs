@@ -18,7 +18,7 @@ pub struct Downloads {
 
 impl Downloads {
     /// A display for stderr.
-    pub fn new() -> Arc<dyn Progress> {
+    pub fn on_stderr() -> Arc<dyn Progress> {
         let terminal = std::io::stderr().is_terminal();
         Arc::new(Self { terminal, bars: MultiProgress::new(), files: Mutex::default() })
     }

@@ -55,11 +55,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
         ("images".into(), serde_json::to_string(&names)?),
     ]);
     let labels = tensors.len() > 1;
-    tallow_weights::save::replace(&args.out, |path| {
-        safetensors::serialize_to_file(tensors, Some(about), path)
-            .map_err(|error| tallow_weights::Error::Io { path: path.into(), source: std::io::Error::other(error) })
-    })
-    .with_context(|| format!("cannot write {}", args.out.display()))?;
+    tallow_weights::save::safetensors(&args.out, &tensors, about).context("cannot write the features")?;
     let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels };
     session.result(&embedded, || {
         format!("{}: features {:?}{}", args.out.display(), embedded.shape, if labels { " and labels" } else { "" })
@@ -88,6 +84,7 @@ fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
         Split::Train => DataOptions { limit: args.limit, ..DataOptions::default() },
         Split::Test => DataOptions { test_limit: args.limit, ..DataOptions::default() },
     };
+    session.fetch_data(spec)?;
     let dataset = data::open(spec, &limited)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     Ok(if args.split == Split::Train { dataset.train } else { dataset.test })

@@ -45,7 +45,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     use std::io::ErrorKind;
     for cause in error.chain() {
-        if let Some(tallow_models::Error::UnknownArchitecture { .. }) = cause.downcast_ref() {
+        if let Some(tallow_models::Error::UnknownArchitecture { .. }) = of_models(cause) {
             return Some("tallow list shows the names, and a path has to exist");
         }
         match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
@@ -58,6 +58,39 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// The error of the models that the errors of other rooms pass on as their own.
+fn of_models<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a tallow_models::Error> {
+    use crate::train::Error as Train;
+    use tallow_weights::Error as Weights;
+    let weights = match error.downcast_ref() {
+        Some(Train::Models(error)) => return Some(error),
+        Some(Train::Weights(error)) => Some(&**error),
+        _ => error.downcast_ref(),
+    };
+    match weights {
+        Some(Weights::Models(error)) => Some(error),
+        _ => error.downcast_ref(),
+    }
+}
+
+/// What clap refuses, in one line: the error, its tip, and where to look.
+pub fn one_line_of_clap(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut line = String::new();
+    for paragraph in text.split("\n\n") {
+        let mut lines = paragraph.lines().map(str::trim).filter(|line| !line.is_empty());
+        let Some(first) = lines.next() else { continue };
+        // Usage fills a screen, and the last paragraph points to help as this line does.
+        if first.starts_with("Usage:") || first.starts_with("For more information") {
+            continue;
+        }
+        let rest = lines.collect::<Vec<_>>().join(", ");
+        let gap = if rest.is_empty() { "" } else { " " };
+        line.push_str(&format!("{}{first}{gap}{rest}", if line.is_empty() { "" } else { "; " }));
+    }
+    format!("{line}; see --help")
 }
 
 /// The error and its causes in one line. A cause that the error above it already quotes is not said twice.

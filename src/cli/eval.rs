@@ -25,6 +25,9 @@ struct Evaluated<'a> {
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
+    if let Some(data) = &args.data {
+        session.fetch_data(data)?;
+    }
     let options = RunEvaluation {
         data: args.data.clone(),
         train_part: args.split == Split::Train,

@@ -26,7 +26,11 @@ pub fn run(args: &FetchArgs, session: &Session) -> Result {
 
 /// Opening something is what downloads it; doing so also shows that it can be read.
 fn fetch(what: &str, session: &Session) -> Result<Fetched> {
-    if what.starts_with("hf:") || matches!(what, "mnist" | "fashion-mnist" | "cifar10" | "circles") {
+    let names = ["mnist", "fashion-mnist", "cifar10", "circles"];
+    if names.contains(&what)
+        || ["hf:", "idx:", "cifar:", "folder:", "parquet:"].iter().any(|kind| what.starts_with(kind))
+    {
+        session.fetch_data(what)?;
         let dataset = data::open(what, &DataOptions::default())?;
         let [train, test] = [dataset.train.len(), dataset.test.len()].map(thousands);
         let contents = format!("{train} training and {test} test samples of {} classes", dataset.classes.len());

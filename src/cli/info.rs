@@ -87,10 +87,7 @@ impl Info<'_> {
             text.push_str(&format!("classes: {}\n", few(labels)));
         }
         if let Some(account) = self.account {
-            text.push_str(&format!("{account}\n"));
-            if verbose {
-                text.push_str(&full(account));
-            }
+            text.push_str(&model::account_text(account, verbose));
         }
         text
     }
@@ -109,22 +106,4 @@ fn few(labels: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = labels.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if labels.len() > SHOWN { format!("{shown}, … ({} in all)", labels.len()) } else { shown }
-}
-
-/// A line for every tensor of the checkpoint and every parameter that none filled.
-fn full(account: &Account) -> String {
-    use tallow_weights::account::Tensor;
-    let mut text = String::new();
-    for tensor in &account.tensors {
-        let fate = match &tensor.fate {
-            Tensor::Used => "used".to_string(),
-            Tensor::Adapted { how } => format!("adapted: {how}"),
-            Tensor::LeftOut { why } => format!("left out: {why}"),
-        };
-        text.push_str(&format!("  {} {:?} {fate}\n", tensor.name, tensor.shape));
-    }
-    for (name, why) in account.initialised() {
-        text.push_str(&format!("  {name} new: {why}\n"));
-    }
-    text
 }

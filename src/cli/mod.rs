@@ -81,12 +81,18 @@ fn run(cli: Cli) -> Result {
 
 /// Prints what clap has to say: help and version are results, everything else is a wrong command line.
 fn refused(error: &clap::Error) -> ExitCode {
-    // Clap prints to stdout or stderr as fits. Where nobody reads, there is nobody to tell.
-    let _ = error.print();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Where nobody reads, there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+        }
+        _ => output::stderr_line(&error::one_line_of_clap(error)),
     }
+    ExitCode::from(2)
 }
 
 /// Runs `body`; a panic becomes one line that says what and where, in place of a backtrace.

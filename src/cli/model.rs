@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use tallow_models::{AnyModel, Architecture, Params, zoo};
+use tallow_weights::account::Tensor as Fate;
 use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source};
 
 use super::error::Result;
@@ -88,7 +89,27 @@ impl Loaded {
     pub fn say_account(&self, session: &Session) {
         let plain = self.account.initialised().next().is_none() && self.account.notes.is_empty();
         if session.flags().verbose || !plain {
-            session.note(self.account.to_string());
+            session.note(account_text(&self.account, session.flags().verbose));
         }
     }
+}
+
+/// An account in short, or with a line for every tensor of the checkpoint and every parameter that none filled.
+pub fn account_text(account: &Account, verbose: bool) -> String {
+    let mut text = account.to_string();
+    if !verbose {
+        return text;
+    }
+    for tensor in &account.tensors {
+        let fate = match &tensor.fate {
+            Fate::Used => "used".to_string(),
+            Fate::Adapted { how } => format!("adapted: {how}"),
+            Fate::LeftOut { why } => format!("left out: {why}"),
+        };
+        text.push_str(&format!("\n  {} {:?} {fate}", tensor.name, tensor.shape));
+    }
+    for (name, why) in account.initialised() {
+        text.push_str(&format!("\n  {name} new: {why}"));
+    }
+    text
 }

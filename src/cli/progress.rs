@@ -134,6 +134,6 @@ fn measured(loss: f64, accuracy: f64) -> String {
 }
 
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left")
+    ProgressStyle::with_template("{bar:24} {pos}/{len}  {eta} left  {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::error::{Interrupted, Result};
 use super::flags::TrainArgs;
+use super::model::account_text;
 use super::output::{bytes, seconds, thousands};
 use super::progress::Progress;
 use super::session::Session;
@@ -38,9 +39,10 @@ pub fn one(
     session: &Session,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    session.fetch_data(&config.data)?;
     let setup = Setup::with(config, &session.open_options())?;
     if let Some(account) = &setup.account {
-        session.note(account.to_string());
+        session.note(account_text(account, session.flags().verbose));
     }
     let outcome = train::fit(setup, folder, start, &mut Progress::new(session), stop)?;
     if matches!(outcome, Outcome::Finished(_)) {

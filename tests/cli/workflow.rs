@@ -39,6 +39,13 @@ fn a_run_is_trained_measured_used_and_exported() {
         assert_eq!(again["predictions"], predicted["predictions"], "{exported} predicts what the run predicts");
     }
 
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |name: &str| std::fs::metadata(tallow.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode("exported/model.safetensors"), mode("exported/config.json"), "others may read the weights");
+    }
+
     tallow.ok("compare runs/a --out compared");
     assert!(tallow.path("compared/report.html").is_file());
 }

@@ -19,7 +19,7 @@ pub struct GlobalFlags {
     /// Threads for compute and for loading images [default: RAYON_NUM_THREADS, else the cores at hand]
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
-    /// Say more: accounts of loading in full, causes of errors
+    /// Say more: what became of every tensor that was loaded
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Say nothing but results and errors

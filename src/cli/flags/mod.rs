@@ -25,7 +25,7 @@ pub use training::TrainArgs;
     after_help = "MODEL is a name of the zoo with an optional tag (vit_small_patch16_224.augreg_in1k),\n\
                   hf-hub:OWNER/REPO[@REVISION], or a path: a folder with config.json and weights, a file with weights, or the folder of a run.\n\
                   DATA is mnist, fashion-mnist, cifar10, circles, folder:DIR (DIR/train/CLASS/* or DIR/CLASS/*), idx:DIR,\n\
-                  cifar:DIR, or hf:OWNER/NAME.\n\n\
+                  cifar:DIR, parquet:PATH, or hf:OWNER/NAME.\n\n\
                   Examples:\n  \
                   tallow run recipes/quickstart.toml\n  \
                   tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \

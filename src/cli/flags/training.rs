@@ -28,7 +28,7 @@ pub struct TrainArgs {
 #[derive(Debug, Default, Args, Serialize)]
 #[command(next_help_heading = "Training", allow_negative_numbers = true)]
 pub struct TrainingFlags {
-    /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR or hf:OWNER/NAME
+    /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME
     #[arg(long, required_unless_present = "resume", help_heading = "Data")]
     pub data: Option<String>,
     /// Use this many training samples

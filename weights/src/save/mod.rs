@@ -9,4 +9,4 @@ mod timm;
 pub use config::{check_timm, config_json};
 pub use gguf::{Quantisation, gguf};
 pub use replace::replace;
-pub use timm::timm;
+pub use timm::{safetensors, timm};

@@ -14,7 +14,10 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     // Hidden, and always the same: what a killed process left behind is overwritten by the next.
     let temporary = path.with_file_name(format!(".{name}.partial"));
+    // What safetensors writes is for its owner alone; the result is to have the permissions of any new file.
+    let permissions = File::create(&temporary).and_then(|file| file.metadata()).map_err(Error::io(path))?.permissions();
     let written = write(&temporary).and_then(|()| {
+        fs::set_permissions(&temporary, permissions).map_err(Error::io(&temporary))?;
         File::open(&temporary).and_then(|file| file.sync_all()).map_err(Error::io(&temporary))?;
         fs::rename(&temporary, path).map_err(Error::io(path))
     });

@@ -27,12 +27,16 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
         let value = param.var.as_detached_tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
         tensors.push((param.name, value));
     }
-    safetensors(&dir.join("model.safetensors"), &tensors)
+    // PyTorch's readers ask for this.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors(&dir.join("model.safetensors"), &tensors, metadata)
 }
 
-/// Writes tensors with the metadata that PyTorch's readers ask for.
-fn safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+/// Writes tensors, which have to be contiguous, into one safetensors file with `metadata` in its header.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
     replace(path, |temporary| {
         let tensors = tensors.iter().map(|(name, tensor)| (name, tensor));
         safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|e| match e {
