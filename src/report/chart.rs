@@ -1,13 +1,14 @@
 //! Line charts as SVG: axes with round ticks, lines, markers with tooltips, a legend.
 //!
-//! A chart is drawn in explicit colours that suit white paper, so that the SVG stands alone in any viewer, and every element
-//! has a class, so that a page's style sheet can put other colours and sizes in their place (a style sheet outranks SVG's
-//! presentation attributes). The logical width is that of a phone: a wide screen puts two charts beside each other.
+//! A chart is drawn in explicit colours that suit white paper, so that the SVG stands alone in any viewer, and every
+//! element has a class, so that a page's style sheet can put other colours and sizes in their place (a style sheet
+//! outranks SVG's presentation attributes). The logical width is that of a phone: a wide screen puts two charts beside
+//! each other.
 
 use maud::{Markup, html};
 
-/// Colours that people with any kind of colour vision can tell apart: Okabe and Ito (2008) with Tol's purple and olive in
-/// place of those too pale for thin lines on white. The style sheet holds their counterparts on black.
+/// Colours that people with any kind of colour vision can tell apart: Okabe and Ito (2008) with Tol's purple and olive
+/// in place of those too pale for thin lines on white. The style sheet holds their counterparts on black.
 pub(super) const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#aa3377", "#8a8a00", "#3a9bdc", "#666666"];
 
 const WIDTH: f64 = 440.;
@@ -98,8 +99,8 @@ pub(super) fn colour(key: usize) -> &'static str {
 }
 
 impl Axis {
-    /// An axis over `values`, with a little room on both sides; those that are not finite (or, on a logarithmic axis, not
-    /// above 0) do not count.
+    /// An axis over `values`, with a little room on both sides; those that are not finite (or, on a logarithmic axis,
+    /// not above 0) do not count.
     pub fn over(label: &str, log: bool, values: impl IntoIterator<Item = f64>) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for value in values.into_iter().filter(|value| value.is_finite() && (!log || *value > 0.)) {
@@ -161,14 +162,16 @@ fn linear_ticks(low: f64, high: f64, count: usize, whole: bool) -> Vec<(f64, Str
         .map(|i| (first + i as f64) * step)
         .take_while(|tick| *tick <= high + 1e-9 * step)
         // The sum with 0 turns -0 into 0.
-        .map(|tick| (tick, label(tick + 0., decimals)))
+        .map(|tick| (tick, label(tick + 0., decimals, high)))
         .collect()
 }
 
-fn label(tick: f64, decimals: usize) -> String {
-    match tick.abs() {
-        t if t >= 1e6 => format!("{}M", tick / 1e6),
-        t if t >= 1e4 => format!("{}k", tick / 1e3),
+/// A tick of an axis that ends at `high`.
+fn label(tick: f64, decimals: usize, high: f64) -> String {
+    match high {
+        _ if tick == 0. => format!("{tick:.decimals$}"),
+        high if high >= 1e6 => format!("{}M", tick / 1e6),
+        high if high >= 1e4 => format!("{}k", tick / 1e3),
         _ => format!("{tick:.decimals$}"),
     }
 }
@@ -193,8 +196,8 @@ impl Chart {
 
     fn svg(&self, keys: &[&str], styles: &[(Style, &str)]) -> Markup {
         let standalone = !keys.is_empty();
-        let legend_lines = keys.len() + usize::from(!styles.is_empty());
-        let top = TOP + if standalone { 24. + LEGEND_LINE * legend_lines as f64 } else { 0. };
+        let legend_height = 24. + LEGEND_LINE * (legend_lines(keys) + 1) as f64;
+        let top = TOP + if standalone { legend_height } else { 0. };
         let height = HEIGHT - TOP + top;
         let (right, bottom) = (WIDTH - RIGHT, height - BOTTOM);
         let at_x = |x: f64| self.x.place(x).map(|place| LEFT + place * (right - LEFT));
@@ -280,7 +283,8 @@ fn draw_marks(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64)
         Some((round(at_x(point.x)?), round(at_y(point.y)?), tooltip, ring))
     });
     html! {
-        g class={ "run-" (line.key % PALETTE.len()) " mark" } fill=(colour(line.key)) stroke=(colour(line.key)) stroke-width="0" {
+        @let colour = colour(line.key);
+        g class={ "run-" (line.key % PALETTE.len()) " mark" } fill=(colour) stroke=(colour) stroke-width="0" {
             @for (x, y, tooltip, ring) in marks {
                 g {
                     title { (tooltip) }
@@ -305,7 +309,8 @@ fn shape(key: usize, x: f64, y: f64) -> String {
 /// A short piece of line with its marker, for a legend in HTML.
 pub(super) fn swatch(key: usize) -> Markup {
     html! {
-        svg class={ "swatch run-" (key % PALETTE.len()) } viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
+        @let class = format!("swatch run-{}", key % PALETTE.len());
+        svg class=(class) viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
             path d="M1 6H27" stroke=(colour(key)) stroke-width="2" fill="none" {}
             g class="mark" fill=(colour(key)) { path d=(shape(key, 14., 6.)) {} }
         }
@@ -317,23 +322,42 @@ pub(super) fn style_swatch(style: Style) -> Markup {
     let (_, width, opacity, dashes) = style.attributes();
     html! {
         svg class="swatch" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
-            path d="M1 6H27" stroke="currentColor" stroke-width=(width) stroke-opacity=[opacity] stroke-dasharray=[dashes]
-                fill="none" {}
+            path d="M1 6H27" fill="none" stroke="currentColor" stroke-width=(width) stroke-opacity=[opacity]
+                stroke-dasharray=[dashes] {}
         }
     }
 }
 
-/// The legend inside a chart that stands alone: a line a key, and one for the styles.
+/// The ring around a marker, for a legend in HTML.
+pub(super) fn ring_swatch() -> Markup {
+    html! {
+        svg class="swatch" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
+            circle cx="14" cy="6" r="5" fill="none" stroke="currentColor" stroke-width="1.5" {}
+        }
+    }
+}
+
+/// Many short names stand in two columns.
+fn legend_columns(keys: &[&str]) -> usize {
+    if keys.len() > 3 && keys.iter().all(|name| name.chars().count() <= 22) { 2 } else { 1 }
+}
+
+fn legend_lines(keys: &[&str]) -> usize {
+    keys.len().div_ceil(legend_columns(keys))
+}
+
+/// The legend inside a chart that stands alone: its keys, and a line for the styles.
 fn legend(keys: &[&str], styles: &[(Style, &str)]) -> Markup {
+    let lines = legend_lines(keys);
     html! {
         @for (key, name) in keys.iter().enumerate() {
-            @let y = 40. + LEGEND_LINE * key as f64;
-            path d={ "M" (LEFT) " " (y) "h28" } stroke=(colour(key)) stroke-width="2" fill="none" {}
-            path d=(shape(key, LEFT + 14., y)) fill=(colour(key)) {}
-            text x=(LEFT + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
+            @let (x, y) = (LEFT + (key / lines) as f64 * 190., 40. + LEGEND_LINE * (key % lines) as f64);
+            path d={ "M" (x) " " (y) "h28" } stroke=(colour(key)) stroke-width="2" fill="none" {}
+            path d=(shape(key, x + 14., y)) fill=(colour(key)) {}
+            text x=(x + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
         }
         @for (i, (style, name)) in styles.iter().enumerate() {
-            @let (x, y) = (LEFT + i as f64 * 128., 40. + LEGEND_LINE * keys.len() as f64);
+            @let (x, y) = (LEFT + i as f64 * 128., 40. + LEGEND_LINE * lines as f64);
             @let (_, width, opacity, dashes) = style.attributes();
             path d={ "M" (x) " " (y) "h28" } stroke="#444444" stroke-width=(width) stroke-opacity=[opacity]
                 stroke-dasharray=[dashes] fill="none" {}
@@ -385,6 +409,7 @@ mod tests {
         assert_eq!(ticks(&axis([71.3, 96.2], false, false)), ["75", "80", "85", "90", "95"]);
         assert_eq!(ticks(&axis([-0.001, 0.001], false, false)), ["-0.0010", "-0.0005", "0.0000", "0.0005", "0.0010"]);
         assert_eq!(ticks(&axis([0., 38_000.], false, true)), ["0", "10k", "20k", "30k"]);
+        assert_eq!(ticks(&axis([0., 24_000.], false, true)), ["0", "5k", "10k", "15k", "20k"]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Row {
             parameters: summary.map(|s| s.parameters),
             trainable_parameters: summary.map(|s| s.trainable_parameters),
             epochs: summary.map_or(run.epochs.len(), |s| s.epochs),
-            steps: summary.map_or(run.steps.last().map_or(0, |step| step.step + 1), |s| s.steps),
+            steps: summary.map_or(run.steps.last().map_or(0, |step| step.step as usize + 1), |s| s.steps),
             seconds: summary
                 .map(|s| s.seconds)
                 .or_else(|| last.map(|_| run.epochs.iter().filter_map(|epoch| epoch.seconds).sum())),
@@ -276,11 +276,11 @@ fn headline(rows: &[Row], tests: &[PairTest]) -> String {
     };
     let sentence = match ranked[..] {
         [] => {
-            let Some((name, share)) = rows.iter().find_map(|row| Some((&row.name, row.final_test_accuracy?))) else {
+            let Some((row, share)) = rows.iter().find_map(|row| Some((row, row.final_test_accuracy?))) else {
                 return format!("No test results yet.{tail}");
             };
-            let epochs = rows.iter().find(|row| row.final_test_accuracy.is_some()).map_or(0, |row| row.epochs);
-            format!("No final result yet: {name} is at {} after epoch {epochs}.", numbers::percent(share, 0))
+            let accuracy = numbers::percent(share, 0);
+            return format!("No final result yet: {} is at {accuracy} after epoch {}.", row.name, row.epochs);
         }
         [best] if rows.len() == 1 => {
             let row = &rows[best.0];
@@ -312,6 +312,7 @@ fn headline(rows: &[Row], tests: &[PairTest]) -> String {
             };
             let samples = a.test_samples.unwrap_or(0).min(b.test_samples.unwrap_or(0));
             match find(tests, best.0, second.0).map(|test| &test.outcome) {
+                Some(Outcome::Tested { only_a, only_b, .. }) if only_a == only_b => format!("{first}: no difference."),
                 Some(outcome @ Outcome::Tested { difference, .. }) => {
                     let points = numbers::points(*difference, samples);
                     format!("{first}: the difference of {points} points is {}.", outcome.verdict(several))

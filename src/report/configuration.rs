@@ -11,7 +11,8 @@ pub(super) struct Difference {
     pub values: Vec<Option<String>>,
 }
 
-/// The settings that are not the same in every run, in alphabetical order; the run's name is not a setting.
+/// The settings that are not the same in every run, in alphabetical order, and after them what they came to (the table
+/// `resolved`); the run's name is not a setting.
 pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
     let flat: Vec<std::collections::BTreeMap<String, String>> = runs
         .iter()
@@ -23,7 +24,7 @@ pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
         })
         .collect();
     let mut settings: Vec<&String> = flat.iter().flat_map(|run| run.keys()).collect();
-    settings.sort();
+    settings.sort_by_key(|setting| (setting.starts_with("resolved."), *setting));
     settings.dedup();
     settings
         .into_iter()
@@ -59,13 +60,15 @@ mod tests {
             summary: None,
             predictions: None,
             config: config.parse().unwrap(),
+            load: None,
         }
     }
 
     #[test]
     fn only_what_differs_is_listed_with_each_runs_value() {
         let runs = [
-            run("name = 'a'\nlr = 1e-4\nseed = 0\nweights = 'pretrained'\n[set]\nimg_size = 56"),
+            run("name = 'a'\nlr = 1e-4\nseed = 0\nweights = 'pretrained'\n\
+                 [resolved]\ntrain_samples = 10\n[set]\nimg_size = 56"),
             run("name = 'b'\nlr = 0.0005\nseed = 0\n[set]\nimg_size = 28"),
         ];
         let found = differences(&runs);
@@ -78,7 +81,8 @@ mod tests {
             [
                 setting("lr", "0.0001", Some("0.0005")),
                 setting("set.img_size", "56", Some("28")),
-                setting("weights", "pretrained", None)
+                setting("weights", "pretrained", None),
+                setting("resolved.train_samples", "10", None)
             ]
         );
     }

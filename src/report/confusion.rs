@@ -1,5 +1,7 @@
 //! What was taken for what: a matrix for a few classes, the most confused pairs for many.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::numbers;
@@ -22,7 +24,7 @@ struct Cell {
 
 /// The pairs that occur. It needs no room for those that don't: labels come from a file.
 fn cells(predictions: &Predictions) -> Vec<Cell> {
-    let mut counts = std::collections::BTreeMap::<(u32, u32), usize>::new();
+    let mut counts = BTreeMap::<(u32, u32), usize>::new();
     for pair in predictions.labels.iter().copied().zip(predictions.predicted.iter().copied()) {
         *counts.entry(pair).or_default() += 1;
     }
@@ -30,15 +32,13 @@ fn cells(predictions: &Predictions) -> Vec<Cell> {
     counts.into_iter().map(cell).collect()
 }
 
-/// A run's confusions; nothing for a run without predictions.
-pub(super) fn confusion(run: &Run) -> Markup {
-    let Some(predictions) = run.predictions.as_ref().filter(|predictions| !predictions.labels.is_empty()) else {
-        return html! { p class="note" { (run.name) ": no predictions of the test set yet." } };
-    };
+/// A run's confusions, or nothing for a run without predictions.
+pub(super) fn confusion(run: &Run) -> Option<Markup> {
+    let predictions = run.predictions.as_ref().filter(|predictions| !predictions.labels.is_empty())?;
     let cells = cells(predictions);
     let largest = cells.iter().map(|cell| cell.true_label.max(cell.predicted)).max().unwrap_or(0);
     let classes = run.summary.as_ref().map_or(0, |summary| summary.classes.len()).max(largest + 1);
-    if classes <= MATRIX { matrix(run, &cells, classes) } else { pairs(run, &cells) }
+    Some(if classes <= MATRIX { matrix(run, &cells, classes) } else { pairs(run, &cells) })
 }
 
 fn matrix(run: &Run, cells: &[Cell], classes: usize) -> Markup {
@@ -47,34 +47,26 @@ fn matrix(run: &Run, cells: &[Cell], classes: usize) -> Markup {
         counts[cell.true_label][cell.predicted] = cell.count;
     }
     let names: Vec<String> = (0..classes).map(|label| run.class(label)).collect();
-    let turned = names.iter().any(|name| name.chars().count() > 3);
+    // Longer names stand upright, so that the columns stay as narrow as their numbers.
+    let heading = if names.iter().any(|name| name.chars().count() > 3) { "upright" } else { "level" };
     html! {
-        figure class="confusion" {
-            figcaption { strong { (run.name) } }
-            div class="scroll" tabindex="0" role="region" aria-label={ "Confusion matrix of " (run.name) } {
-                table class="matrix" {
-                    thead {
-                        tr {
-                            th scope="col" class="corner" { "true \\ predicted" }
-                            @for name in &names { th scope="col" class=[turned.then_some("turned")] { span { (name) } } }
-                            th scope="col" class={ "recall " @if turned { "turned" } } { span { "right" } }
-                        }
+        div class="scroll" tabindex="0" role="region" aria-label={ "Confusion matrix of " (run.name) } {
+            table class="matrix" {
+                thead {
+                    tr {
+                        td {}
+                        @for name in &names { th scope="col" class=(heading) { span { (name) } } }
+                        th scope="col" class="recall" { "right" }
                     }
-                    tbody {
-                        @for (label, row) in counts.iter().enumerate() {
-                            @let total: usize = row.iter().sum();
-                            tr {
-                                th scope="row" { (names[label]) }
-                                @for (predicted, &count) in row.iter().enumerate() {
-                                    @let share = if total > 0 { count as f64 / total as f64 } else { 0. };
-                                    td class=[class(label == predicted, count)]
-                                        style=[(count > 0).then(|| format!("--share:{:.1}%", shade(share, label == predicted)))]
-                                        title={ (names[label]) " taken for " (names[predicted]) ": " (count) " of " (total) } {
-                                        @if count > 0 { (count) }
-                                    }
-                                }
-                                td class="recall" { @if total > 0 { (numbers::percent(row[label] as f64 / total as f64, 0)) } @else { "–" } }
+                }
+                tbody {
+                    @for (label, row) in counts.iter().enumerate() {
+                        tr {
+                            th scope="row" { (names[label]) }
+                            @for (predicted, &count) in row.iter().enumerate() {
+                                (matrix_cell(&names, label, predicted, count, row.iter().sum()))
                             }
+                            td class="recall" { (share(row[label], row.iter().sum())) }
                         }
                     }
                 }
@@ -83,21 +75,25 @@ fn matrix(run: &Run, cells: &[Cell], classes: usize) -> Markup {
     }
 }
 
-fn class(diagonal: bool, count: usize) -> Option<&'static str> {
-    match (diagonal, count) {
-        (_, 0) => None,
-        (true, _) => Some("hit"),
-        (false, _) => Some("miss"),
+fn matrix_cell(names: &[String], label: usize, predicted: usize, count: usize, of_class: usize) -> Markup {
+    if count == 0 {
+        return html! { td {} };
     }
+    let (part, class) = (count as f64 / of_class as f64, if label == predicted { "hit" } else { "miss" });
+    // Mistakes are rare: the root lets one in a hundred still be seen.
+    let shade = if label == predicted { 8. + 47. * part } else { 8. + 77. * part.sqrt() };
+    let tooltip = format!("{} taken for {}: {count} of {of_class}", names[label], names[predicted]);
+    html! { td class=(class) style=(format!("--share:{shade:.0}%")) title=(tooltip) { (count) } }
 }
 
-/// How strongly a cell is coloured, in percent. Mistakes are rare: the root lets one in a hundred still be seen.
-fn shade(share: f64, diagonal: bool) -> f64 {
-    if diagonal { 8. + 47. * share } else { 8. + 77. * share.sqrt() }
+/// A part of a class in percent.
+fn share(part: usize, all: usize) -> String {
+    if all == 0 { "–".into() } else { numbers::percent(part as f64 / all as f64, 0) }
 }
 
 fn pairs(run: &Run, cells: &[Cell]) -> Markup {
-    let mut totals = std::collections::BTreeMap::<usize, (usize, usize)>::new();
+    // Right and all, by class.
+    let mut totals = BTreeMap::<usize, (usize, usize)>::new();
     for cell in cells {
         let (right, all) = totals.entry(cell.true_label).or_default();
         *all += cell.count;
@@ -107,38 +103,44 @@ fn pairs(run: &Run, cells: &[Cell]) -> Markup {
     confused.sort_by_key(|cell| std::cmp::Reverse(cell.count));
     let mut weakest: Vec<(&usize, &(usize, usize))> = totals.iter().collect();
     weakest.sort_by(|(_, a), (_, b)| (a.0 * b.1).cmp(&(b.0 * a.1)));
-    let share = |part: usize, all: usize| numbers::percent(part as f64 / all as f64, 0);
     html! {
-        figure class="confusion" {
-            figcaption { strong { (run.name) } }
-            div class="pair" {
-                div class="scroll" tabindex="0" role="region" aria-label={ "Most confused classes of " (run.name) } {
-                    table {
-                        caption { "Most confused of " (numbers::count(totals.len())) " classes" }
-                        thead { tr { th scope="col" { "true" } th scope="col" { "taken for" } th scope="col" class="number" { "times" } th scope="col" class="number" { "of the class" } } }
-                        tbody {
-                            @for cell in confused.iter().take(LISTED) {
-                                tr {
-                                    td { (run.class(cell.true_label)) }
-                                    td { (run.class(cell.predicted)) }
-                                    td class="number" { (cell.count) }
-                                    td class="number" { (share(cell.count, totals[&cell.true_label].1)) }
-                                }
+        div class="pair" {
+            div class="scroll" tabindex="0" role="region" aria-label={ "Most confused classes of " (run.name) } {
+                table {
+                    caption { "Most confused of " (numbers::count(totals.len())) " classes" }
+                    thead {
+                        tr {
+                            @for name in ["true", "taken for"] { th scope="col" { (name) } }
+                            @for name in ["times", "of the class"] { th scope="col" class="number" { (name) } }
+                        }
+                    }
+                    tbody {
+                        @for cell in confused.iter().take(LISTED) {
+                            tr {
+                                td { (run.class(cell.true_label)) }
+                                td { (run.class(cell.predicted)) }
+                                td class="number" { (cell.count) }
+                                td class="number" { (share(cell.count, totals[&cell.true_label].1)) }
                             }
                         }
                     }
                 }
-                div class="scroll" tabindex="0" role="region" aria-label={ "Weakest classes of " (run.name) } {
-                    table {
-                        caption { "Weakest classes" }
-                        thead { tr { th scope="col" { "class" } th scope="col" class="number" { "right" } th scope="col" class="number" { "of" } } }
-                        tbody {
-                            @for (label, (right, all)) in weakest.into_iter().take(LISTED) {
-                                tr {
-                                    td { (run.class(*label)) }
-                                    td class="number" { (share(*right, *all)) }
-                                    td class="number" { (all) }
-                                }
+            }
+            div class="scroll" tabindex="0" role="region" aria-label={ "Weakest classes of " (run.name) } {
+                table {
+                    caption { "Weakest classes" }
+                    thead {
+                        tr {
+                            th scope="col" { "class" }
+                            @for name in ["right", "images"] { th scope="col" class="number" { (name) } }
+                        }
+                    }
+                    tbody {
+                        @for (label, (right, all)) in weakest.into_iter().take(LISTED) {
+                            tr {
+                                th scope="row" { (run.class(*label)) }
+                                td class="number" { (share(*right, *all)) }
+                                td class="number" { (all) }
                             }
                         }
                     }

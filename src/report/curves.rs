@@ -5,7 +5,10 @@ use super::numbers;
 use super::run::{Epoch, Run, Step};
 
 /// Beyond this many epochs a run's points are drawn without markers.
-const MARKED_EPOCHS: usize = 40;
+const MARKED_EPOCHS: usize = 24;
+
+/// Beyond this many runs only the test results have markers, and only the smoothed training loss is drawn.
+pub(super) const FEW: usize = 4;
 
 /// More columns than this cannot be told apart in a chart.
 const COLUMNS: usize = 360;
@@ -31,8 +34,10 @@ pub(super) fn loss(runs: &[Run]) -> Chart {
     let mut raw = vec![];
     for (key, run) in runs.iter().enumerate() {
         let steps: Vec<[f64; 2]> = run.steps.iter().map(|s| [s.step as f64, s.loss.unwrap_or(f64::NAN)]).collect();
-        raw.extend(steps.iter().map(|[_, loss]| *loss).filter(|loss| loss.is_finite()));
-        lines.push(Line { key, style: Style::Faint, points: unmarked(envelope(&steps)) });
+        if runs.len() <= FEW {
+            raw.extend(steps.iter().map(|[_, loss]| *loss).filter(|loss| loss.is_finite()));
+            lines.push(Line { key, style: Style::Faint, points: unmarked(envelope(&steps)) });
+        }
         lines.push(Line { key, style: Style::Dashed, points: unmarked(thinned(&smoothed(&run.steps))) });
     }
     for (key, run) in runs.iter().enumerate() {
@@ -45,7 +50,7 @@ pub(super) fn loss(runs: &[Run]) -> Chart {
         lines.push(Line { key, style: Style::Dotted, points: points(|epoch| epoch.val_loss, "validation") });
         lines.push(Line { key, style: Style::Solid, points: points(|epoch| epoch.test_loss, "test") });
     }
-    lines.retain(|line| line.points.iter().any(|point| point.x.is_finite() && point.y.is_finite()));
+    tidy(&mut lines, runs.len());
 
     // What was measured step by step may leave the frame; its smoothed course and what was evaluated may not.
     let mut main: Vec<f64> = lines
@@ -92,18 +97,21 @@ pub(super) fn accuracy(runs: &[Run]) -> Chart {
                 format!(
                     "{}, epoch {}: {what} accuracy {}",
                     run.name,
-                    epoch.epoch + 1,
+                    f64::from(epoch.epoch) + 1.,
                     numbers::percent(percent / 100., samples)
                 )
             };
             let percent = |epoch: &Epoch| value(epoch).map(|share| 100. * share);
-            run.epochs.iter().map(|epoch| point(run, epoch, (epoch.epoch + 1) as f64, percent(epoch), show)).collect()
+            run.epochs
+                .iter()
+                .map(|epoch| point(run, epoch, f64::from(epoch.epoch) + 1., percent(epoch), show))
+                .collect()
         };
         lines.push(Line { key, style: Style::Dashed, points: points(|epoch| epoch.train_accuracy, "training") });
         lines.push(Line { key, style: Style::Dotted, points: points(|epoch| epoch.val_accuracy, "validation") });
         lines.push(Line { key, style: Style::Solid, points: points(|epoch| epoch.test_accuracy, "test") });
         if let (Some(summary), Some(line)) = (&run.summary, lines.last_mut()) {
-            let chosen = run.epochs.iter().position(|epoch| epoch.epoch == summary.best_epoch);
+            let chosen = run.epochs.iter().position(|epoch| epoch.epoch as usize == summary.best_epoch);
             if let Some(point) = chosen.and_then(|chosen| line.points.get_mut(chosen)) {
                 let accuracy = numbers::percent(summary.test_accuracy, samples);
                 let tip = format!(
@@ -115,9 +123,10 @@ pub(super) fn accuracy(runs: &[Run]) -> Chart {
             }
         }
     }
-    lines.retain(|line| line.points.iter().any(|point| point.y.is_finite()));
+    tidy(&mut lines, runs.len());
     let mut x = Axis::over("epochs", false, lines.iter().flat_map(|line| line.points.iter().map(|p| p.x)));
     x.whole = true;
+    x.range[0] = x.range[0].max(0.5);
     let mut y = Axis::over("accuracy in percent", false, lines.iter().flat_map(|line| line.points.iter().map(|p| p.y)));
     y.range = [y.range[0].max(0.), y.range[1].min(100.5)];
     if y.range[0] >= y.range[1] {
@@ -149,6 +158,14 @@ fn describe(runs: &[Run], course: impl Fn(&Run) -> String) -> String {
     courses.join("; ") + "."
 }
 
+/// Leaves out lines without a point that can be drawn, and markers where there would be too many.
+fn tidy(lines: &mut Vec<Line>, runs: usize) {
+    lines.retain(|line| line.points.iter().any(|point| point.x.is_finite() && point.y.is_finite()));
+    for line in lines.iter_mut().filter(|line| runs > FEW && line.style != Style::Solid) {
+        line.points.iter_mut().for_each(|point| point.mark = Mark::None);
+    }
+}
+
 /// The point of an epoch.
 fn point(run: &Run, epoch: &Epoch, x: f64, y: Option<f64>, show: impl Fn(&Epoch, f64) -> String) -> Point {
     let mark = match y {
@@ -160,11 +177,11 @@ fn point(run: &Run, epoch: &Epoch, x: f64, y: Option<f64>, show: impl Fn(&Epoch,
 
 /// How many optimiser steps had been made when the epoch was evaluated.
 fn end_of(epoch: &Epoch, steps: &[Step]) -> f64 {
-    steps.iter().rev().find(|step| step.epoch == epoch.epoch).map_or(f64::NAN, |step| (step.step + 1) as f64)
+    steps.iter().rev().find(|step| step.epoch == epoch.epoch).map_or(f64::NAN, |step| f64::from(step.step) + 1.)
 }
 
-/// An exponential mean whose weight falls to 1/e over a thirtieth of the run, without the bias towards its start. Steps without
-/// a loss leave it as it is.
+/// An exponential mean whose weight falls to 1/e over a thirtieth of the run, without the bias towards its start. Steps
+/// without a loss leave it as it is.
 fn smoothed(steps: &[Step]) -> Vec<[f64; 2]> {
     let keep = (-1. / (steps.len() as f64 / SMOOTHING as f64).max(1.)).exp();
     let (mut sum, mut weight) = (0., 0.);
@@ -174,7 +191,7 @@ fn smoothed(steps: &[Step]) -> Vec<[f64; 2]> {
             if let Some(loss) = step.loss.filter(|loss| loss.is_finite()) {
                 (sum, weight) = (keep * sum + (1. - keep) * loss, keep * weight + (1. - keep));
             }
-            [step.step as f64, sum / weight]
+            [f64::from(step.step), sum / weight]
         })
         .collect()
 }
@@ -218,7 +235,7 @@ mod tests {
         losses
             .iter()
             .enumerate()
-            .map(|(step, loss)| Step { epoch: 0, step, loss: loss.is_finite().then_some(*loss) })
+            .map(|(step, loss)| Step { epoch: 0, step: step as u32, loss: loss.is_finite().then_some(*loss) })
             .collect()
     }
 

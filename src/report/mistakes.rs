@@ -16,39 +16,36 @@ const BUDGET: usize = 600_000;
 /// Up to this many pixels wide, an image's pixels are shown as squares.
 const PIXELATED: u32 = 64;
 
-/// Each run's most confident mistakes; nothing if there are none.
-pub(super) fn mistakes(runs: &[Run]) -> Markup {
-    let budget = BUDGET / runs.len().max(1);
-    html! {
-        @for run in runs {
-            @if let Some(predictions) = run.predictions.as_ref().filter(|predictions| !predictions.mistakes.is_empty()) {
-                h3 { (run.name) }
-                ul class="mistakes" {
-                    @let mut left = budget;
-                    @for mistake in predictions.mistakes.iter().take(SHOWN) {
-                        @let picture = picture(&mistake.png, &mut left);
-                        @let (label, predicted) = (run.class(mistake.label as usize), run.class(mistake.predicted as usize));
-                        li {
-                            figure {
-                                @match picture {
-                                    Ok(pixelated) => img src={ "data:image/png;base64," (mistake.png) } width="96" height="96"
-                                        class=[pixelated.then_some("pixelated")] alt={ "Test image " (mistake.name) } title=(mistake.name);,
-                                    Err(why) => div class="missing" title=(mistake.name) { (why) },
-                                }
-                                figcaption {
-                                    span class="taken" { (predicted) }
-                                    span { "is " (label) }
-                                    span class="quiet" { (numbers::percent(f64::from(mistake.confidence), 0)) " sure" }
-                                }
-                            }
+/// A run's most confident mistakes, or nothing if there are none. `runs` share the report.
+pub(super) fn mistakes(run: &Run, runs: usize) -> Option<Markup> {
+    let mistakes = &run.predictions.as_ref()?.mistakes;
+    if mistakes.is_empty() {
+        return None;
+    }
+    let mut left = BUDGET / runs.max(1);
+    let shown = mistakes.iter().take(SHOWN).map(|mistake| (mistake, picture(&mistake.png, &mut left)));
+    Some(html! {
+        ul class="mistakes" {
+            @for (mistake, picture) in shown {
+                li {
+                    figure {
+                        @match picture {
+                            Ok(pixelated) => img src={ "data:image/png;base64," (mistake.png) } width="96" height="96"
+                                class=[pixelated.then_some("pixelated")]
+                                alt={ "Test image " (mistake.name) } title=(mistake.name);,
+                            Err(why) => div class="missing" title=(mistake.name) { (why) },
+                        }
+                        figcaption {
+                            span { "taken for " strong { (run.class(mistake.predicted as usize)) } }
+                            span { "is " strong { (run.class(mistake.label as usize)) } }
+                            span { (numbers::percent(f64::from(mistake.confidence), 0)) " sure" }
                         }
                     }
                 }
             }
         }
-    }
+    })
 }
-
 /// Whether a picture's pixels are few enough to be seen, or why it is not shown. What it needs is taken from `left`.
 fn picture(png: &str, left: &mut usize) -> Result<bool, &'static str> {
     let bytes = STANDARD.decode(png).map_err(|_| "no picture")?;

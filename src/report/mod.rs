@@ -1,7 +1,7 @@
 //! Curves, tables, confusion matrices and the comparison of runs: one HTML file that stands alone, and SVG.
 //!
-//! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its folder.
-//! Unfinished runs are shown with what is there.
+//! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its
+//! folder. Unfinished runs are shown with what is there.
 
 mod chart;
 mod comparison;
@@ -24,8 +24,8 @@ pub use error::{Error, Result};
 
 use crate::train::RunFolder;
 
-/// Compares runs, and writes `report.html`, `loss.svg`, `accuracy.svg` and `comparison.json` into the folder `out`, which is
-/// made if it is not there. Files of these names are replaced, each as a whole.
+/// Compares runs, and writes `report.html`, `loss.svg`, `accuracy.svg` and `comparison.json` into the folder `out`,
+/// which is made if it is not there. Files of these names are replaced, each as a whole.
 ///
 /// # Errors
 /// If there are no runs, a folder is not a run's, a file of a run is damaged, or `out` cannot be written.

@@ -10,20 +10,16 @@ use super::{confusion, curves, mistakes, numbers};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Up to this many runs stand side by side in the tables; more stand below each other.
-const COLUMNS: usize = 4;
+/// Up to this many runs stand side by side in the tables, and show everything at once; more stand below each other, and
+/// all but the best are folded.
+const FEW: usize = 4;
 
 /// Up to this many runs have every pair's test shown; beyond, each run's test against the best.
 const PAIRWISE: usize = 12;
 
 /// The whole file.
 pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy: &Chart) -> String {
-    let title = match runs {
-        [run] => run.name.clone(),
-        [a, b] => format!("{} against {}", a.name, b.name),
-        [first, rest @ ..] => format!("{} and {} other runs", first.name, rest.len()),
-        [] => "No runs".into(),
-    };
+    let title = title(runs);
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -42,23 +38,10 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy
                 }
                 main {
                     (curves_section(runs, loss, accuracy))
-                    (numbers_section(comparison))
+                    (numbers_section(&comparison.runs))
                     @if runs.len() > 1 { (tests_section(comparison)) }
-                    section aria-labelledby="confusion" {
-                        h2 id="confusion" { "What was taken for what" }
-                        p class="note" {
-                            "The chosen checkpoint's answers on the test set: a row is what the images are, a column what they \
-                             were taken for."
-                        }
-                        div class="side-by-side" { @for run in runs { (confusion::confusion(run)) } }
-                    }
-                    @if runs.iter().any(|run| run.predictions.as_ref().is_some_and(|p| !p.mistakes.is_empty())) {
-                        section aria-labelledby="mistakes" {
-                            h2 id="mistakes" { "The most confident mistakes" }
-                            p class="note" { "Test images that the chosen checkpoint is most sure of and wrong about." }
-                            (mistakes::mistakes(runs))
-                        }
-                    }
+                    (confusion_section(runs, comparison))
+                    (mistakes_section(runs, comparison))
                     (configuration_section(runs))
                 }
                 footer { "Written by Tallow " (env!("CARGO_PKG_VERSION")) "." }
@@ -68,8 +51,27 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy
     markup.into_string()
 }
 
+fn title(runs: &[Run]) -> String {
+    if let [a, b] = runs {
+        return format!("{} against {}", a.name, b.name);
+    }
+    let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    if runs.len() == 1 || names.chars().count() <= 60 { names } else { format!("{} runs compared", runs.len()) }
+}
+
+/// The run with the best test accuracy.
+fn best(comparison: &Comparison) -> usize {
+    let accuracy = |run: &usize| comparison.runs[*run].test_accuracy.unwrap_or(-1.);
+    (0..comparison.runs.len()).rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b))).unwrap_or(0)
+}
+
+/// What can be wider than a phone: it scrolls by itself, with the keyboard too.
+fn scrolling(label: &str, content: Markup) -> Markup {
+    html! { div class="scroll" tabindex="0" role="region" aria-label=(label) { (content) } }
+}
+
 fn curves_section(runs: &[Run], loss: &Chart, accuracy: &Chart) -> Markup {
-    let smoothing = setting_differs(runs, "label_smoothing");
+    let smoothing = runs.iter().any(|run| run.setting("label_smoothing") != runs[0].setting("label_smoothing"));
     html! {
         section aria-labelledby="curves" {
             h2 id="curves" { "Curves" }
@@ -78,27 +80,25 @@ fn curves_section(runs: &[Run], loss: &Chart, accuracy: &Chart) -> Markup {
                     @for (key, run) in runs.iter().enumerate() { li { (chart::swatch(key)) (run.name) } }
                 }
                 @for (style, name) in curves::styles(runs) { li { (chart::style_swatch(style)) (name) } }
-                li {
-                    svg class="swatch" viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
-                        circle cx="14" cy="6" r="5" fill="none" stroke="currentColor" stroke-width="1.5" {}
-                    }
-                    "chosen checkpoint"
-                }
+                @if runs.iter().any(|run| run.summary.is_some()) { li { (chart::ring_swatch()) "chosen checkpoint" } }
             }
             div class="side-by-side" {
                 figure {
                     (loss.inline())
                     figcaption {
-                        "Loss over optimiser steps. Training loss: pale line as measured on each step's batch, dashed line its \
-                         exponential mean over a thirtieth of the run. Test loss: after each epoch."
-                        @if smoothing { " The runs differ in label smoothing, so their training losses do not compare." }
+                        "Loss over optimiser steps. Training loss is drawn as its exponential mean over a thirtieth of \
+                         the run" @if runs.len() <= curves::FEW { ", above the pale line of what each step's batch gave" }
+                        "; test loss as it was after each epoch."
+                        @if smoothing {
+                            " The runs differ in label smoothing, so their training losses do not compare."
+                        }
                     }
                 }
                 figure {
                     (accuracy.inline())
                     figcaption {
-                        "Accuracy over epochs. Training accuracy is measured while the weights change, over the epoch; test \
-                         accuracy after it."
+                        "Accuracy over epochs. Training accuracy is measured over the epoch, while the weights change; \
+                         test accuracy after it."
                     }
                 }
             }
@@ -106,146 +106,147 @@ fn curves_section(runs: &[Run], loss: &Chart, accuracy: &Chart) -> Markup {
     }
 }
 
-fn setting_differs(runs: &[Run], key: &str) -> bool {
-    runs.iter().any(|run| run.setting(key) != runs[0].setting(key))
+/// Something told of every run: what it is, whether it is a number, and its value in each run.
+struct Fact {
+    name: Markup,
+    number: bool,
+    values: Vec<Markup>,
 }
 
-/// A table with a column a run where there are few, and a row a run where there are many. `rows` are the things told of every
-/// run: a name, a value a run, and whether the values are numbers.
-fn table(label: &str, names: &[String], rows: &[(Markup, Vec<Markup>, bool)]) -> Markup {
-    html! {
-        div class="scroll" tabindex="0" role="region" aria-label=(label) {
-            @if names.len() <= COLUMNS {
-                table class="facts" {
-                    thead { tr { td {} @for name in names { th scope="col" { (name) } } } }
-                    tbody {
-                        @for (name, values, number) in rows {
-                            tr {
-                                th scope="row" { (name) }
-                                @for value in values { td class=[number.then_some("figure")] { (value) } }
-                            }
-                        }
+/// A table with a column a run where there are few, and a row a run where there are many. Then what is the same in
+/// every run is told once, below.
+fn fact_table(label: &str, names: &[String], facts: &[Fact]) -> Markup {
+    if names.len() <= FEW {
+        let table = html! {
+            table class="facts" {
+                thead { tr { td {} @for name in names { th scope="col" { (name) } } } }
+                tbody {
+                    @for fact in facts {
+                        tr { th scope="row" { (fact.name) } @for value in &fact.values { td { (value) } } }
                     }
                 }
-            } @else {
-                table {
-                    thead { tr { th scope="col" { "run" } @for (name, _, number) in rows { th scope="col" class=[number.then_some("number")] { (name) } } } }
-                    tbody {
-                        @for (run, name) in names.iter().enumerate() {
-                            tr {
-                                th scope="row" { (name) }
-                                @for (_, values, number) in rows { td class=[number.then_some("number")] { (values[run]) } }
-                            }
-                        }
+            }
+        };
+        return scrolling(label, table);
+    }
+    let same = |fact: &&Fact| fact.values.iter().all(|value| value.0 == fact.values[0].0);
+    let (common, own): (Vec<&Fact>, Vec<&Fact>) = facts.iter().partition(same);
+    let class = |fact: &Fact| fact.number.then_some("number");
+    let table = html! {
+        table class="wide" {
+            thead {
+                tr { th scope="col" { "run" } @for fact in &own { th scope="col" class=[class(fact)] { (fact.name) } } }
+            }
+            tbody {
+                @for (run, name) in names.iter().enumerate() {
+                    tr {
+                        th scope="row" { (name) }
+                        @for fact in &own { td class=[class(fact)] { (fact.values[run]) } }
                     }
                 }
             }
         }
-    }
-}
-
-fn numbers_section(comparison: &Comparison) -> Markup {
-    let rows = &comparison.runs;
-    let names: Vec<String> = rows
-        .iter()
-        .enumerate()
-        .map(|(_, row)| if row.finished { row.name.clone() } else { format!("{} (unfinished)", row.name) })
-        .collect();
-    let each = |value: &dyn Fn(&Row) -> Markup| -> Vec<Markup> { rows.iter().map(value).collect() };
-    let text = |value: Option<&String>| html! { @match value { Some(text) => { (text) }, None => { "–" } } };
-    let percent = |row: &Row, share: Option<f64>| {
-        share.map_or_else(|| "–".into(), |share| numbers::percent(share, row.test_samples.unwrap_or(0)))
     };
-    let facts = [
-        (
-            html! { "test accuracy" },
-            each(&|row| {
-                html! {
-                    strong { (percent(row, row.test_accuracy)) }
-                    @if let Some(interval) = row.interval {
-                        " " span class="quiet" { (numbers::interval(interval, row.test_samples.unwrap_or(0))) }
-                    }
+    html! {
+        (scrolling(label, table))
+        @if !common.is_empty() {
+            p class="note" {
+                "The same in every run: "
+                @for (i, fact) in common.iter().enumerate() {
+                    @if i > 0 { ", " }
+                    (fact.name) " " span class="common" { (fact.values[0]) }
                 }
-            }),
-            true,
-        ),
-        (html! { "after the last epoch" }, each(&|row| html! { (percent(row, row.final_test_accuracy)) }), true),
-        (
-            html! { "chosen checkpoint" },
-            each(&|row| {
-                html! {
-                    @match (row.best_epoch, row.chosen_by.as_deref()) {
-                        (Some(epoch), Some("last")) => { "epoch " (epoch + 1) ", the last" },
-                        (Some(epoch), Some("val_accuracy")) => { "epoch " (epoch + 1) ", best on validation" },
-                        (Some(epoch), by) => { "epoch " (epoch + 1) @if let Some(by) = by { ", by " (by) } },
-                        (None, _) => { "–" },
-                    }
-                }
-            }),
-            true,
-        ),
-        (html! { "top-5 accuracy" }, each(&|row| html! { (percent(row, row.test_top5)) }), true),
-        (html! { "test images" }, each(&|row| html! { (row.test_samples.map_or("–".into(), numbers::count)) }), true),
-        (html! { "model" }, each(&|row| text(row.model.as_ref())), false),
-        (
-            html! { "weights" },
-            each(&|row| {
-                html! {
-                    @match (&row.weights, row.finished) { (Some(weights), _) => (weights), (None, true) => "from scratch", (None, false) => "–" }
-                }
-            }),
-            false,
-        ),
-        (html! { "data" }, each(&|row| text(row.data.as_ref())), false),
-        (
-            html! { "parameters" },
-            each(&|row| {
-                html! {
-                    @match (row.parameters, row.trainable_parameters) {
-                        (Some(all), Some(trained)) => {
-                            (numbers::short_count(all))
-                            " " span class="quiet" { @if all == trained { "all trained" } @else { (numbers::short_count(trained)) " trained" } }
-                        },
-                        _ => { "–" },
-                    }
-                }
-            }),
-            true,
-        ),
-        (html! { "epochs" }, each(&|row| html! { (numbers::count(row.epochs)) }), true),
-        (html! { "steps" }, each(&|row| html! { (numbers::count(row.steps)) }), true),
-        (html! { "time" }, each(&|row| html! { (row.seconds.map_or("–".into(), numbers::duration)) }), true),
-        (
-            html! { "images a second" },
-            each(&|row| html! { (row.images_per_second.map_or("–".into(), numbers::rate)) }),
-            true,
-        ),
-        (
-            html! { "peak memory" },
-            each(&|row| html! { (row.peak_memory_bytes.map_or("–".into(), numbers::bytes)) }),
-            true,
-        ),
-        (
-            html! { "device" },
-            each(&|row| {
-                html! {
-                    (text(row.device.as_ref()))
-                    @if let Some(threads) = row.threads { ", " (threads) " " (if threads == 1 { "thread" } else { "threads" }) }
-                }
-            }),
-            false,
-        ),
-    ];
+                "."
+            }
+        }
+    }
+}
+
+fn numbers_section(rows: &[Row]) -> Markup {
+    let name = |row: &Row| if row.finished { row.name.clone() } else { format!("{} (unfinished)", row.name) };
+    let names: Vec<String> = rows.iter().map(name).collect();
     html! {
         section aria-labelledby="numbers" {
             h2 id="numbers" { "Numbers" }
-            (table("Numbers of each run", &names, &facts))
+            (fact_table("Numbers of each run", &names, &facts(rows)))
             p class="note" {
-                "Test accuracy is that of the chosen checkpoint, with its 95 % interval (Wilson) in percent. Images a second: \
-                 training, median over the epochs. Memory: peak of the process."
+                "Test accuracy is that of the chosen checkpoint, with its 95 % interval (Wilson) in percent. Images a \
+                 second: training, median over the epochs. Memory: peak of the process."
             }
         }
     }
+}
+
+fn facts(rows: &[Row]) -> Vec<Fact> {
+    let fact = |name: &str, number: bool, value: &dyn Fn(&Row) -> Markup| Fact {
+        name: html! { (name) },
+        number,
+        values: rows.iter().map(value).collect(),
+    };
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".into());
+    let percent = |row: &Row, share: Option<f64>| {
+        or_dash(share.map(|share| numbers::percent(share, row.test_samples.unwrap_or(0))))
+    };
+    let accuracy = |row: &Row| {
+        html! {
+            strong { (percent(row, row.test_accuracy)) }
+            @if let Some(interval) = row.interval {
+                " " span class="quiet" { (numbers::interval(interval, row.test_samples.unwrap_or(0))) }
+            }
+        }
+    };
+    let chosen = |row: &Row| {
+        html! {
+            @match (row.best_epoch, row.chosen_by.as_deref()) {
+                (Some(epoch), Some("last")) => { "epoch " (epoch + 1) ", the last" },
+                (Some(epoch), Some("val_accuracy")) => { "epoch " (epoch + 1) ", best on validation" },
+                (Some(epoch), by) => { "epoch " (epoch + 1) @if let Some(by) = by { ", by " (by) } },
+                (None, _) => { "–" },
+            }
+        }
+    };
+    let weights = |row: &Row| {
+        html! {
+            @match (&row.weights, row.finished) {
+                (Some(weights), _) => (weights),
+                (None, true) => "from scratch",
+                (None, false) => "–",
+            }
+        }
+    };
+    let parameters = |row: &Row| {
+        html! {
+            @if let (Some(all), Some(trained)) = (row.parameters, row.trainable_parameters) {
+                (numbers::short_count(all)) " "
+                span class="quiet" {
+                    @if all == trained { "all trained" } @else { (numbers::short_count(trained)) " trained" }
+                }
+            } @else { "–" }
+        }
+    };
+    let device = |row: &Row| {
+        html! {
+            (or_dash(row.device.clone()))
+            @if let Some(threads) = row.threads { ", " (threads) @if threads == 1 { " thread" } @else { " threads" } }
+        }
+    };
+    vec![
+        fact("test accuracy", true, &accuracy),
+        fact("after the last epoch", true, &|row| html! { (percent(row, row.final_test_accuracy)) }),
+        fact("chosen checkpoint", false, &chosen),
+        fact("top-5 accuracy", true, &|row| html! { (percent(row, row.test_top5)) }),
+        fact("epochs", true, &|row| html! { (numbers::count(row.epochs)) }),
+        fact("steps", true, &|row| html! { (numbers::count(row.steps)) }),
+        fact("time", true, &|row| html! { (or_dash(row.seconds.map(numbers::duration))) }),
+        fact("images a second", true, &|row| html! { (or_dash(row.images_per_second.map(numbers::rate))) }),
+        fact("peak memory", true, &|row| html! { (or_dash(row.peak_memory_bytes.map(numbers::bytes))) }),
+        fact("parameters", false, &parameters),
+        fact("model", false, &|row| html! { (or_dash(row.model.clone())) }),
+        fact("weights", false, &weights),
+        fact("data", false, &|row| html! { (or_dash(row.data.clone())) }),
+        fact("test images", true, &|row| html! { (or_dash(row.test_samples.map(numbers::count))) }),
+        fact("device", false, &device),
+    ]
 }
 
 fn tests_section(comparison: &Comparison) -> Markup {
@@ -256,15 +257,16 @@ fn tests_section(comparison: &Comparison) -> Markup {
             h2 id="tests" { "More than chance?" }
             @if let [test] = &comparison.tests[..] {
                 (one_test(names[test.a], names[test.b], &test.outcome))
-            } @else if names.len() <= PAIRWISE {
-                (pairwise(comparison, &names))
             } @else {
-                (against_best(comparison, &names))
+                @let all = names.len() <= PAIRWISE;
+                @if all { (pairwise(comparison, &names)) } @else { (against_best(comparison, &names)) }
+                (reasons(comparison))
             }
             @if tested > 0 {
                 p class="note" {
-                    "McNemar's exact test counts the images that one run got right and the other wrong; were neither better, they \
-                     would fall to either side like coins. A difference below p = " (LEVEL) " counts as more than chance"
+                    "McNemar's exact test counts the images that one run got right and the other wrong; were neither \
+                     better, they would fall to either side like coins. A difference below p = " (LEVEL)
+                    " counts as more than chance"
                     @if tested > 1 { ", after Holm's correction for " (tested) " tests" }
                     ". It compares these trained weights on these test images: another seed may give other weights."
                 }
@@ -275,20 +277,25 @@ fn tests_section(comparison: &Comparison) -> Markup {
 
 fn one_test(a: &str, b: &str, outcome: &Outcome) -> Markup {
     let Outcome::Tested { both, only_a, only_b, neither, difference, p, .. } = outcome else {
-        return html! { p { (outcome.verdict(false)) "." } };
+        return html! { p { (capitalised(&outcome.verdict(false))) "." } };
     };
     let samples = both + only_a + only_b + neither;
-    html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Which run got how many test images right" {
-            table {
-                caption { "Of " (numbers::count(samples)) " test images" }
-                thead { tr { td {} th scope="col" class="number" { (b) " right" } th scope="col" class="number" { (b) " wrong" } } }
-                tbody {
-                    tr { th scope="row" { (a) " right" } td class="number" { (numbers::count(*both)) } td class="number" { (numbers::count(*only_a)) } }
-                    tr { th scope="row" { (a) " wrong" } td class="number" { (numbers::count(*only_b)) } td class="number" { (numbers::count(*neither)) } }
+    let counts = html! {
+        table {
+            caption { "Of " (numbers::count(samples)) " test images" }
+            thead { tr { td {} @for what in ["right", "wrong"] { th scope="col" class="number" { (b) " " (what) } } } }
+            tbody {
+                @for (what, counts) in [("right", [both, only_a]), ("wrong", [only_b, neither])] {
+                    tr {
+                        th scope="row" { (a) " " (what) }
+                        @for count in counts { td class="number" { (numbers::count(*count)) } }
+                    }
                 }
             }
         }
+    };
+    html! {
+        (scrolling("Which run got how many test images right", counts))
         p {
             "The difference of " (numbers::points(*difference, samples)) " points is " (outcome.verdict(false)) "."
             @if *p < 0.001 && *p > 0. { " In full, p = " (format!("{p:.1e}")) "." }
@@ -296,94 +303,164 @@ fn one_test(a: &str, b: &str, outcome: &Outcome) -> Markup {
     }
 }
 
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// The difference in points as seen from run `a`, with its p-value.
-fn cell(comparison: &Comparison, a: usize, b: usize) -> Markup {
-    let Some(test) = comparison.test(a, b) else { return html! { td class="none" { "–" } } };
-    match &test.outcome {
-        Outcome::Tested { both, only_a, only_b, neither, difference, p_corrected, .. } => {
+fn difference(comparison: &Comparison, a: usize, b: usize) -> Markup {
+    match comparison.test(a, b).map(|test| (test, &test.outcome)) {
+        Some((test, Outcome::Tested { both, only_a, only_b, neither, difference, p_corrected, .. })) => {
             let seen = if test.a == a { *difference } else { -difference };
-            let sign = if seen > 0. {
-                "+"
-            } else if seen < 0. {
-                "−"
-            } else {
-                "±"
-            };
+            let sign = if seen > 0. { "+" } else { if seen < 0. { "−" } else { "" } };
             html! {
-                td class=[(*p_corrected < LEVEL).then_some(if seen > 0. { "number better" } else { "number worse" }).or(Some("number"))] {
-                    (sign) (numbers::points(seen, both + only_a + only_b + neither)) br;
-                    span class="quiet" { (numbers::p_value(*p_corrected)) }
+                td class="number" {
+                    span class=[(*p_corrected < LEVEL).then_some("sure")] {
+                        (sign) (numbers::points(seen, both + only_a + only_b + neither))
+                    }
+                    br; span class="quiet" { (numbers::p_value(*p_corrected)) }
                 }
             }
         }
-        Outcome::NotTested { reason } => html! { td class="number none" title=(reason) { "not tested" } },
+        Some((_, Outcome::NotTested { reason })) => html! { td class="number quiet" title=(reason) { "not tested" } },
+        None => html! { td class="number quiet" { "–" } },
     }
 }
 
 fn pairwise(comparison: &Comparison, names: &[&str]) -> Markup {
-    let mut reasons: Vec<&String> = comparison
-        .tests
-        .iter()
-        .filter_map(|test| match &test.outcome {
-            Outcome::NotTested { reason } => Some(reason),
-            Outcome::Tested { .. } => None,
-        })
-        .collect();
-    reasons.sort();
-    reasons.dedup();
-    html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Differences between all pairs of runs" {
-            table {
-                caption { "Points by which the run of a row is ahead of the run of a column; bold where it is more than chance" }
-                thead { tr { td {} @for name in names { th scope="col" class="number" { (name) } } } }
-                tbody {
-                    @for (a, name) in names.iter().enumerate() {
-                        tr { th scope="row" { (name) } @for b in 0..names.len() { (cell(comparison, a, b)) } }
-                    }
+    let table = html! {
+        table {
+            caption {
+                "Points by which the run of a row is ahead of the run of a column; bold where it is more than chance"
+            }
+            thead { tr { td {} @for name in names { th scope="col" class="number" { (name) } } } }
+            tbody {
+                @for (a, name) in names.iter().enumerate() {
+                    tr { th scope="row" { (name) } @for b in 0..names.len() { (difference(comparison, a, b)) } }
                 }
             }
         }
-        @for reason in reasons { p class="note" { "Not tested: " (reason) "." } }
-    }
+    };
+    scrolling("Differences between all pairs of runs", table)
 }
 
 fn against_best(comparison: &Comparison, names: &[&str]) -> Markup {
-    let accuracy = |run: usize| comparison.runs[run].test_accuracy.unwrap_or(-1.);
-    let best = (0..names.len()).rev().max_by(|&a, &b| accuracy(a).total_cmp(&accuracy(b))).unwrap_or(0);
-    html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Differences from the best run" {
-            table {
-                caption { "Points by which each run differs from the best, " (names[best]) "; bold where it is more than chance" }
-                thead { tr { th scope="col" { "run" } th scope="col" class="number" { "difference" } } }
-                tbody { @for (run, name) in names.iter().enumerate() { tr { th scope="row" { (name) } (cell(comparison, run, best)) } } }
+    let best = best(comparison);
+    let table = html! {
+        table {
+            caption {
+                "Points by which each run is ahead of the best, " (names[best]) "; bold where it is more than chance"
             }
+            thead { tr { th scope="col" { "run" } th scope="col" class="number" { "difference" } } }
+            tbody {
+                @for (run, name) in names.iter().enumerate() {
+                    tr { th scope="row" { (name) } (difference(comparison, run, best)) }
+                }
+            }
+        }
+    };
+    scrolling("Differences from the best run", table)
+}
+
+/// Why some pairs were not tested.
+fn reasons(comparison: &Comparison) -> Markup {
+    let mut reasons: Vec<(usize, &str)> = vec![];
+    for test in &comparison.tests {
+        let Outcome::NotTested { reason } = &test.outcome else { continue };
+        match reasons.iter_mut().find(|(_, known)| known == reason) {
+            Some((pairs, _)) => *pairs += 1,
+            None => reasons.push((1, reason)),
+        }
+    }
+    html! {
+        @for (pairs, reason) in reasons {
+            p class="note" { (pairs) @if pairs == 1 { " pair" } @else { " pairs" } " not tested: " (reason) "." }
+        }
+    }
+}
+
+/// What each run shows; of many runs all but the best are folded.
+fn each_run(runs: &[Run], comparison: &Comparison, show: impl Fn(&Run) -> Option<Markup>) -> Markup {
+    let best = best(comparison);
+    let shown = runs.iter().enumerate().filter_map(|(i, run)| Some((i, run, show(run)?)));
+    html! {
+        @for (i, run, content) in shown {
+            @if runs.len() <= FEW {
+                div { @if runs.len() > 1 { h3 { (run.name) } } (content) }
+            } @else {
+                details open[i == best] { summary { (run.name) } (content) }
+            }
+        }
+    }
+}
+
+fn confusion_section(runs: &[Run], comparison: &Comparison) -> Markup {
+    if runs.iter().all(|run| confusion::confusion(run).is_none()) {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="confusion" {
+            h2 id="confusion" { "What was taken for what" }
+            p class="note" {
+                "The chosen checkpoint's answers on the test set. In a matrix a row is what the images are, a column what \
+                 they were taken for."
+            }
+            div class=[(runs.len() <= FEW).then_some("side-by-side")] {
+                (each_run(runs, comparison, confusion::confusion))
+            }
+        }
+    }
+}
+
+fn mistakes_section(runs: &[Run], comparison: &Comparison) -> Markup {
+    let mistakes = |run: &Run| mistakes::mistakes(run, runs.len());
+    if runs.iter().all(|run| mistakes(run).is_none()) {
+        return html! {};
+    }
+    html! {
+        section aria-labelledby="mistakes" {
+            h2 id="mistakes" { "The most confident mistakes" }
+            p class="note" { "Test images that the chosen checkpoint was most sure of and wrong about." }
+            (each_run(runs, comparison, mistakes))
         }
     }
 }
 
 fn configuration_section(runs: &[Run]) -> Markup {
-    let found = if runs.len() > 1 { differences(runs) } else { vec![] };
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
-    let rows: Vec<(Markup, Vec<Markup>, bool)> = found
+    let cell = |value: &Option<String>| {
+        html! { @match value { Some(value) => code { (value) }, None => span class="quiet" { "not set" } } }
+    };
+    let found: Vec<Fact> = differences(runs)
         .iter()
-        .map(|difference| {
-            let values = difference.values.iter();
-            let cell = |value: &Option<String>| html! { @match value { Some(value) => code { (value) }, None => span class="quiet" { "not set" } } };
-            (html! { code { (difference.setting) } }, values.map(cell).collect(), false)
+        .map(|difference| Fact {
+            name: html! { code { (difference.setting) } },
+            number: false,
+            values: difference.values.iter().map(cell).collect(),
         })
         .collect();
     html! {
         section aria-labelledby="configuration" {
             h2 id="configuration" { "Configuration" }
-            @if !rows.is_empty() {
+            @if !found.is_empty() {
                 p class="note" { "The settings in which the runs differ." }
-                (table("Settings in which the runs differ", &names, &rows))
+                (fact_table("Settings in which the runs differ", &names, &found))
             } @else if runs.len() > 1 {
                 p { "The runs have the same settings." }
             }
             @for run in runs {
                 @if !run.config.is_empty() {
-                    details { summary { "All settings of " (run.name) } pre tabindex="0" { (run.config.to_string()) } }
+                    details {
+                        summary { "All settings" @if runs.len() > 1 { " of " (run.name) } }
+                        pre tabindex="0" { (run.config) }
+                    }
+                }
+                @if let Some(load) = &run.load {
+                    details {
+                        summary { "Loaded weights" @if runs.len() > 1 { " of " (run.name) } }
+                        pre class="prose" tabindex="0" { (load) }
+                    }
                 }
             }
         }

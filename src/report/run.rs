@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tallow_weights::Account;
 
 use super::error::{Error, Result};
 use crate::train::RunFolder;
@@ -27,20 +28,22 @@ pub(super) struct Run {
     pub predictions: Option<Predictions>,
     /// `config.toml`; empty where there is none.
     pub config: toml::Table,
+    /// The account of the load in short, in lines, where weights were loaded.
+    pub load: Option<String>,
 }
 
 /// A line of `metrics.jsonl` about one optimiser step. A number that was not finite is missing (JSON cannot write it).
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Step {
-    pub epoch: usize,
-    pub step: usize,
+    pub epoch: u32,
+    pub step: u32,
     pub loss: Option<f64>,
 }
 
 /// A line of `metrics.jsonl` about one epoch. A number that was not finite is missing.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Epoch {
-    pub epoch: usize,
+    pub epoch: u32,
     pub train_accuracy: Option<f64>,
     pub val_loss: Option<f64>,
     pub val_accuracy: Option<f64>,
@@ -68,17 +71,23 @@ impl Run {
             let got = if root.exists() { "a file" } else { "nothing there" };
             return Err(Error::NotARun { path: root.into(), got });
         }
-        if ["config.toml", "metrics.jsonl", "summary.json"].iter().all(|file| !root.join(file).exists()) {
+        let (config_path, metrics_path, summary_path) =
+            (folder.config_path(), folder.metrics_path(), folder.summary_path());
+        if [&config_path, &metrics_path, &summary_path].iter().all(|path| !path.exists()) {
             return Err(Error::NotARun { path: root.into(), got: "a folder without any of them" });
         }
-        let (steps, epochs) = match read(&root.join("metrics.jsonl"))? {
-            Some(text) => metrics(&text, &root.join("metrics.jsonl"))?,
+        let (steps, epochs) = match read(&metrics_path)? {
+            Some(text) => metrics(&text, &metrics_path)?,
             None => (vec![], vec![]),
         };
-        let mut summary: Option<Summary> = json(&root.join("summary.json"), "a run's summary")?;
-        let mut predictions: Option<Predictions> = json(&root.join("predictions.json"), "a run's predictions")?;
+        let mut summary: Option<Summary> = json(&summary_path, "a run's summary")?;
+        if let Some(summary) = &summary {
+            check_summary(summary, &summary_path)?;
+        }
+        let predictions_path = folder.predictions_path();
+        let mut predictions: Option<Predictions> = json(&predictions_path, "a run's predictions")?;
         if let Some(predictions) = &predictions {
-            check_predictions(predictions, summary.as_ref(), &root.join("predictions.json"))?;
+            check_predictions(predictions, summary.as_ref(), &predictions_path)?;
         }
         if let Some(summary) = &mut summary {
             for text in [&mut summary.model, &mut summary.data, &mut summary.device, &mut summary.chosen_by] {
@@ -90,19 +99,20 @@ impl Run {
         for mistake in predictions.iter_mut().flat_map(|predictions| &mut predictions.mistakes) {
             mistake.name = clean(&mistake.name);
         }
-        let config = match read(&root.join("config.toml"))? {
-            Some(text) => text.parse::<toml::Table>().map_err(|error| Error::Damaged {
-                path: root.join("config.toml"),
+        let config = match read(&config_path)? {
+            Some(text) => text.parse::<toml::Table>().map(clean_table).map_err(|error| Error::Damaged {
+                path: config_path,
                 expected: "a run's configuration in TOML".into(),
                 got: clean(error.message()),
             })?,
             None => toml::Table::new(),
         };
-        let name = summary.as_ref().map(|summary| summary.name.clone()).unwrap_or_else(|| {
-            let full = fs::canonicalize(root).unwrap_or_else(|_| root.into());
-            full.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
-        });
-        Ok(Self { name: clean(&name), folder: root.into(), steps, epochs, summary, predictions, config })
+        let stated = || config.get("name").and_then(toml::Value::as_str).map(str::to_string);
+        let name =
+            summary.as_ref().map(|summary| summary.name.clone()).or_else(stated).unwrap_or_else(|| folder.name());
+        let load: Option<Account> = json(&folder.load_path(), "the account of a load")?;
+        let load = load.map(|account| account.to_string().lines().map(clean).collect::<Vec<_>>().join("\n"));
+        Ok(Self { name: clean(&name), folder: root.into(), steps, epochs, summary, predictions, config, load })
     }
 
     /// Reads every run, and tells runs of the same name apart.
@@ -148,6 +158,18 @@ fn hits(predictions: &Predictions) -> usize {
     predictions.labels.iter().zip(&predictions.predicted).filter(|(label, predicted)| label == predicted).count()
 }
 
+/// What a report computes with must make sense.
+fn check_summary(summary: &Summary, path: &Path) -> Result<()> {
+    let damaged = |expected: String, got: String| Err(Error::Damaged { path: path.into(), expected, got });
+    if !(0. ..=1.).contains(&summary.test_accuracy) {
+        return damaged("a test accuracy in [0, 1]".into(), summary.test_accuracy.to_string());
+    }
+    if summary.best_epoch > 0 && summary.best_epoch >= summary.epochs {
+        return damaged(format!("a best epoch below {}", summary.epochs), summary.best_epoch.to_string());
+    }
+    Ok(())
+}
+
 /// Predictions must agree with themselves and with the summary that was written beside them.
 fn check_predictions(predictions: &Predictions, summary: Option<&Summary>, path: &Path) -> Result<()> {
     let damaged = |expected: String, got: String| Err(Error::Damaged { path: path.into(), expected, got });
@@ -172,8 +194,8 @@ fn check_predictions(predictions: &Predictions, summary: Option<&Summary>, path:
     Ok(())
 }
 
-/// Reads the lines of `metrics.jsonl`. Lines of steps that a resumed run made again replace the earlier ones; a last line
-/// without its end, which is being written or was cut off, is left out.
+/// Reads the lines of `metrics.jsonl`. Lines of steps that a resumed run made again replace the earlier ones; a last
+/// line without its end, which is being written or was cut off, is left out.
 fn metrics(text: &str, path: &Path) -> Result<(Vec<Step>, Vec<Epoch>)> {
     let (mut steps, mut epochs): (Vec<Step>, Vec<Epoch>) = (vec![], vec![]);
     for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -219,9 +241,43 @@ fn json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
 
 /// Text from a file on one line, without what could command a terminal or turn the text around it.
 fn clean(text: &str) -> String {
-    let bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
-    };
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // The last two are not allowed in XML.
+    let bad = |c: char| c.is_control() || turns(c) || matches!(c, '\u{fffe}' | '\u{ffff}');
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
+fn clean_table(table: toml::Table) -> toml::Table {
+    table.into_iter().map(|(key, value)| (clean(&key), clean_value(value))).collect()
+}
+
+fn clean_value(value: toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => toml::Value::String(clean(&text)),
+        toml::Value::Array(values) => toml::Value::Array(values.into_iter().map(clean_value).collect()),
+        toml::Value::Table(table) => toml::Value::Table(clean_table(table)),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_and_epochs_that_a_resumed_run_made_again_replace_the_earlier_ones() {
+        let step =
+            |step: u32, loss: f64| format!("{{\"kind\":\"step\",\"epoch\":0,\"step\":{step},\"loss\":{loss}}}\n");
+        let epoch = |loss: f64| format!("{{\"kind\":\"epoch\",\"epoch\":0,\"test_loss\":{loss}}}\n");
+        let text = [step(0, 3.), step(1, 2.), step(2, 9.), epoch(9.), step(1, 2.5), step(2, 1.), epoch(1.)].concat();
+        let (steps, epochs) = metrics(&text, Path::new("metrics.jsonl")).unwrap();
+        assert_eq!(steps.iter().map(|step| step.loss).collect::<Vec<_>>(), [Some(3.), Some(2.5), Some(1.)]);
+        assert_eq!(epochs.iter().map(|epoch| epoch.test_loss).collect::<Vec<_>>(), [Some(1.)]);
+    }
+
+    #[test]
+    fn text_is_kept_but_for_what_commands_a_terminal_or_turns_text_around() {
+        assert_eq!(clean("größe 3 µm, 猫 & <b>"), "größe 3 µm, 猫 & <b>");
+        assert_eq!(clean("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+    }
 }

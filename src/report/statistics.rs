@@ -20,9 +20,9 @@ pub fn wilson(successes: usize, trials: usize) -> Option<[f64; 2]> {
     Some([low, high])
 }
 
-/// The p-value of McNemar's exact test, two-sided: two models answered the same samples, `only_a` counts those that only the
-/// first got right, `only_b` those that only the second did. If neither were better, each of those samples would have fallen
-/// to either side like a coin; this is how often coins would fall at least as unevenly.
+/// The p-value of McNemar's exact test, two-sided: two models answered the same samples, `only_a` counts those that
+/// only the first got right, `only_b` those that only the second did. If neither were better, each of those samples
+/// would have fallen to either side like a coin; this is how often coins would fall at least as unevenly.
 ///
 /// McNemar (1947), in the binomial form: `min(1, 2 P(X ≤ min(only_a, only_b)))` with `X ~ Bin(only_a + only_b, 1/2)`.
 pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
@@ -41,8 +41,8 @@ pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
     (2. * (ln_largest + f64::ln(sum)).exp()).min(1.)
 }
 
-/// P-values corrected for being several (Holm 1979), in the order given: whoever calls those below 0.05 a difference is wrong
-/// about any of them in at most one of twenty families of tests.
+/// P-values corrected for being several (Holm 1979), in the order given: whoever calls those below 0.05 a difference is
+/// wrong about any of them in at most one of twenty families of tests.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
