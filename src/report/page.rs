@@ -87,7 +87,7 @@ fn curves_section(runs: &[Run], loss: &Chart, accuracy: &Chart) -> Markup {
                     (loss.inline())
                     figcaption {
                         "Loss over optimiser steps. Training loss is drawn as its exponential mean over a thirtieth of \
-                         the run" @if runs.len() <= curves::FEW { ", above the pale line of what each step's batch gave" }
+                         the run" @if runs.len() <= curves::FEW { ", over the pale line of what each step's batch gave" }
                         "; test loss as it was after each epoch."
                         @if smoothing {
                             " The runs differ in label smoothing, so their training losses do not compare."
