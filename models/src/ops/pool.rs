@@ -1,5 +1,6 @@
 //! Maximum and average of square windows.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
@@ -83,8 +84,8 @@ impl CustomOp1 for MaxPool {
                 tasks.zip(x.par_chunks((task * before).max(1))).for_each(|((y, maxima), x)| {
                     let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
                     for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
-                        for (i, (y, maximum)) in y.iter_mut().zip(maxima).enumerate() {
-                            let (value, at) = largest(x, &self.windows, i);
+                        for ((window, y), maximum) in self.windows.inside().zip(y).zip(maxima) {
+                            let (value, at) = largest(x, window, self.windows.image.1);
                             y.write(value);
                             *maximum = at as u32;
                         }
@@ -117,12 +118,12 @@ impl CustomOp1 for MaxPool {
     }
 }
 
-/// The first maximum of window `i` of a plane, or its last NaN, and where it is.
-fn largest(x: &[f32], windows: &Windows, i: usize) -> (f32, usize) {
-    let (rows, columns) = windows.inside(i);
-    let mut best = (f32::NEG_INFINITY, rows.start * windows.image.1 + columns.start);
+/// The first maximum of a window of a plane whose rows are `width` wide, or its last NaN, and where it is.
+#[inline]
+fn largest(x: &[f32], (rows, columns): (Range<usize>, Range<usize>), width: usize) -> (f32, usize) {
+    let mut best = (f32::NEG_INFINITY, rows.start * width + columns.start);
     for row in rows {
-        let start = row * windows.image.1 + columns.start;
+        let start = row * width + columns.start;
         for (i, &x) in x[start..][..columns.len()].iter().enumerate() {
             if x > best.0 || x.is_nan() {
                 best = (x, start + i);
@@ -152,8 +153,7 @@ impl CustomOp1 for AvgPool {
             filled(shape.elem_count(), |y| {
                 y.par_chunks_mut(task * after).zip(x.par_chunks((task * before).max(1))).for_each(|(y, x)| {
                     for (y, x) in y.chunks_exact_mut(after).zip(x.chunks_exact(before)) {
-                        for (i, y) in y.iter_mut().enumerate() {
-                            let (rows, columns) = self.windows.inside(i);
+                        for ((rows, columns), y) in self.windows.inside().zip(y) {
                             let row = |row: usize| x[row * width..][columns.clone()].iter().sum::<f32>();
                             y.write(rows.map(row).sum::<f32>() / self.count());
                         }
@@ -172,8 +172,7 @@ impl CustomOp1 for AvgPool {
             let task = rows_per_task(dx.len() / before.max(1), before);
             dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after)).for_each(|(dx, dy)| {
                 for (dx, dy) in dx.chunks_exact_mut(before).zip(dy.chunks_exact(after)) {
-                    for (i, dy) in dy.iter().enumerate() {
-                        let (rows, columns) = self.windows.inside(i);
+                    for ((rows, columns), dy) in self.windows.inside().zip(dy) {
                         for row in rows {
                             for dx in &mut dx[row * width..][columns.clone()] {
                                 *dx += dy / self.count();

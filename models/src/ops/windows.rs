@@ -65,13 +65,16 @@ impl Windows {
         pixels.index_select(&index, 2)?.reshape((batch, channels, self.out.0 * self.out.1, ()))
     }
 
-    /// The rows and columns of the image that window `i` covers.
-    pub fn inside(&self, i: usize) -> (Range<usize>, Range<usize>) {
+    /// The rows and columns of the image that every window covers, row by row.
+    pub fn inside(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
         let span = |at: usize, kernel: usize, size: usize| {
             let start = at * self.stride;
             start.saturating_sub(self.padding)..(start + kernel).saturating_sub(self.padding).min(size)
         };
-        (span(i / self.out.1, self.kernel.0, self.image.0), span(i % self.out.1, self.kernel.1, self.image.1))
+        (0..self.out.0).flat_map(move |oy| {
+            let rows = span(oy, self.kernel.0, self.image.0);
+            (0..self.out.1).map(move |ox| (rows.clone(), span(ox, self.kernel.1, self.image.1)))
+        })
     }
 
     /// Writes the values of the windows in `rows` of windows as the columns of a matrix with a row for every channel, row and
@@ -82,14 +85,13 @@ impl Windows {
         self.segments(x.len(), rows, |_, source, inside| match source {
             None => columns.resize(columns.len() + width, 0.),
             Some(source) => {
-                columns.resize(columns.len() + inside.start, 0.);
-                let pixels = x[source..].iter().step_by(self.stride).take(inside.len());
+                columns.extend((0..inside.start).map(|_| 0.));
                 if self.stride == 1 {
                     columns.extend_from_slice(&x[source..source + inside.len()]);
                 } else {
-                    columns.extend(pixels);
+                    columns.extend(x[source..].iter().step_by(self.stride).take(inside.len()));
                 }
-                columns.resize(columns.len() + width - inside.end, 0.);
+                columns.extend((inside.end..width).map(|_| 0.));
             }
         });
     }
@@ -100,8 +102,15 @@ impl Windows {
         self.segments(x.len(), rows, |i, source, inside| {
             if let Some(source) = source {
                 let column = &columns[i * width..][inside];
-                for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
-                    *x += column;
+                // One loop would serve both, but it is not turned into vector code.
+                if self.stride == 1 {
+                    for (x, column) in x[source..].iter_mut().zip(column) {
+                        *x += column;
+                    }
+                } else {
+                    for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
+                        *x += column;
+                    }
                 }
             }
         });
