@@ -32,6 +32,11 @@ pub fn set(asked: Option<usize>) -> Result<Threads> {
     }
     // SAFETY: the process has a single thread here, so nobody reads the environment at the same time.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", count.to_string()) };
+    // Candle adds gradients in a pool of its own, whose threads wait by spinning and so take the cores from Rayon's.
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: as above.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     rayon::ThreadPoolBuilder::new()
         .num_threads(count)
         .build_global()
