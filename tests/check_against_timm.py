@@ -63,7 +63,7 @@ def save_timm(model, folder, arch, args, input_size, mean=(0.5,) * 3, std=(0.5,)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors", metadata={"format": "pt"})
     config = {
         "architecture": arch, "num_classes": model.num_classes, "num_features": model.num_features,
-        "global_pool": args.get("global_pool", "token"), "model_args": args,
+        "global_pool": model.global_pool, "model_args": args,
         "pretrained_cfg": {
             "tag": "random", "input_size": list(input_size), "fixed_input_size": True, "interpolation": "bicubic",
             "crop_pct": 1.0, "crop_mode": "center", "mean": list(mean), "std": list(std), "num_classes": model.num_classes,
@@ -144,7 +144,8 @@ def forward(work, only):
             verdict(f"{name} tokens", relative(embedded(folder, images, "tokens", work / "o.safetensors"), tokens), 2e-5)
             if pooled is not None:
                 verdict(f"{name} pooled", relative(embedded(folder, images, "pooled", work / "o.safetensors"), pooled), 2e-5)
-            verdict(f"{name} logits", relative(embedded(folder, images, "logits", work / "o.safetensors"), logits), 2e-5)
+            if model.num_classes:
+                verdict(f"{name} logits", relative(embedded(folder, images, "logits", work / "o.safetensors"), logits), 2e-5)
         except Exception as e:
             print(f"FAIL {name}: {e}")
             failed.append(name)
