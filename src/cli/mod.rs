@@ -1,4 +1,4 @@
-//! The `tallow` binary: one file a command. Flags are read in [`flags`]; commands check them, call the library and print
+//! The `tallow` binary: one file a command. Flags are read in `flags`; commands check them, call the library and print
 //! what it gives.
 
 mod download;

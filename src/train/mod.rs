@@ -1,6 +1,6 @@
 //! Training: configuration, optimisers, schedules, the loop, metrics and events, checkpoints.
 //!
-//! [`run`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit`] does
+//! [`run`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit()`] does
 //! the same with a model and data that a program brings itself, in a [`Setup`].
 
 pub mod checkpoint;

@@ -15,7 +15,7 @@ use super::{device, device_name, freeze, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, Statistics};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
-/// of its own fills it by hand: [`super::fit`] builds the architecture over the parameters and trains it on the data set.
+/// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
 #[derive(Debug)]
 pub struct Setup {
     /// The settings. Of those that say where the model, its weights and the data come from, only the names count here.
