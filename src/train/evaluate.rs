@@ -6,7 +6,8 @@ use candle_core::{DType, Device};
 use tallow_models::{Mode, Model};
 
 use super::error::{Error, Result};
-use crate::data::{Loader, LoaderOptions, Samples, Transform};
+use super::features::Part;
+use crate::data::{LoaderOptions, Samples, Transform};
 
 /// What a model says of samples, in their order.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
@@ -56,25 +57,24 @@ pub fn evaluate(
         progress(done);
         true
     };
-    Ok(evaluate_while(model, samples, transform, device, options, go_on)?.unwrap_or_default())
+    Ok(evaluate_while(&mut Part::new(samples, transform, model), device, options, go_on)?.unwrap_or_default())
 }
 
-/// [`evaluate`], given up as soon as `progress` says false.
+/// [`evaluate`] on a part of a data set, given up as soon as `progress` says false.
 pub(super) fn evaluate_while(
-    model: &dyn Model,
-    samples: &Arc<dyn Samples>,
-    transform: &Arc<Transform>,
+    part: &mut Part,
     device: &Device,
     options: &EvaluateOptions,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<Evaluation>> {
     let loading =
         LoaderOptions { batch_size: options.batch_size, threads: options.threads, ..LoaderOptions::default() };
+    let samples = part.samples().clone();
     let order = (0..samples.len()).collect();
     let (mut evaluation, mut loss, mut correct, mut among_five) = (Evaluation::default(), 0., 0, 0);
-    for batch in Loader::new(samples.clone(), order, transform.clone(), loading)? {
+    for batch in part.batches(order, loading)? {
         let batch = batch?;
-        let logits = model.forward(&batch.images.to_device(device)?, Mode::Eval)?;
+        let logits = part.forward(&batch.indices, &batch.images.to_device(device)?, Mode::Eval)?;
         let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for (logits, &index) in logits.iter().zip(&batch.indices) {
             let label = samples.label(index);

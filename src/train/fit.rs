@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::DType;
-use tallow_models::{Mode, Model, ops};
+use tallow_models::{Mode, ops};
 
 use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
 use super::event::{EpochMetrics, Event, Listener, StepMetrics};
+use super::features::{self, Fixed, Part};
 use super::gradients::{Accumulator, clip_factor, sums_of_squares};
 use super::metrics_log::MetricsLog;
 use super::optimizer::Optimizer;
@@ -20,7 +21,7 @@ use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
 use super::schedule::Schedule;
 use super::setup::Setup;
 use super::{memory, warnings};
-use crate::data::{Augment, Loader, LoaderOptions, Samples, Transform, epoch_order};
+use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(600);
@@ -74,6 +75,18 @@ pub fn fit(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    fit_keeping(setup, folder, start, listener, stop, features::LIMIT)
+}
+
+/// [`fit`], where the features of a frozen backbone may take `limit` bytes.
+pub(super) fn fit_keeping(
+    setup: Setup,
+    folder: &RunFolder,
+    start: Start,
+    listener: &mut dyn Listener,
+    stop: &AtomicBool,
+    limit: u64,
+) -> Result<Outcome> {
     let session = Instant::now();
     memory::reset_peak();
     let setup = setup.resolve()?;
@@ -104,6 +117,28 @@ pub fn fit(
     });
     warn(listener, setup.warnings());
 
+    let fixed = Fixed::of(&described.architecture, params, &augment);
+    let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
+    let mut keep = described.architecture.num_features();
+    let bytes = 4 * keep as u64 * (if fixed.train { train_samples } else { 0 } + evaluated) as u64;
+    if fixed.evaluated && bytes > limit {
+        warn(listener, [warnings::of_features(bytes, limit)]);
+        keep = 0;
+    }
+    if fixed.evaluated && !fixed.train && !augment.is_empty() {
+        warn(listener, warnings::of_augmented_features(config));
+    }
+    let evaluated = |samples| match fixed.evaluated {
+        // Always in the same order, and so in the same batches.
+        true => Part::frozen(samples, &eval_transform, &eval_model, keep, 0),
+        false => Part::new(samples, &eval_transform, &eval_model),
+    };
+    let (mut val, mut test) = (dataset.val.as_ref().map(evaluated), evaluated(&dataset.test));
+    let mut train = match fixed.train {
+        true => Part::frozen(&dataset.train, &train_transform, &model, keep, config.batch_size),
+        false => Part::new(&dataset.train, &train_transform, &model),
+    };
+
     let mut last_evaluation = None;
     let mut last_checkpoint = Instant::now();
     for epoch in state.epoch..config.epochs {
@@ -112,8 +147,8 @@ pub fn fit(
         let order = epoch_order(train_samples, config.seed, epoch, config.shuffle);
         let done = (state.step_in_epoch * config.accumulate * config.batch_size).min(train_samples);
         let rest = order[done..].to_vec();
-        let mut batches =
-            Loader::new(dataset.train.clone(), rest, train_transform.clone(), LoaderOptions { epoch, ..loading })?;
+        let through_backbone = !train.all_known();
+        let mut batches = train.batches(rest, LoaderOptions { epoch, ..loading })?;
         let mut learning =
             (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
 
@@ -128,7 +163,7 @@ pub fn fit(
                 let images = batch.images.to_device(device)?;
                 let labels = batch.labels.to_device(device)?;
                 let seed = pass_seed(config.seed, state.step * config.accumulate + part);
-                let logits = model.forward(&images, Mode::Train { seed })?.to_dtype(DType::F32)?;
+                let logits = train.forward(&batch.indices, &images, Mode::Train { seed })?.to_dtype(DType::F32)?;
                 let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 check_finite("the loss", value, state.step, lr)?;
@@ -182,19 +217,19 @@ pub fn fit(
             }
         }
 
-        let measure = |samples: &Arc<dyn Samples>, listener: &mut dyn Listener| {
-            let total = samples.len();
-            evaluate_while(&eval_model, samples, &eval_transform, device, &measuring, |done| {
+        let measure = |part: &mut Part, listener: &mut dyn Listener| {
+            let total = part.samples().len();
+            evaluate_while(part, device, &measuring, |done| {
                 listener.on(&Event::Evaluation { done, total });
                 !stop.load(Ordering::Relaxed)
             })
         };
         let began = Instant::now();
-        let validated = match &dataset.val {
+        let validated = match &mut val {
             Some(val) => measure(val, listener)?.map(Some),
             None => Some(None),
         };
-        let tested = if validated.is_some() { measure(&dataset.test, listener)? } else { None };
+        let tested = if validated.is_some() { measure(&mut test, listener)? } else { None };
         let (Some(validated), Some(tested)) = (validated, tested) else {
             // Stopped while evaluating: a resume finds all steps of the epoch taken, and evaluates again.
             state.seconds = seconds_before + session.elapsed().as_secs_f64();
@@ -223,7 +258,9 @@ pub fn fit(
             state.best = Some(Best::of(&metrics));
         }
         last_evaluation = improved.then_some(tested);
-        state.rates.push(metrics.images_per_second);
+        if through_backbone {
+            state.rates.push(metrics.images_per_second);
+        }
         state.latest = Some(metrics);
         (state.epoch, state.step_in_epoch, state.running) = (epoch + 1, 0, Running::default());
         state.seconds = seconds_before + session.elapsed().as_secs_f64();
@@ -248,7 +285,7 @@ pub fn fit(
                 listener.on(&Event::Evaluation { done, total });
                 !stop.load(Ordering::Relaxed)
             };
-            match evaluate_while(&eval_model, &dataset.test, &eval_transform, device, &measuring, progress)? {
+            match evaluate_while(&mut test, device, &measuring, progress)? {
                 Some(evaluation) => evaluation,
                 None => {
                     listener.on(&Event::Interrupted { step: state.step });

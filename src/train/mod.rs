@@ -11,6 +11,7 @@ mod error;
 pub mod evaluate;
 mod evaluate_run;
 pub mod event;
+mod features;
 pub mod fit;
 pub mod freeze;
 pub mod gradients;

@@ -9,6 +9,7 @@ use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOpt
 use super::config::{Head, Normalize, Precision, Resolved, TrainConfig};
 use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
+use super::features::trains_head_alone;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::{device, device_name, freeze, warnings};
@@ -128,7 +129,9 @@ impl Setup {
 
     /// What the settings lead one to expect, and what the data set's reader had to say.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let settings = warnings::of_settings(&self.config, &self.checkpoint.architecture, self.account.is_some());
+        let architecture = &self.checkpoint.architecture;
+        let pretrained = self.account.is_some() && !trains_head_alone(architecture, &self.params);
+        let settings = warnings::of_settings(&self.config, architecture, pretrained);
         self.dataset.notes.iter().cloned().chain(settings).collect()
     }
 }

@@ -5,7 +5,7 @@ use tallow_models::Architecture;
 use super::config::{OptimizerKind, TrainConfig};
 use super::evaluate::Evaluation;
 
-/// What the settings of a run lead one to expect. `pretrained` tells whether the weights were loaded.
+/// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let Architecture::Vit(vit) = architecture else { return warnings };
@@ -26,6 +26,27 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
         ));
     }
     warnings
+}
+
+/// A frozen backbone whose features would take more memory than they may.
+pub fn of_features(bytes: u64, limit: u64) -> String {
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    format!(
+        "the features of the frozen backbone would take {} MiB and are not kept above {} MiB: every epoch computes them again",
+        mebibytes(bytes),
+        mebibytes(limit)
+    )
+}
+
+/// A frozen backbone that sees other images in every epoch.
+pub fn of_augmented_features(config: &TrainConfig) -> Option<String> {
+    (config.epochs > 1).then(|| {
+        format!(
+            "the backbone is frozen, but {} changes its images in every epoch: with --augment none each image passes through \
+             it once, and later epochs take no time",
+            config.augment
+        )
+    })
 }
 
 /// A model that calls all samples of a test set the same, where they are not.

@@ -14,6 +14,13 @@ fn config() -> TrainConfig {
     TrainConfig { epochs: 3, val_fraction: 0.1, limit: Some(100), augment: "crop".into(), ..small() }
 }
 
+/// The same with the head alone, on features that are kept.
+fn frozen() -> TrainConfig {
+    let mut config = TrainConfig { freeze: Some("backbone".into()), augment: "none".into(), ..config() };
+    config.set.insert("drop_path_rate".into(), "0".into());
+    config
+}
+
 /// All of a run's result that time has no part in.
 #[derive(Debug, PartialEq)]
 struct Result {
@@ -62,19 +69,20 @@ impl Listener for Stopper<'_> {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been() {
-    let config = config();
-    let expected = uninterrupted(&config);
-    let (_directory, folder) = folder();
-    // In the middle of an epoch, at its end, at the start of the next.
-    for (after, start) in [(2, Start::New), (5, Start::Resume), (12, Start::Resume)] {
-        let stop = AtomicBool::new(false);
-        let outcome = run(&config, &folder, start, &mut Stopper { after, stop: &stop }, &stop).unwrap();
-        assert_eq!(outcome, Outcome::Interrupted { step: after + 1 });
-        assert!(!folder.summary_path().exists());
+    for config in [config(), frozen()] {
+        let expected = uninterrupted(&config);
+        let (_directory, folder) = folder();
+        // In the middle of an epoch, at its end, at the start of the next.
+        for (after, start) in [(2, Start::New), (5, Start::Resume), (12, Start::Resume)] {
+            let stop = AtomicBool::new(false);
+            let outcome = run(&config, &folder, start, &mut Stopper { after, stop: &stop }, &stop).unwrap();
+            assert_eq!(outcome, Outcome::Interrupted { step: after + 1 });
+            assert!(!folder.summary_path().exists());
+        }
+        // The settings of a resume are those that the folder remembers.
+        finish(&folder.config().unwrap(), &folder, Start::Resume).unwrap();
+        assert_eq!(result(&folder), expected);
     }
-    // The settings of a resume are those that the folder remembers.
-    finish(&folder.config().unwrap(), &folder, Start::Resume).unwrap();
-    assert_eq!(result(&folder), expected);
 }
 
 /// Breaks off in the middle of everything, as a kill does, at the n-th event.
@@ -94,19 +102,21 @@ impl Listener for Breaker {
 
 #[test]
 fn a_run_that_breaks_off_at_any_event_and_is_resumed_ends_as_if_it_had_not() {
-    let config = TrainConfig { checkpoint_every: Some(4), ..config() };
-    let expected = uninterrupted(&config);
-    let (_directory, folder) = folder();
-    let mut attempts = 0;
-    for left in [0, 3, 9, 5, 6, 7, 4, 10, 8, 9] {
-        let broken = catch_unwind(AssertUnwindSafe(|| {
-            run(&config, &folder, Start::Resume, &mut Breaker { left }, &AtomicBool::new(false))
-        }));
-        attempts += usize::from(broken.is_err());
+    for config in [config(), frozen()] {
+        let config = TrainConfig { checkpoint_every: Some(4), ..config };
+        let expected = uninterrupted(&config);
+        let (_directory, folder) = folder();
+        let mut attempts = 0;
+        for left in [0, 3, 9, 5, 6, 7, 4, 10, 8, 9] {
+            let broken = catch_unwind(AssertUnwindSafe(|| {
+                run(&config, &folder, Start::Resume, &mut Breaker { left }, &AtomicBool::new(false))
+            }));
+            attempts += usize::from(broken.is_err());
+        }
+        assert!(attempts >= 8, "only {attempts} attempts were broken off");
+        finish(&config, &folder, Start::Resume).unwrap();
+        assert_eq!(result(&folder), expected);
     }
-    assert!(attempts >= 8, "only {attempts} attempts were broken off");
-    finish(&config, &folder, Start::Resume).unwrap();
-    assert_eq!(result(&folder), expected);
 }
 
 #[test]

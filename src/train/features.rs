@@ -1,0 +1,363 @@
+//! Features of a frozen backbone, kept in memory: where only the head is trained and nothing about a sample is random, it
+//! passes through the backbone once, in the first epoch, and the head alone reads its features from then on.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use tallow_models::architecture::Stage;
+use tallow_models::vit::GlobalPool;
+use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
+
+use super::error::Result;
+use crate::data::{Augment, Batch, Loader, LoaderOptions, Samples, Transform};
+
+/// Bytes that the features of all parts of a data set may take: 1 GiB, 700,000 samples of a ViT-S.
+pub(super) const LIMIT: u64 = 1 << 30;
+
+/// Which features stay the same from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Fixed {
+    /// Those of the training part.
+    pub train: bool,
+    /// Those of the parts that are evaluated.
+    pub evaluated: bool,
+}
+
+impl Fixed {
+    /// What the parameters that are trained, the architecture and the augmentation lead to.
+    pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment]) -> Self {
+        // A head that reads nothing but the pooled features, and no running statistics that change even when frozen.
+        let (head_alone, drops) = match architecture {
+            Architecture::Vit(c) => {
+                let rates = [c.drop_rate, c.pos_drop_rate, c.proj_drop_rate, c.attn_drop_rate, c.drop_path_rate];
+                (!c.distilled && c.global_pool != GlobalPool::None, rates.iter().any(|&rate| rate > 0.))
+            }
+            Architecture::Cnn(c) => (!c.batch_norm, c.drop_rate > 0.),
+            Architecture::Mlp(c) => (true, c.drop_rate > 0.),
+        };
+        let evaluated = head_alone && trains_head_alone(architecture, params);
+        Self { train: evaluated && augment.is_empty() && !drops, evaluated }
+    }
+}
+
+/// Whether nothing but the head is trained.
+pub(super) fn trains_head_alone(architecture: &Architecture, params: &Params) -> bool {
+    let trainable = params.trainable();
+    !trainable.is_empty() && trainable.iter().all(|param| architecture.stage_of(&param.name) == Stage::Head)
+}
+
+/// A part of a data set, and the model that reads it.
+pub(super) struct Part<'a> {
+    samples: Arc<dyn Samples>,
+    transform: Arc<Transform>,
+    reader: Reader<'a>,
+}
+
+enum Reader<'a> {
+    /// The whole model reads images.
+    Whole(&'a dyn Model),
+    /// The same in two steps, through features that stay as they are: they are kept if there is room.
+    Frozen { model: &'a AnyModel, at_least: usize, kept: Option<Kept> },
+    /// The head reads the features of all samples, `[samples, num_features]`.
+    Head(&'a AnyModel, Tensor),
+}
+
+/// The features that are known so far.
+struct Kept {
+    width: usize,
+    values: Vec<f32>,
+    known: Vec<bool>,
+    /// Where the model computes, and in what.
+    device: Device,
+    dtype: DType,
+}
+
+impl Kept {
+    fn put(&mut self, indices: &[usize], pooled: &Tensor) -> Result<()> {
+        self.device = pooled.device().clone();
+        self.dtype = pooled.dtype();
+        let rows = pooled.detach().to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        for (&index, row) in indices.iter().zip(rows) {
+            self.values[index * self.width..(index + 1) * self.width].copy_from_slice(&row);
+            self.known[index] = true;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Samples that pass through the whole model every time.
+    pub fn new(samples: &Arc<dyn Samples>, transform: &Arc<Transform>, model: &'a dyn Model) -> Self {
+        Self { samples: samples.clone(), transform: transform.clone(), reader: Reader::Whole(model) }
+    }
+
+    /// Samples whose features are always the same, `keep` values each, which are kept unless that is 0.
+    ///
+    /// A matrix product may round a row differently where it has fewer rows. Batches smaller than `at_least` are filled up,
+    /// so that a sample has the same features in whichever batch it comes.
+    pub fn frozen(
+        samples: &Arc<dyn Samples>,
+        transform: &Arc<Transform>,
+        model: &'a AnyModel,
+        keep: usize,
+        at_least: usize,
+    ) -> Self {
+        let kept = (keep > 0).then(|| Kept {
+            width: keep,
+            values: vec![0.; samples.len() * keep],
+            known: vec![false; samples.len()],
+            device: Device::Cpu,
+            dtype: DType::F32,
+        });
+        let reader = Reader::Frozen { model, at_least: at_least.min(samples.len()), kept };
+        Self { samples: samples.clone(), transform: transform.clone(), reader }
+    }
+
+    pub fn samples(&self) -> &Arc<dyn Samples> {
+        &self.samples
+    }
+
+    /// Whether the features of all samples are known, so that [`Part::batches`] gives these and no images.
+    pub fn all_known(&self) -> bool {
+        match &self.reader {
+            Reader::Frozen { kept: Some(kept), .. } => kept.known.iter().all(|&known| known),
+            Reader::Head(..) => true,
+            _ => false,
+        }
+    }
+
+    /// The batches of the samples at `order`.
+    ///
+    /// # Errors
+    /// Those of [`Loader::new`].
+    pub fn batches(&mut self, order: Vec<usize>, options: LoaderOptions) -> Result<Batches> {
+        if self.all_known()
+            && let Reader::Frozen { model, kept: Some(kept), .. } = &mut self.reader
+        {
+            let (values, shape) = (std::mem::take(&mut kept.values), (kept.known.len(), kept.width));
+            let features = Tensor::from_vec(values, shape, &kept.device)?.to_dtype(kept.dtype)?;
+            self.reader = Reader::Head(model, features);
+        }
+        Ok(match &self.reader {
+            Reader::Head(_, features) => Batches::Features {
+                features: features.clone(),
+                samples: self.samples.clone(),
+                order,
+                batch_size: options.batch_size,
+                done: 0,
+            },
+            _ => Batches::Images(Loader::new(self.samples.clone(), order, self.transform.clone(), options)?),
+        })
+    }
+
+    /// The logits of one of the batches, the samples at `indices`.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn forward(&mut self, indices: &[usize], input: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(match &mut self.reader {
+            Reader::Whole(model) => model.forward(input, mode)?,
+            Reader::Frozen { model, at_least, kept } => {
+                let pooled = model.pooled(&filled_up(input, *at_least)?, mode)?.narrow(0, 0, indices.len())?;
+                if let Some(kept) = kept {
+                    kept.put(indices, &pooled)?;
+                }
+                model.head(&pooled)?
+            }
+            Reader::Head(model, _) => model.head(input)?,
+        })
+    }
+}
+
+/// A batch with its first image repeated at the end, so that there are at least so many.
+fn filled_up(images: &Tensor, at_least: usize) -> Result<Tensor> {
+    let missing = at_least.saturating_sub(images.dim(0)?);
+    if missing == 0 {
+        return Ok(images.clone());
+    }
+    let fill = images.narrow(0, 0, 1)?;
+    Ok(Tensor::cat(&[&[images][..], &vec![&fill; missing]].concat(), 0)?)
+}
+
+/// The batches of a [`Part`], in order.
+pub(super) enum Batches {
+    Images(Loader),
+    Features { features: Tensor, samples: Arc<dyn Samples>, order: Vec<usize>, batch_size: usize, done: usize },
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Images(loader) => loader.next().map(|batch| Ok(batch?)),
+            Self::Features { features, samples, order, batch_size, done } => {
+                let indices: Vec<usize> = order[*done..].iter().take(*batch_size).copied().collect();
+                *done += indices.len();
+                (!indices.is_empty()).then(|| {
+                    let rows = Tensor::from_iter(indices.iter().map(|&index| index as u32), features.device())?;
+                    let labels = Tensor::from_iter(indices.iter().map(|&index| samples.label(index)), &Device::Cpu)?;
+                    Ok(Batch { images: features.index_select(&rows, 0)?, labels, indices })
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use candle_core::{DType, Device, Tensor};
+    use tallow_models::{Mode, Model, Params, zoo};
+
+    use super::{Fixed, LIMIT};
+    use crate::data::{self, Augment, Image, Samples};
+    use crate::train::fit::fit_keeping;
+    use crate::train::{Event, Listener, Outcome, RunFolder, Setup, Start, TrainConfig, freeze};
+
+    #[derive(Default)]
+    struct Warnings(Vec<String>);
+
+    impl Listener for Warnings {
+        fn on(&mut self, event: &Event) {
+            if let Event::Warning(text) = event {
+                self.0.push(text.clone());
+            }
+        }
+    }
+
+    /// Counts how often a sample is decoded.
+    struct Counting(Arc<dyn Samples>, Arc<AtomicUsize>);
+
+    impl Samples for Counting {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn label(&self, index: usize) -> u32 {
+            self.0.label(index)
+        }
+
+        fn image(&self, index: usize) -> data::Result<Image> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.image(index)
+        }
+
+        fn name(&self, index: usize) -> String {
+            self.0.name(index)
+        }
+    }
+
+    /// A run of three epochs of six steps, the last of which has a single sample.
+    fn config(model: &str, freeze: &str, augment: &str) -> TrainConfig {
+        let set: &[(&str, &str)] = match model {
+            "vit_mnist" => &[("embed_dim", "16"), ("depth", "2"), ("num_heads", "2")],
+            _ => &[("in_chans", "1")],
+        };
+        TrainConfig {
+            model: model.into(),
+            data: "mnist".into(),
+            limit: Some(91),
+            test_limit: Some(40),
+            val_fraction: 0.1,
+            epochs: 3,
+            batch_size: 16,
+            lr: 1e-2,
+            seed: 3,
+            device: "cpu".into(),
+            augment: augment.into(),
+            freeze: Some(freeze.into()),
+            set: set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            ..TrainConfig::default()
+        }
+    }
+
+    /// What a run comes to: its trained weights, the losses of its epochs, how often a training image was decoded, and the
+    /// warnings.
+    fn result(config: &TrainConfig, limit: u64) -> (Vec<Vec<u32>>, Vec<[f64; 3]>, usize, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(directory.path().join("run"));
+        let mut setup = Setup::new(config).unwrap();
+        let decoded = Arc::new(AtomicUsize::new(0));
+        setup.dataset.train = Arc::new(Counting(setup.dataset.train.clone(), decoded.clone()));
+        let (params, mut warnings) = (setup.params.clone(), Warnings::default());
+        let outcome = fit_keeping(setup, &folder, Start::New, &mut warnings, &AtomicBool::new(false), limit).unwrap();
+        assert!(matches!(outcome, Outcome::Finished(_)));
+        let bits = |tensor: &Tensor| -> Vec<u32> {
+            tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|value| value.to_bits()).collect()
+        };
+        let weights = params.all().iter().map(|param| bits(param.var.as_tensor())).collect();
+        let epochs = folder.metrics().unwrap().epochs;
+        let losses = epochs.iter().map(|e| [e.train_loss, e.val_loss.unwrap(), e.test_loss]).collect();
+        (weights, losses, decoded.load(Ordering::Relaxed), warnings.0)
+    }
+
+    #[test]
+    fn kept_features_give_the_run_that_computing_them_anew_gives_to_the_last_bit() {
+        for (model, freeze) in [
+            ("vit_mnist", "backbone"),
+            ("vit_mnist", "blocks.*,patch_embed.*,cls_token,pos_embed,norm.*"),
+            ("mlp_mnist", "backbone"),
+            ("cnn_cifar10", "backbone"),
+        ] {
+            let config = config(model, freeze, "none");
+            let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
+            assert_eq!((kept.2, anew.2), (81, 3 * 81), "{model}: decoded training images");
+            assert!(kept.0 == anew.0, "{model}: other weights");
+            assert_eq!(kept.1, anew.1, "{model}");
+            assert!(!kept.3.concat().contains("MiB") && anew.3[0].contains("MiB"), "{:?}, {:?}", kept.3, anew.3);
+        }
+    }
+
+    #[test]
+    fn augmentation_is_drawn_anew_in_every_epoch_and_only_the_evaluated_features_are_kept() {
+        let config = config("vit_mnist", "backbone", "crop");
+        let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
+        assert_eq!((kept.2, anew.2), (3 * 81, 3 * 81));
+        assert!(kept.0 == anew.0 && kept.1 == anew.1);
+        assert!(kept.3[0].contains("--augment none"), "{:?}", kept.3);
+    }
+
+    #[test]
+    fn features_are_kept_only_where_every_epoch_would_give_the_same() {
+        let fixed = |model: &str, set: &[(&str, &str)], freeze: &str, augment: &[Augment]| {
+            let mut architecture = zoo::find(model).unwrap().architecture.clone();
+            set.iter().for_each(|(key, value)| architecture.set(key, value).unwrap());
+            let params = Params::new(0, DType::F32, &Device::Cpu);
+            params.freeze(freeze::rule(freeze, &architecture).unwrap());
+            architecture.build(params.builder()).unwrap();
+            let fixed = Fixed::of(&architecture, &params, augment);
+            (fixed.train, fixed.evaluated)
+        };
+        let small = [("embed_dim", "16"), ("depth", "2"), ("num_heads", "2")];
+        let vit = |more: &[(&str, &str)], freeze: &str, augment: &[Augment]| {
+            fixed("vit_mnist", &[&small, more].concat(), freeze, augment)
+        };
+        assert_eq!(vit(&[], "backbone", &[]), (true, true));
+        assert_eq!(vit(&[], "backbone", &[Augment::Flip]), (false, true));
+        assert_eq!(vit(&[("drop_path_rate", "0.1")], "backbone", &[]), (false, true));
+        assert_eq!(vit(&[("drop_rate", "0.1")], "backbone", &[]), (false, true));
+        assert_eq!(vit(&[], "2", &[]), (false, false), "the final norm is trained");
+        assert_eq!(vit(&[], "none", &[]), (false, false));
+        assert_eq!(vit(&[], "*", &[]), (false, false), "nothing is trained");
+        assert_eq!(vit(&[("distilled", "true")], "backbone", &[]), (false, false), "two heads");
+        assert_eq!(fixed("cnn_cifar10", &[("batch_norm", "true")], "backbone", &[]), (false, false), "statistics move");
+        assert_eq!(fixed("cnn_cifar10", &[], "backbone", &[]), (true, true));
+        assert_eq!(fixed("mlp_mnist", &[("drop_rate", "0.5")], "backbone", &[]), (false, true));
+    }
+
+    #[test]
+    fn a_frozen_backbone_leaves_no_history_for_the_backward_pass() {
+        let mut architecture = zoo::find("vit_mnist").unwrap().architecture.clone();
+        architecture.set("drop_path_rate", "0.1").unwrap();
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        params.freeze(freeze::rule("backbone", &architecture).unwrap());
+        let model = architecture.build(params.builder()).unwrap();
+        let images = Tensor::zeros((2, 1, 28, 28), DType::F32, &Device::Cpu).unwrap();
+        let pooled = model.pooled(&images, Mode::Train { seed: 0 }).unwrap();
+        assert!(!pooled.track_op());
+        assert!(model.head(&pooled).unwrap().track_op());
+    }
+}
