@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p tallow-weights --features hub --example hub_server -- FOLDER
-//! HF_ENDPOINT=http://127.0.0.1:PORT HF_HOME=/tmp/try tallow fetch hf-hub:OWNER/NAME
+//! HF_ENDPOINT=http://127.0.0.1:PORT HF_HOME=$(mktemp -d) tallow fetch hf-hub:OWNER/NAME
 //! ```
 //!
 //! `FOLDER/OWNER/NAME/*` are models, `FOLDER/datasets/OWNER/NAME/*` data sets.

@@ -435,9 +435,11 @@ fn when_the_hub_is_away_the_cache_stands_in_and_says_so() -> Outcome {
 
 #[test]
 fn names_from_the_hub_cannot_lead_out_of_the_cache() -> Outcome {
+    let outside = tempfile::tempdir()?;
+    let absolute = outside.path().join("escaped.safetensors");
     let files = Files::from([
         ("../../../../escaped.safetensors".into(), weights()),
-        ("/tmp/escaped.safetensors".into(), weights()),
+        (absolute.display().to_string(), weights()),
         ("..\\escaped.safetensors".into(), weights()),
     ]);
     let setup = Setup::new()?;
@@ -460,6 +462,7 @@ fn names_from_the_hub_cannot_lead_out_of_the_cache() -> Outcome {
     }
     let mut all = Vec::new();
     visit(setup.cache.path(), &mut all);
+    visit(outside.path(), &mut all);
     assert!(all.iter().all(|path| !path.to_string_lossy().contains("escaped")), "{all:?}");
     for id in ["../evil", "acme/../evil", "acme/evil/x", "", "acme/a b"] {
         assert!(download_model(id, None, &setup.options()).is_err(), "{id:?}");
