@@ -107,12 +107,13 @@ impl State {
 
 impl Planned {
     fn new(run: &Run, recipe: &Recipe, session: &Session) -> Result<Self> {
+        let root = recipe.out.join(run.folder_name());
+        let folder = RunFolder::new(&root);
+        folder.check_start(Start::Resume)?;
         let mut table = run.settings.clone();
         table.extend(settings::of_session(session)?);
         table.insert("name".into(), run.name.clone().into());
         let config = settings::over_defaults(&table, run.start, session)?;
-        let root = recipe.out.join(run.folder_name());
-        let folder = RunFolder::new(&root);
         let state = match (folder.summary_path().exists(), folder.config_path().exists()) {
             (true, _) => State::Ended,
             (false, true) => State::Interrupted,

@@ -15,11 +15,15 @@ use crate::train::{self, Outcome, RunFolder, Setup, Summary, TrainConfig};
 
 pub fn run(args: &TrainArgs, start: settings::Start, session: &Session) -> Result {
     session.device()?; // a device that is not there is said before any work is done
+    let begin = if args.resume { train::Start::Resume } else { train::Start::New };
+    if let Some(out) = &args.out {
+        // Before anything is downloaded for the run.
+        RunFolder::new(out).check_start(begin)?;
+    }
     let config = settings::of_command(args, session, start)?;
     let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| free_folder(&config)));
     let stop = interrupt::stop_flag()?;
-    let start = if args.resume { train::Start::Resume } else { train::Start::New };
-    match one(&config, &folder, start, session, stop)? {
+    match one(&config, &folder, begin, session, stop)? {
         Outcome::Finished(summary) => session.result(&summary, || text(&summary, &folder)),
         Outcome::Interrupted { step } => {
             session.note(format!(

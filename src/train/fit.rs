@@ -56,9 +56,7 @@ pub fn run(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    if start == Start::New {
-        folder.check_empty()?;
-    }
+    folder.check_start(start)?;
     fit(Setup::new(config)?, folder, start, listener, stop)
 }
 
@@ -331,9 +329,7 @@ pub(super) fn fit_keeping(
 fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimizer) -> Result<(MetricsLog, State)> {
     let config_path = folder.config_path();
     let begun = start == Start::Resume && config_path.exists();
-    if start == Start::New || !(begun || folder.metrics_path().exists()) {
-        folder.check_empty()?;
-    }
+    folder.check_start(start)?;
     std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
     let mut log = MetricsLog::open(folder)?;
     let mut state = State::default();

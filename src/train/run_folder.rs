@@ -13,6 +13,7 @@ use super::checkpoint::write_file;
 use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics};
+use super::fit::Start;
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,11 +83,21 @@ impl RunFolder {
         self.checkpoints_path().join("last")
     }
 
+    /// Checks that a run may start here, before anything is downloaded or loaded for it: a new one in an empty folder or where
+    /// there is none yet, a resumed one also where a run has left its files.
+    ///
+    /// # Errors
+    /// If the folder holds something else, or cannot be read.
+    pub fn check_start(&self, start: Start) -> Result<()> {
+        let begun = self.config_path().exists() || self.metrics_path().exists();
+        if start == Start::Resume && begun { Ok(()) } else { self.check_empty() }
+    }
+
     /// Checks that the folder is empty or does not exist, as a new run needs it.
     ///
     /// # Errors
     /// If there is something in it, or it cannot be read.
-    pub fn check_empty(&self) -> Result<()> {
+    fn check_empty(&self) -> Result<()> {
         match fs::read_dir(&self.root) {
             Ok(mut entries) => match entries.next() {
                 None => Ok(()),
