@@ -152,6 +152,20 @@ fn wildcards_match_names_and_tags() {
     }
 }
 
+#[test]
+fn a_pattern_matches_all_of_a_text_or_not_at_all() {
+    for (pattern, text) in
+        [("blocks.*.attn.*", "blocks.11.attn.qkv.weight"), ("*.bias", "head.bias"), ("*", ""), ("h?ad*", "head")]
+    {
+        assert!(zoo::matches(pattern, text), "{pattern} {text}");
+    }
+    for (pattern, text) in
+        [("*.bias", "head.weight"), ("head", "head.bias"), ("blocks.1*1.x", "blocks.1.x"), ("", "head"), ("?", "")]
+    {
+        assert!(!zoo::matches(pattern, text), "{pattern} {text}");
+    }
+}
+
 /// FNV-1a of 64 bits, to compare hundreds of shapes with what Python hashed without storing them.
 fn fnv1a(text: &str) -> String {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

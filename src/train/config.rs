@@ -27,8 +27,8 @@ pub struct TrainConfig {
     pub weights: Option<String>,
     /// What becomes of the classification head of loaded weights. Default auto.
     pub head: Head,
-    /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, or names with `*`,
-    /// separated by commas. Default: none. Where only the head is left to train and neither augmentation nor dropout make a
+    /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, a range of them
+    /// (`blocks.0-5`), or names with `*`, separated by commas; see [`super::freeze::rule`]. Default: none. Where only the head is left to train and neither augmentation nor dropout make a
     /// sample's features differ, they are computed once and kept in memory, 4 bytes for each of the head's inputs, up to 1 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze: Option<String>,

@@ -38,6 +38,8 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("train mlp_mnist --data mnist --epochs 0", "--epochs"),
         ("train mlp_mnist --data mnist --batch-size -4", "--batch-size"),
         ("train mlp_mnist --data mnist --optimizer magic", "possible values"),
+        ("train vit_mnist --data mnist --freeze blocks.2-9", "freeze: expected blocks.A-B"),
+        ("train mlp_mnist --data mnist --normalize zca", "possible values: auto, standard, none"),
         ("train mlp_mnist --data mnist --val-fraction 1", "val_fraction: expected"),
         ("train mlp_mnist --data mnist --betas 0.9", "--betas"),
         ("train mlp_mnist --data mnist --set depth", "KEY=VALUE"),
@@ -87,6 +89,9 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
     tallow.ok(run);
     for (line, what) in [
         (run, "--resume"),
+        // Before anything is fetched or loaded.
+        ("train vit_mnist --data no-such-data --weights nowhere --out trained", "the folder is not empty"),
+        ("finetune hf-hub:no/model --data mnist --out trained", "the folder is not empty"),
         ("list no-such-model", "tallow list"),
         ("train no-such-model --data mnist", "tallow list"),
         ("train mlp_mnist --data no-such-data", "folder:DIR"),

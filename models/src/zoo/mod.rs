@@ -104,8 +104,12 @@ fn weights_of(name: &str) -> Vec<&'static Pretrained> {
     pretrained::WEIGHTS.iter().filter(|w| w.architecture == name).collect()
 }
 
-/// Whether all of `text` matches `pattern` with `*` and `?`.
-fn matches(pattern: &str, text: &str) -> bool {
+/// Whether all of `text` matches `pattern`, in which `*` stands for any text and `?` for one character.
+///
+/// ```
+/// assert!(tallow_models::zoo::matches("blocks.*.attn.*", "blocks.11.attn.qkv.weight"));
+/// ```
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where the last `*` was, and how much text it stands for so far.

@@ -62,8 +62,9 @@ pub struct TrainingFlags {
     /// What becomes of the checkpoint's classification head; auto keeps it where the classes agree
     #[arg(long, value_parser = ["auto", "keep", "new"], help_heading = "Weights")]
     pub head: Option<String>,
-    /// What is not trained: backbone, a number of blocks, or names with *, separated by commas. With backbone and --augment
-    /// none, features are computed in the first epoch and kept, where they fit into 1 GiB
+    /// What is not trained: backbone, a number of blocks (with all before them), a range of blocks (blocks.0-5), names with *, or
+    /// some of them, separated by commas. With backbone and --augment none, features are computed in the first epoch and kept,
+    /// where they fit into 1 GiB
     #[arg(long, value_name = "WHAT", help_heading = "Weights")]
     pub freeze: Option<String>,
 
