@@ -161,8 +161,6 @@ pub enum Normalize {
     Auto,
     /// By the training set's mean and deviation per channel.
     Standard,
-    /// ZCA whitening, learned from the training set.
-    Zca,
     /// Pixels in [0, 1] as they are.
     None,
 }

@@ -205,7 +205,6 @@ fn preprocessing(
             let Statistics { mean, std } = Statistics::of(&*dataset.train, channels)?;
             (mean, std)
         }
-        (Normalize::Zca, _) => return Err(Error::config("normalize", "auto, standard or none", "zca")),
     };
     let default = Preprocessing {
         input_size,

@@ -44,7 +44,7 @@ pub struct TrainingFlags {
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     pub augment: Option<String>,
     /// How pixels are normalised: as the checkpoint says (auto), or by the training set
-    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "none"], help_heading = "Data")]
     pub normalize: Option<String>,
     /// The filter that resizes images [default: the checkpoint's, else bicubic]
     #[arg(long, value_name = "FILTER", value_parser = ["nearest", "bilinear", "bicubic", "lanczos"], help_heading = "Data")]
