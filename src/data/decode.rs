@@ -1,7 +1,7 @@
 //! Decoding image files: PNG, JPEG, WebP, GIF (the first frame) and BMP, to grey or RGB as Pillow's `convert("RGB")`.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -37,9 +37,16 @@ pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
 /// # Errors
 /// If the format is unknown, the file was cut, or its image is too large.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
-    let bad = |got: &dyn std::fmt::Display| {
-        Error::unusable(name, "a whole PNG, JPEG, WebP, GIF or BMP image", got, "replace or remove it")
-    };
+    // A decoder that panics on a strange file has met a bad image, no more.
+    catch_unwind(|| decoded(bytes, name)).unwrap_or_else(|_| Err(bad(name, &"one that the decoder failed on")))
+}
+
+fn bad(name: &str, got: &dyn std::fmt::Display) -> Error {
+    Error::unusable(name, "a whole PNG, JPEG, WebP, GIF or BMP image", got, "replace or remove it")
+}
+
+fn decoded(bytes: &[u8], name: &str) -> Result<Image> {
+    let bad = |got: &dyn std::fmt::Display| bad(name, got);
     if bytes.is_empty() {
         return Err(bad(&"an empty file"));
     }
@@ -64,10 +71,7 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     if format == ImageFormat::Jpeg && u64::from(width) * u64::from(height) > JPEG_PIXELS_PER_BYTE * bytes.len() as u64 {
         return Err(bad(&format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len())));
     }
-    // a decoder that panics on a strange file has met a bad image, no more
-    let image = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)))
-        .map_err(|_| bad(&"one that the decoder failed on"))?
-        .map_err(|e| bad(&e))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?;
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return Err(bad(&format!("{width}x{height} pixels")));
