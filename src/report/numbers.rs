@@ -83,9 +83,10 @@ pub(super) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A measured value with four digits, for tooltips: `2.301`, `0.004217`, `1.2e-7`.
+/// A measured value with four digits: `2.301`, `0.004217`, `1.2e-7`.
 pub(super) fn value(value: f64) -> String {
     match value.abs() {
+        v if !v.is_finite() => "not a number".into(),
         0. => "0".into(),
         v if !(1e-4..1e6).contains(&v) => format!("{value:.3e}"),
         v => format!("{value:.*}", (3. - v.log10().floor()).max(0.) as usize),
@@ -121,7 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_shows_as_a_dash() {
+    fn what_is_no_number_is_told_as_such() {
         assert_eq!((duration(f64::NAN), rate(f64::INFINITY)), ("–".into(), "–".into()));
+        assert_eq!((value(f64::NAN), value(f64::NEG_INFINITY)), ("not a number".into(), "not a number".into()));
     }
 }

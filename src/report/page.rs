@@ -235,6 +235,7 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
         fact("after the last epoch", true, &|row| html! { (percent(row, row.final_test_accuracy)) }),
         fact("chosen checkpoint", false, &chosen),
         fact("top-5 accuracy", true, &|row| html! { (percent(row, row.test_top5)) }),
+        fact("test loss", true, &|row| html! { (or_dash(row.test_loss.map(numbers::value))) }),
         fact("epochs", true, &|row| html! { (numbers::count(row.epochs)) }),
         fact("steps", true, &|row| html! { (numbers::count(row.steps)) }),
         fact("time", true, &|row| html! { (or_dash(row.seconds.map(numbers::duration))) }),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -24,28 +26,32 @@ pub enum Event {
 }
 
 /// The metrics of one optimiser step.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// Counts from 0.
     pub epoch: usize,
     /// Counts from 0 over the whole run.
     pub step: usize,
     /// Mean over the step's samples.
+    #[serde(deserialize_with = "number")]
     pub loss: f64,
     /// The learning rate of this step.
     pub lr: f64,
     /// Global 2-norm of the gradients before clipping.
+    #[serde(deserialize_with = "number")]
     pub grad_norm: f64,
     /// Training images per second.
+    #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
 }
 
 /// The metrics of one epoch.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Counts from 0.
     pub epoch: usize,
     /// Mean over the epoch's training samples.
+    #[serde(deserialize_with = "number")]
     pub train_loss: f64,
     /// Share of correct training predictions, in [0, 1], measured while training.
     pub train_accuracy: f64,
@@ -56,6 +62,7 @@ pub struct EpochMetrics {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_accuracy: Option<f64>,
     /// On the test set.
+    #[serde(deserialize_with = "number")]
     pub test_loss: f64,
     /// On the test set, in [0, 1].
     pub test_accuracy: f64,
@@ -64,6 +71,7 @@ pub struct EpochMetrics {
     /// Seconds of training and evaluation.
     pub seconds: f64,
     /// Training images per second, evaluation apart.
+    #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
 }
 
@@ -71,4 +79,9 @@ pub struct EpochMetrics {
 pub trait Listener {
     /// Called for every event, in order.
     fn on(&mut self, event: &Event);
+}
+
+/// Reads a number that JSON could not write, as it was not finite and so became null, as no number.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

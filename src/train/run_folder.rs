@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::write_file;
 use super::config::TrainConfig;
 use super::error::{Error, Result};
-use super::event::{EpochMetrics, StepMetrics};
+use super::event::{EpochMetrics, StepMetrics, number};
 use super::fit::Start;
 
 /// A run's folder.
@@ -230,8 +230,10 @@ pub struct Summary {
     /// Test samples.
     pub test_samples: usize,
     /// Seconds of the whole run, over all sessions of a resumed one.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// Training images per second, median over the epochs.
+    #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
     /// Peak resident memory of the process in bytes, where the system tells.
     pub peak_memory_bytes: Option<u64>,
@@ -245,7 +247,8 @@ pub struct Summary {
     pub chosen_by: String,
     /// Test accuracy of the chosen checkpoint.
     pub test_accuracy: f64,
-    /// Test loss of the chosen checkpoint.
+    /// Test loss of the chosen checkpoint; NaN where it is no finite number.
+    #[serde(deserialize_with = "number")]
     pub test_loss: f64,
     /// Top-5 test accuracy of the chosen checkpoint.
     pub test_top5: f64,
