@@ -1,12 +1,14 @@
 //! `tallow embed`: a model's features of images, as a safetensors file.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use tallow_models::{AnyModel, Mode, Model};
+use tallow_weights::save::{self, SafetensorsStream};
 
 use super::error::{Result, usage};
 use super::flags::{EmbedArgs, Features, Split};
@@ -18,7 +20,7 @@ use crate::data::{self, DataOptions, Loader, LoaderOptions, Samples};
 
 #[derive(Serialize)]
 struct Embedded<'a> {
-    out: &'a std::path::Path,
+    out: &'a Path,
     images: usize,
     /// Shape of `features`.
     shape: Vec<usize>,
@@ -26,40 +28,66 @@ struct Embedded<'a> {
 }
 
 pub fn run(args: &EmbedArgs, session: &Session) -> Result {
+    if args.out.is_dir() {
+        return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
+    }
     let loaded = Loaded::open(&args.model, &args.architecture, session)?;
     loaded.say_account(session);
     check(args, &loaded)?;
     let samples = samples(args, session)?;
-    let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
-    let bar = progress::count(session, samples.len(), "images");
-    let (mut values, mut shape): (Vec<f32>, Vec<usize>) = (Vec::new(), Vec::new());
-    for batch in Loader::new(samples.clone(), (0..samples.len()).collect(), loaded.transform()?, options)? {
-        let batch = batch?;
-        let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
-        let features = features(&loaded.model, &input, args.features)?.to_dtype(DType::F32)?;
-        shape = features.dims()[1..].to_vec();
-        values.extend(features.flatten_all()?.to_vec1::<f32>()?);
-        bar.inc(batch.indices.len() as u64);
-    }
-    bar.finish_and_clear();
-    shape.insert(0, samples.len());
-    let mut tensors = vec![("features".to_string(), Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)?)];
-    if args.data.is_some() {
-        let labels: Vec<i64> = (0..samples.len()).map(|index| i64::from(samples.label(index))).collect();
-        tensors.push(("labels".into(), Tensor::new(labels, &Device::Cpu)?));
-    }
-    let names: Vec<String> = (0..samples.len()).map(|index| samples.name(index)).collect();
+    let mut shape = Vec::new();
+    save::replace(&args.out, |unfinished| {
+        shape = write(unfinished, args, &loaded, &samples, session)?;
+        anyhow::Ok(())
+    })
+    .context("cannot write the features")?;
+    let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
+    session.result(&embedded, || {
+        let labels = if embedded.labels { " and labels" } else { "" };
+        format!("{}: features {:?}{labels}", args.out.display(), embedded.shape)
+    })
+}
+
+/// Writes the features of all samples batch by batch: together they may be larger than memory. Gives their shape.
+fn write(
+    path: &Path,
+    args: &EmbedArgs,
+    loaded: &Loaded,
+    samples: &Arc<dyn Samples>,
+    session: &Session,
+) -> Result<Vec<usize>> {
+    let count = samples.len();
+    let names: Vec<String> = (0..count).map(|index| samples.name(index)).collect();
     let about = HashMap::from([
         ("model".to_string(), args.model.clone()),
         ("features".into(), format!("{:?}", args.features).to_lowercase()),
         ("images".into(), serde_json::to_string(&names)?),
     ]);
-    let labels = tensors.len() > 1;
-    tallow_weights::save::safetensors(&args.out, &tensors, about).context("cannot write the features")?;
-    let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels };
-    session.result(&embedded, || {
-        format!("{}: features {:?}{}", args.out.display(), embedded.shape, if labels { " and labels" } else { "" })
-    })
+    let labels = args.data.is_some().then(|| (0..count).map(|index| i64::from(samples.label(index))).collect());
+    let labels = labels.map(|labels: Vec<i64>| Tensor::new(labels, &Device::Cpu)).transpose()?;
+
+    let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
+    let bar = progress::count(session, count, "images");
+    let (mut stream, mut shape) = (None, Vec::new());
+    for batch in Loader::new(samples.clone(), (0..count).collect(), loaded.transform()?, options)? {
+        let batch = batch?;
+        let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
+        let features = features(&loaded.model, &input, args.features)?.to_dtype(DType::F32)?;
+        if stream.is_none() {
+            shape = [&[count], &features.dims()[1..]].concat();
+            let mut tensors: Vec<_> =
+                labels.iter().map(|labels| ("labels", DType::I64, labels.dims().to_vec())).collect();
+            tensors.push(("features", DType::F32, shape.clone()));
+            let mut begun = SafetensorsStream::create(path, &tensors, about.clone())?;
+            labels.iter().try_for_each(|labels| begun.write(labels))?;
+            stream = Some(begun);
+        }
+        stream.iter_mut().try_for_each(|stream| stream.write(&features))?;
+        bar.inc(batch.indices.len() as u64);
+    }
+    bar.finish_and_clear();
+    stream.context("expected at least one image, got none")?.finish()?;
+    Ok(shape)
 }
 
 fn check(args: &EmbedArgs, loaded: &Loaded) -> Result {
@@ -84,8 +112,7 @@ fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
         Split::Train => DataOptions { limit: args.limit, ..DataOptions::default() },
         Split::Test => DataOptions { test_limit: args.limit, ..DataOptions::default() },
     };
-    session.fetch_data(spec)?;
-    let dataset = data::open(spec, &limited)?;
+    let dataset = data::open_with(spec, &limited, &session.open_options())?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     Ok(if args.split == Split::Train { dataset.train } else { dataset.test })
 }

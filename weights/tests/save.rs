@@ -185,11 +185,38 @@ fn a_save_that_fails_leaves_the_old_file_and_no_other() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let write = |temporary: &Path| {
         std::fs::write(temporary, "new").unwrap();
-        Ok(())
+        Ok::<(), tallow_weights::Error>(())
     };
     save::replace(&file, write).unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_stream_writes_the_file_that_is_written_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let [at_once, streamed] = ["at_once", "streamed"].map(|name| folder.path().join(name));
+    let features = Tensor::arange(0f32, 30., &Device::Cpu).unwrap().reshape((5, 2, 3)).unwrap();
+    let labels = Tensor::new(&[3i64, 1, 4, 1, 5], &Device::Cpu).unwrap();
+    let about = std::collections::HashMap::from([("model".to_string(), "größe".to_string())]);
+    let tensors = [("features".to_string(), features.clone()), ("labels".into(), labels.clone())];
+    save::safetensors(&at_once, &tensors, about.clone()).unwrap();
+
+    let shapes = [("labels", DType::I64, vec![5]), ("features", DType::F32, vec![5, 2, 3])];
+    let mut stream = save::SafetensorsStream::create(&streamed, &shapes, about).unwrap();
+    assert!(stream.write(&features).unwrap_err().to_string().contains("40 bytes of labels"), "labels come first");
+    stream.write(&labels).unwrap();
+    for rows in [0..2, 2..5] {
+        // A transposed view of the same values: what counts is their order, not where they lie.
+        let part = features.narrow(0, rows.start, rows.len()).unwrap().t().unwrap().contiguous().unwrap().t().unwrap();
+        stream.write(&part).unwrap();
+    }
+    assert!(stream.write(&features).unwrap_err().to_string().contains("no values"));
+    stream.finish().unwrap();
+    assert_eq!(std::fs::read(at_once).unwrap(), std::fs::read(&streamed).unwrap());
+
+    let unfinished = save::SafetensorsStream::create(&streamed, &shapes, Default::default()).unwrap();
+    assert!(unfinished.finish().unwrap_err().to_string().contains("40 bytes too few"));
 }
 
 #[test]

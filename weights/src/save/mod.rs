@@ -4,9 +4,11 @@
 mod config;
 mod gguf;
 mod replace;
+mod stream;
 mod timm;
 
 pub use config::{check_timm, config_json};
 pub use gguf::{Quantisation, gguf};
 pub use replace::replace;
+pub use stream::SafetensorsStream;
 pub use timm::{safetensors, timm};

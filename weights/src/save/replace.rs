@@ -10,7 +10,10 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// What `write` gives, or [`Error::Io`] for syncing and renaming.
-pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn replace<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     // Hidden, and always the same: what a killed process left behind is overwritten by the next.
     let temporary = path.with_file_name(format!(".{name}.partial"));
@@ -19,14 +22,14 @@ pub fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<(
     let written = write(&temporary).and_then(|()| {
         fs::set_permissions(&temporary, permissions).map_err(Error::io(&temporary))?;
         File::open(&temporary).and_then(|file| file.sync_all()).map_err(Error::io(&temporary))?;
-        fs::rename(&temporary, path).map_err(Error::io(path))
+        Ok(fs::rename(&temporary, path).map_err(Error::io(path))?)
     });
     if written.is_err() {
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    sync_folder(path)
+    Ok(sync_folder(path)?)
 }
 
 /// Makes the new name last through a power failure.
