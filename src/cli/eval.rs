@@ -25,15 +25,13 @@ struct Evaluated<'a> {
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
-    if let Some(data) = &args.data {
-        session.fetch_data(data)?;
-    }
     let options = RunEvaluation {
         data: args.data.clone(),
         train_part: args.split == Split::Train,
         limit: args.limit,
         device: session.flags().device.clone(),
         batch_size: args.batch_size,
+        hub: session.open_options(),
     };
     if !args.run.join("config.toml").is_file() {
         return Err(anyhow!("{}: expected the folder of a run, got none (no config.toml there)", args.run.display()));

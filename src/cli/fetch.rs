@@ -30,8 +30,7 @@ fn fetch(what: &str, session: &Session) -> Result<Fetched> {
     if names.contains(&what)
         || ["hf:", "idx:", "cifar:", "folder:", "parquet:"].iter().any(|kind| what.starts_with(kind))
     {
-        session.fetch_data(what)?;
-        let dataset = data::open(what, &DataOptions::default())?;
+        let dataset = data::open_with(what, &DataOptions::default(), &session.open_options())?;
         let [train, test] = [dataset.train.len(), dataset.test.len()].map(thousands);
         let contents = format!("{train} training and {test} test samples of {} classes", dataset.classes.len());
         return Ok(Fetched { what: what.into(), kind: "data set", contents });

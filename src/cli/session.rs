@@ -55,21 +55,10 @@ impl Session {
         }
     }
 
-    /// How checkpoints are opened: as the environment says, with progress on stderr.
+    /// How checkpoints and data sets are opened: as the environment says, with progress on stderr.
     pub fn open_options(&self) -> OpenOptions {
         let progress = (!self.flags.quiet).then(Downloads::on_stderr);
         OpenOptions { progress, ..OpenOptions::default() }
-    }
-
-    /// Brings a data set of the hub into the cache, with progress on stderr; any other data set is left to its reader.
-    pub fn fetch_data(&self, spec: &str) -> Result {
-        #[cfg(feature = "hub")]
-        if spec.starts_with("hf:") {
-            crate::data::parquet::fetch(spec, &self.open_options())?;
-        }
-        #[cfg(not(feature = "hub"))]
-        let _ = spec;
-        Ok(())
     }
 
     /// Prints a result: as JSON with `--json`, else as `text`.

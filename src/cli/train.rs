@@ -43,7 +43,6 @@ pub fn one(
     session: &Session,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    session.fetch_data(&config.data)?;
     let setup = Setup::with(config, &session.open_options())?;
     if let Some(account) = &setup.account {
         session.note(account_text(account, session.flags().verbose));

@@ -42,24 +42,32 @@ impl Samples for Cifar {
 }
 
 /// CIFAR-10 by its name: the official binary files, where they were unpacked, or the copy on the hub.
-pub(super) fn cifar10() -> Result<Parts> {
-    const PLACES: [&str; 2] = ["data/cifar-10-batches-bin", "cifar-10-batches-bin"];
-    if let Some(dir) = PLACES.iter().map(Path::new).find(|dir| dir.is_dir()) {
-        return open(dir);
+#[cfg(feature = "hub")]
+pub(super) fn cifar10(hub: &tallow_weights::OpenOptions) -> Result<Parts> {
+    match unpacked() {
+        Some(dir) => open(dir),
+        None => Ok(Parts {
+            shape: Some([3, SIDE, SIDE]),
+            augment: AUGMENT.to_vec(),
+            ..super::parquet::open_hub("uoft-cs/cifar10", hub)?
+        }),
     }
-    #[cfg(feature = "hub")]
-    return Ok(Parts {
-        shape: Some([3, SIDE, SIDE]),
-        augment: AUGMENT.to_vec(),
-        ..super::parquet::open_hub("uoft-cs/cifar10")?
-    });
-    #[cfg(not(feature = "hub"))]
-    Err(super::Error::unusable(
-        "cifar10",
-        format!("its binary files in {}", PLACES.join(" or ")),
-        "no such folder",
-        "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it, or write cifar:DIR",
-    ))
+}
+
+/// CIFAR-10 by its name: the official binary files, where they were unpacked.
+#[cfg(not(feature = "hub"))]
+pub(super) fn cifar10() -> Result<Parts> {
+    let remedy =
+        "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it, or write cifar:DIR";
+    let expected = || format!("its binary files in {}", PLACES.join(" or "));
+    open(unpacked().ok_or_else(|| Error::unusable("cifar10", expected(), "no such folder", remedy))?)
+}
+
+/// Where the official archive is unpacked usually.
+const PLACES: [&str; 2] = ["data/cifar-10-batches-bin", "cifar-10-batches-bin"];
+
+fn unpacked() -> Option<&'static Path> {
+    PLACES.iter().map(Path::new).find(|dir| dir.is_dir())
 }
 
 /// A folder with `data_batch_*.bin`, `test_batch.bin` and `batches.meta.txt`, or a single file of records, from which a

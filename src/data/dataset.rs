@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tallow_weights::OpenOptions;
+
 use super::split::{self, Subset};
 use super::{Augment, Error, Result, cifar, circles, folder, idx};
 
@@ -157,11 +159,23 @@ pub(crate) struct Parts {
 /// # Errors
 /// If there is no such data set, it cannot be read or is not what its format says, or the options leave nothing of it.
 pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
+    open_with(spec, options, &OpenOptions::default())
+}
+
+/// As [`open`]; what has to be downloaded comes from the hub as `hub` says, which is told of progress.
+///
+/// # Errors
+/// As [`open`].
+#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is downloaded"))]
+pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
     let parts = match spec.split_once(':') {
         None => match spec {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
+            #[cfg(feature = "hub")]
+            "cifar10" => cifar::cifar10(hub)?,
+            #[cfg(not(feature = "hub"))]
             "cifar10" => cifar::cifar10()?,
             "circles" => circles::circles(),
             other => return Err(unknown(other)),
@@ -170,7 +184,7 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
         Some(("cifar", path)) => cifar::open(Path::new(path))?,
         Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad)?,
         #[cfg(feature = "hub")]
-        Some(("hf", name)) => super::parquet::open_hub(name)?,
+        Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
         #[cfg(feature = "hub")]
         Some(("parquet", path)) => super::parquet::open_local(path)?,
         #[cfg(not(feature = "hub"))]

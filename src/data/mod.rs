@@ -7,8 +7,6 @@
 pub mod augment;
 pub mod dataset;
 pub mod loader;
-#[cfg(feature = "hub")]
-pub mod parquet;
 pub mod resize;
 pub mod statistics;
 pub mod transform;
@@ -19,10 +17,12 @@ mod decode;
 mod error;
 mod folder;
 mod idx;
+#[cfg(feature = "hub")]
+mod parquet;
 mod split;
 
 pub use augment::Augment;
-pub use dataset::{DataOptions, Dataset, Image, Samples, open};
+pub use dataset::{DataOptions, Dataset, Image, Samples, open, open_with};
 pub use decode::{decode, open_image};
 pub use error::{Error, Result};
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};

@@ -9,7 +9,7 @@ mod pages;
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -64,28 +64,15 @@ impl Choice {
     }
 }
 
-/// Downloads the data set `hf:OWNER/NAME[@REVISION][?config=NAME]` into the hub's cache, and returns its files.
-///
-/// # Errors
-/// If it cannot be had; see [`download_dataset`].
-pub fn fetch(spec: &str, options: &OpenOptions) -> Result<Vec<PathBuf>> {
-    let splits = download(spec.strip_prefix("hf:").unwrap_or(spec), options)?;
-    Ok(splits.into_iter().flat_map(|split| split.files).collect())
-}
-
-fn download(spec: &str, options: &OpenOptions) -> Result<Vec<Split>> {
+/// Opens `OWNER/NAME[@REVISION][?…]` on the hub; downloads it if it is not in the cache.
+pub(super) fn open_hub(spec: &str, options: &OpenOptions) -> Result<Parts> {
     let (name, choice) = Choice::split(spec)?;
     let (repo, revision) = match name.split_once('@') {
         Some((repo, revision)) => (repo, Some(revision)),
         None => (name, None),
     };
-    Ok(download_dataset(repo, revision, choice.config.as_deref(), options)?)
-}
-
-/// Opens `OWNER/NAME[@REVISION][?…]` on the hub; downloads it if it is not in the cache.
-pub(super) fn open_hub(spec: &str) -> Result<Parts> {
-    let (_, choice) = Choice::split(spec)?;
-    open(&format!("hf:{spec}"), &download(spec, &OpenOptions::default())?, &choice)
+    let splits = download_dataset(repo, revision, choice.config.as_deref(), options)?;
+    open(&format!("hf:{spec}"), &splits, &choice)
 }
 
 /// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names as on the hub.

@@ -27,6 +27,8 @@ pub struct RunEvaluation {
     pub device: Option<String>,
     /// Another batch size. Default: the run's own.
     pub batch_size: Option<usize>,
+    /// How a data set of the hub is downloaded, and who is told of progress. Default: as the environment says.
+    pub hub: OpenOptions,
 }
 
 /// What was measured, and on what.
@@ -60,7 +62,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     } else {
         config.test_limit = options.limit.or(config.test_limit);
     }
-    let dataset = setup::open_data(&config)?;
+    let dataset = setup::open_data(&config, &options.hub)?;
     check_classes(&described, &dataset)?;
     let device = device(options.device.as_ref().unwrap_or(&config.device))?;
     let params = Params::new(config.seed, DType::F32, &device);

@@ -50,7 +50,7 @@ impl Setup {
             return Err(Error::config("dtype", "f32", "bf16"));
         }
         let device = device(&config.device)?;
-        let dataset = open_data(config)?;
+        let dataset = open_data(config, options)?;
         let loaded = match config.weights.as_deref() {
             None => None,
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
@@ -136,15 +136,15 @@ impl Setup {
     }
 }
 
-/// The data set of a configuration.
-pub(super) fn open_data(config: &TrainConfig) -> Result<Dataset> {
+/// The data set of a configuration, from the hub as `hub` says.
+pub(super) fn open_data(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
     let options = DataOptions {
         limit: config.limit,
         test_limit: config.test_limit,
         val_fraction: config.val_fraction,
         ..DataOptions::default()
     };
-    Ok(data::open(&config.data, &options)?)
+    Ok(data::open_with(&config.data, &options, hub)?)
 }
 
 /// A zoo's name without its tag.

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod commands;
+#[cfg(feature = "hub")]
+mod hub;
 mod interruption;
 mod recipes;
 mod sandbox;
