@@ -1,16 +1,19 @@
-//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise.
+//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use tallow_models::{AnyModel, Architecture, Mode, Model, Params, ops};
+use tallow_models::{AnyModel, Architecture, Mode, Model, Params, ops, zoo};
+use tallow_weights::{Interpolation, Preprocessing};
 
 use super::error::Result;
 use super::flags::{BenchArgs, BenchMode};
 use super::output::bytes;
 use super::session::Session;
 use super::{model, progress};
+use crate::data::{self, DataOptions, Loader, LoaderOptions, Transform};
 use crate::train::defaults::{Family, defaults};
 use crate::train::optimizer::Optimizer;
 use crate::train::{self, memory};
@@ -35,17 +38,26 @@ struct Measured {
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result {
-    let (device, dtype) = session.device()?;
     let architecture = model::architecture(&args.model, &args.architecture, session)?;
+    let measured = match &args.data {
+        Some(data) if args.mode == BenchMode::Load => loading(args, data, &architecture, session)?,
+        _ => computing(args, architecture, session)?,
+    };
+    session.result(&measured, || {
+        let peak = measured.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak memory {}", bytes(peak)));
+        format!("{:.1} images/s{peak}", measured.images_per_second)
+    })
+}
+
+/// Steps of training or inference, on noise.
+fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) -> Result<Measured> {
+    let (device, dtype) = session.device()?;
     let architecture =
         if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
     let work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
     let bar = progress::count(session, WARM_UP + args.steps, "steps");
     let mut times = Vec::with_capacity(args.steps);
-    let mut training = match args.mode {
-        BenchMode::Train => Some(Training::new(&work)?),
-        BenchMode::Infer => None,
-    };
+    let mut training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };
     for step in 0..WARM_UP + args.steps {
         let start = Instant::now();
         match &mut training {
@@ -60,7 +72,7 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result {
     }
     bar.finish_and_clear();
     times.sort_by(f64::total_cmp);
-    let measured = Measured {
+    Ok(Measured {
         model: args.model.clone(),
         mode: if training.is_some() { "train" } else { "infer" },
         dtype: if dtype == DType::BF16 { "bf16" } else { "f32" },
@@ -69,11 +81,66 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result {
         threads: session.threads(),
         images_per_second: args.batch_size as f64 / median(&times),
         peak_memory_bytes: memory::peak().filter(|_| device.is_cpu()),
-    };
-    session.result(&measured, || {
-        let peak = measured.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak memory {}", bytes(peak)));
-        format!("{:.1} images/s{peak}", measured.images_per_second)
     })
+}
+
+/// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
+/// are handed out, so it is their time in all that counts.
+fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
+    session.fetch_data(data)?;
+    let samples = data::open(data, &DataOptions::default())?.train;
+    let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
+    let (batches, threads) = (WARM_UP + args.steps, session.threads());
+    let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
+    let options = LoaderOptions { batch_size: args.batch_size, threads, ..LoaderOptions::default() };
+    let bar = progress::count(session, batches, "batches");
+    let mut start = Instant::now();
+    for (step, batch) in Loader::new(samples, order, transform, options)?.enumerate() {
+        batch?;
+        if step + 1 == WARM_UP {
+            start = Instant::now();
+        }
+        bar.inc(1);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    Ok(Measured {
+        model: args.model.clone(),
+        mode: "load",
+        dtype: "f32",
+        device: "cpu".into(),
+        batch_size: args.batch_size,
+        threads,
+        images_per_second: (args.steps * args.batch_size) as f64 / seconds,
+        peak_memory_bytes: memory::peak(),
+    })
+}
+
+/// How an image becomes the input: as the model's weights in the zoo were trained, else the whole image, normalised to
+/// [-1, 1].
+fn preprocessing(name: &str, architecture: &Architecture) -> Preprocessing {
+    let input_size = architecture.input_size();
+    match zoo::find(name).ok().and_then(|entry| entry.pretrained) {
+        Some(weights) => Preprocessing {
+            input_size,
+            interpolation: match weights.interpolation {
+                "bilinear" => Interpolation::Bilinear,
+                _ => Interpolation::Bicubic,
+            },
+            crop_pct: weights.crop_pct,
+            squash: weights.squash,
+            mean: weights.mean.to_vec(),
+            std: weights.std.to_vec(),
+        },
+        None => Preprocessing {
+            input_size,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.,
+            squash: false,
+            mean: vec![0.5],
+            std: vec![0.5],
+        },
+    }
 }
 
 /// A model and a batch of noise with labels.

@@ -68,6 +68,18 @@ fn bench_prints_the_keys_of_the_script_it_is_compared_with() {
 }
 
 #[test]
+fn bench_loads_images_over_and_over_and_asks_for_data() {
+    let tallow = Sandbox::new();
+    for digit in 0..4 {
+        tallow.digit(digit, &format!("photos/{}/{digit}.png", digit % 2));
+    }
+    let measured = tallow.json("bench vit_mnist --mode load --data folder:photos --batch-size 3 --steps 5 --threads 2");
+    assert_eq!((&measured["mode"], &measured["batch_size"]), (&"load".into(), &3.into()));
+    assert!(measured["images_per_second"].as_f64().unwrap() > 0.);
+    assert!(tallow.run("bench vit_mnist --mode load").stderr.contains("--data"));
+}
+
+#[test]
 fn doctor_tells_what_is_used_and_why() {
     let tallow = Sandbox::new();
     let found = tallow.json("doctor --threads 3");

@@ -90,9 +90,10 @@ pub enum Command {
         after_help = "Examples:\n  tallow compare runs/a runs/b --out runs/a-and-b\n  tallow compare runs/quickstart/*/ --json"
     )]
     Compare(CompareArgs),
-    /// Measure images per second and peak memory of training or inference
+    /// Measure images per second and peak memory of training, inference or loading
     #[command(after_help = "Examples:\n  tallow bench vit_small_patch16_224 --mode train --batch-size 16 --json\n  \
-                            tallow bench vit_mnist --mode infer --batch-size 128 --steps 50")]
+                            tallow bench vit_mnist --mode infer --batch-size 128 --steps 50\n  \
+                            tallow bench vit_small_patch16_224 --mode load --data folder:photos")]
     Bench(BenchArgs),
     /// Write weights for other programs
     #[command(after_help = "Examples:\n  tallow export runs/my-run --format timm --out exported\n  \
@@ -221,9 +222,12 @@ pub struct CompareArgs {
 pub struct BenchArgs {
     /// A name of the zoo, or a path
     pub model: String,
-    /// What one step is: forward, loss, backward and optimiser, or a forward pass alone
+    /// What one step is
     #[arg(long, value_enum, default_value_t = BenchMode::Train)]
     pub mode: BenchMode,
+    /// The data set that --mode load reads: mnist, folder:DIR, … (see tallow --help); train and infer compute on noise
+    #[arg(long, required_if_eq("mode", "load"))]
+    pub data: Option<String>,
     /// Images in a step
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
     pub batch_size: usize,
@@ -278,8 +282,12 @@ pub enum Features {
 /// What `bench` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BenchMode {
+    /// Forward, loss, backward and optimiser
     Train,
+    /// A forward pass
     Infer,
+    /// Decoding and transforming images of --data for the model, which is not run
+    Load,
 }
 
 /// Formats that `export` writes.
