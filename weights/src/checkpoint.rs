@@ -102,12 +102,12 @@ impl Checkpoint {
     /// If there is none of that name, or the file does not hold what its header says.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         match self.index.get(name) {
-            Some(&at) => self.read(at),
+            Some(&at) => Ok(self.read(at)?.detach()),
             None => Err(Error::NoTensor { origin: self.origin.clone(), name: name.into() }),
         }
     }
 
-    /// Reads a tensor by its position in [`Checkpoint::tensors`].
+    /// Reads a tensor by its position in [`Checkpoint::tensors`]. It may be a variable that a parameter can take over.
     pub(crate) fn read(&self, at: usize) -> Result<Tensor> {
         let (file, place) = self.places[at];
         self.readers[file].read(place)

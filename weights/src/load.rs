@@ -470,7 +470,8 @@ impl Filling {
                 Change::AddFirstOf(positions) => (value + positions.make(read)?.narrow(1, 0, 1)?)?,
             };
         }
-        Ok(value)
+        // What was computed from a variable has a history, which keeps that alive.
+        Ok(if value.is_variable() { value } else { value.detach() })
     }
 }
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::{Error, Result};
 
@@ -104,6 +104,11 @@ fn byte_count(shape: &[usize], dtype: DType) -> Option<usize> {
 
 /// Little-endian bytes as a tensor. The caller has checked that `bytes` has the length that the shape asks for.
 fn from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    if dtype == DType::F32 {
+        // A variable: parameters take one over as it is, where they copy any other tensor.
+        let values = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+        return Ok(Var::from_vec(values, shape, &Device::Cpu)?.into_inner());
+    }
     Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
 }
 
