@@ -87,8 +87,7 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
 /// are handed out, so it is their time in all that counts.
 fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
-    session.fetch_data(data)?;
-    let samples = data::open(data, &DataOptions::default())?.train;
+    let samples = data::open_with(data, &DataOptions::default(), &session.open_options())?.train;
     let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
     let (batches, threads) = (WARM_UP + args.steps, session.threads());
     let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
