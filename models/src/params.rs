@@ -24,7 +24,7 @@ use rand_distr::{Distribution, Normal, Uniform};
 use rayon::prelude::*;
 
 use crate::hash::fnv1a;
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 
 /// A parameter's name and shape, as a model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,12 +216,14 @@ impl Params {
     /// The gradients of a scalar `loss` for the trainable parameters that the backward pass reached, in the order of
     /// [`Params::trainable`], and the names of those that it did not reach.
     pub fn backward_allowing(&self, loss: &Tensor) -> Result<(Gradients, Vec<String>)> {
-        let mut store = loss.backward()?;
+        let (mut store, mut collected) = ops::collect(|| loss.backward())?;
         let (mut tensors, mut missing) = (Vec::new(), Vec::new());
         for param in self.trainable() {
-            match store.remove(param.var.as_tensor()) {
-                Some(gradient) => tensors.push((param.name, gradient.detach())),
-                None => missing.push(param.name),
+            let of_candle = store.remove(param.var.as_tensor()).map(|gradient| gradient.detach());
+            match (of_candle, collected.remove(&param.var.id())) {
+                (Some(a), Some(b)) => tensors.push((param.name, (a + b)?)),
+                (Some(gradient), None) | (None, Some(gradient)) => tensors.push((param.name, gradient)),
+                (None, None) => missing.push(param.name),
             }
         }
         Ok((Gradients(tensors), missing))

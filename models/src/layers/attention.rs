@@ -6,6 +6,7 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Dropout, Law, LayerNorm, Linear, layer_norm, linear};
+use crate::ops::{Inner, Middle};
 use crate::{Mode, VitConfig, ops};
 
 /// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`, and, with `qk_norm`, `q_norm` and `k_norm` over the
@@ -49,6 +50,14 @@ impl Attention {
             ops::attention_qkv(&qkv, self.num_heads)?
         };
         self.proj_drop.forward(&self.proj.forward(&x)?, mode)
+    }
+
+    /// This attention as the inside of a residual branch that runs as one op; none where dropout or norms lie between its
+    /// parts.
+    pub(crate) fn inner(&self, mode: Mode) -> Option<Inner<'_>> {
+        let plain = !(self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode) || self.qk_norm.is_some());
+        let middle = Middle::Attention(self.num_heads);
+        plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`: a row says how much one

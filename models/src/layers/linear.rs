@@ -33,6 +33,11 @@ pub fn linear(in_dim: usize, out_dim: usize, bias: bool, law: Law, vb: VarBuilde
 }
 
 impl Linear {
+    /// Weight and bias.
+    pub(crate) fn parameters(&self) -> (&Tensor, Option<&Tensor>) {
+        (&self.weight, self.bias.as_ref())
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.weight, self.bias.as_ref())

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{Dropout, Law, Linear, linear};
-use crate::{Mode, ops, vit::Act};
+use crate::ops::{Inner, Middle};
+use crate::{Mode, vit::Act};
 
 /// Two linear layers, `fc1` and `fc2`, with an activation between them and dropout after each.
 #[derive(Debug, Clone)]
@@ -28,14 +29,17 @@ pub fn mlp_block(dim: usize, hidden: usize, act: Act, drop_rate: f64, law: Law, 
 }
 
 impl MlpBlock {
+    /// This MLP as the inside of a residual branch that runs as one op; none where dropout lies between its parts.
+    pub(crate) fn inner(&self, mode: Mode) -> Option<Inner<'_>> {
+        let plain = !(self.drop1.is_active(mode) || self.drop2.is_active(mode));
+        let middle = Middle::Activation(self.act.op());
+        plain.then(|| Inner { first: self.fc1.parameters(), middle, second: self.fc2.parameters() })
+    }
+
     /// `[.., dim]` to `[.., dim]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.fc1.forward(x)?;
-        let x = match self.act {
-            Act::Gelu => ops::gelu(&x)?,
-            Act::GeluTanh => ops::gelu_tanh(&x)?,
-            Act::QuickGelu => ops::quick_gelu(&x)?,
-        };
+        let x = self.act.op().apply(&x)?;
         self.drop2.forward(&self.fc2.forward(&self.drop1.forward(&x, mode)?)?, mode)
     }
 }

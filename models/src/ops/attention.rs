@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Te
 use rayon::prelude::*;
 
 use super::kernel::{Shared, filled, read, serves, tensor, values};
-use super::matmul::{Matrix, Threads, multiply_at};
+use super::matmul::{Matrix, Start, Threads, multiply_at};
 use super::simd::{exp, max, sum, sum2, vectorised};
 use super::softmax;
 
@@ -33,7 +33,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
     }
     check_heads(width, num_heads)?;
     if serves(&[q, k, v]) {
-        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Separate(Attention::new(num_heads)))
+        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Separate(Remembering::new(num_heads)))
     } else {
         composed(q, k, v, num_heads)
     }
@@ -52,13 +52,13 @@ pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     let width = packed / 3;
     check_heads(width, num_heads)?;
     if serves(&[qkv]) {
-        return qkv.contiguous()?.apply_op1(Packed(Attention::new(num_heads)));
+        return qkv.contiguous()?.apply_op1(Packed(Remembering::new(num_heads)));
     }
     let part = |i| qkv.narrow(D::Minus1, i * width, width);
     composed(&part(0)?, &part(1)?, &part(2)?, num_heads)
 }
 
-fn check_heads(width: usize, num_heads: usize) -> Result<()> {
+pub(super) fn check_heads(width: usize, num_heads: usize) -> Result<()> {
     if num_heads == 0 || width == 0 || !width.is_multiple_of(num_heads) {
         bail!("attention: expected a number of heads that divides the width {width}, got {num_heads}")
     }
@@ -75,7 +75,7 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result<Tens
 }
 
 /// q, k, v in tensors of their own.
-struct Separate(Attention);
+struct Separate(Remembering);
 
 impl CustomOp3 for Separate {
     fn name(&self) -> &'static str {
@@ -139,15 +139,18 @@ impl CustomOp3 for Separate {
 }
 
 /// q, k, v behind one another in every row of one tensor.
-struct Packed(Attention);
+struct Packed(Remembering);
+
+/// q, k and v of `[batch, tokens, 3 * width]`.
+pub(super) fn split<'a>(qkv: &'a [f32], sizes: &Sizes) -> Operands<'a> {
+    let part = |i: usize| qkv.get(i * sizes.width..).unwrap_or_default();
+    Operands { q: part(0), k: part(1), v: part(2), row_stride: 3 * sizes.width }
+}
 
 impl Packed {
-    fn split<'a>(&self, qkv: &'a [f32], dims: &[usize]) -> (Operands<'a>, Sizes) {
+    fn sizes(&self, dims: &[usize]) -> Sizes {
         let (batch, tokens, packed) = (dims[0], dims[1], dims[2]);
-        let width = packed / 3;
-        let sizes = Sizes { batch, queries: tokens, keys: tokens, width, heads: self.0.heads };
-        let part = |i: usize| qkv.get(i * width..).unwrap_or_default();
-        (Operands { q: part(0), k: part(1), v: part(2), row_stride: packed }, sizes)
+        Sizes { batch, queries: tokens, keys: tokens, width: packed / 3, heads: self.0.heads }
     }
 }
 
@@ -157,42 +160,28 @@ impl CustomOp1 for Packed {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (operands, sizes) = self.split(values(storage, layout)?, layout.dims());
-        let y = self.0.forward(operands, sizes);
+        let sizes = self.sizes(layout.dims());
+        let y = self.0.forward(split(values(storage, layout)?, &sizes), sizes);
         Ok((CpuStorage::F32(y), Shape::from((sizes.batch, sizes.queries, sizes.width))))
     }
 
     fn bwd(&self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let log_sums = self.0.log_sums()?;
-        let gradient = read(qkv, |values| {
-            read(y, |y| {
-                read(dy, |dy| {
-                    let (operands, sizes) = self.split(values, qkv.dims());
-                    // SAFETY: `backward` writes the three parts of every row.
-                    unsafe {
-                        filled(values.len(), |out| {
-                            if out.is_empty() {
-                                return;
-                            }
-                            let parts = [0, 1, 2].map(|i| Shared::new(&mut out[i * sizes.width..]));
-                            Attention::backward(operands, sizes, log_sums, y, dy, parts)
-                        })
-                    }
-                })
-            })
-        })???;
+        let sizes = self.sizes(qkv.dims());
+        let gradient =
+            read(qkv, |qkv| read(y, |y| read(dy, |dy| Attention::packed_backward(qkv, sizes, log_sums, y, dy))))???;
         tensor(gradient, qkv.dims()).map(Some)
     }
 }
 
 #[derive(Clone, Copy)]
-struct Sizes {
-    batch: usize,
-    queries: usize,
-    keys: usize,
+pub(super) struct Sizes {
+    pub batch: usize,
+    pub queries: usize,
+    pub keys: usize,
     /// Of all heads together.
-    width: usize,
-    heads: usize,
+    pub width: usize,
+    pub heads: usize,
 }
 
 impl Sizes {
@@ -225,22 +214,29 @@ impl Sizes {
 
 /// q, k and v, each with its rows `row_stride` apart.
 #[derive(Clone, Copy)]
-struct Operands<'a> {
+pub(super) struct Operands<'a> {
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],
     row_stride: usize,
 }
 
-struct Attention {
+/// An op that keeps what its backward starts from.
+struct Remembering {
     heads: usize,
-    /// `log Σ exp(scores)` of every row, `[batch, heads, queries]`, which the backward starts from.
     log_sums: OnceLock<Vec<f32>>,
 }
 
-impl Attention {
+impl Remembering {
     fn new(heads: usize) -> Self {
         Self { heads, log_sums: OnceLock::new() }
+    }
+
+    fn forward(&self, operands: Operands, sizes: Sizes) -> Vec<f32> {
+        let (y, log_sums) = Attention::forward(operands, sizes);
+        // A second forward of the same op would find the same sums.
+        let _ = self.log_sums.set(log_sums);
+        y
     }
 
     fn log_sums(&self) -> Result<&[f32]> {
@@ -249,8 +245,13 @@ impl Attention {
             None => bail!("attention: a backward before the forward"),
         }
     }
+}
 
-    fn forward(&self, operands: Operands, sizes: Sizes) -> Vec<f32> {
+pub(super) struct Attention;
+
+impl Attention {
+    /// The output, and `log Σ exp(scores)` of every row, `[batch, heads, queries]`, which the backward starts from.
+    pub fn forward(operands: Operands, sizes: Sizes) -> (Vec<f32>, Vec<f32>) {
         let Sizes { batch, queries, keys, width, heads } = sizes;
         let (head_dim, stride, scale) = (sizes.head_dim(), sizes.score_stride(), sizes.scale());
         let row_stride = operands.row_stride;
@@ -265,7 +266,7 @@ impl Attention {
                 let rows = first..first + log_sums.len();
                 let q = block(operands.q, row_stride, rows.clone(), columns.clone());
                 // SAFETY: the scores are this thread's, and they have room for a block.
-                unsafe { multiply_at(scores.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One) };
+                unsafe { multiply_at(scores.as_mut_ptr(), stride, Start::Zero, q, k.t(), scale, Threads::One) };
                 vectorised(
                     #[inline(always)]
                     || {
@@ -276,7 +277,7 @@ impl Attention {
                 );
                 let p = Matrix::strided(scores, rows.len(), keys, stride);
                 // SAFETY: only this call writes these columns of these rows.
-                unsafe { multiply_at(y.at(first * width + columns.start), width, false, p, v, 1., Threads::One) };
+                unsafe { multiply_at(y.at(first * width + columns.start), width, Start::Zero, p, v, 1., Threads::One) };
             }
         };
         // SAFETY: every head of every image writes its columns of all its rows.
@@ -287,9 +288,20 @@ impl Attention {
                 units.for_each_init(Vec::new, |scores, ((b, h), log_sums)| head(y, scores, b, h, log_sums));
             })
         };
-        // A second forward of the same op would find the same sums.
-        let _ = self.log_sums.set(log_sums);
-        y
+        (y, log_sums)
+    }
+
+    /// The gradient of q, k and v behind one another in every row.
+    pub fn packed_backward(qkv: &[f32], sizes: Sizes, log_sums: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> {
+        // SAFETY: `backward` writes the three parts of every row.
+        unsafe {
+            filled(qkv.len(), |out| {
+                if !out.is_empty() {
+                    let parts = [0, 1, 2].map(|i| Shared::new(&mut out[i * sizes.width..]));
+                    Self::backward(split(qkv, &sizes), sizes, log_sums, y, dy, parts);
+                }
+            })
+        }
     }
 
     /// The gradients of q, k and v, written where `out` points, with rows as far apart as the operands'.
@@ -311,8 +323,8 @@ impl Attention {
                 let dy_block = block(dy, width, rows.clone(), columns.clone());
                 // SAFETY: the scratch is this thread's, and it has room for a block.
                 unsafe {
-                    multiply_at(p.as_mut_ptr(), stride, false, q, k.t(), scale, Threads::One);
-                    multiply_at(dp.as_mut_ptr(), stride, false, dy_block, v.t(), 1., Threads::One);
+                    multiply_at(p.as_mut_ptr(), stride, Start::Zero, q, k.t(), scale, Threads::One);
+                    multiply_at(dp.as_mut_ptr(), stride, Start::Zero, dy_block, v.t(), 1., Threads::One);
                 }
                 vectorised(
                     #[inline(always)]
@@ -331,13 +343,14 @@ impl Attention {
                 let p = Matrix::strided(p, rows.len(), keys, stride);
                 let ds = Matrix::strided(dp, rows.len(), keys, stride);
                 let [dq, dk, dv] = out;
+                let so_far = if i > 0 { Start::Out } else { Start::Zero };
                 let keys_at = b * keys * row_stride + columns.start;
                 // SAFETY: only this call writes these columns of these rows; the first block writes what later ones add to.
                 unsafe {
                     let dq = dq.at(first * row_stride + columns.start);
-                    multiply_at(dq, row_stride, false, ds, k, 1., Threads::One);
-                    multiply_at(dk.at(keys_at), row_stride, i > 0, ds.t(), q, 1., Threads::One);
-                    multiply_at(dv.at(keys_at), row_stride, i > 0, p.t(), dy_block, 1., Threads::One);
+                    multiply_at(dq, row_stride, Start::Zero, ds, k, 1., Threads::One);
+                    multiply_at(dk.at(keys_at), row_stride, so_far, ds.t(), q, 1., Threads::One);
+                    multiply_at(dv.at(keys_at), row_stride, so_far, p.t(), dy_block, 1., Threads::One);
                 }
             }
         };

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use super::column_sums::add_up;
 use super::kernel::{Shared, filled, read, serves, tensor, values};
-use super::matmul::{Matrix, Threads, multiply_add, multiply_at};
+use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at};
 use super::simd::{sum, vectorised};
+use super::sink::hand_over;
 use super::windows::Windows;
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
@@ -136,13 +137,14 @@ impl Conv2d {
         let w = Matrix::new(w, self.out, depth);
         // Many images: each to one thread. Few: all threads on the product of one.
         let threads = if self.batch < rayon::current_num_threads() { Threads::All } else { Threads::One };
+        let start = if b.is_some() { Start::Out } else { Start::Zero };
         let image = |x: &[f32], y: Shared, columns: &mut Vec<f32>| {
             for rows in self.tiles() {
                 self.windows.lay_out(x, rows.clone(), columns);
                 let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
                 let columns = Matrix::new(columns, depth, count);
                 // SAFETY: this image's output, whose channels lie `positions` apart; the bias is there already.
-                unsafe { multiply_at(y.at(first), positions, b.is_some(), w, columns, 1., threads) };
+                unsafe { multiply_at(y.at(first), positions, start, w, columns, 1., threads) };
             }
         };
         // SAFETY: every image writes its whole output.
@@ -173,11 +175,15 @@ impl Conv2d {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let wanted = Wanted { dx: x.track_op(), dw: w.track_op(), db: b.is_some_and(Tensor::track_op) };
+        let x_dims = x.dims();
         let (dx, dw, db) = read(x, |x| read(w, |w| read(dy, |dy| self.backward(x, w, dy, wanted))))???;
-        let keep = |wanted: bool, values, dims: &[usize]| {
-            if wanted { tensor(values, dims).map(Some) } else { Ok(None) }
+        let dx = if wanted.dx { Some(tensor(dx, x_dims)?) } else { None };
+        let dw = if wanted.dw { hand_over(w, tensor(dw, w.dims())?)? } else { None };
+        let db = match b.filter(|_| wanted.db) {
+            Some(b) => hand_over(b, tensor(db, &[self.out])?)?,
+            None => None,
         };
-        Ok((keep(wanted.dx, dx, x.dims())?, keep(wanted.dw, dw, w.dims())?, keep(wanted.db, db, &[self.out])?))
+        Ok((dx, dw, db))
     }
 
     /// The gradients that are wanted; the others come back empty.
@@ -213,7 +219,7 @@ impl Conv2d {
                     if wanted.dx {
                         dcolumns.resize(depth * count, 0.);
                         // SAFETY: the scratch is this task's, and was made large enough.
-                        unsafe { multiply_at(dcolumns.as_mut_ptr(), count, false, w, dy, 1., Threads::One) };
+                        unsafe { multiply_at(dcolumns.as_mut_ptr(), count, Start::Zero, w, dy, 1., Threads::One) };
                         self.windows.add_back(&dcolumns, rows, &mut dx[(image - start) * pixels..][..pixels]);
                     }
                 }

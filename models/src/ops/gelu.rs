@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor};
 
 use super::elementwise::{Function, map};
 use super::kernel::serves;
-use super::simd;
+use super::simd::{self, vectorised};
 
 /// `x (1 + erf(x / sqrt 2)) / 2`: PyTorch's `gelu`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
@@ -23,6 +23,86 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// `x sigmoid(1.702 x)`: the form that CLIP uses.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     if serves(&[x]) { map(x, Quick) } else { composed_quick(x) }
+}
+
+/// The forms of GELU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gelu {
+    /// Exact, by the error function.
+    Erf,
+    /// By its tanh approximation.
+    Tanh,
+    /// x · sigmoid(1.702 x).
+    Quick,
+}
+
+impl Gelu {
+    /// The function of every value of a tensor.
+    ///
+    /// # Errors
+    /// Those of Candle.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Erf => gelu(x),
+            Self::Tanh => gelu_tanh(x),
+            Self::Quick => quick_gelu(x),
+        }
+    }
+
+    /// The function of every value, on this thread.
+    pub(super) fn values(self, x: &[f32], y: &mut [f32]) {
+        match self {
+            Self::Erf => values::<Erf>(x, y),
+            Self::Tanh => values::<Tanh>(x, y),
+            Self::Quick => values::<Quick>(x, y),
+        }
+    }
+
+    /// As [`Gelu::values`], in place.
+    pub(super) fn replace(self, x: &mut [f32]) {
+        // The derivative goes nowhere.
+        self.backward(x, &mut []);
+    }
+
+    /// Multiplies `gradient` by the derivative at every value of `x`, in whose place the function's value is put; on this
+    /// thread.
+    pub(super) fn backward(self, x: &mut [f32], gradient: &mut [f32]) {
+        match self {
+            Self::Erf => backward::<Erf>(x, gradient),
+            Self::Tanh => backward::<Tanh>(x, gradient),
+            Self::Quick => backward::<Quick>(x, gradient),
+        }
+    }
+}
+
+fn values<F: Function>(x: &[f32], y: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = F::value(x);
+            }
+        },
+    )
+}
+
+fn backward<F: Function>(x: &mut [f32], gradient: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            if gradient.is_empty() {
+                for x in x {
+                    *x = F::value(*x);
+                }
+                return;
+            }
+            for (x, gradient) in x.iter_mut().zip(gradient) {
+                let at = *x;
+                *gradient *= F::slope(at);
+                *x = F::value(at);
+            }
+        },
+    )
 }
 
 struct Erf;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::column_sums::{add_up, column_sums_of};
 use super::kernel::{Out, filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::{sum, vectorised};
+use super::sink::hand_over;
 use super::wide;
 
 /// Normalises the last dimension of `x [.., dim]`; `weight` and `bias` are `[dim]`.
@@ -82,8 +83,12 @@ impl CustomOp3 for LayerNorm {
             })
         })???;
         let dx = dx.map(|dx| tensor(dx, x.dims())).transpose()?;
-        let dweight = if weight.track_op() { Some(tensor(sums[..dim].to_vec(), &[dim])?) } else { None };
-        let dbias = if bias.track_op() { Some(tensor(sums[dim..].to_vec(), &[dim])?) } else { None };
+        let of = |parameter: &Tensor, sums: &[f32]| match parameter.track_op() {
+            true => hand_over(parameter, tensor(sums.to_vec(), &[dim])?),
+            false => Ok(None),
+        };
+        let dweight = of(weight, sums.get(..dim).unwrap_or_default())?;
+        let dbias = of(bias, sums.get(dim..).unwrap_or_default())?;
         Ok((dx, dweight, dbias))
     }
 }
@@ -97,6 +102,49 @@ fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1. / (var + eps).sqrt())
 }
 
+/// The norm of every row of `x`, on this thread.
+pub(super) fn normalise_rows(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+    let dim = weight.len();
+    vectorised(
+        #[inline(always)]
+        || {
+            for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                let (mean, scale) = statistics(x, eps);
+                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                    *y = (x - mean) * scale * w + b;
+                }
+            }
+        },
+    )
+}
+
+/// `residual` and the gradient of `x` in one, for rows `(x, dy, residual)` on this thread; adds the gradients of weight and
+/// bias to the halves of `sums`.
+pub(super) fn backward_rows(
+    dx: &mut Out,
+    (x, dy, residual): (&[f32], &[f32], &[f32]),
+    weight: &[f32],
+    sums: &mut [f32],
+    eps: f32,
+) {
+    let dim = weight.len();
+    let (dweight, dbias) = sums.split_at_mut(dim);
+    vectorised(
+        #[inline(always)]
+        || {
+            let rows = dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim));
+            for (((dx, x), dy), residual) in rows.zip(residual.chunks_exact(dim)) {
+                backward_row(dx, x, dy, weight, dweight, dbias, eps);
+                // SAFETY: all of it was written just now.
+                let dx = unsafe { written(dx) };
+                for (dx, &residual) in dx.iter_mut().zip(residual) {
+                    *dx += residual;
+                }
+            }
+        },
+    )
+}
+
 fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
     let dim = weight.len();
     let task = rows_per_task(x.len() / dim, dim) * dim;
@@ -104,17 +152,8 @@ fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
     unsafe {
         filled(x.len(), |y| {
             y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                            let (mean, scale) = statistics(x, eps);
-                            for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                                y.write((x - mean) * scale * w + b);
-                            }
-                        }
-                    },
-                )
+                let y = &mut *(std::ptr::from_mut(y) as *mut [f32]);
+                normalise_rows(x, weight, bias, eps, y);
             })
         })
     }

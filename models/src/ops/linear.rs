@@ -1,11 +1,11 @@
 //! `y = x wᵀ + b`.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::column_sums::column_sums;
-use super::kernel::{copy, filled, read, rows_per_task, serves, tensor, values};
-use super::matmul::{Matrix, Threads, multiply, multiply_add};
+use super::kernel::{filled, read, serves, tensor, values};
+use super::matmul::{Matrix, Start, Threads, multiply};
+use super::sink::hand_over;
 
 /// `x wᵀ + b`: `x [.., in]`, `w [out, in]`, `b [out]` give `[.., out]`.
 ///
@@ -84,32 +84,16 @@ impl CustomOp3 for Linear {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        backward(x, w, dy, b.track_op())
+        let (dx, dw, db) = backward(x, w, dy, b.track_op())?;
+        Ok((dx, dw, db.map_or(Ok(None), |db| hand_over(b, db))?))
     }
 }
 
 fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, width: usize, out: usize) -> Vec<f32> {
     let rows = x.len() / width.max(1);
     let (x, w) = (Matrix::new(x, rows, width), Matrix::new(w, out, width).t());
-    match b {
-        // SAFETY: the product covers the output.
-        None => unsafe { filled(rows * out, |y| multiply(y, x, w, Threads::All)) },
-        // The product is added to the bias: one pass less than adding the bias to it.
-        Some(b) => {
-            // SAFETY: every row of the output is written.
-            let mut y = unsafe {
-                filled(rows * out, |y| {
-                    y.par_chunks_mut(rows_per_task(rows, out) * out.max(1)).for_each(|task| {
-                        for row in task.chunks_exact_mut(out) {
-                            copy(b, row);
-                        }
-                    })
-                })
-            };
-            multiply_add(&mut y, x, w, Threads::All);
-            y
-        }
-    }
+    // SAFETY: the product covers the output.
+    unsafe { filled(rows * out, |y| multiply(y, b.map_or(Start::Zero, Start::Row), x, w, Threads::All)) }
 }
 
 /// The gradients of `x` and `w` if they are tracked, and of the bias on request.
@@ -127,7 +111,7 @@ fn backward(
             read(w, |w| {
                 let (dy, w) = (Matrix::new(dy, rows, out), Matrix::new(w, out, width));
                 // SAFETY: the product covers the output.
-                unsafe { filled(rows * width, |dx| multiply(dx, dy, w, Threads::All)) }
+                unsafe { filled(rows * width, |dx| multiply(dx, Start::Zero, dy, w, Threads::All)) }
             })
         })??;
         Some(tensor(dx, x.dims())?)
@@ -139,10 +123,10 @@ fn backward(
             read(x, |x| {
                 let (dy, x) = (Matrix::new(dy, rows, out).t(), Matrix::new(x, rows, width));
                 // SAFETY: the product covers the output.
-                unsafe { filled(out * width, |dw| multiply(dw, dy, x, Threads::All)) }
+                unsafe { filled(out * width, |dw| multiply(dw, Start::Zero, dy, x, Threads::All)) }
             })
         })??;
-        Some(tensor(dw, w.dims())?)
+        hand_over(w, tensor(dw, w.dims())?)?
     } else {
         None
     };

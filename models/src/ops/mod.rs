@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod batch_norm;
+mod branch;
 #[cfg(test)]
 mod check;
 mod column_sums;
@@ -24,24 +25,29 @@ mod relu;
 mod residual;
 mod sgd;
 mod simd;
+mod sink;
 mod softmax;
 mod sum_of_squares;
 mod tanh;
+mod tickets;
 mod windows;
 
 pub use adamw::{AdamWStep, adamw_step};
 pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
+pub use branch::{Branch, Inner, Middle, branch};
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
-pub use gelu::{gelu, gelu_tanh, quick_gelu};
+pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
 pub use patch_embed::patch_embed;
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};
 pub use sgd::{SgdStep, sgd_step};
+pub use sink::collect;
 pub use softmax::softmax;
 pub use sum_of_squares::sum_of_squares;
 pub use tanh::tanh;

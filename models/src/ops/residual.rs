@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::column_sums::column_sums_of;
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
 use super::simd::vectorised;
+use super::sink::hand_over;
 
 /// `x + y` for two tensors of one shape.
 ///
@@ -119,7 +120,7 @@ impl CustomOp3 for ScaleAdd {
         let dgamma = if gamma.track_op() {
             let dim = gamma.elem_count();
             let dgamma = read(grad, |grad| read(y, |y| self.gradient_of_gamma(grad, y, dim)))??;
-            Some(tensor(dgamma, &[dim])?)
+            hand_over(gamma, tensor(dgamma, &[dim])?)?
         } else {
             None
         };

@@ -6,6 +6,7 @@ use candle_nn::VarBuilder;
 use super::{LAW, VitConfig};
 use crate::layers::{Attention, DropPath, LayerNorm, LayerScale, MlpBlock};
 use crate::layers::{attention, layer_norm, layer_scale, mlp_block};
+use crate::ops::{Branch, Inner};
 use crate::{Mode, ops};
 
 /// A pre-norm transformer block.
@@ -17,6 +18,7 @@ pub struct Block {
     norm2: LayerNorm,
     mlp: MlpBlock,
     residual2: Residual,
+    grad_checkpointing: bool,
 }
 
 impl Block {
@@ -32,13 +34,33 @@ impl Block {
             norm2: norm("norm2")?,
             mlp: mlp_block(dim, config.mlp_dim(), config.act, config.proj_drop_rate, LAW, vb.pp("mlp"))?,
             residual2: Residual::new(config, index, vb.pp("ls2"), vb.pp("drop_path2"))?,
+            grad_checkpointing: false,
         })
+    }
+
+    /// Keeps only the inputs of the two residual branches for the backward, which computes the rest again: less memory for
+    /// more time.
+    pub(super) fn set_grad_checkpointing(&mut self, on: bool) {
+        self.grad_checkpointing = on;
     }
 
     /// `[batch, tokens, dim]` to the same shape.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = &self.residual1.add(x, &self.attn.forward(&self.norm1.forward(x)?, mode)?, mode)?;
-        self.residual2.add(x, &self.mlp.forward(&self.norm2.forward(x)?, mode)?, mode)
+        let x = &match self.attn.inner(mode) {
+            Some(inner) => self.fused(x, &self.norm1, inner, &self.residual1, mode)?,
+            None => self.residual1.add(x, &self.attn.forward(&self.norm1.forward(x)?, mode)?, mode)?,
+        };
+        match self.mlp.inner(mode) {
+            Some(inner) => self.fused(x, &self.norm2, inner, &self.residual2, mode),
+            None => self.residual2.add(x, &self.mlp.forward(&self.norm2.forward(x)?, mode)?, mode),
+        }
+    }
+
+    fn fused(&self, x: &Tensor, norm: &LayerNorm, inner: Inner, residual: &Residual, mode: Mode) -> Result<Tensor> {
+        let keep = residual.drop_path.keep(x, mode)?;
+        let (norm, eps, recompute) = (norm.parameters(), norm.eps(), self.grad_checkpointing);
+        let gamma = residual.layer_scale.as_ref().map(LayerScale::gamma);
+        ops::branch(x, &Branch { norm, eps, inner, gamma, keep: keep.as_ref(), recompute })
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` for an input `[batch, tokens, dim]`.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops;
+
 use crate::Result;
 use crate::architecture::{check, check_parameters, check_rate, check_size};
 
@@ -157,6 +159,17 @@ pub enum Act {
     GeluTanh,
     /// x · sigmoid(1.702 x) (CLIP).
     QuickGelu,
+}
+
+impl Act {
+    /// The operation.
+    pub fn op(self) -> ops::Gelu {
+        match self {
+            Self::Gelu => ops::Gelu::Erf,
+            Self::GeluTanh => ops::Gelu::Tanh,
+            Self::QuickGelu => ops::Gelu::Quick,
+        }
+    }
 }
 
 impl VitConfig {

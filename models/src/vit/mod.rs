@@ -123,6 +123,14 @@ impl Vit {
         &self.config
     }
 
+    /// Gradient checkpointing: the backward computes what lies inside the residual branches of the blocks again instead of
+    /// finding it in memory. The gradients are the same. (On the CPU in float32; elsewhere it changes nothing.)
+    ///
+    /// Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+    pub fn set_grad_checkpointing(&mut self, on: bool) {
+        self.blocks.iter_mut().for_each(|block| block.set_grad_checkpointing(on));
+    }
+
     /// The blocks, first to last. [`Vit::embed`], the blocks in order and [`Vit::final_norm`] are [`Vit::forward_features`]:
     /// what walks through the model piece by piece (gradient checkpointing) uses these.
     pub fn blocks(&self) -> &[Block] {

@@ -1,0 +1,642 @@
+//! A residual branch of a transformer's block as one op: `x + keep · gamma · (second(middle(first(norm(x)))))`, where the
+//! middle is attention or an activation.
+//!
+//! One op instead of six saves what lies between them: Candle's sum for every gradient, results that the backward can
+//! compute again from others (the norm, the activation), and LayerScale, which goes into the second layer's weights.
+//! Rows are worked on in chunks that stay in a core's cache from one step to the next.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::attention::{self, Attention};
+use super::column_sums::add_up;
+use super::gelu::Gelu;
+use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::layer_norm::{backward_rows, normalise_rows};
+use super::linear::linear;
+use super::matmul::{Matrix, Prepared, Start, Threads, multiply};
+use super::simd::vectorised;
+use super::tickets::{Gradients, tickets};
+use super::{attention_qkv, layer_norm, scale_add};
+
+/// What lies between the two linear layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Middle {
+    /// Self-attention of so many heads; the first layer gives q, k and v behind one another.
+    Attention(usize),
+    /// An activation.
+    Activation(Gelu),
+}
+
+/// What a branch computes of its normalised input.
+#[derive(Debug, Clone, Copy)]
+pub struct Inner<'a> {
+    /// Weight `[hidden, dim]` and bias of the first linear layer.
+    pub first: (&'a Tensor, Option<&'a Tensor>),
+    /// What lies between the layers.
+    pub middle: Middle,
+    /// Weight `[dim, hidden]` (`[dim, hidden / 3]` after attention) and bias of the second linear layer.
+    pub second: (&'a Tensor, Option<&'a Tensor>),
+}
+
+/// A residual branch.
+#[derive(Debug, Clone, Copy)]
+pub struct Branch<'a> {
+    /// Weight and bias `[dim]` of the layer norm.
+    pub norm: (&'a Tensor, &'a Tensor),
+    /// Added to its variance.
+    pub eps: f64,
+    /// What is computed of that.
+    pub inner: Inner<'a>,
+    /// LayerScale, `[dim]`.
+    pub gamma: Option<&'a Tensor>,
+    /// A factor for every sample, `[batch]`, as in [`scale_add`]; it has no gradient.
+    pub keep: Option<&'a Tensor>,
+    /// Keep nothing for the backward but `x`, and compute the rest again (gradient checkpointing).
+    pub recompute: bool,
+}
+
+/// Adds a residual branch to `x [batch, tokens, dim]`.
+///
+/// # Errors
+/// If the shapes do not fit each other.
+pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
+    let parameters = branch.parameters();
+    let (batch, tokens, dim) = x.dims3()?;
+    let hidden = branch.inner.first.0.dim(0)?;
+    let inner = if let Middle::Attention(_) = branch.inner.middle { hidden / 3 } else { hidden };
+    let given = parameters.iter().flatten().copied();
+    if !serves(&given.chain([x]).collect::<Vec<_>>()) || batch * tokens == 0 {
+        return composed(x, branch);
+    }
+    let expected: [&[usize]; PARAMETERS] = [&[dim], &[dim], &[hidden, dim], &[hidden], &[dim, inner], &[dim], &[dim]];
+    for ((name, parameter), expected) in NAMES.iter().zip(&parameters).zip(expected) {
+        if let Some(parameter) = parameter.filter(|parameter| parameter.dims() != expected) {
+            bail!("branch: expected {name} {expected:?} for x {:?}, got {:?}", x.dims(), parameter.dims())
+        }
+    }
+    if let Middle::Attention(heads) = branch.inner.middle {
+        attention::check_heads(inner, heads)?;
+        if hidden != 3 * inner {
+            bail!("branch: expected a first layer of 3 * heads * d rows before attention, got {hidden}")
+        }
+    }
+    let keep = match branch.keep {
+        Some(keep) if keep.dims() != [batch] => {
+            bail!("branch: expected keep [{batch}] for x {:?}, got {:?}", x.dims(), keep.dims())
+        }
+        Some(keep) => Some(read(&keep.to_dtype(x.dtype())?, <[f32]>::to_vec)?),
+        None => None,
+    };
+    let gradients = Gradients::default();
+    let tickets = tickets(&parameters, &gradients)?;
+    let mut tracked = [false; PARAMETERS];
+    let mut given = [const { None }; PARAMETERS];
+    for (i, parameter) in parameters.iter().enumerate() {
+        tracked[i] = parameter.is_some_and(Tensor::track_op);
+        given[i] = parameter.map(|parameter| parameter.detach().contiguous()).transpose()?;
+    }
+    let op = Fused {
+        parameters: given,
+        tracked,
+        eps: branch.eps as f32,
+        middle: branch.inner.middle,
+        sizes: Sizes { batch, tokens, dim, hidden, inner },
+        keep,
+        remember: !branch.recompute && (x.track_op() || tickets.is_some()),
+        kept: Mutex::new(None),
+        gradients,
+    };
+    let x = x.contiguous()?;
+    match tickets {
+        Some(tickets) => x.apply_op2(&tickets, op),
+        None => x.apply_op1(op),
+    }
+}
+
+fn composed(x: &Tensor, branch: &Branch) -> Result<Tensor> {
+    let y = layer_norm(x, branch.norm.0, branch.norm.1, branch.eps)?;
+    let y = linear(&y, branch.inner.first.0, branch.inner.first.1)?;
+    let y = match branch.inner.middle {
+        Middle::Attention(heads) => attention_qkv(&y, heads)?,
+        Middle::Activation(gelu) => gelu.apply(&y)?,
+    };
+    scale_add(x, &linear(&y, branch.inner.second.0, branch.inner.second.1)?, branch.gamma, branch.keep)
+}
+
+const PARAMETERS: usize = 7;
+const NAMES: [&str; PARAMETERS] =
+    ["norm.weight", "norm.bias", "first.weight", "first.bias", "second.weight", "second.bias", "gamma"];
+
+impl<'a> Branch<'a> {
+    /// In the order of [`NAMES`].
+    fn parameters(&self) -> [Option<&'a Tensor>; PARAMETERS] {
+        let ((norm_w, norm_b), (first_w, first_b), (second_w, second_b)) =
+            (self.norm, self.inner.first, self.inner.second);
+        [Some(norm_w), Some(norm_b), Some(first_w), first_b, Some(second_w), second_b, self.gamma]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    tokens: usize,
+    dim: usize,
+    /// What the first layer gives.
+    hidden: usize,
+    /// What the second layer reads.
+    inner: usize,
+}
+
+impl Sizes {
+    fn rows(&self) -> usize {
+        self.batch * self.tokens
+    }
+
+    fn attention(&self, heads: usize) -> attention::Sizes {
+        attention::Sizes { batch: self.batch, queries: self.tokens, keys: self.tokens, width: self.inner, heads }
+    }
+
+    /// Rows that one task takes: few enough for the cache, as many for every thread, and none too few to be worth a task.
+    fn chunk(&self) -> usize {
+        const MOST: usize = 256;
+        let threads = rayon::current_num_threads();
+        let chunks = self.rows().div_ceil(MOST).next_multiple_of(threads);
+        self.rows().div_ceil(chunks).next_multiple_of(32)
+    }
+
+    fn chunks(&self) -> impl IndexedParallelIterator<Item = Range<usize>> + use<> {
+        let (rows, chunk) = (self.rows(), self.chunk());
+        (0..rows.div_ceil(chunk)).into_par_iter().with_max_len(1).map(move |i| i * chunk..rows.min((i + 1) * chunk))
+    }
+}
+
+/// What the backward needs of the forward beside `x`.
+struct Kept {
+    /// What the first layer gave, `[rows, hidden]`.
+    hidden: Vec<f32>,
+    /// What attention gave, `[rows, inner]`; nothing for an activation.
+    attended: Vec<f32>,
+    /// See [`Attention::forward`].
+    log_sums: Vec<f32>,
+}
+
+struct Fused {
+    parameters: [Option<Tensor>; PARAMETERS],
+    tracked: [bool; PARAMETERS],
+    eps: f32,
+    middle: Middle,
+    sizes: Sizes,
+    keep: Option<Vec<f32>>,
+    remember: bool,
+    kept: Mutex<Option<Kept>>,
+    gradients: Gradients,
+}
+
+impl CustomOp1 for Fused {
+    fn name(&self) -> &'static str {
+        "branch"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(self.forward(values(x, lx)?)?), lx.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        self.gradients(x, dy)
+    }
+}
+
+impl CustomOp2 for Fused {
+    fn name(&self) -> &'static str {
+        "branch"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(self.forward(values(x, lx)?)?), lx.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, tickets: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((self.gradients(x, dy)?, Some(tickets.zeros_like()?)))
+    }
+}
+
+/// The values of the parameters, in the order of [`NAMES`].
+type Values<'a> = [Option<&'a [f32]>; PARAMETERS];
+
+impl Fused {
+    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
+        self.with_parameters(|parameters| {
+            let kept = self.first_half(x, &parameters);
+            let y = self.second_half(x, &kept, &parameters);
+            if self.remember {
+                *self.kept() = Some(kept);
+            }
+            y
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn with_parameters<R>(&self, f: impl FnOnce(Values) -> R) -> Result<R> {
+        let mut guards = Vec::with_capacity(PARAMETERS);
+        for parameter in &self.parameters {
+            guards.push(parameter.as_ref().map(|parameter| parameter.storage_and_layout()));
+        }
+        let mut slices = [None; PARAMETERS];
+        for (slice, guard) in slices.iter_mut().zip(&guards) {
+            if let Some((storage, layout)) = guard {
+                let candle_core::Storage::Cpu(storage) = &**storage else { bail!("a parameter left the CPU") };
+                *slice = Some(values(storage, layout)?);
+            }
+        }
+        Ok(f(slices))
+    }
+
+    /// Norm, first layer and, where that is the middle, attention.
+    fn first_half(&self, x: &[f32], parameters: &Values) -> Kept {
+        let Sizes { dim, hidden, .. } = self.sizes;
+        let [Some(norm_w), Some(norm_b), Some(first_w), first_b, ..] = *parameters else {
+            unreachable!("always given")
+        };
+        let first = Prepared::new(Matrix::new(first_w, hidden, dim).t());
+        // SAFETY: the chunks cover the output, and a product covers its chunk.
+        let hidden_values = unsafe {
+            filled(self.sizes.rows() * hidden, |out| {
+                let out = Shared::new(out);
+                self.sizes.chunks().for_each_init(Vec::new, |scratch, rows| {
+                    let normalised = grown(scratch, rows.len() * dim);
+                    normalise_rows(&x[span(&rows, dim)], norm_w, norm_b, self.eps, normalised);
+                    let a = Matrix::new(normalised, rows.len(), dim);
+                    let to = out.at(rows.start * hidden);
+                    first.multiply_at(to, first_b.map_or(Start::Zero, Start::Row), a);
+                })
+            })
+        };
+        let (mut attended, mut log_sums) = (vec![], vec![]);
+        if let Middle::Attention(heads) = self.middle {
+            let sizes = self.sizes.attention(heads);
+            (attended, log_sums) = Attention::forward(attention::split(&hidden_values, &sizes), sizes);
+        }
+        Kept { hidden: hidden_values, attended, log_sums }
+    }
+
+    /// Activation, second layer, LayerScale and residual.
+    fn second_half(&self, x: &[f32], kept: &Kept, parameters: &Values) -> Vec<f32> {
+        let Sizes { dim, hidden, inner, .. } = self.sizes;
+        let (weight, bias) = self.second_with_gamma(parameters);
+        let second = Prepared::new(Matrix::new(&weight, dim, inner).t());
+        // SAFETY: the chunks cover the output, every row of which is written before it is added to.
+        unsafe {
+            filled(x.len(), |out| {
+                let out = Shared::new(out);
+                self.sizes.chunks().for_each_init(Vec::new, |scratch, rows| {
+                    let mut middle = match self.middle {
+                        Middle::Attention(_) => &kept.attended[span(&rows, inner)],
+                        Middle::Activation(gelu) => {
+                            let activated = grown(scratch, rows.len() * hidden);
+                            gelu.values(&kept.hidden[span(&rows, hidden)], activated);
+                            activated
+                        }
+                    };
+                    let y = std::slice::from_raw_parts_mut(out.at(rows.start * dim), rows.len() * dim);
+                    let mut scaled = vec![];
+                    if self.keep.is_some() {
+                        scaled = middle.to_vec();
+                        self.scale_by_keep(&rows, inner, &mut scaled);
+                        middle = &scaled;
+                    }
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (row, y) in rows.clone().zip(y.chunks_exact_mut(dim)) {
+                                let factor = self.factor(row);
+                                for ((y, &x), &bias) in y.iter_mut().zip(&x[row * dim..]).zip(&*bias) {
+                                    *y = x + bias * factor;
+                                }
+                            }
+                        },
+                    );
+                    second.multiply_at(y.as_mut_ptr(), Start::Out, Matrix::new(middle, rows.len(), inner));
+                    drop(scaled);
+                })
+            })
+        }
+    }
+
+    /// The factor of `keep` for a row.
+    fn factor(&self, row: usize) -> f32 {
+        self.keep.as_ref().map_or(1., |keep| keep[row / self.sizes.tokens])
+    }
+
+    fn scale_by_keep(&self, rows: &Range<usize>, width: usize, values: &mut [f32]) {
+        for (row, values) in rows.clone().zip(values.chunks_exact_mut(width)) {
+            let factor = self.factor(row);
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+
+    /// Weight and bias of the second layer with LayerScale in them; a bias of zeros if there is none.
+    fn second_with_gamma<'a>(&self, parameters: &Values<'a>) -> (std::borrow::Cow<'a, [f32]>, Vec<f32>) {
+        let Sizes { dim, inner, .. } = self.sizes;
+        let [.., Some(weight), bias, gamma] = *parameters else { unreachable!("always given") };
+        let mut bias = bias.map_or_else(|| vec![0.; dim], <[f32]>::to_vec);
+        let Some(gamma) = gamma else { return (weight.into(), bias) };
+        bias.iter_mut().zip(gamma).for_each(|(bias, gamma)| *bias *= gamma);
+        let mut weight = weight.to_vec();
+        weight.par_chunks_exact_mut(inner).zip(gamma).with_min_len(64).for_each(|(row, &gamma)| {
+            row.iter_mut().for_each(|weight| *weight *= gamma);
+        });
+        (weight.into(), bias)
+    }
+
+    /// Leaves the gradients of the parameters for their tickets, and gives that of `x` if it is tracked.
+    fn gradients(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = read(x, |x_values| {
+            read(dy, |dy| self.with_parameters(|parameters| self.backward(x_values, dy, &parameters, x.track_op())))
+        })????;
+        dx.map(|dx| tensor(dx, x.dims())).transpose()
+    }
+
+    fn backward(&self, x: &[f32], dy: &[f32], parameters: &Values, track_x: bool) -> Result<Option<Vec<f32>>> {
+        let Sizes { dim, hidden, inner, .. } = self.sizes;
+        let rows = self.sizes.rows();
+        // A second backward of the same pass finds nothing any more, as a recomputing branch does.
+        let kept = self.kept().take();
+        let Kept { hidden: mut hidden_values, attended, log_sums } =
+            kept.unwrap_or_else(|| self.first_half(x, parameters));
+        let [norm_w, norm_b, first_w, first_b, second_w, second_b, gamma] = self.tracked;
+        let below = track_x || norm_w || norm_b || first_w || first_b;
+        let with_keep = self.keep.is_some().then(|| {
+            let mut scaled = dy.to_vec();
+            self.scale_by_keep(&(0..rows), dim, &mut scaled);
+            scaled
+        });
+        let dy_kept = with_keep.as_deref().unwrap_or(dy);
+
+        // The gradient of what the first layer gave. The activation takes the place of what it was computed from.
+        let mut dhidden = vec![];
+        if below {
+            let (weight, _) = self.second_with_gamma(parameters);
+            let second = Prepared::new(Matrix::new(&weight, dim, inner));
+            let into = Shared::new(uninitialised(&mut hidden_values));
+            // SAFETY: the chunks cover the output, and a product covers its chunk.
+            dhidden = unsafe {
+                filled(rows * inner, |out| {
+                    let out = Shared::new(out);
+                    self.sizes.chunks().for_each(|rows| {
+                        let to = out.at(rows.start * inner);
+                        second.multiply_at(to, Start::Zero, Matrix::new(&dy_kept[span(&rows, dim)], rows.len(), dim));
+                        if let Middle::Activation(gelu) = self.middle {
+                            let count = rows.len() * hidden;
+                            let gradient = std::slice::from_raw_parts_mut(to, count);
+                            gelu.backward(
+                                std::slice::from_raw_parts_mut(into.at(rows.start * hidden), count),
+                                gradient,
+                            );
+                        }
+                    })
+                })
+            };
+        } else if let Middle::Activation(gelu) = self.middle {
+            let task = self.sizes.chunk() * hidden;
+            hidden_values.par_chunks_mut(task).for_each(|values| gelu.replace(values));
+        }
+        let middle = match self.middle {
+            Middle::Attention(heads) => {
+                if below {
+                    let sizes = self.sizes.attention(heads);
+                    dhidden = Attention::packed_backward(&hidden_values, sizes, &log_sums, &attended, &dhidden);
+                }
+                drop(hidden_values);
+                attended
+            }
+            Middle::Activation(_) => hidden_values,
+        };
+
+        if second_w || second_b || gamma {
+            let [.., Some(weight), bias, scale] = *parameters else { unreachable!("always given") };
+            let sums = super::column_sums::column_sums(dy_kept, dim);
+            let product = (second_w || gamma).then(|| product_of_rows(dy_kept, dim, &middle, inner));
+            drop(middle);
+            if gamma && let Some(product) = &product {
+                let along = |i: usize| {
+                    let own = i * inner..(i + 1) * inner;
+                    let along = super::simd::sum2(&weight[own.clone()], &product[own], |w, p| w * p);
+                    along + bias.map_or(0., |bias| bias[i] * sums[i])
+                };
+                let dgamma = vectorised(
+                    #[inline(always)]
+                    || (0..dim).map(along).collect::<Vec<f32>>(),
+                );
+                self.gradients.leave(6, tensor(dgamma, &[dim])?);
+            }
+            let scaled = |mut gradient: Vec<f32>, width: usize| {
+                if let Some(scale) = scale {
+                    gradient.par_chunks_exact_mut(width).zip(scale).with_min_len(64).for_each(|(row, &scale)| {
+                        row.iter_mut().for_each(|value| *value *= scale);
+                    });
+                }
+                gradient
+            };
+            if let Some(product) = product.filter(|_| second_w) {
+                self.gradients.leave(4, tensor(scaled(product, inner), &[dim, inner])?);
+            }
+            if second_b {
+                self.gradients.leave(5, tensor(scaled(sums, 1), &[dim])?);
+            }
+        } else {
+            drop(middle);
+        }
+        if !below {
+            return Ok(None);
+        }
+
+        let [Some(norm_weight), Some(norm_bias), Some(first_weight), ..] = *parameters else {
+            unreachable!("always given")
+        };
+        let through_norm = track_x || norm_w || norm_b;
+        let first = through_norm.then(|| Prepared::new(Matrix::new(first_weight, hidden, dim)));
+        let mut normalised = vec![0f32; 0];
+        let mut dx = vec![];
+        let mut parts = vec![];
+        // SAFETY: the chunks cover both outputs, and write every value of theirs.
+        unsafe {
+            let mut fill_normalised = |normalised: Option<Shared>, dx: Option<Shared>| {
+                parts = self
+                    .sizes
+                    .chunks()
+                    .map_init(Vec::new, |scratch, rows| {
+                        let (own, count) = (span(&rows, dim), rows.len() * dim);
+                        if let Some(normalised) = normalised {
+                            let to = std::slice::from_raw_parts_mut(normalised.at(own.start), count);
+                            normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, to);
+                        }
+                        let dhidden = &dhidden[span(&rows, hidden)];
+                        let mut sums = vec![0f32; 2 * dim + hidden];
+                        let (norm_sums, bias_sums) = sums.split_at_mut(2 * dim);
+                        if first_b {
+                            vectorised(
+                                #[inline(always)]
+                                || {
+                                    for row in dhidden.chunks_exact(hidden) {
+                                        bias_sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
+                                    }
+                                },
+                            );
+                        }
+                        if let (Some(first), Some(dx)) = (&first, dx) {
+                            let dnormalised = grown(scratch, count);
+                            let a = Matrix::new(dhidden, rows.len(), hidden);
+                            first.multiply_at(dnormalised.as_mut_ptr(), Start::Zero, a);
+                            let to = std::slice::from_raw_parts_mut(dx.at(own.start).cast(), count);
+                            let operands = (&x[own.clone()], &*dnormalised, &dy[own]);
+                            backward_rows(to, operands, norm_weight, norm_sums, self.eps);
+                        }
+                        sums
+                    })
+                    .collect();
+            };
+            let mut with_dx = |normalised: Option<Shared>| {
+                if through_norm {
+                    dx = filled(x.len(), |dx| fill_normalised(normalised, Some(Shared::new(dx))));
+                } else {
+                    fill_normalised(normalised, None);
+                }
+            };
+            if first_w {
+                normalised = filled(x.len(), |normalised| with_dx(Some(Shared::new(normalised))));
+            } else {
+                with_dx(None);
+            }
+        }
+        let sums = add_up(parts, 2 * dim + hidden);
+        for (index, range) in [(0, 0..dim), (1, dim..2 * dim), (3, 2 * dim..2 * dim + hidden)] {
+            if self.tracked[index] {
+                self.gradients.leave(index, tensor(sums[range.clone()].to_vec(), &[range.len()])?);
+            }
+        }
+        if first_w {
+            let product = product_of_rows(&dhidden, hidden, &normalised, dim);
+            self.gradients.leave(2, tensor(product, &[hidden, dim])?);
+        }
+        Ok(track_x.then_some(dx))
+    }
+}
+
+/// `aᵀ b` for two matrices of as many rows.
+fn product_of_rows(a: &[f32], a_width: usize, b: &[f32], b_width: usize) -> Vec<f32> {
+    let rows = a.len() / a_width;
+    let (a, b) = (Matrix::new(a, rows, a_width).t(), Matrix::new(b, rows, b_width));
+    // SAFETY: the product covers the output.
+    unsafe { filled(a_width * b_width, |out| multiply(out, Start::Zero, a, b, Threads::All)) }
+}
+
+/// Where rows of `width` values lie.
+fn span(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}
+
+/// The first `len` values of scratch memory, which grows if it has to.
+fn grown(scratch: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if scratch.len() < len {
+        scratch.resize(len, 0.);
+    }
+    &mut scratch[..len]
+}
+
+/// Values that will be written again, as an output.
+fn uninitialised(values: &mut [f32]) -> &mut super::kernel::Out {
+    // SAFETY: the two types have one layout, and nothing uninitialised is written through it here.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut super::kernel::Out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::super::check::check;
+    use super::*;
+
+    const SIZES: [(usize, usize, usize, usize); 3] = [(1, 1, 4, 6), (2, 5, 8, 24), (3, 17, 32, 48)];
+
+    fn run(t: &[Tensor], middle: Middle, keep: Option<&Tensor>, recompute: bool) -> Result<Tensor> {
+        // Weights of a size at which softmax does not settle on one token, which float32 could not follow.
+        let first = (&t[3] * 0.25)?;
+        let inner = Inner { first: (&first, Some(&t[4])), middle, second: (&t[5], Some(&t[6])) };
+        let parts = Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: t.get(7), keep, recompute };
+        branch(&t[0], &parts)
+    }
+
+    #[test]
+    fn kernel_agrees_with_the_composition() -> Result<()> {
+        let keep = Tensor::new(&[0f32, 1.25, 1.25], &Device::Cpu)?;
+        for (batch, tokens, dim, hidden) in SIZES {
+            let keep = &keep.narrow(0, 3 - batch, batch)?;
+            for (middle, hidden, inner) in [
+                (Middle::Attention(2), 3 * hidden, hidden),
+                (Middle::Activation(Gelu::Erf), hidden, hidden),
+                (Middle::Activation(Gelu::Tanh), hidden, hidden),
+                (Middle::Activation(Gelu::Quick), hidden, hidden),
+            ] {
+                let shapes: [&[usize]; 8] =
+                    [&[batch, tokens, dim], &[dim], &[dim], &[hidden, dim], &[hidden], &[dim, inner], &[dim], &[dim]];
+                for recompute in [false, true] {
+                    check("branch with gamma and keep", &shapes, |t| run(t, middle, Some(keep), recompute))?;
+                    check("branch", &shapes[..7], |t| run(t, middle, None, recompute))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn layers_without_a_bias_agree_with_the_composition() -> Result<()> {
+        let shapes: [&[usize]; 5] = [&[2, 5, 8], &[8], &[8], &[12, 8], &[8, 12]];
+        check("branch without biases", &shapes, |t| {
+            let parts = Branch {
+                norm: (&t[1], &t[2]),
+                eps: 1e-6,
+                inner: Inner { first: (&t[3], None), middle: Middle::Activation(Gelu::Erf), second: (&t[4], None) },
+                gamma: None,
+                keep: None,
+                recompute: false,
+            };
+            branch(&t[0], &parts)
+        })
+    }
+
+    #[test]
+    fn a_second_backward_gives_the_same() -> Result<()> {
+        let x = candle_core::Var::from_tensor(&super::super::check::values(&[2, 5, 8], 0)?)?;
+        let parameters: Vec<Tensor> = [&[8usize][..], &[8], &[12, 8], &[12], &[8, 12], &[8]]
+            .iter()
+            .enumerate()
+            .map(|(i, dims)| super::super::check::values(dims, i as u64))
+            .collect::<Result<_>>()?;
+        let t: Vec<Tensor> = [x.as_tensor().clone()].into_iter().chain(parameters).collect();
+        let y = run(&t, Middle::Activation(Gelu::Erf), None, false)?.sum_all()?;
+        let [first, second] = [y.backward()?, y.backward()?].map(|store| store.get(&x).expect("a gradient").clone());
+        assert_eq!(super::super::check::distance(&second, &first)?, 0.);
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_an_error() -> Result<()> {
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu);
+        let mut t = vec![zeros(&[2, 5, 8])?, zeros(&[8])?, zeros(&[8])?, zeros(&[12, 8])?, zeros(&[12])?];
+        t.extend([zeros(&[8, 11])?, zeros(&[8])?]);
+        let message = run(&t, Middle::Activation(Gelu::Erf), None, false).unwrap_err().to_string();
+        assert!(message.contains("second.weight") && message.contains("[8, 12]"), "{message}");
+        t[5] = zeros(&[8, 4])?;
+        assert!(run(&t, Middle::Attention(3), None, false).is_err());
+        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[3])?), false).is_err());
+        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[2])?), false).is_ok());
+        Ok(())
+    }
+}

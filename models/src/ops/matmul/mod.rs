@@ -1,0 +1,373 @@
+//! Matrix products of strided views, so that no operand is ever transposed by copying.
+//!
+//! On CPUs with AMX they run on its tiles ([`tiles`]), elsewhere on vector registers by the crate `gemm`.
+
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use gemm::Parallelism;
+
+/// A matrix somewhere in memory: rows and columns lie any distance apart.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix whose rows follow one another.
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// A matrix whose rows start `row_stride` values apart.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(reach(rows, columns, row_stride) <= values.len(), "a matrix larger than its memory");
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// `count` rows from `first` on.
+    pub fn rows_from(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows beyond a matrix");
+        Self { values: self.values.get(first * self.row_stride..).unwrap_or_default(), rows: count, ..self }
+    }
+
+    /// The transposed matrix.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// The values that a matrix with contiguous rows spans.
+fn reach(rows: usize, columns: usize, row_stride: usize) -> usize {
+    if rows == 0 || columns == 0 { 0 } else { (rows - 1) * row_stride + columns }
+}
+
+/// Who works on a product: all threads, or the one that asks.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Threads {
+    /// All threads.
+    All,
+    /// Only this one.
+    One,
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// One row, under all rows of the product: a bias.
+    Row(&'a [f32]),
+    /// What is in the output's place.
+    Out,
+}
+
+impl Start<'_> {
+    /// What the columns from `column` on start from.
+    #[cfg(target_arch = "x86_64")]
+    fn at_column(self, column: usize) -> Self {
+        match self {
+            Self::Row(row) => Self::Row(&row[column..]),
+            other => other,
+        }
+    }
+}
+
+/// The digits that the factors of matrix products keep. Values are float32 in memory, and sums float32, whichever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MatmulPrecision {
+    /// Those of float32.
+    #[default]
+    Float32,
+    /// Those of bfloat16 (8 instead of 24), on CPUs that have instructions for it.
+    BFloat16,
+}
+
+static PRECISION: AtomicU8 = AtomicU8::new(MatmulPrecision::Float32 as u8);
+
+/// Sets the precision of all matrix products from here on, in the whole process, as PyTorch's
+/// `set_float32_matmul_precision` does. It changes nothing on CPUs without instructions for it ([`matmul_kernel`]).
+pub fn set_matmul_precision(precision: MatmulPrecision) {
+    PRECISION.store(precision as u8, Ordering::Relaxed);
+}
+
+fn precision() -> MatmulPrecision {
+    match PRECISION.load(Ordering::Relaxed) {
+        0 => MatmulPrecision::Float32,
+        _ => MatmulPrecision::BFloat16,
+    }
+}
+
+/// What large matrix products run on for a precision, in words; `None` if this CPU has no instructions for it.
+pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    return Some(match (precision, tiles::unit()) {
+        (MatmulPrecision::Float32, Some(tiles::Unit::Amx)) => "AMX, float32 in three bfloat16 parts",
+        (MatmulPrecision::BFloat16, Some(tiles::Unit::Amx)) => "AMX, bfloat16",
+        (MatmulPrecision::BFloat16, Some(tiles::Unit::Avx512Bf16)) => "AVX512-BF16",
+        (MatmulPrecision::BFloat16, None) => return None,
+        (MatmulPrecision::Float32, _) if is_x86_feature_detected!("avx512f") => "AVX-512",
+        (MatmulPrecision::Float32, _) if is_x86_feature_detected!("fma") => "AVX2",
+        (MatmulPrecision::Float32, _) => "scalar",
+    });
+    #[cfg(not(target_arch = "x86_64"))]
+    match precision {
+        MatmulPrecision::Float32 if cfg!(target_arch = "aarch64") => Some("NEON"),
+        MatmulPrecision::Float32 => Some("scalar"),
+        MatmulPrecision::BFloat16 => None,
+    }
+}
+
+/// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
+pub(super) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
+    assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
+    assert!(!matches!(start, Start::Out), "what is there may not be initialised");
+    // SAFETY: `out` has room for the product, and is only written to.
+    unsafe { multiply_at(out.as_mut_ptr().cast(), b.columns, start, a, b, 1., threads) }
+}
+
+/// Adds `a b` to `out`, a matrix whose rows follow one another.
+pub(super) fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
+    assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
+    // SAFETY: `out` holds the matrix that is added to.
+    unsafe { multiply_at(out.as_mut_ptr(), b.columns, Start::Out, a, b, 1., threads) }
+}
+
+/// Writes `start + scale · a b` to `out`, with rows `row_stride` apart.
+///
+/// # Safety
+/// Every place of the product must be valid for writes by this thread alone, and initialised if it is what is added to.
+pub(super) unsafe fn multiply_at(
+    out: *mut f32,
+    row_stride: usize,
+    start: Start,
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+    threads: Threads,
+) {
+    assert_eq!(a.columns, b.rows, "matrices that do not fit");
+    if let Start::Row(row) = start {
+        assert_eq!(row.len(), b.columns, "a bias that does not fit");
+    }
+    let count = match threads {
+        Threads::All => rayon::current_num_threads(),
+        Threads::One => 1,
+    };
+    #[cfg(target_arch = "x86_64")]
+    if a.rows * a.columns * b.columns >= SMALLEST_FOR_TILES
+        && let Some((unit, parts)) = tiles()
+    {
+        // SAFETY: the caller's.
+        return unsafe { tiles::Right::new(unit, parts, b, count).multiply(out, row_stride, start, a, scale, count) };
+    }
+    if let Start::Row(bias) = start {
+        for row in 0..a.rows {
+            // SAFETY: the caller's.
+            unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * row_stride), bias.len()) };
+        }
+    }
+    let parallelism = if count == 1 { Parallelism::None } else { Parallelism::Rayon(count) };
+    // SAFETY: the operands lie within their slices (checked when they were made), the output is the caller's.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out,
+            1,
+            row_stride as isize,
+            !matches!(start, Start::Zero),
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        )
+    }
+}
+
+/// What products of tiles run on at the precision that is set, and the parts of a factor; `None` where vector registers do as
+/// well.
+#[cfg(target_arch = "x86_64")]
+fn tiles() -> Option<(tiles::Unit, usize)> {
+    match (precision(), tiles::unit()?) {
+        (MatmulPrecision::BFloat16, unit) => Some((unit, 1)),
+        (MatmulPrecision::Float32, tiles::Unit::Amx) => Some((tiles::Unit::Amx, 3)),
+        (MatmulPrecision::Float32, tiles::Unit::Avx512Bf16) => None,
+    }
+}
+
+/// A right operand that is prepared once, by all threads, for products that each run on one thread.
+pub(super) struct Prepared<'a> {
+    b: Matrix<'a>,
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<tiles::Right>,
+}
+
+impl<'a> Prepared<'a> {
+    pub fn new(b: Matrix<'a>) -> Self {
+        Self {
+            b,
+            #[cfg(target_arch = "x86_64")]
+            tiles: tiles().map(|(unit, parts)| tiles::Right::new(unit, parts, b, rayon::current_num_threads())),
+        }
+    }
+
+    /// Writes `start + a b` to `out`, a matrix whose rows follow one another, on this thread.
+    ///
+    /// # Safety
+    /// As [`multiply_at`].
+    pub unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
+        assert_eq!(a.columns, self.b.rows, "matrices that do not fit");
+        // SAFETY: the caller's.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(tiles) = &self.tiles {
+                return tiles.multiply(out, self.b.columns, start, a, 1., 1);
+            }
+            multiply_at(out, self.b.columns, start, a, self.b, 1., Threads::One)
+        }
+    }
+}
+
+/// Multiplications from which laying out tiles pays.
+#[cfg(target_arch = "x86_64")]
+const SMALLEST_FOR_TILES: usize = 1 << 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of many sizes, some of which need all their digits.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        use rand::{Rng, SeedableRng};
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        (0..count).map(|_| rng.random_range(-1f32..1.) * 2f32.powi(rng.random_range(-3..3))).collect()
+    }
+
+    /// The largest error of a product, over what rounding every term to float32 could add up to.
+    fn error(
+        rows: usize,
+        columns: usize,
+        depth: usize,
+        turned: (bool, bool),
+        run: impl Fn(&mut [f32], Matrix, Matrix),
+    ) -> f64 {
+        let (a_values, b_values) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+        let matrix = |values, rows, columns, turned| match turned {
+            false => Matrix::new(values, rows, columns),
+            true => Matrix::new(values, columns, rows).t(),
+        };
+        let (a, b) = (matrix(&a_values, rows, depth, turned.0), matrix(&b_values, depth, columns, turned.1));
+        let at = |m: &Matrix, i: usize, j: usize| f64::from(m.values[i * m.row_stride + j * m.column_stride]);
+        let mut out = numbers(rows * columns, 3);
+        let before = out.clone();
+        run(&mut out, a, b);
+        let mut worst = 0f64;
+        for i in 0..rows {
+            for j in 0..columns {
+                let terms = (0..depth).map(|k| at(&a, i, k) * at(&b, k, j));
+                let (sum, size) =
+                    terms.fold((f64::from(before[i * columns + j]), 1.), |(s, z), t| (s + t, z + t.abs()));
+                worst = worst.max((f64::from(out[i * columns + j]) - sum).abs() / size);
+            }
+        }
+        worst
+    }
+
+    const SIZES: [(usize, usize, usize); 6] =
+        [(1, 1, 1), (3, 5, 7), (33, 31, 65), (64, 64, 64), (70, 200, 600), (197, 197, 64)];
+
+    #[test]
+    fn products_keep_the_digits_of_float32() {
+        for (rows, columns, depth) in SIZES {
+            for turned in [(false, false), (false, true), (true, false), (true, true)] {
+                for threads in [Threads::One, Threads::All] {
+                    let error = error(rows, columns, depth, turned, |out, a, b| multiply_add(out, a, b, threads));
+                    assert!(error < 5e-7, "{rows}x{columns}x{depth}, {turned:?}: {error:e}");
+                }
+            }
+        }
+    }
+
+    /// All units that this CPU has, whichever it would choose.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_unit_gives_the_product() {
+        let Some(best) = tiles::unit() else { return };
+        let units = [tiles::Unit::Avx512Bf16, tiles::Unit::Amx];
+        for unit in units.into_iter().filter(|&unit| unit == best || unit == tiles::Unit::Avx512Bf16) {
+            for (rows, columns, depth) in SIZES {
+                for turned in [(false, false), (false, true), (true, false), (true, true)] {
+                    for threads in [1, 2, 5] {
+                        // SAFETY: the output is the product's, and the CPU has the unit.
+                        let run = |parts: usize, out: &mut [f32], a: Matrix, b: Matrix| unsafe {
+                            let (at, stride) = (out.as_mut_ptr(), b.columns);
+                            let right = tiles::Right::new(unit, parts, b, threads);
+                            right.multiply(at, stride, Start::Out, a, 1., threads)
+                        };
+                        let all_digits = error(rows, columns, depth, turned, |out, a, b| run(3, out, a, b));
+                        assert!(all_digits < 1e-6, "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {all_digits:e}");
+                        let eight_digits = error(rows, columns, depth, turned, |out, a, b| run(1, out, a, b));
+                        assert!(
+                            eight_digits < 1. / 128.,
+                            "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {eight_digits:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_start_from_zero_a_bias_or_what_is_there() {
+        for (rows, columns, depth) in [(2, 3, 4), (40, 100, 50), (64, 64, 64)] {
+            let (a, b, bias) = (numbers(rows * depth, 1), numbers(depth * columns, 2), numbers(columns, 3));
+            let (a, b) = (Matrix::new(&a, rows, depth), Matrix::new(&b, depth, columns));
+            let product = |start: Start, before: f32, scale: f32| {
+                let mut out = vec![before; rows * columns];
+                // SAFETY: the output is the product's, and initialised.
+                unsafe { multiply_at(out.as_mut_ptr(), columns, start, a, b, scale, Threads::All) };
+                out
+            };
+            let plain = product(Start::Zero, f32::NAN, 1.);
+            let near = |got: Vec<f32>, expected: &dyn Fn(usize) -> f32| {
+                got.iter().enumerate().all(|(i, got)| (got - expected(i)).abs() < 1e-4 * (1. + depth as f32))
+            };
+            assert!(near(product(Start::Row(&bias), f32::NAN, 1.), &|i| plain[i] + bias[i % columns]));
+            assert!(near(product(Start::Out, 5., 1.), &|i| plain[i] + 5.));
+            assert!(near(product(Start::Zero, f32::NAN, 0.25), &|i| plain[i] * 0.25));
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_stay_so() {
+        let mut a = vec![1f32; 64 * 64];
+        (a[0], a[64]) = (f32::NAN, f32::INFINITY);
+        let b = vec![1f32; 64 * 64];
+        let mut out = vec![0f32; 64 * 64];
+        multiply_add(&mut out, Matrix::new(&a, 64, 64), Matrix::new(&b, 64, 64), Threads::One);
+        assert!(!out[0].is_finite() && !out[64].is_finite() && out[128] == 64.);
+    }
+}
