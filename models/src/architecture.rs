@@ -357,6 +357,13 @@ pub(crate) fn check_images(images: &Tensor, expected: [usize; 3]) -> Result<()> 
 }
 
 impl AnyModel {
+    /// Gradient checkpointing, which ViTs have ([`Vit::set_grad_checkpointing`]); it changes nothing in other models.
+    pub fn set_grad_checkpointing(&mut self, on: bool) {
+        if let Self::Vit(vit) = self {
+            vit.set_grad_checkpointing(on);
+        }
+    }
+
     /// What the head reads, `[batch, num_features]`, to logits `[batch, num_classes]`: with features that were computed once,
     /// the head alone can be trained.
     ///

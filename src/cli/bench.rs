@@ -16,7 +16,7 @@ use super::{model, progress};
 use crate::data::{self, DataOptions, Loader, LoaderOptions, Transform};
 use crate::train::defaults::{Family, defaults};
 use crate::train::optimizer::Optimizer;
-use crate::train::{self, memory};
+use crate::train::{self, Precision, memory};
 
 /// Steps that are run before those that are measured.
 const WARM_UP: usize = 3;
@@ -75,7 +75,7 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     Ok(Measured {
         model: args.model.clone(),
         mode: if training.is_some() { "train" } else { "infer" },
-        dtype: if dtype == DType::BF16 { "bf16" } else { "f32" },
+        dtype: if session.precision() == Precision::Bf16 { "bf16" } else { "f32" },
         device: train::device_name(&device),
         batch_size: args.batch_size,
         threads: session.threads(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tallow_models::ops::{MatmulPrecision, matmul_kernel};
 
 use super::error::Result;
 use super::output::bytes;
@@ -22,6 +23,8 @@ struct Findings {
     features: Vec<&'static str>,
     cpu: Option<String>,
     cpu_features: Vec<&'static str>,
+    matmul: Option<&'static str>,
+    matmul_bf16: Option<&'static str>,
     cores: usize,
     threads: usize,
     threads_from: &'static str,
@@ -43,6 +46,8 @@ impl Findings {
             features: features(),
             cpu: cpu(),
             cpu_features: cpu_features(),
+            matmul: matmul_kernel(MatmulPrecision::Float32),
+            matmul_bf16: matmul_kernel(MatmulPrecision::BFloat16),
             cores: cores(),
             threads: session.threads(),
             threads_from: session.threads_from(),
@@ -63,6 +68,8 @@ impl Findings {
             ("features", list(&self.features)),
             ("processor", format!("{}, {} cores", self.cpu.as_deref().unwrap_or("unknown"), self.cores)),
             ("instructions", list(&self.cpu_features)),
+            ("matmul in f32", self.matmul.unwrap_or("none").into()),
+            ("matmul in bf16", self.matmul_bf16.unwrap_or("no instructions: float32 in its place").into()),
             ("memory", self.memory_bytes.map_or("unknown".into(), bytes)),
             ("threads", format!("{} ({})", self.threads, self.threads_from)),
             ("device", format!("auto takes {}: {}", self.device, self.device_reason)),

@@ -61,20 +61,25 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result {
     let session = Session::start(cli.global)?;
-    match cli.command {
-        Command::List(args) => list::run(&args, &session),
-        Command::Info(args) => info::run(&args, &session),
-        Command::Fetch(args) => fetch::run(&args, &session),
-        Command::Train(args) => train::run(&args, settings::Start::Scratch, &session),
-        Command::Finetune(args) => train::run(&args, settings::Start::Pretrained, &session),
-        Command::Run(args) => run::run(&args, &session),
-        Command::Eval(args) => eval::run(&args, &session),
-        Command::Predict(args) => predict::run(&args, &session),
-        Command::Embed(args) => embed::run(&args, &session),
-        Command::Compare(args) => compare::run(&args, &session),
-        Command::Bench(args) => bench::run(&args, &session),
-        Command::Export(args) => export::run(&args, &session),
-        Command::Doctor => doctor::run(&session),
+    // In the pool: work that is shared among threads then begins on the thread that has it, and wakes only the others.
+    rayon::scope(|_| run_command(cli.command, &session))
+}
+
+fn run_command(command: Command, session: &Session) -> Result {
+    match command {
+        Command::List(args) => list::run(&args, session),
+        Command::Info(args) => info::run(&args, session),
+        Command::Fetch(args) => fetch::run(&args, session),
+        Command::Train(args) => train::run(&args, settings::Start::Scratch, session),
+        Command::Finetune(args) => train::run(&args, settings::Start::Pretrained, session),
+        Command::Run(args) => run::run(&args, session),
+        Command::Eval(args) => eval::run(&args, session),
+        Command::Predict(args) => predict::run(&args, session),
+        Command::Embed(args) => embed::run(&args, session),
+        Command::Compare(args) => compare::run(&args, session),
+        Command::Bench(args) => bench::run(&args, session),
+        Command::Export(args) => export::run(&args, session),
+        Command::Doctor => doctor::run(session),
         Command::Completions(args) => completions::run(&args),
     }
 }

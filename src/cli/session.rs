@@ -5,10 +5,11 @@ use serde::Serialize;
 use tallow_weights::OpenOptions;
 
 use super::download::Downloads;
-use super::error::{Result, usage};
+use super::error::Result;
 use super::flags::GlobalFlags;
 use super::output;
 use super::threads::{self, Threads};
+use crate::train::{self, Precision};
 
 /// The checked global flags.
 pub struct Session {
@@ -43,16 +44,23 @@ impl Session {
         self.flags.seed.unwrap_or(0)
     }
 
-    /// The device to compute on, and the type of the arithmetic.
+    /// The device to compute on, and the type of the weights there. On a CPU `--dtype` sets the arithmetic, over float32 weights.
     pub fn device(&self) -> Result<(Device, DType)> {
-        let device = crate::train::device(self.flags.device.as_deref().unwrap_or("auto"))?;
-        match (self.flags.dtype.as_deref(), device.is_cpu()) {
-            (Some("bf16"), false) => Ok((device, DType::BF16)),
-            (Some("bf16"), true) => Err(usage(
-                "--dtype bf16: the CPU computes in f32 only; leave --dtype out, or take a GPU (--device cuda)",
-            )),
-            _ => Ok((device, DType::F32)),
+        let device = train::device(self.flags.device.as_deref().unwrap_or("auto"))?;
+        let precision = self.precision();
+        if !device.is_cpu() {
+            return Ok((device, if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }));
         }
+        train::set_precision(precision, &device)?;
+        if !train::precision_is_native(precision) {
+            self.warn("this CPU has no instructions for bfloat16: computing in float32");
+        }
+        Ok((device, DType::F32))
+    }
+
+    /// The type of the arithmetic.
+    pub fn precision(&self) -> Precision {
+        if self.flags.dtype.as_deref() == Some("bf16") { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// How checkpoints and data sets are opened: as the environment says, with progress on stderr.

@@ -7,6 +7,9 @@ use super::error::{Result, usage};
 /// More than this is a mistake of typing.
 const MOST: usize = 1024;
 
+/// Bytes of a thread's stack.
+const STACK: usize = 16 << 20;
+
 /// How many threads there are, and who said so.
 #[derive(Debug, Clone, Copy)]
 pub struct Threads {
@@ -39,6 +42,8 @@ pub fn set(asked: Option<usize>) -> Result<Threads> {
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(count)
+        // Commands run in the pool, and want the room that a main thread has.
+        .stack_size(STACK)
         .build_global()
         .with_context(|| format!("cannot start {count} threads; try fewer (--threads)"))?;
     Ok(Threads { count, from })

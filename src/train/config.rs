@@ -97,6 +97,9 @@ pub struct TrainConfig {
     /// Factor on the learning rate from layer to layer, from the head down, in (0, 1]. Default: none, one rate for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_decay: Option<f64>,
+    /// Computes what lies inside a ViT's blocks again in the backward pass instead of keeping it: less memory for more time.
+    /// Default false.
+    pub grad_checkpointing: bool,
     /// Warns of trainable parameters that receive no gradient, and leaves them as they are, where it is an error otherwise.
     /// Default false.
     pub allow_missing_gradients: bool,

@@ -95,6 +95,7 @@ impl Default for TrainConfig {
             clip_grad: 1.,
             label_smoothing: 0.,
             layer_decay: None,
+            grad_checkpointing: false,
             allow_missing_gradients: false,
             checkpoint_every: None,
             seed: 0,

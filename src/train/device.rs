@@ -1,7 +1,9 @@
-//! Where a model runs: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+//! Where a model runs (`auto`, `cpu`, `cuda`, `cuda:N` or `metal`), and in which precision.
 
 use candle_core::{Device, utils};
+use tallow_models::ops::{MatmulPrecision, matmul_kernel, set_matmul_precision};
 
+use super::config::Precision;
 use super::error::{Error, Result};
 
 /// The device that `spec` names; `auto` is the first GPU that this build supports and the machine has, else the CPU.
@@ -31,6 +33,28 @@ pub fn device_name(device: &Device) -> String {
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
+}
+
+/// Sets the precision of this process's arithmetic on `device`. On a CPU without instructions for bfloat16 it stays float32
+/// ([`precision_is_native`]).
+///
+/// # Errors
+/// If the device computes in float32 only.
+pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
+    match (precision, device.is_cpu()) {
+        (Precision::Bf16, false) => Err(Error::config("dtype", "f32 on this device", "bf16")),
+        (Precision::Bf16, true) => Ok(set_matmul_precision(MatmulPrecision::BFloat16)),
+        (Precision::F32, _) => Ok(set_matmul_precision(MatmulPrecision::Float32)),
+    }
+}
+
+/// Whether this CPU has instructions for the arithmetic of `precision`.
+pub fn precision_is_native(precision: Precision) -> bool {
+    matmul_kernel(match precision {
+        Precision::F32 => MatmulPrecision::Float32,
+        Precision::Bf16 => MatmulPrecision::BFloat16,
+    })
+    .is_some()
 }
 
 fn first() -> Device {

@@ -90,7 +90,8 @@ pub(super) fn fit_keeping(
     let setup = setup.resolve()?;
     let Setup { config, checkpoint: described, params, dataset, .. } = &setup;
     let device = params.device();
-    let model = described.architecture.build(params.builder())?;
+    let mut model = described.architecture.build(params.builder())?;
+    model.set_grad_checkpointing(config.grad_checkpointing);
     let eval_model = described.architecture.build(params.eval_builder())?;
     let augment = Augment::parse_list(&config.augment)?;
     let train_transform = Arc::new(Transform::training(&described.preprocessing, &augment)?);

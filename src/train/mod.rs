@@ -24,8 +24,8 @@ pub mod schedule;
 pub mod setup;
 mod warnings;
 
-pub use config::TrainConfig;
-pub use device::{device, device_name};
+pub use config::{Precision, TrainConfig};
+pub use device::{device, device_name, precision_is_native, set_precision};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evaluate_run::{RunEvaluation, RunMeasured, evaluate_run};

@@ -6,7 +6,8 @@ use candle_core::DType;
 use tallow_models::{Architecture, Params, zoo};
 use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
 
-use super::config::{Head, Normalize, Precision, Resolved, TrainConfig};
+use super::config::{Head, Normalize, Resolved, TrainConfig};
+use super::device::set_precision;
 use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
 use super::features::trains_head_alone;
@@ -46,10 +47,8 @@ impl Setup {
     /// As [`Setup::new`].
     pub fn with(config: &TrainConfig, options: &OpenOptions) -> Result<Self> {
         config.validate()?;
-        if config.dtype == Precision::Bf16 {
-            return Err(Error::config("dtype", "f32", "bf16"));
-        }
         let device = device(&config.device)?;
+        set_precision(config.dtype, &device)?;
         let dataset = open_data(config, options)?;
         let loaded = match config.weights.as_deref() {
             None => None,

@@ -3,12 +3,21 @@
 use tallow_models::Architecture;
 
 use super::config::{OptimizerKind, TrainConfig};
+use super::device::precision_is_native;
 use super::evaluate::Evaluation;
 
 /// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    let Architecture::Vit(vit) = architecture else { return warnings };
+    if !precision_is_native(config.dtype) {
+        warnings.push("this CPU has no instructions for bfloat16: computing in float32 (--dtype f32 says so)".into());
+    }
+    let Architecture::Vit(vit) = architecture else {
+        if config.grad_checkpointing {
+            warnings.push("only ViTs have gradient checkpointing: --grad-checkpointing changes nothing here".into());
+        }
+        return warnings;
+    };
     if pretrained && config.optimizer != OptimizerKind::Sgd && config.lr > 1e-3 {
         warnings.push(format!(
             "a learning rate of {:e} destroys a pretrained ViT under Adam; from 1e-5 to 5e-4 it learns (--lr 1e-4)",

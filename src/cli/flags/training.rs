@@ -125,6 +125,9 @@ pub struct TrainingFlags {
     /// Factor on the learning rate from layer to layer, from the head down
     #[arg(long, value_name = "FACTOR")]
     pub layer_decay: Option<f64>,
+    /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub grad_checkpointing: Option<bool>,
     /// Train on where a trainable parameter receives no gradient, with a warning
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_missing_gradients: Option<bool>,
