@@ -160,17 +160,15 @@ impl Sizes {
         attention::Sizes { batch: self.batch, queries: self.tokens, keys: self.tokens, width: self.inner, heads }
     }
 
-    /// Rows that one task takes: few enough for the cache, as many for every thread, and none too few to be worth a task.
-    fn chunk(&self) -> usize {
-        const MOST: usize = 256;
-        let threads = rayon::current_num_threads();
-        let chunks = self.rows().div_ceil(MOST).next_multiple_of(threads);
-        self.rows().div_ceil(chunks).next_multiple_of(32)
-    }
-
+    /// Rows that one task takes: few enough for the cache, as many for every thread, in whole blocks of a matrix product.
     fn chunks(&self) -> impl IndexedParallelIterator<Item = Range<usize>> + use<> {
-        let (rows, chunk) = (self.rows(), self.chunk());
-        (0..rows.div_ceil(chunk)).into_par_iter().with_max_len(1).map(move |i| i * chunk..rows.min((i + 1) * chunk))
+        const BLOCK: usize = 32;
+        const MOST: usize = 8;
+        let rows = self.rows();
+        let blocks = rows.div_ceil(BLOCK);
+        let chunks = blocks.div_ceil(MOST).next_multiple_of(rayon::current_num_threads()).min(blocks);
+        let start = move |chunk: usize| rows.min(chunk * blocks / chunks * BLOCK);
+        (0..chunks).into_par_iter().with_max_len(1).map(move |chunk| start(chunk)..start(chunk + 1))
     }
 }
 
@@ -404,8 +402,7 @@ impl Fused {
                 })
             };
         } else if let Middle::Activation(gelu) = self.middle {
-            let task = self.sizes.chunk() * hidden;
-            hidden_values.par_chunks_mut(task).for_each(|values| gelu.replace(values));
+            hidden_values.par_chunks_mut(32 * hidden).for_each(|values| gelu.replace(values));
         }
         let middle = match self.middle {
             Middle::Attention(heads) => {

@@ -112,13 +112,12 @@ impl Function for Erf {
 
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        x * simd::normal(x).0
+        x * simd::cumulative_normal(x)
     }
 
     #[inline(always)]
     fn slope(x: f32) -> f32 {
-        let (cumulative, density) = simd::normal(x);
-        cumulative + x * density
+        simd::cumulative_normal(x) + x * simd::normal_density(x)
     }
 }
 

@@ -128,27 +128,38 @@ pub(super) fn tanh(x: f32) -> f32 {
     if x.abs() < 0.625 { small } else { large }
 }
 
-/// The standard normal law at `x`: its cumulative distribution Φ(x), to a relative error of a few 1e-7 also far out on the
-/// left, and its density φ(x).
+/// The standard normal law's cumulative distribution Φ(x), to within 2e-7.
 #[inline(always)]
-pub(super) fn normal(x: f32) -> (f32, f32) {
-    // erfc(z) = t · exp(-z² + P(t)), t = 1 / (1 + z / 2): Press et al., "Numerical Recipes", 6.2; z = |x| / sqrt 2.
-    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
-    let t = 1. / (1. + 0.5 * z);
-    let p = 0.170_872_77;
-    let p = p * t - 0.822_152_23;
-    let p = p * t + 1.488_515_9;
-    let p = p * t - 1.135_204;
-    let p = p * t + 0.278_868_07;
-    let p = p * t - 0.186_288_06;
-    let p = p * t + 0.096_784_18;
-    let p = p * t + 0.374_091_96;
-    let p = p * t + 1.000_023_7;
-    let p = p * t - 1.265_512_2;
-    let gauss = exp(-0.5 * x * x);
-    let tail = 0.5 * t * gauss * exp(p);
-    let cumulative = if x > 0. { 1. - tail } else { tail };
-    (cumulative, gauss * 0.398_942_3)
+pub(super) fn cumulative_normal(x: f32) -> f32 {
+    0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
+}
+
+/// The standard normal law's density φ(x).
+#[inline(always)]
+pub(super) fn normal_density(x: f32) -> f32 {
+    exp(-0.5 * x * x) * 0.398_942_3
+}
+
+/// The error function, to within 2e-7: Eigen's quotient of polynomials.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    // Beyond, it is 1 in float32. Comparisons with NaN are false: it goes through.
+    let x = if x > 4. { 4. } else { x };
+    let x = if x < -4. { -4. } else { x };
+    let z = x * x;
+    let p = -2.726_142_3e-10;
+    let p = p * z + 2.770_681_4e-8;
+    let p = p * z - 2.101_024e-6;
+    let p = p * z - 5.692_506_4e-5;
+    let p = p * z - 7.349_906_3e-4;
+    let p = p * z - 2.954_599_8e-3;
+    let p = p * z - 1.609_603_3e-2;
+    let q = -1.456_607_2e-5;
+    let q = q * z - 2.133_740_5e-4;
+    let q = q * z - 1.682_827e-3;
+    let q = q * z - 7.373_329e-3;
+    let q = q * z - 1.426_473_9e-2;
+    x * p / q
 }
 
 #[cfg(test)]
@@ -169,18 +180,18 @@ mod tests {
         assert!(worst(-87.3, 88.7, exp, f64::exp) < 2.5e-7);
         assert!(worst(-9., 9., tanh, f64::tanh) < 3e-7);
         assert!(worst(-80., 80., sigmoid, |x| 1. / (1. + (-x).exp())) < 4e-7);
-        let cumulative = |x: f64| 0.5 * libm_erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
-        assert!(worst(-5., 9., |x| normal(x).0, cumulative) < 2e-6);
-        assert!(worst(-2., 9., |x| normal(x).0, cumulative) < 6e-7);
+        let density = |x: f64| (-0.5 * x * x).exp() / (2. * std::f64::consts::PI).sqrt();
+        assert!(worst(-9., 9., normal_density, density) < 4e-6);
     }
 
-    /// `erfc` in float64 by Candle's `erf` where that does not cancel, and by a continued fraction where it does.
-    fn libm_erfc(z: f64) -> f64 {
-        if z < 1.5 {
-            return 1. - candle_core::cpu::erf::erf_f64(z);
+    #[test]
+    fn the_normal_law_is_exact_to_a_few_units_in_the_last_place_of_one() {
+        for i in -10_000..=10_000 {
+            let x = i as f32 / 1000.;
+            let exact = 0.5 + 0.5 * candle_core::cpu::erf::erf_f64(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
+            let error = (f64::from(cumulative_normal(x)) - exact).abs();
+            assert!(error < 2e-7, "{x}: {error:e}");
         }
-        let fraction = (1..200).rev().fold(z, |f, k| z + f64::from(k) / 2. / f);
-        (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt())
     }
 
     #[test]
@@ -192,8 +203,8 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
         assert_eq!((tanh(-40.), tanh(40.), tanh(1e-20)), (-1., 1., 1e-20));
-        assert!(tanh(f32::NAN).is_nan() && normal(f32::NAN).0.is_nan());
-        assert_eq!((normal(-40.).0, normal(40.).0), (0., 1.));
+        assert!(tanh(f32::NAN).is_nan() && cumulative_normal(f32::NAN).is_nan());
+        assert!(cumulative_normal(-40.).abs() < 2e-7 && (cumulative_normal(40.) - 1.).abs() < 2e-7);
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl<'a> Matrix<'a> {
         Self { values: self.values.get(first * self.row_stride..).unwrap_or_default(), rows: count, ..self }
     }
 
+    /// `count` columns from `first` on.
+    pub fn columns_from(self, first: usize, count: usize) -> Self {
+        self.t().rows_from(first, count).t()
+    }
+
     /// The transposed matrix.
     pub fn t(self) -> Self {
         Self {
@@ -171,8 +176,15 @@ pub(super) unsafe fn multiply_at(
     if a.rows * a.columns * b.columns >= SMALLEST_FOR_TILES
         && let Some((unit, parts)) = tiles()
     {
-        // SAFETY: the caller's.
-        return unsafe { tiles::Right::new(unit, parts, b, count).multiply(out, row_stride, start, a, scale, count) };
+        // A long common dimension (the rows of a batch, for gradients of weights) in slices, whose tiles stay in the cache.
+        for first in (0..a.columns).step_by(tiles::SLICE) {
+            let count_of_slice = tiles::SLICE.min(a.columns - first);
+            let start = if first > 0 { Start::Out } else { start };
+            let right = tiles::Right::new(unit, parts, b.rows_from(first, count_of_slice), count);
+            // SAFETY: the caller's.
+            unsafe { right.multiply(out, row_stride, start, a.columns_from(first, count_of_slice), scale, count) };
+        }
+        return;
     }
     if let Start::Row(bias) = start {
         for row in 0..a.rows {

@@ -9,7 +9,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -26,6 +26,8 @@ const STEP: usize = 2 * ROWS;
 const TILE: usize = ROWS * STEP * size_of::<u16>();
 /// Steps between reading and writing a block of the product: the operands' parts fit the second-level cache.
 const MOST_STEPS: usize = 16;
+/// A common dimension that one layout of tiles is made for at most.
+pub const SLICE: usize = 2 * MOST_STEPS * STEP;
 /// Blocks of rows that one task takes, for the same reason.
 const MOST_BLOCKS: usize = 8;
 
@@ -501,7 +503,10 @@ unsafe fn block<const PARTS: usize>(
 
 /// The tile registers while they are set up: 8 tiles of 16 rows of 64 bytes. 0 to 3 hold sums, 4 and 5 the left operand, 6 and
 /// 7 the right one.
-struct Tiles(());
+struct Tiles {
+    /// Where a store goes that nobody reads.
+    idle: UnsafeCell<[Line; TILE / 64]>,
+}
 
 impl Tiles {
     /// # Safety
@@ -522,7 +527,7 @@ impl Tiles {
         });
         // SAFETY: the caller's.
         unsafe { asm!("ldtilecfg [{}]", in(reg) CONFIG.0.as_ptr(), options(nostack, readonly)) };
-        Self(())
+        Self { idle: UnsafeCell::new([Line([0; 64]); TILE / 64]) }
     }
 
     /// A whole block; the sums start from `from`, or from zero if it is null.
@@ -553,30 +558,40 @@ impl Tiles {
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nostack, readonly));
             }
             if PARTS == 3 {
-                // The parts in an order in which every piece loads one pair of tiles only, small products first.
-                asm!("2:",
-                    "tileloadd tmm4, [{a} + {row} + 4096]", "tileloadd tmm6, [{b} + {row}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{a} + {row} + 5120]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm4, [{a} + {row} + 2048]",
+                // The parts in an order in which every piece loads one pair of tiles only, small products first. Four steps,
+                // then a store that nobody reads: measured on Sapphire Rapids, the stores at the end of a block hold up the
+                // next one for two steps' time if more than five steps passed without a store.
+                asm!(".macro tallow_step a, b, row",
+                    "tileloadd tmm4, [\\a + \\row + 4096]", "tileloadd tmm6, [\\b + \\row]",
+                    "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [\\a + \\row + 5120]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [\\a + \\row + 2048]",
                     "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{a} + {row} + 3072]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [{b} + {row} + 2048]",
+                    "tileloadd tmm5, [\\a + \\row + 3072]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [\\b + \\row + 2048]",
                     "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [{b} + {row} + 3072]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm4, [{a} + {row}]",
+                    "tileloadd tmm7, [\\b + \\row + 3072]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm4, [\\a + \\row]",
                     "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{a} + {row} + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [{b} + {row} + 4096]",
+                    "tileloadd tmm5, [\\a + \\row + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [\\b + \\row + 4096]",
                     "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [{b} + {row} + 5120]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [{b} + {row}]",
+                    "tileloadd tmm7, [\\b + \\row + 5120]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "tileloadd tmm6, [\\b + \\row]",
                     "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {a}, 6144", "add {b}, 6144", "dec {steps}", "jnz 2b",
-                    a = inout(reg) a => _, b = inout(reg) b => _, steps = inout(reg) steps => _, row = in(reg) 64_usize,
+                    "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add \\a, 6144", "add \\b, 6144",
+                    ".endm",
+                    "test {fours}, {fours}", "jz 3f",
+                    "2:", ".rept 4", "tallow_step {a}, {b}, {row}", ".endr",
+                    "tilestored [{idle} + {row}], tmm0", "dec {fours}", "jnz 2b",
+                    "3:", "test {rest}, {rest}", "jz 5f",
+                    "4:", "tallow_step {a}, {b}, {row}", "dec {rest}", "jnz 4b",
+                    "5:", ".purgem tallow_step",
+                    a = inout(reg) a => _, b = inout(reg) b => _, fours = inout(reg) steps / 4 => _,
+                    rest = inout(reg) steps % 4 => _, row = in(reg) 64_usize, idle = in(reg) self.idle.get(),
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-                    out("tmm7") _, options(nostack, readonly));
+                    out("tmm7") _, options(nostack));
             } else {
                 asm!("2:",
                     "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row}]",
