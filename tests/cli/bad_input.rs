@@ -50,7 +50,6 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("doctor --threads 100000", "--threads"),
         ("doctor --device tpu", "--device"),
         ("bench mlp_mnist --device cuda:x", "--device"),
-        ("bench mlp_mnist --dtype bf16 --device cpu", "--dtype bf16"),
         ("embed vit_small_patch14_dinov2.saliency --out f.safetensors", "required arguments"),
         ("predict vit_small_patch14_dinov2.saliency d.png", "classification head"),
     ] {

@@ -51,6 +51,20 @@ fn a_run_is_trained_measured_used_and_exported() {
 }
 
 #[test]
+fn a_run_in_bfloat16_learns_as_one_in_float32() {
+    let tallow = Sandbox::new();
+    let train = "train vit_mnist --data mnist --limit 320 --test-limit 50 --epochs 1 --batch-size 16 --augment none";
+    let loss = |dtype: &str| {
+        tallow.ok(&format!("{train} --dtype {dtype} --out runs/{dtype}"));
+        let metrics = std::fs::read_to_string(tallow.path(&format!("runs/{dtype}/metrics.jsonl"))).unwrap();
+        let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        last["train_loss"].as_f64().unwrap()
+    };
+    let (float32, bfloat16) = (loss("f32"), loss("bf16"));
+    assert!((float32 / bfloat16 - 1.).abs() < 0.02, "{float32} and {bfloat16}");
+}
+
+#[test]
 fn embedded_features_are_those_of_the_samples_in_order_with_their_labels() {
     let tallow = Sandbox::new();
     tallow.ok("embed vit_small_patch14_dinov2.saliency --img-size 28 --data mnist --limit 5 --batch-size 2 --out all.safetensors");

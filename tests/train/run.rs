@@ -73,6 +73,17 @@ fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_bit_of_the_weights() {
+    let vit = TrainConfig { epochs: 1, ..small() };
+    let weights = [false, true].map(|grad_checkpointing| {
+        let (_directory, folder) = folder();
+        finish(&TrainConfig { grad_checkpointing, ..vit.clone() }, &folder, Start::New).unwrap();
+        weights(&folder.last_path())
+    });
+    assert!(weights[0] == weights[1]);
+}
+
+#[test]
 fn a_line_of_metrics_has_the_documented_keys_in_order() {
     let (_directory, folder) = folder();
     finish(&TrainConfig { epochs: 1, ..small() }, &folder, Start::New).unwrap();
