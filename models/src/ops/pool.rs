@@ -1,12 +1,13 @@
 //! Maximum and average of square windows.
 
-use std::ops::Range;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
+use super::simd::vectorised;
 use super::windows::Windows;
 
 /// The maximum of every `kernel`×`kernel` window of `x [batch, channels, height, width]`, padded with -∞. The gradient goes
@@ -84,11 +85,8 @@ impl CustomOp1 for MaxPool {
                 tasks.zip(x.par_chunks((task * before).max(1))).for_each(|((y, maxima), x)| {
                     let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
                     for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
-                        for ((window, y), maximum) in self.windows.inside().zip(y).zip(maxima) {
-                            let (value, at) = largest(x, window, self.windows.image.1);
-                            y.write(value);
-                            *maximum = at as u32;
-                        }
+                        y.fill(MaybeUninit::new(f32::NEG_INFINITY));
+                        largest(&self.windows, x, written(y), maxima);
                     }
                 })
             })
@@ -118,19 +116,48 @@ impl CustomOp1 for MaxPool {
     }
 }
 
-/// The first maximum of a window of a plane whose rows are `width` wide, or its last NaN, and where it is.
-#[inline]
-fn largest(x: &[f32], (rows, columns): (Range<usize>, Range<usize>), width: usize) -> (f32, usize) {
-    let mut best = (f32::NEG_INFINITY, rows.start * width + columns.start);
-    for row in rows {
-        let start = row * width + columns.start;
-        for (i, &x) in x[start..][..columns.len()].iter().enumerate() {
-            if x > best.0 || x.is_nan() {
-                best = (x, start + i);
-            }
-        }
+/// The first maximum of every window of a plane, or its last NaN, and where it is; `y` starts from -∞.
+fn largest(windows: &Windows, x: &[f32], y: &mut [f32], maxima: &mut [u32]) {
+    let (width, stride) = (windows.out.1, windows.stride);
+    // All windows of a row at once, pixel by pixel of a window.
+    #[inline(always)]
+    fn larger(y: &mut f32, maximum: &mut u32, x: f32, at: u32) {
+        let larger = x > *y || x.is_nan();
+        *y = if larger { x } else { *y };
+        *maximum = if larger { at } else { *maximum };
     }
-    best
+    vectorised(
+        #[inline(always)]
+        || {
+            for (row, (y, maxima)) in y.chunks_exact_mut(width).zip(maxima.chunks_exact_mut(width)).enumerate() {
+                // A window of -∞ alone has its maximum at its first pixel.
+                let mut first = true;
+                windows.pixels(
+                    row,
+                    #[inline(always)]
+                    |at, across| {
+                        let (y, maxima) = (&mut y[across.clone()], &mut maxima[across]);
+                        if first {
+                            maxima.iter_mut().enumerate().for_each(|(i, m)| *m = (at + i * stride) as u32);
+                            first = false;
+                        }
+                        if stride == 2 {
+                            // A whole pair for every window but the last, which may end the plane.
+                            let pairs = x[at..].chunks(2).zip(y).zip(maxima);
+                            for (i, ((x, y), maximum)) in pairs.enumerate() {
+                                larger(y, maximum, x[0], (at + 2 * i) as u32);
+                            }
+                        } else {
+                            let pixels = x[at..].iter().step_by(stride).zip(y).zip(maxima);
+                            for (i, ((&x, y), maximum)) in pixels.enumerate() {
+                                larger(y, maximum, x, (at + i * stride) as u32);
+                            }
+                        }
+                    },
+                );
+            }
+        },
+    )
 }
 
 struct AvgPool {

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::simd::vectorised;
+
 /// Where square windows lie over an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Windows {
@@ -65,6 +67,24 @@ impl Windows {
         pixels.index_select(&index, 2)?.reshape((batch, channels, self.out.0 * self.out.1, ()))
     }
 
+    /// For the windows of row `row`: calls `f` for every pixel of a window in order, with the pixel's place in the image for the
+    /// first window that has it inside, and the windows across that do.
+    #[inline(always)]
+    pub fn pixels(&self, row: usize, mut f: impl FnMut(usize, Range<usize>)) {
+        for ky in 0..self.kernel.0 {
+            let Some(y) = (row * self.stride + ky).checked_sub(self.padding).filter(|&y| y < self.image.0) else {
+                continue;
+            };
+            for kx in 0..self.kernel.1 {
+                let first = self.padding.saturating_sub(kx).div_ceil(self.stride);
+                let end = (self.image.1 + self.padding).saturating_sub(kx).div_ceil(self.stride).min(self.out.1);
+                if first < end {
+                    f(y * self.image.1 + first * self.stride + kx - self.padding, first..end);
+                }
+            }
+        }
+    }
+
     /// The rows and columns of the image that every window covers, row by row.
     pub fn inside(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
         let span = |at: usize, kernel: usize, size: usize| {
@@ -81,43 +101,68 @@ impl Windows {
     /// column of a window. `x` is one image `[channels, height, width]`.
     pub fn lay_out(&self, x: &[f32], rows: Range<usize>, columns: &mut Vec<f32>) {
         let width = self.out.1;
-        columns.clear();
-        self.segments(x.len(), rows, |_, source, inside| match source {
-            None => columns.resize(columns.len() + width, 0.),
-            Some(source) => {
-                columns.extend((0..inside.start).map(|_| 0.));
-                if self.stride == 1 {
-                    columns.extend_from_slice(&x[source..source + inside.len()]);
-                } else {
-                    columns.extend(x[source..].iter().step_by(self.stride).take(inside.len()));
-                }
-                columns.extend((inside.end..width).map(|_| 0.));
-            }
-        });
+        let (channels, kernel) = (x.len() / (self.image.0 * self.image.1).max(1), self.kernel.0 * self.kernel.1);
+        columns.resize(channels * kernel * rows.len() * width, 0.);
+        vectorised(
+            #[inline(always)]
+            || {
+                self.segments(
+                    x.len(),
+                    rows,
+                    #[inline(always)]
+                    |i, source, inside| {
+                        let column = &mut columns[i * width..][..width];
+                        let Some(source) = source else { return column.fill(0.) };
+                        column[..inside.start].fill(0.);
+                        column[inside.end..].fill(0.);
+                        // Adding zero keeps the compiler from calling a function for the few values of a row.
+                        if self.stride == 1 {
+                            for (column, &x) in column[inside].iter_mut().zip(&x[source..]) {
+                                *column = x + 0.;
+                            }
+                        } else {
+                            for (column, &x) in column[inside].iter_mut().zip(x[source..].iter().step_by(self.stride)) {
+                                *column = x + 0.;
+                            }
+                        }
+                    },
+                )
+            },
+        )
     }
 
     /// Adds the columns of [`Windows::lay_out`] to the pixels that they came from.
     pub fn add_back(&self, columns: &[f32], rows: Range<usize>, x: &mut [f32]) {
         let width = self.out.1;
-        self.segments(x.len(), rows, |i, source, inside| {
-            if let Some(source) = source {
-                let column = &columns[i * width..][inside];
-                // One loop would serve both, but it is not turned into vector code.
-                if self.stride == 1 {
-                    for (x, column) in x[source..].iter_mut().zip(column) {
-                        *x += column;
-                    }
-                } else {
-                    for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
-                        *x += column;
-                    }
-                }
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                self.segments(
+                    x.len(),
+                    rows,
+                    #[inline(always)]
+                    |i, source, inside| {
+                        let Some(source) = source else { return };
+                        let column = &columns[i * width..][inside];
+                        // One loop would serve both, but it is not turned into vector code.
+                        if self.stride == 1 {
+                            for (x, column) in x[source..].iter_mut().zip(column) {
+                                *x += column;
+                            }
+                        } else {
+                            for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
+                                *x += column;
+                            }
+                        }
+                    },
+                )
+            },
+        )
     }
 
     /// Calls `f` for every channel, row and column of a window, and for every row of windows, with the number of the call, the
     /// first pixel that is read and the windows across for which it is inside the image; `None` where none is.
+    #[inline(always)]
     fn segments(&self, image: usize, rows: Range<usize>, mut f: impl FnMut(usize, Option<usize>, Range<usize>)) {
         let ((height, width), padding) = (self.image, self.padding);
         let mut call = 0;
