@@ -9,9 +9,29 @@ const STEPS: usize = 4 * 20;
 const TRAIN: &str = "train vit_mnist --set depth=2 --data mnist --limit 160 --test-limit 20 --epochs 4 --batch-size 8 \
                      --set drop_path_rate=0.1 --augment crop,flip --checkpoint-every 3";
 
+/// What a process that is about to start does with SIGINT: where the tests run in the background, it would be ignored.
+#[cfg(unix)]
+fn on_sigint(command: &mut std::process::Command, action: libc::sighandler_t) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGINT, action);
+            Ok(())
+        })
+    };
+}
+
 /// Starts the run and waits until it has logged `steps` steps.
 fn start(tallow: &Sandbox, line: &str, out: &str, steps: usize) -> Child {
     let mut command = tallow.command(&format!("{line} --out {out}"));
+    #[cfg(unix)]
+    on_sigint(&mut command, libc::SIG_DFL);
+    begin(command, tallow, out, steps)
+}
+
+/// As [`start`], with a command that is ready.
+fn begin(mut command: std::process::Command, tallow: &Sandbox, out: &str, steps: usize) -> Child {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tallow starts");
     let since = Instant::now();
     while lines(&tallow.path(out).join("metrics.jsonl")) < steps {
@@ -55,6 +75,20 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     assert!(ended.stderr.contains("go on with: tallow train --out run --resume"), "{}", ended.stderr);
     let summary = tallow.json("train --out run --resume");
     assert_eq!(summary["steps"], STEPS);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_in_the_background_is_not_stopped_by_the_ctrl_c_that_is_meant_for_others() {
+    let tallow = Sandbox::new();
+    let line = "train mlp_mnist --data mnist --limit 2000 --test-limit 10 --epochs 3 --batch-size 20 --out run";
+    let mut command = tallow.command(line);
+    on_sigint(&mut command, libc::SIG_IGN);
+    let child = begin(command, &tallow, "run", 1);
+    // SAFETY: a signal to a child that has not been waited for, so the number is still its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    let ended = Ended::from(child.wait_with_output().expect("a child"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]
