@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{}: expected {expected}, got {got}; resume or repeat the run, or leave it out", .path.display())]
     Damaged { path: PathBuf, expected: String, got: String },
     /// A report that cannot be written.
-    #[error("{}: the report cannot be written: {source}; choose another folder (--out)", .path.display())]
+    #[error("{}: the report cannot be written: {source}; make room there, or choose another folder (--out)", .path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }
 

@@ -100,8 +100,7 @@ pub fn write_last(
             save::timm(dir, params, config)?;
         }
         let path = dir.join(OPTIMIZER);
-        candle_core::safetensors::save(&optimizer.state()?, &path)
-            .map_err(|error| named(&path, "a disk to write to", error))?;
+        save::safetensors(&path, &optimizer.state()?.into_iter().collect::<Vec<_>>(), HashMap::new())?;
         let path = dir.join(STATE);
         let text = toml::to_string(state)
             .map_err(|error| named(&path, "a state that TOML can hold", candle_core::Error::wrap(error)))?;

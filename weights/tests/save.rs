@@ -203,20 +203,24 @@ fn a_stream_writes_the_file_that_is_written_at_once() {
     save::safetensors(&at_once, &tensors, about.clone()).unwrap();
 
     let shapes = [("labels", DType::I64, vec![5]), ("features", DType::F32, vec![5, 2, 3])];
-    let mut stream = save::SafetensorsStream::create(&streamed, &shapes, about).unwrap();
-    assert!(stream.write(&features).unwrap_err().to_string().contains("40 bytes of labels"), "labels come first");
-    stream.write(&labels).unwrap();
-    for rows in [0..2, 2..5] {
-        // A transposed view of the same values: what counts is their order, not where they lie.
-        let part = features.narrow(0, rows.start, rows.len()).unwrap().t().unwrap().contiguous().unwrap().t().unwrap();
-        stream.write(&part).unwrap();
-    }
-    assert!(stream.write(&features).unwrap_err().to_string().contains("no values"));
-    stream.finish().unwrap();
-    assert_eq!(std::fs::read(at_once).unwrap(), std::fs::read(&streamed).unwrap());
+    save::stream(&streamed, &shapes, about.clone(), |stream| {
+        assert!(stream.write(&features).unwrap_err().to_string().contains("40 bytes of labels"), "labels come first");
+        stream.write(&labels)?;
+        for rows in [0..2, 2..5] {
+            // A transposed view of the same values: what counts is their order, not where they lie.
+            let part = features.narrow(0, rows.start, rows.len())?.t()?.contiguous()?.t()?;
+            stream.write(&part)?;
+        }
+        assert!(stream.write(&features).unwrap_err().to_string().contains("no values"));
+        Ok::<(), tallow_weights::Error>(())
+    })
+    .unwrap();
+    let whole = std::fs::read(at_once).unwrap();
+    assert_eq!(whole, std::fs::read(&streamed).unwrap());
 
-    let unfinished = save::SafetensorsStream::create(&streamed, &shapes, Default::default()).unwrap();
-    assert!(unfinished.finish().unwrap_err().to_string().contains("40 bytes too few"));
+    let unfinished = save::stream(&streamed, &shapes, about, |stream| stream.write(&labels)).unwrap_err();
+    assert!(unfinished.to_string().contains("120 bytes too few"), "{unfinished}");
+    assert_eq!(whole, std::fs::read(&streamed).unwrap(), "the old file stands");
 }
 
 #[test]

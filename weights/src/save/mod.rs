@@ -10,5 +10,5 @@ mod timm;
 pub use config::{check_timm, config_json};
 pub use gguf::{Quantisation, gguf};
 pub use replace::replace;
-pub use stream::SafetensorsStream;
+pub use stream::{Stream, stream};
 pub use timm::{safetensors, timm};

@@ -9,41 +9,56 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, View};
 
+use super::replace;
 use crate::{Error, Result};
 
-/// A safetensors file that is being written: all shapes first, as they make its header, then the values.
+/// Writes a safetensors file of `tensors` (name, type and shape), whose values `write` gives in this order. Readers that do not
+/// copy expect larger types first.
 ///
 /// ```
-/// use std::collections::HashMap;
 /// use candle_core::{DType, Device, Tensor};
-/// use tallow_weights::save::SafetensorsStream;
+/// use tallow_weights::{Error, save};
 ///
 /// let path = std::env::temp_dir().join(format!("stream-{}.safetensors", std::process::id()));
-/// let tensors = [("features", DType::F32, vec![3, 2])];
-/// let mut stream = SafetensorsStream::create(&path, &tensors, HashMap::new())?;
-/// stream.write(&Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?)?;
-/// stream.write(&Tensor::new(&[[5f32, 6.]], &Device::Cpu)?)?;
-/// stream.finish()?;
+/// save::stream(&path, &[("features", DType::F32, vec![3, 2])], Default::default(), |stream| {
+///     stream.write(&Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?)?;
+///     stream.write(&Tensor::new(&[[5f32, 6.]], &Device::Cpu)?)
+/// })?;
 /// let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
 /// assert_eq!(read["features"].to_vec2::<f32>()?, [[1., 2.], [3., 4.], [5., 6.]]);
 /// # std::fs::remove_file(&path)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Errors
+/// What `write` gives; and if values are missing, the file cannot be written, or safetensors does not hold such tensors.
+pub fn stream<E: From<Error>>(
+    path: &Path,
+    tensors: &[(&str, DType, Vec<usize>)],
+    metadata: HashMap<String, String>,
+    write: impl FnOnce(&mut Stream) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    replace(path, |temporary| {
+        let file = File::create(temporary).map_err(Error::io(path))?;
+        let mut stream = Stream::begin(file, path, tensors, metadata)?;
+        write(&mut stream)?;
+        Ok(stream.finish()?)
+    })
+}
+
+/// A safetensors file that is being written, by [`stream`].
 #[derive(Debug)]
-pub struct SafetensorsStream {
+pub struct Stream {
     file: BufWriter<File>,
     path: PathBuf,
     /// The tensors whose values are to come, the next one last: its name, type and bytes.
     left: Vec<(String, DType, usize)>,
 }
 
-impl SafetensorsStream {
-    /// Begins a file of `tensors` (name, type and shape), whose values are to be written in this order. Readers that do not
-    /// copy expect larger types first.
-    ///
-    /// # Errors
-    /// If the file cannot be written, or safetensors does not hold such tensors.
-    pub fn create(
+impl Stream {
+    /// Writes the header.
+    fn begin(
+        file: File,
         path: &Path,
         tensors: &[(&str, DType, Vec<usize>)],
         metadata: HashMap<String, String>,
@@ -66,7 +81,7 @@ impl SafetensorsStream {
         let mut header = serde_json::to_vec(&header).map_err(|e| cannot(&e))?;
         // The values begin at a multiple of eight bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
-        let mut file = BufWriter::new(File::create(path).map_err(Error::io(path))?);
+        let mut file = BufWriter::new(file);
         let written = file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header));
         written.map_err(Error::io(path))?;
         Ok(Self { file, path: path.into(), left })
@@ -94,11 +109,7 @@ impl SafetensorsStream {
         self.file.write_all(&View::data(&values)).map_err(Error::io(&self.path))
     }
 
-    /// Ends the file.
-    ///
-    /// # Errors
-    /// If values are missing, or the file cannot be written.
-    pub fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Result<()> {
         if let Some((name, _, left)) = self.left.iter().rev().find(|(_, _, left)| *left > 0) {
             let expected = format!("all values of {name}");
             return Err(Error::format(&self.path.display().to_string(), expected, format!("{left} bytes too few")));

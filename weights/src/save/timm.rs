@@ -20,7 +20,6 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let json = serde_json::to_string_pretty(&config_json(config)?)
         .map_err(|e| Error::format(&dir.display().to_string(), "a config that JSON can hold", e))?;
-    replace(&dir.join("config.json"), |path| fs::write(path, &json).map_err(Error::io(path)))?;
     let mut tensors = Vec::new();
     for param in params.all() {
         // On the CPU, in float32: half precision in training is for speed, not for keeping.
@@ -29,7 +28,10 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
     }
     // PyTorch's readers ask for this.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors(&dir.join("model.safetensors"), &tensors, metadata)
+    safetensors(&dir.join("model.safetensors"), &tensors, metadata)?;
+    // Last, as it is small: where the disk is full, an older pair of files stays as it was.
+    let path = dir.join("config.json");
+    replace(&path, |temporary| fs::write(temporary, &json).map_err(Error::io(&path)))
 }
 
 /// Writes tensors, which have to be contiguous, into one safetensors file with `metadata` in its header.
