@@ -1,13 +1,15 @@
 //! From flags or a recipe's table to the checked settings of a run.
 
+use tallow_models::Architecture;
 use toml::{Table, Value};
 
 use super::error::{Result, usage};
 use super::flags::{ArchitectureFlags, TrainArgs};
 use super::model;
 use super::session::Session;
+use crate::data::Augment;
 use crate::train::defaults::{Family, defaults};
-use crate::train::{RunFolder, TrainConfig};
+use crate::train::{RunFolder, TrainConfig, freeze};
 
 /// The two ways to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,8 @@ impl Start {
 /// # Errors
 /// If a setting makes no sense, or nothing tells the model's family.
 pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<TrainConfig> {
-    let mut table = Table::try_from(&args.training)?;
+    let mut table = Table::try_from(&args.training)
+        .map_err(|_| usage(format!("settings: expected whole numbers of at most {}, got a larger one", i64::MAX)))?;
     if let Some(model) = &args.model {
         table.insert("model".into(), model.clone().into());
     }
@@ -61,8 +64,10 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
 pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<TrainConfig> {
     let model = table.get("model").and_then(Value::as_str).unwrap_or_default();
     let pretrained = start == Start::Pretrained || table.contains_key("weights");
-    let config = defaults(family(model, session)?, pretrained).with(table)?;
+    let architecture = model::architecture(model, &ArchitectureFlags::default(), session)?;
+    let config = defaults(Family::of(&architecture), pretrained).with(table)?;
     config.validate()?;
+    check_words(&config, architecture)?;
     Ok(config)
 }
 
@@ -88,9 +93,21 @@ fn of_architecture(flags: &ArchitectureFlags) -> Table {
     if overrides.is_empty() { Table::new() } else { Table::from_iter([("set".to_string(), overrides.into())]) }
 }
 
-/// The family of a model, which chooses its defaults.
-fn family(model: &str, session: &Session) -> Result<Family> {
-    Ok(Family::of(&model::architecture(model, &ArchitectureFlags::default(), session)?))
+/// Checks what the settings say in words, which only the model gives a meaning to, before data or weights are read: a mistake
+/// in the last run of a recipe is not to be found after the first ones have been trained.
+fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
+    // With a head, as the data will ask for one.
+    let mut architecture = architecture.with_num_classes(2);
+    for (key, value) in &config.set {
+        architecture.set(key, value)?;
+    }
+    if let Some(text) = &config.freeze {
+        freeze::rule(text, &architecture)?;
+    }
+    if config.augment.trim() != "auto" {
+        Augment::parse_list(&config.augment)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
