@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use tallow_models::{AnyModel, Mode, Model};
-use tallow_weights::save::{self, SafetensorsStream};
+use tallow_weights::save;
 
 use super::error::{Result, usage};
 use super::flags::{EmbedArgs, Features, Split};
@@ -35,12 +35,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     loaded.say_account(session);
     check(args, &loaded)?;
     let samples = samples(args, session)?;
-    let mut shape = Vec::new();
-    save::replace(&args.out, |unfinished| {
-        shape = write(unfinished, args, &loaded, &samples, session)?;
-        anyhow::Ok(())
-    })
-    .context("cannot write the features")?;
+    let shape = write(args, &loaded, &samples, session)?;
     let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
     session.result(&embedded, || {
         let labels = if embedded.labels { " and labels" } else { "" };
@@ -49,13 +44,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
 }
 
 /// Writes the features of all samples batch by batch: together they may be larger than memory. Gives their shape.
-fn write(
-    path: &Path,
-    args: &EmbedArgs,
-    loaded: &Loaded,
-    samples: &Arc<dyn Samples>,
-    session: &Session,
-) -> Result<Vec<usize>> {
+fn write(args: &EmbedArgs, loaded: &Loaded, samples: &Arc<dyn Samples>, session: &Session) -> Result<Vec<usize>> {
     let count = samples.len();
     let names: Vec<String> = (0..count).map(|index| samples.name(index)).collect();
     let about = HashMap::from([
@@ -68,25 +57,27 @@ fn write(
 
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, count, "images");
-    let (mut stream, mut shape) = (None, Vec::new());
-    for batch in Loader::new(samples.clone(), (0..count).collect(), loaded.transform()?, options)? {
+    let mut batches = Loader::new(samples.clone(), (0..count).collect(), loaded.transform()?, options)?.map(|batch| {
         let batch = batch?;
         let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
         let features = features(&loaded.model, &input, args.features)?.to_dtype(DType::F32)?;
-        if stream.is_none() {
-            shape = [&[count], &features.dims()[1..]].concat();
-            let mut tensors: Vec<_> =
-                labels.iter().map(|labels| ("labels", DType::I64, labels.dims().to_vec())).collect();
-            tensors.push(("features", DType::F32, shape.clone()));
-            let mut begun = SafetensorsStream::create(path, &tensors, about.clone())?;
-            labels.iter().try_for_each(|labels| begun.write(labels))?;
-            stream = Some(begun);
+        if features.flatten_all()?.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()) {
+            let first = batch.indices.first().map_or(String::new(), |&index| samples.name(index));
+            bail!("{first} or an image soon after it: expected finite features, got others; the weights are damaged, get them again");
         }
-        stream.iter_mut().try_for_each(|stream| stream.write(&features))?;
         bar.inc(batch.indices.len() as u64);
-    }
+        anyhow::Ok(features)
+    });
+    let first = batches.next().context("expected at least one image, got none")??;
+    let shape = [&[count], &first.dims()[1..]].concat();
+    let mut tensors: Vec<_> = labels.iter().map(|labels| ("labels", DType::I64, labels.dims().to_vec())).collect();
+    tensors.push(("features", DType::F32, shape.clone()));
+    save::stream(&args.out, &tensors, about, |stream| -> Result {
+        labels.iter().try_for_each(|labels| stream.write(labels))?;
+        stream.write(&first)?;
+        batches.try_for_each(|features| Ok(stream.write(&features?)?))
+    })?;
     bar.finish_and_clear();
-    stream.context("expected at least one image, got none")?.finish()?;
     Ok(shape)
 }
 

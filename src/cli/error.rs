@@ -49,11 +49,15 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
             return Some("tallow list shows the names, and a path has to exist");
         }
         match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-            Some(ErrorKind::NotFound) => return Some("check the path"),
+            Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => return Some("check the path"),
             Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
                 return Some("choose a place that this user may read and write");
             }
-            Some(ErrorKind::StorageFull) => return Some("make room on the disk and give the same command again"),
+            Some(ErrorKind::StorageFull) => {
+                return Some(
+                    "make room on the disk and give the same command again (with --resume where a run is to go on)",
+                );
+            }
             _ => {}
         }
     }

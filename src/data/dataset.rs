@@ -232,6 +232,10 @@ fn check(options: &DataOptions) -> Result<()> {
 /// Splits, limits and checks what a reader gave.
 fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> {
     let Parts { classes, mut train, mut val, test, shape, mut notes, augment, sorted } = parts;
+    if classes.len() < 2 {
+        let remedy = "a single class leaves nothing to tell apart: add samples of another one";
+        return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
+    }
     let mut test = match test {
         Some(test) => test,
         None => {

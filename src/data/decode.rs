@@ -1,6 +1,7 @@
 //! Decoding image files: PNG, JPEG, WebP, GIF (the first frame) and BMP, to grey or RGB as Pillow's `convert("RGB")`.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::panic::catch_unwind;
 use std::path::Path;
 
@@ -23,11 +24,13 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 /// If it cannot be read or decoded; the message names the file.
 pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
     let path = path.as_ref();
-    let size = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-    if size > MAX_FILE {
-        return Err(Error::invalid(path.display(), format!("an image of at most {MAX_FILE} bytes"), size));
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    // Not by its stated size: a pipe or a device has none.
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::invalid(path.display(), format!("an image of at most {MAX_FILE} bytes"), "more"));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     decode(&bytes, &path.display().to_string())
 }
 

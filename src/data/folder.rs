@@ -50,8 +50,6 @@ impl Reading {
     }
 }
 
-const SKIP: &str = "or open the data set with skip-bad";
-
 /// Opens `dir`. With a folder `train` in it, the test part is `test` or, without that, `val`, `valid` or `validation`; with
 /// both, the latter is the validation part. Without a folder `train`, or with nothing beside it, a test part has to be
 /// split off. Classes are the folders' names, sorted.
@@ -116,7 +114,7 @@ impl Reading {
             }
             if found.is_empty() {
                 let got = if folder.is_dir() { "none" } else { "no such folder" };
-                let remedy = format!("add some, remove the class, {SKIP}");
+                let remedy = "add some, or remove the class";
                 self.fault(Error::unusable(folder.display(), "images of this class", got, remedy))?;
             }
             files.extend(found.into_iter().map(|file| (file, label as u32)));

@@ -84,6 +84,9 @@ pub(super) fn open_local(spec: &str) -> Result<Parts> {
     } else {
         let mut names = Vec::new();
         list(path, "", &mut names)?;
+        if !names.iter().any(|name| name.ends_with(".parquet")) {
+            return Err(Error::invalid(path.display(), "a folder with files that end in .parquet", "none of them"));
+        }
         let splits = split_files(&path.display().to_string(), &names, choice.config.as_deref())?;
         let full = |files: Vec<String>| files.iter().map(|file| path.join(file)).collect();
         splits.into_iter().map(|(name, files)| Split { name, files: full(files) }).collect()

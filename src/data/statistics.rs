@@ -49,7 +49,12 @@ impl Statistics {
             .collect();
         if let Some(channel) = std.iter().position(|s| *s < 1e-6 || s.is_nan()) {
             let what = format!("deviation of channel {channel} of the training set");
-            return Err(Error::unusable(what, "more than 0", "0: all pixels are alike", "use another normalisation"));
+            return Err(Error::unusable(
+                what,
+                "more than 0",
+                "0: all pixels are alike",
+                "use another normalisation (--normalize none)",
+            ));
         }
         Ok(Self { mean, std })
     }

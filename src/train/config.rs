@@ -220,6 +220,8 @@ impl TrainConfig {
         let factor =
             |field: &str, value: f64| check(field, value > 0. && value <= 1., "a number above 0, at most 1", value);
 
+        let named = self.name.as_ref().is_none_or(|name| !name.trim().is_empty());
+        check("name", named, "a text, or none for the folder's name", "an empty one")?;
         check("model", !self.model.is_empty(), "a name of the zoo, hf-hub:OWNER/REPO or a path", "nothing")?;
         check("data", !self.data.is_empty(), "a data set such as mnist or folder:DIR", "nothing")?;
         for (field, limit) in [("limit", self.limit), ("test_limit", self.test_limit)] {
@@ -228,6 +230,7 @@ impl TrainConfig {
         share("val_fraction", self.val_fraction)?;
         self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
         at_least_one("epochs", self.epochs)?;
+        check("epochs", u32::try_from(self.epochs).is_ok(), format!("at most {}", u32::MAX), self.epochs)?;
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("accumulate", self.accumulate)?;
         self.eval_batch_size.map_or(Ok(()), |size| at_least_one("eval_batch_size", size))?;

@@ -86,7 +86,10 @@ fn check_classes(described: &CheckpointConfig, dataset: &Dataset) -> Result<()> 
     match dataset.classes.iter().enumerate().find(|(index, class)| labels.get(*index) != Some(class)) {
         None => Ok(()),
         Some((index, class)) => {
-            let expected = format!("the model's classes, with {:?} as number {index}", labels.get(index));
+            let expected = match labels.get(index) {
+                Some(label) => format!("the model's {} classes, with {label:?} as number {index}", labels.len()),
+                None => format!("the model's {} classes and no more", labels.len()),
+            };
             Err(Error::invalid(&dataset.spec, expected, format!("{class:?}")))
         }
     }

@@ -341,7 +341,6 @@ mod tests {
         assert_eq!(vit(&[("drop_rate", "0.1")], "backbone", &[]), (false, true));
         assert_eq!(vit(&[], "2", &[]), (false, false), "the final norm is trained");
         assert_eq!(vit(&[], "none", &[]), (false, false));
-        assert_eq!(vit(&[], "*", &[]), (false, false), "nothing is trained");
         assert_eq!(vit(&[("distilled", "true")], "backbone", &[]), (false, false), "two heads");
         assert_eq!(fixed("cnn_cifar10", &[("batch_norm", "true")], "backbone", &[]), (false, false), "statistics move");
         assert_eq!(fixed("cnn_cifar10", &[], "backbone", &[]), (true, true));

@@ -15,13 +15,18 @@ pub type Rule = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// - a parameter's name, in which `*` stands for any text and `?` for one character: `patch_embed.*`.
 ///
 /// # Errors
-/// If there are fewer blocks, a range ends before it begins, or a name fits none of the architecture's parameters.
+/// If there are fewer blocks, a range ends before it begins, a name fits none of the architecture's parameters, or nothing is
+/// left to train.
 pub fn rule(text: &str, architecture: &Architecture) -> Result<Rule> {
     if text.trim() == "none" {
         return Ok(Box::new(|_| false));
     }
     let parts = text.split(',').map(|part| rule_of_part(part.trim(), architecture)).collect::<Result<Vec<Rule>>>()?;
-    Ok(Box::new(move |name| parts.iter().any(|part| part(name))))
+    let rule: Rule = Box::new(move |name| parts.iter().any(|part| part(name)));
+    if architecture.parameters()?.iter().all(|spec| rule(&spec.name)) {
+        return Err(Error::config("freeze", "something that leaves a parameter to train", format!("{text:?}")));
+    }
+    Ok(rule)
 }
 
 fn rule_of_part(part: &str, architecture: &Architecture) -> Result<Rule> {
@@ -109,6 +114,9 @@ mod tests {
         for range in ["blocks.4-2", "blocks.0-6", "blocks.6", "blocks.-3", "blocks.3-", "blocks.", "blocks.1-2-3"] {
             let expected = "freeze: expected blocks.A-B with A up to B, from 0 to 5 in a model of 6 blocks, got ";
             assert_eq!(refused(range), format!("{expected}{range}"));
+        }
+        for text in ["*", "backbone,head.*"] {
+            assert!(refused(text).contains("leaves a parameter to train"), "{text}");
         }
         for text in ["", "spine", "backbone,", "blocks.x-y", "stages.0-2", "99999999999999999999999"] {
             assert!(refused(text).contains("a range such as blocks.0-5"), "{text}");

@@ -56,6 +56,7 @@ impl Setup {
             Some(source) => Some(tallow_weights::open(&Source::parse(source)?, options)?),
         };
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
+        check_points(&dataset, &architecture)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
         let preprocessing = preprocessing(config, &architecture, described, &dataset)?;
 
@@ -177,6 +178,17 @@ fn architecture(
     }
     architecture.validate()?;
     Ok(architecture)
+}
+
+/// Points need a model that reads as many values as they have coordinates.
+fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
+    let input = architecture.input_size();
+    let Some(point) = (!dataset.train.is_empty()).then(|| dataset.train.point(0)).flatten() else { return Ok(()) };
+    if point.len() == input.iter().product::<usize>() {
+        return Ok(());
+    }
+    let expected = format!("a model that reads points of {0} coordinates (--in-chans {0} --img-size 1)", point.len());
+    Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
 }
 
 /// Changes an architecture by timm's names.

@@ -39,6 +39,9 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("train mlp_mnist --data mnist --batch-size -4", "--batch-size"),
         ("train mlp_mnist --data mnist --optimizer magic", "possible values"),
         ("train vit_mnist --data mnist --freeze blocks.2-9", "freeze: expected blocks.A-B"),
+        ("finetune vit_small_patch14_dinov2.saliency --data mnist --freeze *", "leaves a parameter to train"),
+        ("train mlp_mnist --data mnist --limit 18446744073709551615", "at most 9223372036854775807"),
+        ("train mlp_mnist --data mnist --epochs 9223372036854775807", "epochs: expected at most 4294967295"),
         ("train mlp_mnist --data mnist --normalize zca", "possible values: auto, standard, none"),
         ("train mlp_mnist --data mnist --val-fraction 1", "val_fraction: expected"),
         ("train mlp_mnist --data mnist --betas 0.9", "--betas"),
@@ -81,7 +84,14 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
     tallow.write("photos/train/a/x.png", "no image");
     tallow.write("photos/train/b/x.png", "no image");
     tallow.write("idx/train-images-idx3-ubyte", [0, 0, 8, 3, 255, 255, 255, 255, 0, 0, 0, 28, 0, 0, 0, 28]);
+    tallow.write(
+        "alike/train-images-idx3-ubyte",
+        [&[0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1][..], &[7; 9]].concat(),
+    );
+    tallow.write("alike/train-labels-idx1-ubyte", [&[0, 0, 8, 1, 0, 0, 0, 9][..], &[0; 9]].concat());
     tallow.write("recipe.toml", "[[run]]\nname = 3");
+    let run = "command = 'train'\nmodel = 'mlp_mnist'\ndata = 'mnist'\n";
+    tallow.write("typo.toml", format!("[[run]]\nname = 'a'\n{run}[[run]]\nname = 'b'\n{run}set.depht = 3\n"));
     tallow.write("not-utf8.toml", [0xff, 0xfe]);
     tallow.write("run/config.toml", "model = 3");
     let run = "train mlp_mnist --data mnist --limit 20 --test-limit 10 --epochs 1 --batch-size 20 --out trained";
@@ -96,6 +106,9 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
         ("train mlp_mnist --data no-such-data", "folder:DIR"),
         ("train mlp_mnist --data folder:nowhere", "nowhere"),
         ("train mlp_mnist --data folder:photos", "photos"),
+        ("train mlp_mnist --data circles --out points", "--in-chans 2 --img-size 1"),
+        ("train mlp_mnist --data idx:alike", "at least two classes"),
+        ("train mlp_mnist --data parquet:photos", "end in .parquet"),
         ("train mlp_mnist --data idx:idx", "idx"),
         ("train mlp_mnist --data mnist --set no_such_option=1", "no_such_option"),
         ("train vit_mnist --data mnist --patch-size 5", "patch_size"),
@@ -108,6 +121,7 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
         ("train --resume --out run", "config.toml"),
         ("eval nowhere", "nowhere"),
         ("eval trained --data folder:photos", "photos"),
+        ("eval trained --data circles", "the model's 10 classes, with \"0\" as number 0, got \"outside\""),
         ("predict trained nowhere.png", "nowhere.png"),
         ("predict trained cut.png", "cut.png"),
         ("predict trained text.png", "text.png"),
@@ -122,6 +136,7 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
         ("fetch no-such-model", "no-such-model"),
         ("run nowhere.toml", "nowhere.toml"),
         ("run recipe.toml", "recipe.toml: run 1: name"),
+        ("run typo.toml", "typo.toml: run \"b\": no option is called \"depht\""),
         ("run not-utf8.toml", "not-utf8.toml"),
     ] {
         let message = refused(&tallow, line, 1);
@@ -135,6 +150,15 @@ fn without_a_network_a_model_of_the_hub_is_refused_with_a_remedy() {
     let tallow = Sandbox::new();
     let message = refused(&tallow, "info vit_small_patch16_224.augreg_in1k", 1);
     assert!(message.contains("vit_small_patch14_dinov2.saliency"), "names the bundled model: {message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_end_is_no_image() {
+    let tallow = Sandbox::new();
+    tallow.ok("train mlp_mnist --data mnist --limit 20 --test-limit 10 --epochs 1 --batch-size 20 --out trained");
+    let message = refused(&tallow, "predict trained /dev/zero", 1);
+    assert!(message.contains("/dev/zero: expected an image of at most"), "{message}");
 }
 
 #[test]
