@@ -102,7 +102,7 @@ fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
         architecture.set(key, value)?;
     }
     if let Some(text) = &config.freeze {
-        freeze::rule(text, &architecture)?;
+        drop(freeze::rule(text, &architecture)?);
     }
     if config.augment.trim() != "auto" {
         Augment::parse_list(&config.augment)?;
