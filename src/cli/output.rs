@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::Context;
 
 use super::error::{OutputClosed, Result};
+pub(super) use crate::report::numbers::count as thousands;
 
 /// Writes a result and a newline to stdout.
 ///
@@ -70,19 +71,6 @@ impl Display for Table {
     }
 }
 
-/// A count with a comma every three digits: `22,050,664`.
-pub fn thousands(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Bytes in the unit that suits them, powers of 1000: `2.17 GB`.
 pub fn bytes(count: u64) -> String {
     let count = count as f64;
@@ -117,8 +105,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(22_050_664), "22,050,664");
         assert_eq!(bytes(2_170_000_000), "2.17 GB");
         assert_eq!(seconds(185.2), "3 min 05 s");
         assert_eq!(seconds(59.94), "59.9 s");

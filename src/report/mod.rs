@@ -10,14 +10,15 @@ mod confusion;
 mod curves;
 mod error;
 mod mistakes;
-mod numbers;
+pub(crate) mod numbers;
 mod page;
 mod run;
 pub mod statistics;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
+
+use tallow_weights::save;
 
 pub use comparison::{Comparison, Outcome, PairTest, Row};
 pub use error::{Error, Result};
@@ -59,19 +60,13 @@ pub fn single(run: &RunFolder) -> Result<Comparison> {
     Ok(comparison)
 }
 
-/// Writes a file under a temporary name beside it and renames it, so that no reader ever sees a part of it.
+/// Writes a file as a whole, so that no reader ever sees a part of it.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|source| {
-        // What is left of a failed attempt is of no use; if it cannot be removed either, the first error tells more.
-        let _ = fs::remove_file(&temporary);
+    save::write_text(path, text).map_err(|error| {
+        let source = match error {
+            tallow_weights::Error::Io { source, .. } => source,
+            other => std::io::Error::other(other),
+        };
         Error::Write { path: path.into(), source }
     })
 }

@@ -30,7 +30,7 @@ pub(super) fn p_value(p: f64) -> String {
 }
 
 /// A count with its digits in groups of three: `22,050,664`.
-pub(super) fn count(number: usize) -> String {
+pub(crate) fn count(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -247,14 +247,6 @@ fn remove(dir: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file of text as a whole.
-pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {
-    let write = |unfinished: &Path| {
-        fs::write(unfinished, text).map_err(|source| tallow_weights::Error::Io { path: path.into(), source })
-    };
-    Ok(save::replace(path, write)?)
-}
-
 /// Syncs every file of a folder, and the folder.
 fn sync_all(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io(dir))? {

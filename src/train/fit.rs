@@ -349,7 +349,7 @@ fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimi
         if let Some(account) = &setup.account {
             write_json(&folder.load_path(), account)?;
         }
-        checkpoint::write_file(&config_path, &setup.config.to_toml()?)?;
+        tallow_weights::save::write_text(&config_path, &setup.config.to_toml()?)?;
     }
     log.cut(state.metrics_bytes)?;
     Ok((log, state))

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tallow_weights::save;
 
-use super::checkpoint::write_file;
 use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics, number};
@@ -170,7 +170,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
         expected: "values that JSON can hold".into(),
         got: error.to_string(),
     })?;
-    write_file(path, &text)
+    Ok(save::write_text(path, &text)?)
 }
 
 /// Reads a JSON file of a run's folder.

@@ -1,15 +1,12 @@
 //! Tensors of every type and layout that the formats allow are read as the libraries that wrote them read them.
 
-use std::path::Path;
+#[path = "support/references.rs"]
+mod references;
 
 use candle_core::{DType, Tensor};
 use tallow_weights::adapt::{resample_patches, resample_positions};
-use tallow_weights::{Checkpoint, OpenOptions, Source, open};
 
-fn reference(name: &str) -> Checkpoint {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references").join(name);
-    open(&Source::File(path), &OpenOptions::default()).unwrap()
-}
+use references::reference;
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()

@@ -1,21 +1,14 @@
 //! Checkpoints that timm, transformers and the original repositories write give the tokens, pooled features and logits that
 //! those libraries compute. `references/make.py` made them.
 
-use std::path::{Path, PathBuf};
+#[path = "support/references.rs"]
+mod references;
 
 use candle_core::{DType, Device, Tensor};
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params, VitConfig};
 use tallow_weights::{Account, Checkpoint, Head, LoadOptions, OpenOptions, Source, load, open};
 
-fn references() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references")
-}
-
-fn reference(name: &str) -> Checkpoint {
-    let path = references().join(name);
-    let source = if path.is_dir() { Source::Folder(path) } else { Source::File(path) };
-    open(&source, &OpenOptions::default()).unwrap()
-}
+use references::{reference, references, vit};
 
 fn expected(case: &str) -> Checkpoint {
     reference(&format!("expected/{case}.safetensors"))
@@ -62,18 +55,6 @@ fn check_folder(case: &str) -> Account {
     let checkpoint = reference(case);
     let architecture = checkpoint.config().unwrap().architecture.clone();
     check(case, &checkpoint, &architecture)
-}
-
-fn sizes() -> VitConfig {
-    VitConfig {
-        img_size: 16,
-        patch_size: 4,
-        embed_dim: 24,
-        depth: 2,
-        num_heads: 3,
-        num_classes: 5,
-        ..VitConfig::default()
-    }
 }
 
 #[test]
@@ -148,13 +129,13 @@ fn sharded_safetensors_equal_transformers() {
 
 #[test]
 fn deit3_names_equal_timm() {
-    let vit = VitConfig { no_embed_class: true, init_values: Some(1e-6), ..sizes() };
+    let vit = VitConfig { no_embed_class: true, init_values: Some(1e-6), ..vit() };
     check("deit3", &reference("deit3.pth"), &Architecture::Vit(vit));
 }
 
 #[test]
 fn original_dinov2_with_registers_in_chunks_equals_timm() {
-    let vit = VitConfig { num_classes: 0, init_values: Some(1e-5), reg_tokens: 4, no_embed_class: true, ..sizes() };
+    let vit = VitConfig { num_classes: 0, init_values: Some(1e-5), reg_tokens: 4, no_embed_class: true, ..vit() };
     let account = check("dinov2", &reference("dinov2.pth"), &Architecture::Vit(vit));
     let left_out: Vec<&str> = account.left_out().map(|(name, _)| name).collect();
     assert_eq!(left_out, ["module.backbone.mask_token", "module.dino_head.mlp.0.weight"]);
@@ -167,9 +148,9 @@ fn original_dinov2_with_registers_in_chunks_equals_timm() {
 
 #[test]
 fn npz_of_the_original_repository_and_of_big_vision_equals_timm() {
-    let account = check("jax", &reference("jax.npz"), &Architecture::Vit(sizes()));
+    let account = check("jax", &reference("jax.npz"), &Architecture::Vit(vit()));
     assert_eq!(account.left_out().map(|(name, _)| name).collect::<Vec<_>>(), ["pre_logits/kernel", "pre_logits/bias"]);
-    check("big_vision", &reference("big_vision.npz"), &Architecture::Vit(sizes()));
+    check("big_vision", &reference("big_vision.npz"), &Architecture::Vit(vit()));
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! Files that are cut, lie, overlap, explode or are poisoned give one error that says where and what: never a panic, never the
 //! memory that they claim.
 
+#[path = "support/references.rs"]
+mod references;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use tallow_models::{Architecture, Params, VitConfig};
 use tallow_weights::{Account, CheckpointConfig, Error, LoadOptions, OpenOptions, Source, load, open};
 use zip::write::SimpleFileOptions;
 
-fn references() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references")
-}
+use references::{references, vit};
 
 /// Writes the bytes into a file, opens it and reads every tensor.
 fn read_all(bytes: &[u8]) -> Result<usize, Error> {
@@ -275,18 +276,6 @@ fn damaged_files_never_panic() {
 fn tensors() -> Vec<(String, Tensor)> {
     let path = references().join("timm/model.safetensors");
     candle_core::safetensors::load(path, &Device::Cpu).unwrap().into_iter().collect()
-}
-
-fn vit() -> VitConfig {
-    VitConfig {
-        img_size: 16,
-        patch_size: 4,
-        embed_dim: 24,
-        depth: 2,
-        num_heads: 3,
-        num_classes: 5,
-        ..VitConfig::default()
-    }
 }
 
 fn load_into(tensors: &[(String, Tensor)], vit: VitConfig) -> Result<Account, Error> {

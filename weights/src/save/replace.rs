@@ -32,6 +32,14 @@ pub fn replace<E: From<Error>>(
     Ok(sync_folder(path)?)
 }
 
+/// Writes a text file as a whole, by [`replace`].
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    replace(path, |temporary| fs::write(temporary, text).map_err(Error::io(path)))
+}
+
 /// Makes the new name last through a power failure.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use tallow_models::Params;
 
 use super::config::config_json;
-use super::replace;
+use super::{replace, write_text};
 use crate::{CheckpointConfig, Error, Result};
 
 /// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there. Any model of
@@ -30,8 +30,7 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors(&dir.join("model.safetensors"), &tensors, metadata)?;
     // Last, as it is small: where the disk is full, an older pair of files stays as it was.
-    let path = dir.join("config.json");
-    replace(&path, |temporary| fs::write(temporary, &json).map_err(Error::io(&path)))
+    write_text(&dir.join("config.json"), &json)
 }
 
 /// Writes tensors, which have to be contiguous, into one safetensors file with `metadata` in its header.
