@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use tallow_models::ops;
 
-// As in the `tallow` binary: the system's own gives every large tensor back, and its pages are cleared again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `mi_option_purge_delay`, as in the `tallow` binary.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 const IMAGES: usize = 8;
 const TOKENS: usize = 197;
@@ -138,4 +140,11 @@ criterion_group! {
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
     targets = transformer, convolutional, adamw
 }
-criterion_main!(benches);
+
+fn main() {
+    // As in the binary: memory that is given back in between has to be cleared again, which would be most of what is measured.
+    // SAFETY: sets one number of the allocator that is in use.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

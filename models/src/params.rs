@@ -145,7 +145,8 @@ impl Params {
     }
 
     /// Gives the value that `name` starts from in place of a drawn one. Call it before the model is built; the shape is
-    /// checked when the model asks for the parameter, and a name that no model asks for stays in [`Params::left_over`].
+    /// checked when the model asks for the parameter, and a name that no model asks for stays in [`Params::left_over`]. The
+    /// value is copied, except for a variable (`Var`) of this store's type and device, which becomes the parameter itself.
     pub fn provide(&self, name: impl Into<String>, value: Tensor) {
         self.state().provided.insert(name.into(), value);
     }
@@ -304,7 +305,7 @@ impl SimpleBackend for Creating {
             None => initial(params.0.seed, name, &shape, init)?.to_device(params.device())?.to_dtype(params.dtype())?,
         };
         let frozen = state.frozen.as_ref().is_some_and(|rule| rule(name));
-        // `from_tensor` copies: the variable owns its storage.
+        // Copies, so that the parameter owns its storage; a value that is a variable already is taken over.
         let param = Param { name: name.into(), var: Var::from_tensor(&value)?, frozen, buffer: is_buffer(name) };
         let tensor = hand_out(&param);
         let index = state.order.len();
