@@ -138,9 +138,10 @@ impl Conv2d {
         // Many images: each to one thread. Few: all threads on the product of one.
         let threads = if self.batch < rayon::current_num_threads() { Threads::All } else { Threads::One };
         let start = if b.is_some() { Start::Out } else { Start::Zero };
-        let image = |x: &[f32], y: Shared, columns: &mut Vec<f32>| {
+        let image = |x: &[f32], y: Shared, (padded, columns): &mut (Vec<f32>, Vec<f32>)| {
+            self.windows.add_margin(x, padded);
             for rows in self.tiles() {
-                self.windows.lay_out(x, rows.clone(), columns);
+                self.windows.lay_out(padded, rows.clone(), columns);
                 let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
                 let columns = Matrix::new(columns, depth, count);
                 // SAFETY: this image's output, whose channels lie `positions` apart; the bias is there already.
@@ -158,9 +159,9 @@ impl Conv2d {
                 let images = y.chunks_exact_mut((self.out * positions).max(1)).zip(x.chunks_exact(pixels.max(1)));
                 let images: Vec<_> = images.map(|(y, x)| (Shared::new(y), x)).collect();
                 match threads {
-                    Threads::All => images.into_iter().for_each(|(y, x)| image(x, y, &mut vec![])),
+                    Threads::All => images.into_iter().for_each(|(y, x)| image(x, y, &mut Default::default())),
                     Threads::One => {
-                        images.into_par_iter().for_each_init(Vec::new, |columns, (y, x)| image(x, y, columns))
+                        images.into_par_iter().for_each_init(Default::default, |scratch, (y, x)| image(x, y, scratch))
                     }
                 }
             })
@@ -199,7 +200,7 @@ impl Conv2d {
         let parts = shares.into_par_iter().map(|(start, dx)| {
             let mut dw = vec![0f32; if wanted.dw { self.out * depth } else { 0 }];
             let mut db = vec![0f32; if wanted.db { self.out } else { 0 }];
-            let (mut columns, mut dcolumns) = (vec![], vec![]);
+            let (mut padded, mut columns, mut dpadded, mut dcolumns) = (vec![], vec![], vec![], vec![]);
             for image in start..self.batch.min(start + share) {
                 let x = &x[image * pixels..][..pixels];
                 let dy = &dy[image * self.out * positions..][..self.out * positions];
@@ -209,19 +210,29 @@ impl Conv2d {
                         || sum(dy, |dy| dy),
                     );
                 }
+                if wanted.dw {
+                    self.windows.add_margin(x, &mut padded);
+                }
+                if wanted.dx {
+                    dpadded.clear();
+                    dpadded.resize(self.windows.padded_len() * self.channels, 0.);
+                }
                 for rows in self.tiles() {
                     let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
                     let dy = Matrix::strided(&dy[first..], self.out, count, positions);
                     if wanted.dw {
-                        self.windows.lay_out(x, rows.clone(), &mut columns);
+                        self.windows.lay_out(&padded, rows.clone(), &mut columns);
                         multiply_add(&mut dw, dy, Matrix::new(&columns, depth, count).t(), Threads::One);
                     }
                     if wanted.dx {
                         dcolumns.resize(depth * count, 0.);
                         // SAFETY: the scratch is this task's, and was made large enough.
                         unsafe { multiply_at(dcolumns.as_mut_ptr(), count, Start::Zero, w, dy, 1., Threads::One) };
-                        self.windows.add_back(&dcolumns, rows, &mut dx[(image - start) * pixels..][..pixels]);
+                        self.windows.add_back(&dcolumns, rows, &mut dpadded);
                     }
+                }
+                if wanted.dx {
+                    self.windows.add_inside(&mut dpadded, &mut dx[(image - start) * pixels..][..pixels]);
                 }
             }
             (dw, db)

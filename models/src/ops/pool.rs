@@ -120,12 +120,6 @@ impl CustomOp1 for MaxPool {
 fn largest(windows: &Windows, x: &[f32], y: &mut [f32], maxima: &mut [u32]) {
     let (width, stride) = (windows.out.1, windows.stride);
     // All windows of a row at once, pixel by pixel of a window.
-    #[inline(always)]
-    fn larger(y: &mut f32, maximum: &mut u32, x: f32, at: u32) {
-        let larger = x > *y || x.is_nan();
-        *y = if larger { x } else { *y };
-        *maximum = if larger { at } else { *maximum };
-    }
     vectorised(
         #[inline(always)]
         || {
@@ -141,23 +135,32 @@ fn largest(windows: &Windows, x: &[f32], y: &mut [f32], maxima: &mut [u32]) {
                             maxima.iter_mut().enumerate().for_each(|(i, m)| *m = (at + i * stride) as u32);
                             first = false;
                         }
-                        if stride == 2 {
-                            // A whole pair for every window but the last, which may end the plane.
-                            let pairs = x[at..].chunks(2).zip(y).zip(maxima);
-                            for (i, ((x, y), maximum)) in pairs.enumerate() {
-                                larger(y, maximum, x[0], (at + 2 * i) as u32);
-                            }
-                        } else {
-                            let pixels = x[at..].iter().step_by(stride).zip(y).zip(maxima);
-                            for (i, ((&x, y), maximum)) in pixels.enumerate() {
-                                larger(y, maximum, x, (at + i * stride) as u32);
-                            }
+                        match stride {
+                            1 => take::<1>(&x[at..], at, stride, y, maxima),
+                            2 => take::<2>(&x[at..], at, stride, y, maxima),
+                            _ => take::<0>(&x[at..], at, stride, y, maxima),
                         }
                     },
                 );
             }
         },
     )
+}
+
+/// Takes the pixels of `x` that lie `STRIDE` apart, or `stride` if that is 0, for maxima that are larger.
+#[inline(always)]
+fn take<const STRIDE: usize>(x: &[f32], at: usize, stride: usize, y: &mut [f32], maxima: &mut [u32]) {
+    // A constant stride lets the compiler load vectors.
+    let stride = if STRIDE == 0 { stride } else { STRIDE };
+    let count = y.len();
+    let x = &x[..(count - 1) * stride + 1];
+    let maxima = &mut maxima[..count];
+    for i in 0..count {
+        let value = x[i * stride];
+        let larger = (value > y[i]) | value.is_nan();
+        y[i] = if larger { value } else { y[i] };
+        maxima[i] = if larger { (at + i * stride) as u32 } else { maxima[i] };
+    }
 }
 
 struct AvgPool {

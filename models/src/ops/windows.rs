@@ -97,85 +97,129 @@ impl Windows {
         })
     }
 
+    /// Height and width of the image with its margin.
+    fn padded(&self) -> (usize, usize) {
+        (self.image.0 + 2 * self.padding, self.image.1 + 2 * self.padding)
+    }
+
+    /// Pixels of a channel with its margin.
+    pub fn padded_len(&self) -> usize {
+        self.padded().0 * self.padded().1
+    }
+
+    /// Puts the margin, zeros, around every channel of one image.
+    pub fn add_margin(&self, x: &[f32], padded: &mut Vec<f32>) {
+        let (channels, (height, width)) = (x.len() / (self.image.0 * self.image.1), self.padded());
+        padded.clear();
+        padded.resize(channels * height * width, 0.);
+        self.insides(padded, x.chunks_exact(self.image.1), |inside, x| inside.copy_from_slice(x));
+    }
+
+    /// Adds what lies inside the margin to one image.
+    pub fn add_inside(&self, padded: &mut [f32], x: &mut [f32]) {
+        self.insides(padded, x.chunks_exact_mut(self.image.1), |inside, x| {
+            x.iter_mut().zip(inside).for_each(|(x, inside)| *x += *inside);
+        });
+    }
+
+    /// Calls `f` for every row of the image, where it lies inside the margin, and what `rows` gives for it.
+    fn insides<T>(&self, padded: &mut [f32], mut rows: impl Iterator<Item = T>, f: impl Fn(&mut [f32], T)) {
+        let (height, width) = self.padded();
+        for plane in padded.chunks_exact_mut(height * width) {
+            let lines = plane.chunks_exact_mut(width).skip(self.padding).take(self.image.0);
+            for (line, row) in lines.zip(&mut rows) {
+                f(&mut line[self.padding..][..self.image.1], row);
+            }
+        }
+    }
+
     /// Writes the values of the windows in `rows` of windows as the columns of a matrix with a row for every channel, row and
-    /// column of a window. `x` is one image `[channels, height, width]`.
-    pub fn lay_out(&self, x: &[f32], rows: Range<usize>, columns: &mut Vec<f32>) {
-        let width = self.out.1;
-        let (channels, kernel) = (x.len() / (self.image.0 * self.image.1).max(1), self.kernel.0 * self.kernel.1);
-        columns.resize(channels * kernel * rows.len() * width, 0.);
+    /// column of a window. `padded` is one image with its margin.
+    pub fn lay_out(&self, padded: &[f32], rows: Range<usize>, columns: &mut Vec<f32>) {
+        let (height, width) = self.padded();
+        let depth = padded.len() / (height * width) * self.kernel.0 * self.kernel.1;
+        columns.resize(depth * rows.len() * self.out.1, 0.);
         vectorised(
             #[inline(always)]
-            || {
-                self.segments(
-                    x.len(),
-                    rows,
-                    #[inline(always)]
-                    |i, source, inside| {
-                        let column = &mut columns[i * width..][..width];
-                        let Some(source) = source else { return column.fill(0.) };
-                        column[..inside.start].fill(0.);
-                        column[inside.end..].fill(0.);
-                        // Adding zero keeps the compiler from calling a function for the few values of a row.
-                        if self.stride == 1 {
-                            for (column, &x) in column[inside].iter_mut().zip(&x[source..]) {
-                                *column = x + 0.;
-                            }
-                        } else {
-                            for (column, &x) in column[inside].iter_mut().zip(x[source..].iter().step_by(self.stride)) {
-                                *column = x + 0.;
-                            }
-                        }
-                    },
-                )
+            || match (self.stride, self.out.1) {
+                // Lengths that the compiler knows save a call for every few values.
+                (1, 8) => self.lay_out_rows::<8>(padded, rows, columns),
+                (1, 16) => self.lay_out_rows::<16>(padded, rows, columns),
+                (1, 32) => self.lay_out_rows::<32>(padded, rows, columns),
+                _ => self.lay_out_rows::<0>(padded, rows, columns),
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn lay_out_rows<const WIDTH: usize>(&self, padded: &[f32], rows: Range<usize>, columns: &mut [f32]) {
+        let width = if WIDTH > 0 { WIDTH } else { self.out.1 };
+        self.starts(
+            padded.len(),
+            rows,
+            #[inline(always)]
+            |call, start| {
+                let column = &mut columns[call * width..][..width];
+                if self.stride == 1 {
+                    column.copy_from_slice(&padded[start..][..width]);
+                } else {
+                    for (column, &x) in column.iter_mut().zip(padded[start..].iter().step_by(self.stride)) {
+                        *column = x;
+                    }
+                }
             },
         )
     }
 
     /// Adds the columns of [`Windows::lay_out`] to the pixels that they came from.
-    pub fn add_back(&self, columns: &[f32], rows: Range<usize>, x: &mut [f32]) {
-        let width = self.out.1;
+    pub fn add_back(&self, columns: &[f32], rows: Range<usize>, padded: &mut [f32]) {
         vectorised(
             #[inline(always)]
-            || {
-                self.segments(
-                    x.len(),
-                    rows,
-                    #[inline(always)]
-                    |i, source, inside| {
-                        let Some(source) = source else { return };
-                        let column = &columns[i * width..][inside];
-                        // One loop would serve both, but it is not turned into vector code.
-                        if self.stride == 1 {
-                            for (x, column) in x[source..].iter_mut().zip(column) {
-                                *x += column;
-                            }
-                        } else {
-                            for (x, column) in x[source..].iter_mut().step_by(self.stride).zip(column) {
-                                *x += column;
-                            }
-                        }
-                    },
-                )
+            || match (self.stride, self.out.1) {
+                (1, 8) => self.add_rows::<8>(columns, rows, padded),
+                (1, 16) => self.add_rows::<16>(columns, rows, padded),
+                (1, 32) => self.add_rows::<32>(columns, rows, padded),
+                _ => self.add_rows::<0>(columns, rows, padded),
             },
         )
     }
 
-    /// Calls `f` for every channel, row and column of a window, and for every row of windows, with the number of the call, the
-    /// first pixel that is read and the windows across for which it is inside the image; `None` where none is.
     #[inline(always)]
-    fn segments(&self, image: usize, rows: Range<usize>, mut f: impl FnMut(usize, Option<usize>, Range<usize>)) {
-        let ((height, width), padding) = (self.image, self.padding);
+    fn add_rows<const WIDTH: usize>(&self, columns: &[f32], rows: Range<usize>, padded: &mut [f32]) {
+        let width = if WIDTH > 0 { WIDTH } else { self.out.1 };
+        self.starts(
+            padded.len(),
+            rows,
+            #[inline(always)]
+            |call, start| {
+                let column = &columns[call * width..][..width];
+                if self.stride == 1 {
+                    for (x, column) in padded[start..][..width].iter_mut().zip(column) {
+                        *x += column;
+                    }
+                } else {
+                    for (x, column) in padded[start..].iter_mut().step_by(self.stride).zip(column) {
+                        *x += column;
+                    }
+                }
+            },
+        )
+    }
+
+    /// Calls `f` for every channel, row and column of a window and for every row of windows, with the number of the call and
+    /// where the windows read in an image with its margin.
+    #[inline(always)]
+    fn starts(&self, len: usize, rows: Range<usize>, mut f: impl FnMut(usize, usize)) {
+        let ((height, width), (kh, kw)) = (self.padded(), self.kernel);
         let mut call = 0;
-        for channel in 0..image / (height * width).max(1) {
-            for (ky, kx) in grid(self.kernel) {
-                // The windows across whose pixel `kx` is inside: not before the image starts, nor after it ends.
-                let first = padding.saturating_sub(kx).div_ceil(self.stride);
-                let end = (width + padding).saturating_sub(kx).div_ceil(self.stride).min(self.out.1);
-                for oy in rows.clone() {
-                    let y = (oy * self.stride + ky).checked_sub(padding).filter(|&y| y < height && first < end);
-                    let source = y.map(|y| (channel * height + y) * width + first * self.stride + kx - padding);
-                    f(call, source, first..end);
-                    call += 1;
+        for channel in 0..len / (height * width) {
+            for ky in 0..kh {
+                for kx in 0..kw {
+                    let first = (channel * height + ky) * width + kx;
+                    for row in rows.clone() {
+                        f(call, first + row * self.stride * width);
+                        call += 1;
+                    }
                 }
             }
         }
