@@ -54,7 +54,8 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     let (device, dtype) = session.device()?;
     let architecture =
         if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
-    let work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
+    let mut work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
+    work.model.set_grad_checkpointing(args.grad_checkpointing);
     let bar = progress::count(session, WARM_UP + args.steps, "steps");
     let mut times = Vec::with_capacity(args.steps);
     let mut training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };

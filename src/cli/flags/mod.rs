@@ -234,6 +234,9 @@ pub struct BenchArgs {
     /// Steps that are measured, after three that are not
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     pub steps: usize,
+    /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time
+    #[arg(long)]
+    pub grad_checkpointing: bool,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
 }
