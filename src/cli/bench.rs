@@ -54,6 +54,10 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     let (device, dtype) = session.device()?;
     let architecture =
         if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
+    let [channels, height, width] = architecture.input_size();
+    let numbers =
+        (args.batch_size as u128) * (channels * height * width) as u128 + architecture.num_parameters()? as u128;
+    memory::check(&format!("a batch of {} images and the model", args.batch_size), 4 * numbers)?;
     let mut work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
     work.model.set_grad_checkpointing(args.grad_checkpointing);
     let bar = progress::count(session, WARM_UP + args.steps, "steps");

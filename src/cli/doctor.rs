@@ -51,7 +51,7 @@ impl Findings {
             cores: cores(),
             threads: session.threads(),
             threads_from: session.threads_from(),
-            memory_bytes: memory(),
+            memory_bytes: train::memory::total(),
             device_reason: device_reason(&device),
             device,
             cache: cache(),
@@ -127,12 +127,6 @@ fn cpu() -> Option<String> {
 }
 
 /// Memory of the machine, where Linux tells it.
-fn memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
 /// Where downloads are kept, by the variables that Hugging Face's own tools read.
 fn cache() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -41,11 +41,14 @@ pub fn device_name(device: &Device) -> String {
 /// # Errors
 /// If the device computes in float32 only.
 pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
-    match (precision, device.is_cpu()) {
-        (Precision::Bf16, false) => Err(Error::config("dtype", "f32 on this device", "bf16")),
-        (Precision::Bf16, true) => Ok(set_matmul_precision(MatmulPrecision::BFloat16)),
-        (Precision::F32, _) => Ok(set_matmul_precision(MatmulPrecision::Float32)),
+    if precision == Precision::Bf16 && !device.is_cpu() {
+        return Err(Error::config("dtype", "f32 on this device", "bf16"));
     }
+    set_matmul_precision(match precision {
+        Precision::F32 => MatmulPrecision::Float32,
+        Precision::Bf16 => MatmulPrecision::BFloat16,
+    });
+    Ok(())
 }
 
 /// Whether this CPU has instructions for the arithmetic of `precision`.

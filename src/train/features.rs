@@ -274,9 +274,18 @@ mod tests {
         }
     }
 
-    /// What a run comes to: its trained weights, the losses of its epochs, how often a training image was decoded, and the
-    /// warnings.
-    fn result(config: &TrainConfig, limit: u64) -> (Vec<Vec<u32>>, Vec<[f64; 3]>, usize, Vec<String>) {
+    /// What a run comes to.
+    struct Came {
+        /// The trained weights.
+        weights: Vec<Vec<u32>>,
+        /// Those of the epochs.
+        losses: Vec<[f64; 3]>,
+        /// How often a training image was decoded.
+        decoded: usize,
+        warnings: Vec<String>,
+    }
+
+    fn result(config: &TrainConfig, limit: u64) -> Came {
         let directory = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(directory.path().join("run"));
         let mut setup = Setup::new(config).unwrap();
@@ -291,7 +300,7 @@ mod tests {
         let weights = params.all().iter().map(|param| bits(param.var.as_tensor())).collect();
         let epochs = folder.metrics().unwrap().epochs;
         let losses = epochs.iter().map(|e| [e.train_loss, e.val_loss.unwrap(), e.test_loss]).collect();
-        (weights, losses, decoded.load(Ordering::Relaxed), warnings.0)
+        Came { weights, losses, decoded: decoded.load(Ordering::Relaxed), warnings: warnings.0 }
     }
 
     #[test]
@@ -304,10 +313,15 @@ mod tests {
         ] {
             let config = config(model, freeze, "none");
             let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
-            assert_eq!((kept.2, anew.2), (81, 3 * 81), "{model}: decoded training images");
-            assert!(kept.0 == anew.0, "{model}: other weights");
-            assert_eq!(kept.1, anew.1, "{model}");
-            assert!(!kept.3.concat().contains("MiB") && anew.3[0].contains("MiB"), "{:?}, {:?}", kept.3, anew.3);
+            assert_eq!((kept.decoded, anew.decoded), (81, 3 * 81), "{model}: decoded training images");
+            assert!(kept.weights == anew.weights, "{model}: other weights");
+            assert_eq!(kept.losses, anew.losses, "{model}");
+            assert!(
+                !kept.warnings.concat().contains("MiB") && anew.warnings[0].contains("MiB"),
+                "{:?}, {:?}",
+                kept.warnings,
+                anew.warnings
+            );
         }
     }
 
@@ -315,9 +329,9 @@ mod tests {
     fn augmentation_is_drawn_anew_in_every_epoch_and_only_the_evaluated_features_are_kept() {
         let config = config("vit_mnist", "backbone", "crop");
         let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
-        assert_eq!((kept.2, anew.2), (3 * 81, 3 * 81));
-        assert!(kept.0 == anew.0 && kept.1 == anew.1);
-        assert!(kept.3[0].contains("--augment none"), "{:?}", kept.3);
+        assert_eq!((kept.decoded, anew.decoded), (3 * 81, 3 * 81));
+        assert!(kept.weights == anew.weights && kept.losses == anew.losses);
+        assert!(kept.warnings[0].contains("--augment none"), "{:?}", kept.warnings);
     }
 
     #[test]

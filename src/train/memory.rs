@@ -1,4 +1,28 @@
-//! The peak of the process' resident memory.
+//! The machine's memory, and the peak of what the process takes of it.
+
+use super::error::{Error, Result};
+
+/// The machine's memory in bytes, where the system tells.
+pub fn total() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Checks that `what`, which needs `bytes`, fits the machine's memory: an allocation that fails would end the process.
+///
+/// # Errors
+/// If it does not, [`Error::Invalid`] says what there is.
+pub fn check(what: &str, bytes: u128) -> Result<()> {
+    let gigabytes = |bytes: u128| format!("{:.1} GB", bytes as f64 / 1e9);
+    match total() {
+        Some(total) if bytes > u128::from(total) => {
+            let expected = format!("something that fits this machine's memory of {}", gigabytes(total.into()));
+            Err(Error::invalid(what, expected, format!("a need of {}", gigabytes(bytes))))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Starts a new measurement of the peak, where the system can: without it the peak is that of the whole process.
 pub fn reset_peak() {
@@ -41,7 +65,14 @@ fn usage() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::from_status;
+    use super::{check, from_status};
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(check("a thing", 1).is_ok());
+        let refused = check("a thing", 1 << 80);
+        assert!(cfg!(not(target_os = "linux")) || refused.unwrap_err().to_string().contains("a thing"));
+    }
 
     #[test]
     fn the_high_water_mark_is_read_in_bytes() {

@@ -7,13 +7,12 @@ use tallow_models::{Architecture, Params, zoo};
 use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
 
 use super::config::{Head, Normalize, Resolved, TrainConfig};
-use super::device::set_precision;
 use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
 use super::features::trains_head_alone;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
-use super::{device, device_name, freeze, warnings};
+use super::{device, device_name, freeze, memory, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, Statistics};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
@@ -60,6 +59,11 @@ impl Setup {
         let described = loaded.as_ref().and_then(Checkpoint::config);
         let preprocessing = preprocessing(config, &architecture, described, &dataset)?;
 
+        if device.is_cpu() {
+            // Weights, gradients and the optimiser's two means.
+            let numbers = 4 * architecture.num_parameters()? as u128;
+            memory::check(&format!("training {}", config.model), 4 * numbers)?;
+        }
         let params = Params::new(config.seed, DType::F32, &device);
         if let Some(text) = &config.freeze {
             params.freeze(freeze::rule(text, &architecture)?);
