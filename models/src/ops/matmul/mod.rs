@@ -173,9 +173,7 @@ pub(super) unsafe fn multiply_at(
         Threads::One => 1,
     };
     #[cfg(target_arch = "x86_64")]
-    if a.rows * a.columns * b.columns >= SMALLEST_FOR_TILES
-        && let Some((unit, parts)) = tiles()
-    {
+    if let Some((unit, parts)) = tiles(a.rows, b.columns, a.columns) {
         // A long common dimension (the rows of a batch, for gradients of weights) in slices, whose tiles stay in the cache.
         for first in (0..a.columns).step_by(tiles::SLICE) {
             let count_of_slice = tiles::SLICE.min(a.columns - first);
@@ -219,13 +217,18 @@ pub(super) unsafe fn multiply_at(
     }
 }
 
-/// What products of tiles run on at the precision that is set, and the parts of a factor; `None` where vector registers do as
+/// What tiles a product runs on at the precision that is set, and the parts of a factor; `None` where vector registers do as
 /// well.
 #[cfg(target_arch = "x86_64")]
-fn tiles() -> Option<(tiles::Unit, usize)> {
+fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(tiles::Unit, usize)> {
+    /// Sizes from which laying out three parts of every factor pays, and multiplications from which one part does.
+    const SMALLEST: usize = 96;
+    const FEWEST: usize = 1 << 15;
     match (precision(), tiles::unit()?) {
-        (MatmulPrecision::BFloat16, unit) => Some((unit, 1)),
-        (MatmulPrecision::Float32, tiles::Unit::Amx) => Some((tiles::Unit::Amx, 3)),
+        (MatmulPrecision::BFloat16, unit) => (rows * columns * depth >= FEWEST).then_some((unit, 1)),
+        (MatmulPrecision::Float32, tiles::Unit::Amx) => {
+            (rows.min(columns).min(depth) >= SMALLEST).then_some((tiles::Unit::Amx, 3))
+        }
         (MatmulPrecision::Float32, tiles::Unit::Avx512Bf16) => None,
     }
 }
@@ -242,7 +245,8 @@ impl<'a> Prepared<'a> {
         Self {
             b,
             #[cfg(target_arch = "x86_64")]
-            tiles: tiles().map(|(unit, parts)| tiles::Right::new(unit, parts, b, rayon::current_num_threads())),
+            // Whatever the number of rows, so that a row comes out the same among few as among many.
+            tiles: tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| tiles::Right::new(unit, parts, b, rayon::current_num_threads())),
         }
     }
 
@@ -262,10 +266,6 @@ impl<'a> Prepared<'a> {
         }
     }
 }
-
-/// Multiplications from which laying out tiles pays.
-#[cfg(target_arch = "x86_64")]
-const SMALLEST_FOR_TILES: usize = 1 << 15;
 
 #[cfg(test)]
 mod tests {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     const SIZES: [(usize, usize, usize); 6] =
-        [(1, 1, 1), (3, 5, 7), (33, 31, 65), (64, 64, 64), (70, 200, 600), (197, 197, 64)];
+        [(1, 1, 1), (3, 5, 7), (33, 31, 65), (64, 64, 64), (130, 200, 600), (97, 1100, 97)];
 
     #[test]
     fn products_keep_the_digits_of_float32() {
