@@ -459,7 +459,7 @@ impl Fused {
         };
         let through_norm = track_x || norm_w || norm_b;
         let first = through_norm.then(|| Prepared::new(Matrix::new(first_weight, hidden, dim)));
-        let mut normalised = vec![0f32; 0];
+        let mut normalised = vec![];
         let mut dx = vec![];
         let mut parts = vec![];
         // SAFETY: the chunks cover both outputs, and write every value of theirs.

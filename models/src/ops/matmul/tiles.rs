@@ -55,7 +55,10 @@ pub fn unit() -> Option<Unit> {
 fn amx_is_allowed() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
-    if __cpuid(0).eax < 7 || __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) != AMX_BF16 | AMX_TILE {
+    // SAFETY: every x86-64 CPU has the instruction.
+    #[allow(unused_unsafe, reason = "safe in newer compilers, not in the oldest that is supported")]
+    let (most, features) = unsafe { (__cpuid(0).eax, __cpuid_count(7, 0).edx) };
+    if most < 7 || features & (AMX_BF16 | AMX_TILE) != AMX_BF16 | AMX_TILE {
         return false;
     }
     #[cfg(target_os = "linux")]
@@ -559,7 +562,7 @@ impl Tiles {
             }
             if PARTS == 3 {
                 // The parts in an order in which every piece loads one pair of tiles only, small products first. Four steps,
-                // then a store that nobody reads: measured on Sapphire Rapids, the stores at the end of a block hold up the
+                // then a store that nobody reads: measured on a Xeon with AMX, the stores at the end of a block hold up the
                 // next one for two steps' time if more than five steps passed without a store.
                 asm!(".macro tallow_step a, b, row",
                     "tileloadd tmm4, [\\a + \\row + 4096]", "tileloadd tmm6, [\\b + \\row]",
