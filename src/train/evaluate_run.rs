@@ -65,6 +65,9 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let dataset = setup::open_data(&config, &options.hub)?;
     check_classes(&described, &dataset)?;
     let device = device(options.device.as_ref().unwrap_or(&config.device))?;
+    if device.is_cpu() {
+        super::set_precision(config.dtype, &device)?;
+    }
     let params = Params::new(config.seed, DType::F32, &device);
     tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
     described.architecture.build(params.builder())?;

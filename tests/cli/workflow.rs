@@ -61,6 +61,10 @@ fn a_run_in_bfloat16_learns_as_one_in_float32() {
         last["train_loss"].as_f64().unwrap()
     };
     let (float32, bfloat16) = (loss("f32"), loss("bf16"));
+    let measured = tallow.json("eval runs/bf16")["loss"].as_f64().unwrap();
+    let summary = String::from_utf8(tallow.read("runs/bf16/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["test_loss"].as_f64(), Some(measured), "a run is measured again in its own precision");
     assert!((float32 / bfloat16 - 1.).abs() < 0.02, "{float32} and {bfloat16}");
 }
 
