@@ -33,7 +33,7 @@ impl Draw {
 ///
 /// In evaluation as timm does: resize the shorter side to `input / crop_pct`, crop the centre, scale to [0, 1], subtract
 /// the mean, divide by the deviation. A colour image becomes grey for a grey model as in Pillow's `convert("L")`; a grey
-/// image is repeated for a model in colour. In training, [`Augment`] says where the crop is.
+/// image is repeated for a model in colour. In training, [`Augment`] says where the crop is and what else changes.
 #[derive(Debug, Clone)]
 pub struct Transform {
     input: [usize; 3],
@@ -41,6 +41,7 @@ pub struct Transform {
     scaled: (usize, usize),
     squash: bool,
     filter: Interpolation,
+    /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
     /// The normalised value of every level, per channel.
     levels: Vec<[f32; 256]>,
@@ -96,7 +97,7 @@ impl Transform {
             scaled: (scaled(height).max(1), scaled(width).max(1)),
             squash: *squash,
             filter: *interpolation,
-            augment: augment.to_vec(),
+            augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
         })
     }
@@ -139,8 +140,12 @@ impl Transform {
         } else {
             (image, self.window(image, &mut rng))
         };
-        let flip = self.augment.contains(&Augment::Flip) && rng.random_bool(0.5);
-        self.render(image, &window, flip, out)
+        let mut shown = self.shown(image, &window)?;
+        self.augment.iter().for_each(|augment| augment.change(&mut shown, &mut rng));
+        self.normalise(&shown, out);
+        let [_, height, width] = self.input;
+        self.augment.iter().for_each(|augment| augment.change_values(out, width, height, &mut rng));
+        Ok(())
     }
 
     fn window(&self, image: &Image, rng: &mut ChaCha8Rng) -> Window {
@@ -175,8 +180,8 @@ impl Transform {
         }
     }
 
-    /// Resizes what is visible in the window, and no more, and writes it to `out`, normalised.
-    fn render(&self, image: &Image, window: &Window, flip: bool, out: &mut [f32]) -> Result<()> {
+    /// What the window shows of the resized image, of the input's size; no more than that is made.
+    fn shown(&self, image: &Image, window: &Window) -> Result<Image> {
         let [_, height, width] = self.input;
         let visible = |start: i64, size: usize, resized: usize| {
             let first = start.clamp(0, resized as i64) as usize;
@@ -187,27 +192,30 @@ impl Transform {
         let (y, visible_height) = visible(window.top, height, window.resized.1);
         let shown = resize::Window { left: x, top: y, width: visible_width, height: visible_height };
         let part = resize_window(image, window.resized, shown, self.filter)?;
-        // where the visible part goes in the output
-        let (at_x, at_y) = ((x as i64 - window.left) as usize, (y as i64 - window.top) as usize);
-        let at_x = if flip { width - at_x - visible_width } else { at_x };
+        if (visible_width, visible_height) == (width, height) {
+            return Ok(part);
+        }
+        // the rest is black
+        let channels = part.channels;
+        let mut whole = Image { width, height, channels, pixels: vec![0; width * height * channels] };
+        let (left, top) = ((x as i64 - window.left) as usize, (y as i64 - window.top) as usize);
+        let rows = part.pixels.chunks_exact(visible_width * channels);
+        for (row, line) in rows.zip(whole.pixels.chunks_exact_mut(width * channels).skip(top)) {
+            line[left * channels..(left + visible_width) * channels].copy_from_slice(row);
+        }
+        Ok(whole)
+    }
+
+    /// Writes an image of the input's size to `out`, normalised.
+    fn normalise(&self, image: &Image, out: &mut [f32]) {
+        let [_, height, width] = self.input;
         for (channel, (plane, levels)) in out.chunks_exact_mut(height * width).zip(&self.levels).enumerate() {
-            if visible_width < width || visible_height < height {
-                plane.fill(levels[0]);
-            }
             // a grey image is the same in all channels
-            let channel = if part.channels == 1 { 0 } else { channel };
-            let rows = part.pixels.chunks_exact(visible_width * part.channels);
-            for (row, line) in rows.zip(plane.chunks_exact_mut(width).skip(at_y)) {
-                let line = &mut line[at_x..at_x + visible_width];
-                let values = row[channel..].iter().step_by(part.channels).map(|&level| levels[usize::from(level)]);
-                if flip {
-                    line.iter_mut().rev().zip(values).for_each(|(out, value)| *out = value);
-                } else {
-                    line.iter_mut().zip(values).for_each(|(out, value)| *out = value);
-                }
+            let channel = if image.channels == 1 { 0 } else { channel };
+            for (value, &level) in plane.iter_mut().zip(image.pixels[channel..].iter().step_by(image.channels)) {
+                *value = levels[usize::from(level)];
             }
         }
-        Ok(())
     }
 }
 

@@ -42,8 +42,9 @@ pub struct TrainConfig {
     pub test_limit: Option<usize>,
     /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1). Default 0.
     pub val_fraction: f64,
-    /// Changes to training images, separated by commas: `crop`, `flip`, …; `none`; or `auto` for what suits the data set.
-    /// Default auto.
+    /// Changes to training images, separated by commas: `crop` or `resized-crop`, `flip`, `randaugment`, `jitter`, `rotate`,
+    /// `blur`, `erase`, which come in this order whatever the list's (see [`crate::data::Augment`]); `none`; or `auto` for
+    /// what suits the data set. Default auto.
     pub augment: String,
     /// How pixels are normalised. Default auto.
     pub normalize: Normalize,

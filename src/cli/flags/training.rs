@@ -40,7 +40,8 @@ pub struct TrainingFlags {
     /// Set apart this share of the training samples, to choose the best checkpoint
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
-    /// Changes to training images: crop, flip or both (crop,flip), or none
+    /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
+    /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     pub augment: Option<String>,
     /// How pixels are normalised: as the checkpoint says (auto), or by the training set

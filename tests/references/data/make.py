@@ -4,7 +4,8 @@
 
 `decode/NAME.EXT` is read as `decode/NAME.EXT.png` (mode L or RGB); `resize/SOURCE.png` resized is
 `resize/SOURCE-FILTER-WxH.png`; `transform/SOURCE.png` becomes `transform/SOURCE-MODE-HxW-PERCENT.png` in timm's evaluation
-transform without its normalisation.
+transform without its normalisation; `augment/SOURCE.png` becomes `augment/SOURCE-OPERATION-PARAMETER.png` in torchvision's
+functions on Pillow's images, the operations of RandAugment (`ra_…`) in those of torchvision's autoaugment.
 """
 
 import io
@@ -15,6 +16,9 @@ import zlib
 import numpy as np
 from PIL import Image, ImageDraw
 from timm.data import create_transform
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+from torchvision.transforms.autoaugment import RandAugment, _apply_op
 
 here = pathlib.Path(__file__).parent
 rng = np.random.default_rng(0)
@@ -144,6 +148,38 @@ def transform():
             result.save(path / f"{width}x{height}-{mode}-{h}x{w}-{percent}.png", optimize=True)
 
 
+def augment():
+    path = folder("augment")
+    colour = picture(40, 29)
+    # neither black nor white in any channel, so that stretching contrast does something
+    dull = Image.fromarray((np.asarray(picture(33, 30)) * 0.6 + [10, 30, 50]).astype(np.uint8))
+    sources = {"colour": colour, "dull": dull, "grey": dull.convert("L")}
+
+    def rotated(image, degrees):
+        return F.rotate(image, degrees, InterpolationMode.BILINEAR)
+
+    operations = {
+        "brightness": (F.adjust_brightness, [0.63, 1.37]),
+        "contrast": (F.adjust_contrast, [0.63, 1.37]),
+        "saturation": (F.adjust_saturation, [0.63, 1.37]),
+        "hue": (F.adjust_hue, [-0.09, 0.04]),
+        "rotate": (rotated, [-14.2, 3.7]),
+        "blur3": (lambda image, sigma: F.gaussian_blur(image, 3, sigma), [0.4, 1.9]),
+        "blur5": (lambda image, sigma: F.gaussian_blur(image, 5, sigma), [0.4, 1.9]),
+    }
+    for name, image in sources.items():
+        image.save(path / f"{name}.png")
+        for operation, (function, parameters) in operations.items():
+            for parameter in parameters:
+                function(image, parameter).save(path / f"{name}-{operation}-{parameter}.png", optimize=True)
+        for operation, (magnitudes, signed) in RandAugment()._augmentation_space(31, image.size[::-1]).items():
+            magnitude = float(magnitudes[9]) if magnitudes.ndim else 0.0
+            for sign in [1, -1] if signed else [1]:
+                result = _apply_op(image, operation, sign * magnitude, InterpolationMode.NEAREST, None)
+                result.save(path / f"{name}-ra_{operation}-{sign * magnitude!r}.png", optimize=True)
+
+
 decode()
 resize()
 transform()
+augment()
