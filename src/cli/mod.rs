@@ -17,6 +17,7 @@ mod threads;
 mod bench;
 mod compare;
 mod completions;
+mod data;
 mod doctor;
 mod embed;
 mod eval;
@@ -76,6 +77,7 @@ fn run_command(command: Command, session: &Session) -> Result {
         Command::Eval(args) => eval::run(&args, session),
         Command::Predict(args) => predict::run(&args, session),
         Command::Embed(args) => embed::run(&args, session),
+        Command::Data(args) => data::run(&args, session),
         Command::Compare(args) => compare::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),
         Command::Export(args) => export::run(&args, session),

@@ -1,16 +1,20 @@
-//! Mean and deviation of a training set's pixels, for `--normalize standard`.
+//! Mean and deviation of a training set's pixels, for `--normalize standard`, and the sizes of its images.
 
 use rayon::prelude::*;
 
 use super::{Error, Result, Samples};
 
-/// Mean and standard deviation per channel, of pixels in [0, 1].
+/// Mean and standard deviation per channel, of pixels in [0, 1], and sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// Mean of every channel.
     pub mean: Vec<f64>,
     /// Standard deviation of every channel.
     pub std: Vec<f64>,
+    /// The smallest and the largest width in pixels.
+    pub width: [usize; 2],
+    /// The smallest and the largest height in pixels.
+    pub height: [usize; 2],
 }
 
 impl Statistics {
@@ -18,7 +22,7 @@ impl Statistics {
     /// result does not depend on threads.
     ///
     /// # Errors
-    /// If a sample cannot be read, or all pixels are alike.
+    /// If a sample cannot be read.
     pub fn of(samples: &dyn Samples, channels: usize) -> Result<Self> {
         if channels != 1 && channels != 3 {
             return Err(Error::invalid("statistics of images", "1 or 3 channels", channels));
@@ -28,7 +32,9 @@ impl Statistics {
             if channels == 1 && image.channels == 3 {
                 image = image.to_grey();
             }
-            let mut sums = Sums { pixels: (image.width * image.height) as u128, ..Sums::default() };
+            let (width, height) = (image.width, image.height);
+            let pixels = (width * height) as u128;
+            let mut sums = Sums { pixels, width: [width; 2], height: [height; 2], ..Sums::default() };
             for (channel, (sum, squares)) in sums.of.iter_mut().enumerate().take(image.channels) {
                 let values = image.pixels[channel..].iter().step_by(image.channels).map(|&v| u64::from(v));
                 let (s, q) = values.fold((0, 0), |(s, q), v| (s + v, q + v * v));
@@ -47,7 +53,15 @@ impl Statistics {
             .zip(&mean)
             .map(|((_, q), mean)| (*q as f64 / pixels / (255.0 * 255.0) - mean * mean).max(0.0).sqrt())
             .collect();
-        if let Some(channel) = std.iter().position(|s| *s < 1e-6 || s.is_nan()) {
+        Ok(Self { mean, std, width: total.width, height: total.height })
+    }
+
+    /// The same, where it can normalise.
+    ///
+    /// # Errors
+    /// If all pixels of a channel are alike.
+    pub fn checked(self) -> Result<Self> {
+        if let Some(channel) = self.std.iter().position(|s| *s < 1e-6 || s.is_nan()) {
             let what = format!("deviation of channel {channel} of the training set");
             return Err(Error::unusable(
                 what,
@@ -56,20 +70,32 @@ impl Statistics {
                 "use another normalisation (--normalize none)",
             ));
         }
-        Ok(Self { mean, std })
+        Ok(self)
     }
 }
 
-/// Sums of levels and of their squares.
-#[derive(Default, Clone, Copy)]
+/// Sums of levels and of their squares, and sizes.
+#[derive(Clone, Copy)]
 struct Sums {
     pixels: u128,
     of: [(u128, u128); 3],
+    /// The smallest and the largest.
+    width: [usize; 2],
+    height: [usize; 2],
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        let none = [usize::MAX, 0];
+        Self { pixels: 0, of: Default::default(), width: none, height: none }
+    }
 }
 
 impl Sums {
     fn plus(self, other: Self) -> Self {
         let of = std::array::from_fn(|c| (self.of[c].0 + other.of[c].0, self.of[c].1 + other.of[c].1));
-        Self { pixels: self.pixels + other.pixels, of }
+        let range = |a: [usize; 2], b: [usize; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+        let (width, height) = (range(self.width, other.width), range(self.height, other.height));
+        Self { pixels: self.pixels + other.pixels, of, width, height }
     }
 }

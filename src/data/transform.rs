@@ -118,6 +118,25 @@ impl Transform {
         Ok(Tensor::from_vec(values, (channels, height, width), &Device::Cpu)?)
     }
 
+    /// The image that an input `[channels, height, width]` shows: the normalisation taken back, and what is then beyond black
+    /// or white cut off.
+    ///
+    /// # Errors
+    /// If the input has another shape.
+    pub fn picture(&self, input: &Tensor) -> Result<Image> {
+        let [channels, height, width] = self.input;
+        if input.dims() != [channels, height, width] {
+            let expected = format!("shape {:?}", self.input);
+            return Err(Error::invalid("input", expected, format!("{:?}", input.dims())));
+        }
+        let values = input.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
+        let level = |(value, levels): (f32, &[f32; 256])| {
+            (255.0 * (value - levels[0]) / (levels[255] - levels[0])).round().clamp(0.0, 255.0) as u8
+        };
+        let pixels = values.into_iter().zip(self.levels.iter().cycle()).map(level).collect();
+        Ok(Image { width, height, channels, pixels })
+    }
+
     /// Writes the input made from one image to `out`, `channels * height * width` values.
     pub(super) fn apply(&self, image: &Image, draw: Draw, out: &mut [f32]) -> Result<()> {
         let [channels, ..] = self.input;

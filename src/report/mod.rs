@@ -13,6 +13,7 @@ mod mistakes;
 pub(crate) mod numbers;
 mod page;
 mod run;
+mod sheet;
 pub mod statistics;
 
 use std::fs;
@@ -22,6 +23,7 @@ use tallow_weights::save;
 
 pub use comparison::{Comparison, Outcome, PairTest, Row};
 pub use error::{Error, Result};
+pub use sheet::{SheetRow, contact_sheet};
 
 use crate::train::RunFolder;
 

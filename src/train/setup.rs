@@ -217,7 +217,7 @@ fn preprocessing(
         // Points are read as they are.
         (Normalize::Auto, None) if points => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto | Normalize::Standard, _) => {
-            let Statistics { mean, std } = Statistics::of(&*dataset.train, channels)?;
+            let Statistics { mean, std, .. } = Statistics::of(&*dataset.train, channels)?.checked()?;
             (mean, std)
         }
     };

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "list",
     "info",
     "fetch",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 14] = [
     "eval",
     "predict",
     "embed",
+    "data",
     "run",
     "compare",
     "bench",
@@ -114,4 +115,25 @@ fn a_reader_that_leaves_early_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{line}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{line}");
     }
+}
+
+#[test]
+fn data_tells_what_a_data_set_holds_and_draws_it() {
+    let tallow = Sandbox::new();
+    let facts = tallow.json("data mnist --limit 300 --augment crop,erase --count 12 --sheet sheet.png");
+    assert_eq!([&facts["train"], &facts["test"]], [300, 10_000]);
+    let classes = facts["classes"].as_array().unwrap();
+    // of the 10,000 labels of t10k-labels-idx1-ubyte.gz
+    let test: Vec<_> = classes.iter().map(|class| class["test"].as_u64().unwrap()).collect();
+    assert_eq!(test, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+    assert_eq!(classes.iter().map(|class| class["train"].as_u64().unwrap()).sum::<u64>(), 300);
+    assert_eq!(facts["images"]["width"], serde_json::json!([28, 28]));
+    let sheet = image::load_from_memory(&tallow.read("sheet.png")).unwrap();
+    // a label of one character, eight images of 3 * 28 pixels and what is between them; 12 rows under their titles
+    assert_eq!((sheet.width(), sheet.height()), (6 + 16 + 6 + 8 * 90, 6 + 16 + 6 + 12 * 90));
+
+    let points = tallow.run("data circles --sheet points.png");
+    assert_eq!(points.code, Some(2));
+    assert!(points.stderr.contains("expected a data set of images, got circles"), "{}", points.stderr);
+    assert_eq!(tallow.json("data circles")["images"], serde_json::Value::Null);
 }

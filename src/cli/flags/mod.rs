@@ -90,6 +90,11 @@ pub enum Command {
         after_help = "Examples:\n  tallow compare runs/a runs/b --out runs/a-and-b\n  tallow compare runs/quickstart/*/ --json"
     )]
     Compare(CompareArgs),
+    /// Say what a data set holds, and draw its images as training sees them
+    #[command(after_help = "Examples:\n  tallow data mnist\n  \
+                            tallow data folder:photos --img-size 224 --augment resized-crop,flip,jitter --sheet sheet.png\n  \
+                            tallow data cifar10 --augment crop,flip,randaugment,erase --count 20 --sheet sheet.png")]
+    Data(DataArgs),
     /// Measure images per second and peak memory of training, inference or loading
     #[command(after_help = "Examples:\n  tallow bench vit_small_patch16_224 --mode train --batch-size 16 --json\n  \
                             tallow bench vit_mnist --mode infer --batch-size 128 --steps 50\n  \
@@ -216,6 +221,32 @@ pub struct CompareArgs {
     /// Where report.html and its curves go [default: comparison, beside the first run]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME
+    #[arg(value_name = "DATA")]
+    pub data: String,
+    /// Look at this many training samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+    /// Images on the sheet
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub count: usize,
+    /// Changes to training images, as in tallow train: crop, resized-crop, flip, randaugment, jitter, rotate, blur, erase; none; or
+    /// auto for what suits the data set [default: auto]
+    #[arg(long, value_name = "LIST")]
+    pub augment: Option<String>,
+    /// The side of the model's input in pixels [default: the images' own size where they have one in common, else 224]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub img_size: Option<usize>,
+    /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it
+    #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "none"])]
+    pub normalize: String,
 }
 
 #[derive(Debug, Args)]

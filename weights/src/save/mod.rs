@@ -9,6 +9,6 @@ mod timm;
 
 pub use config::{check_timm, config_json};
 pub use gguf::{Quantisation, gguf};
-pub use replace::{replace, write_text};
+pub use replace::{replace, write_bytes, write_text};
 pub use stream::{Stream, stream};
 pub use timm::{safetensors, timm};

@@ -37,7 +37,15 @@ pub fn replace<E: From<Error>>(
 /// # Errors
 /// [`Error::Io`].
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    replace(path, |temporary| fs::write(temporary, text).map_err(Error::io(path)))
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a file as a whole, by [`replace`].
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |temporary| fs::write(temporary, bytes).map_err(Error::io(path)))
 }
 
 /// Makes the new name last through a power failure.
