@@ -232,12 +232,32 @@ fn attention_maps_are_the_weights_that_the_blocks_use() {
             assert!(sums.iter().all(|sum| (sum - 1.).abs() < 1e-5) && flat(map).iter().all(|&w| w >= 0.));
         }
     }
-    // With queries and keys of zero every token attends to all alike.
+}
+
+#[test]
+fn a_block_without_its_mlp_adds_the_values_weighed_by_its_attention_map() {
+    // Written out with Candle's own operations: x + Σ map · v, through the projection.
+    let composed = |x: &Tensor, map: &Tensor, params: &Params| -> candle_core::Result<Tensor> {
+        let get = |name: &str| params.get(name).expect("it is there").var.as_detached_tensor();
+        let centred = x.broadcast_sub(&x.mean_keepdim(2)?)?;
+        let norm = centred.broadcast_div(&(centred.sqr()?.mean_keepdim(2)? + 1e-6)?.sqrt()?)?;
+        let v = norm.broadcast_matmul(&get("blocks.0.attn.qkv.weight").narrow(0, 24, 12)?.t()?)?;
+        let v = v.broadcast_add(&get("blocks.0.attn.qkv.bias").narrow(0, 24, 12)?)?;
+        let v = v.reshape((2, 10, 3, 4))?.transpose(1, 2)?.contiguous()?;
+        let mixed = map.matmul(&v)?.transpose(1, 2)?.reshape((2, 10, 12))?;
+        x + mixed.broadcast_matmul(&get("blocks.0.attn.proj.weight").t()?)?
+    };
     let params = Params::new(5, DType::F32, &Device::Cpu);
-    params.provide("blocks.0.attn.qkv.weight", Tensor::zeros((36, 12), DType::F32, &Device::Cpu).expect("zeros"));
+    let normal = |shape: (usize, usize)| Tensor::randn(0f32, 1., shape, &Device::Cpu).expect("numbers");
+    params.provide("blocks.0.attn.qkv.weight", normal((36, 12)));
+    params.provide("blocks.0.mlp.fc2.weight", Tensor::zeros((12, 48), DType::F32, &Device::Cpu).expect("zeros"));
     let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    let x = vit.embed(&images(12), Mode::Eval).expect("tokens");
     let map = &vit.attention_maps(&images(12)).expect("maps")[0];
-    assert!(flat(map).iter().all(|&w| (w - 0.1).abs() < 1e-6));
+    assert!(flat(map).iter().any(|&w| w > 0.3), "far from uniform");
+    let got = flat(&vit.blocks()[0].forward(&x, Mode::Eval).expect("tokens"));
+    let expected = flat(&composed(&x, map, &params).expect("tokens"));
+    assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{got:?}, {expected:?}");
 }
 
 #[test]
