@@ -9,6 +9,7 @@ mod configuration;
 mod confusion;
 mod curves;
 mod error;
+mod figure;
 mod mistakes;
 pub(crate) mod numbers;
 mod page;
@@ -23,12 +24,13 @@ use tallow_weights::save;
 
 pub use comparison::{Comparison, Outcome, PairTest, Row};
 pub use error::{Error, Result};
+pub use figure::write_figure;
 pub use sheet::{SheetRow, contact_sheet};
 
 use crate::train::RunFolder;
 
-/// Compares runs, and writes `report.html`, `loss.svg`, `accuracy.svg` and `comparison.json` into the folder `out`,
-/// which is made if it is not there. Files of these names are replaced, each as a whole.
+/// Compares runs, and writes `report.html`, `comparison.json`, and `loss` and `accuracy` as SVG and PNG into the folder
+/// `out`, which is made if it is not there. Files of these names are replaced, each as a whole.
 ///
 /// # Errors
 /// If there are no runs, a folder is not a run's, a file of a run is damaged, or `out` cannot be written.
@@ -41,12 +43,12 @@ pub fn compare(runs: &[RunFolder], out: &Path) -> Result<Comparison> {
     fs::create_dir_all(out).map_err(|source| Error::Write { path: out.into(), source })?;
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let (loss, accuracy, styles) = (curves::loss(&runs), curves::accuracy(&runs), curves::styles(&runs));
-    write(&out.join("loss.svg"), &loss.standalone(&names, &styles))?;
-    write(&out.join("accuracy.svg"), &accuracy.standalone(&names, &styles))?;
+    write_figure(&out.join("loss"), &loss.standalone(&names, &styles))?;
+    write_figure(&out.join("accuracy"), &accuracy.standalone(&names, &styles))?;
     let json = serde_json::to_string_pretty(&comparison)
         .map_err(|error| Error::Write { path: out.join("comparison.json"), source: error.into() })?;
-    write(&out.join("comparison.json"), &(json + "\n"))?;
-    write(&comparison.report, &page::page(&runs, &comparison, &loss, &accuracy))?;
+    write(&out.join("comparison.json"), json + "\n")?;
+    write(&comparison.report, page::page(&runs, &comparison, &loss, &accuracy))?;
     Ok(comparison)
 }
 
@@ -58,13 +60,13 @@ pub fn single(run: &RunFolder) -> Result<Comparison> {
     let runs = run::Run::read_all(std::slice::from_ref(run))?;
     let comparison = Comparison::new(&runs, run.root().join("report.html"));
     let (loss, accuracy) = (curves::loss(&runs), curves::accuracy(&runs));
-    write(&comparison.report, &page::page(&runs, &comparison, &loss, &accuracy))?;
+    write(&comparison.report, page::page(&runs, &comparison, &loss, &accuracy))?;
     Ok(comparison)
 }
 
 /// Writes a file as a whole, so that no reader ever sees a part of it.
-fn write(path: &Path, text: &str) -> Result<()> {
-    save::write_text(path, text).map_err(|error| {
+fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    save::write_bytes(path, contents.as_ref()).map_err(|error| {
         let source = match error {
             tallow_weights::Error::Io { source, .. } => source,
             other => std::io::Error::other(other),
