@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
     let model = config.architecture.build(params.builder())?;
 
-    let transform = Transform::evaluation(&config.preprocessing)?;
+    let transform = Transform::of(&config)?;
     for path in std::env::args().skip(1) {
         let image = transform.tensor(&open_image(&path)?, Draw::default())?;
         let features: Tensor = model.pooled(&image.unsqueeze(0)?, Mode::Eval)?;

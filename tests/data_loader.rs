@@ -184,6 +184,35 @@ fn ramp(side: usize) -> Image {
 }
 
 #[test]
+fn crops_of_28_from_images_of_32_are_windows_of_the_pixels_as_they_are() {
+    // Every pixel says where it is.
+    let pixels = (0..32 * 32).flat_map(|at| [at % 32, at / 32, at % 251].map(|level| level as u8)).collect();
+    let image = Image { width: 32, height: 32, channels: 3, pixels };
+    let crop_pct = 28.0 / 32.0;
+    let raw = Preprocessing { crop_pct, mean: vec![0.0], std: vec![1.0], ..preprocessing(28, 3) };
+    for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
+        let raw = Preprocessing { interpolation, ..raw.clone() };
+        let window = |augment: &[Augment], epoch: u64| -> (usize, usize) {
+            let transform = Transform::training(&raw, augment).unwrap();
+            let tensor = transform.tensor(&image, Draw { epoch, ..Draw::default() }).unwrap();
+            let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let levels: Vec<usize> = values.iter().map(|value| (value * 255.0).round() as usize).collect();
+            let (left, top) = (levels[0], levels[28 * 28]);
+            for at in 0..28 * 28 {
+                let (x, y) = (left + at % 28, top + at / 28);
+                let expected = [x, y, (y * 32 + x) % 251];
+                assert_eq!([0, 1, 2].map(|channel| levels[channel * 28 * 28 + at]), expected);
+            }
+            (left, top)
+        };
+        assert_eq!(window(&[], 0), (2, 2), "the test sees the centre");
+        let windows: std::collections::BTreeSet<_> = (0..400).map(|epoch| window(&[Augment::Crop], epoch)).collect();
+        assert_eq!(windows.len(), 25, "training sees all that there are");
+        assert!(windows.iter().all(|&(left, top)| left <= 4 && top <= 4));
+    }
+}
+
+#[test]
 fn augmentation_moves_and_flips_as_its_names_say() {
     let levels = |augment: &[Augment], crop_pct: f64, epoch: u64| -> Vec<i32> {
         let raw = Preprocessing { crop_pct, mean: vec![0.0], std: vec![1.0], ..preprocessing(16, 1) };

@@ -1,5 +1,7 @@
 //! `tallow data`: what a data set holds, and how its images look to a model in training.
 
+use std::sync::Arc;
+
 use anyhow::bail;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -9,8 +11,10 @@ use super::error::{Result, usage};
 use super::flags::DataArgs;
 use super::output::{Align, Table, thousands};
 use super::session::Session;
+use crate::data::whitening::{self, Whiteness};
 use crate::data::{self, Augment, DataOptions, Dataset, Draw, Samples, Statistics, Transform};
 use crate::report::{SheetRow, contact_sheet};
+use crate::train::TrainConfig;
 
 /// Columns of the sheet with an image as training sees it, an epoch each.
 const EPOCHS: u64 = 7;
@@ -27,6 +31,8 @@ struct Facts<'a> {
     /// None for points.
     images: Option<Images>,
     augment: Vec<Augment>,
+    /// With `--normalize zca`.
+    whitened: Option<Whiteness>,
     sheet: Option<&'a std::path::Path>,
 }
 
@@ -61,15 +67,21 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());
     let points = dataset.train.point(0).map(<[f32]>::len);
     let images = if points.is_none() { Some(images(&dataset)?) } else { None };
-    if let Some(path) = &args.sheet {
+    let zca = args.normalize == "zca";
+    let mut whitened = None;
+    if args.sheet.is_some() || zca {
         let Some(images) = &images else {
-            return Err(usage(format!(
-                "--sheet: expected a data set of images, got {}, which holds points",
-                args.data
-            )));
+            let flag = if zca { "--normalize zca" } else { "--sheet" };
+            return Err(usage(format!("{flag}: expected a data set of images, got {}, which holds points", args.data)));
         };
-        let (columns, rows) = sheet(args, &dataset, images, &augment, session)?;
-        save::write_bytes(path, &contact_sheet(&columns, &rows)?)?;
+        let transforms = transforms(args, &dataset, images, &augment, session)?;
+        if zca {
+            whitened = Some(Whiteness::of(&dataset.train, &transforms.0)?);
+        }
+        if let Some(path) = &args.sheet {
+            let (columns, rows) = sheet(args, &dataset, &transforms, session)?;
+            save::write_bytes(path, &contact_sheet(&columns, &rows)?)?;
+        }
     }
     let counts = [
         count(&*dataset.train, &dataset)?,
@@ -88,6 +100,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         classes: dataset.classes.iter().map(String::as_str).enumerate().map(class).collect(),
         images,
         augment,
+        whitened,
         sheet: args.sheet.as_deref(),
     };
     session.result(&facts, || text(&facts, points))
@@ -113,14 +126,14 @@ fn count(samples: &dyn Samples, dataset: &Dataset) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
-/// The titles of the columns, and the first images of every class in turn: in evaluation, then in training epoch by epoch.
-fn sheet(
+/// How images become inputs in evaluation, and in training.
+fn transforms(
     args: &DataArgs,
     dataset: &Dataset,
     images: &Images,
     augment: &[Augment],
     session: &Session,
-) -> Result<(Vec<String>, Vec<SheetRow>)> {
+) -> Result<(Arc<Transform>, Transform)> {
     let (width, height) = match args.img_size {
         Some(side) => (side, side),
         None if images.width[0] == images.width[1] && images.height[0] == images.height[1] => {
@@ -130,6 +143,7 @@ fn sheet(
     };
     let (mean, std) = match args.normalize.as_str() {
         "none" => (vec![0.; images.channels], vec![1.; images.channels]),
+        "zca" => (images.mean.clone(), vec![1.; images.channels]),
         _ => (images.mean.clone(), images.std.clone()),
     };
     let preprocessing = Preprocessing {
@@ -140,8 +154,24 @@ fn sheet(
         mean,
         std,
     };
-    let (evaluation, training) =
-        (Transform::evaluation(&preprocessing)?, Transform::training(&preprocessing, augment)?);
+    let mut whitening = None;
+    if args.normalize == "zca" {
+        TrainConfig::check_zca_eps(args.zca_eps)?;
+        whitening::check_size(preprocessing.input_size)?;
+        session.note(format!("fitting ZCA whitening to {} images", thousands(dataset.train.len())));
+        whitening = whitening::fit(&*dataset.train, &preprocessing, args.zca_eps, &|| false)?;
+    }
+    let evaluation = Transform::evaluation(&preprocessing)?.whitened(whitening.clone())?;
+    Ok((Arc::new(evaluation), Transform::training(&preprocessing, augment)?.whitened(whitening)?))
+}
+
+/// The titles of the columns, and the first images of every class in turn: in evaluation, then in training epoch by epoch.
+fn sheet(
+    args: &DataArgs,
+    dataset: &Dataset,
+    (evaluation, training): &(Arc<Transform>, Transform),
+    session: &Session,
+) -> Result<(Vec<String>, Vec<SheetRow>)> {
     let row = |&index: &usize| -> Result<SheetRow> {
         let image = dataset.train.image(index)?;
         let draw = |epoch| Draw { seed: session.seed(), epoch, index: index as u64 };
@@ -204,10 +234,18 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
             list(std)
         ));
     }
+    if let Some(Whiteness { samples, mean, variance, covariance }) = &facts.whitened {
+        text.push_str(&format!(
+            "\nwhitened         {} images: means of values up to {mean:.1e}, their variance {variance:.3} on average, \
+             covariance between two {covariance:.1e} (root mean square)",
+            thousands(*samples)
+        ));
+    }
     if let Some(sheet) = facts.sheet {
         let names: Vec<&str> = facts.augment.iter().map(|augment| augment.name()).collect();
         let names = if names.is_empty() { "none".into() } else { names.join(",") };
-        text.push_str(&format!("\nsheet            {} (--augment {names})", sheet.display()));
+        let shown = if facts.whitened.is_some() { ", whitened, 0 in grey" } else { "" };
+        text.push_str(&format!("\nsheet            {} (--augment {names}{shown})", sheet.display()));
     }
     text
 }

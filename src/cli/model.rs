@@ -76,7 +76,7 @@ impl Loaded {
     /// # Errors
     /// If the checkpoint's preprocessing makes no sense.
     pub fn transform(&self) -> Result<Arc<Transform>> {
-        Ok(Arc::new(Transform::evaluation(&self.config.preprocessing)?))
+        Ok(Arc::new(Transform::of(&self.config)?))
     }
 
     /// The name of a class, its number where it has none.

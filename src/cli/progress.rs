@@ -111,6 +111,7 @@ impl Listener for Progress {
                 }
             }
             Event::Checkpoint { .. } => {}
+            Event::Note(text) => self.line(text.clone()),
             Event::Warning(text) => self.line(format!("warning: {text}")),
             Event::Interrupted { .. } | Event::End { .. } => {
                 if let Display::Bar(bar) = &self.display {

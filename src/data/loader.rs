@@ -228,10 +228,9 @@ impl Loader {
     fn load(&mut self, batch: usize) -> Result<Batch> {
         let indices = self.work.batch(batch).to_vec();
         let values = self.values(batch, &indices)?;
-        let [channels, height, width] = self.work.transform.input_size();
         let labels: Vec<u32> = indices.iter().map(|&index| self.work.samples.label(index)).collect();
         Ok(Batch {
-            images: Tensor::from_vec(values, (indices.len(), channels, height, width), &Device::Cpu)?,
+            images: self.work.transform.batch(values, indices.len())?,
             labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?,
             indices,
         })

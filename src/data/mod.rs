@@ -10,6 +10,7 @@ pub mod loader;
 pub mod resize;
 pub mod statistics;
 pub mod transform;
+pub mod whitening;
 
 mod cifar;
 mod circles;

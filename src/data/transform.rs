@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_weights::{Interpolation, Preprocessing};
+use tallow_weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening};
 
 use super::resize::{self, resize_window};
 use super::{Augment, Error, Image, Result};
@@ -20,7 +20,7 @@ pub struct Draw {
 }
 
 impl Draw {
-    fn rng(self) -> ChaCha8Rng {
+    pub(super) fn rng(self) -> ChaCha8Rng {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.seed.to_le_bytes());
         key[8..16].copy_from_slice(&self.epoch.to_le_bytes());
@@ -33,7 +33,8 @@ impl Draw {
 ///
 /// In evaluation as timm does: resize the shorter side to `input / crop_pct`, crop the centre, scale to [0, 1], subtract
 /// the mean, divide by the deviation. A colour image becomes grey for a grey model as in Pillow's `convert("L")`; a grey
-/// image is repeated for a model in colour. In training, [`Augment`] says where the crop is and what else changes.
+/// image is repeated for a model in colour. In training, [`Augment`] says where the crop is and what else changes. Whitening
+/// comes last, over whole batches.
 #[derive(Debug, Clone)]
 pub struct Transform {
     input: [usize; 3],
@@ -45,6 +46,7 @@ pub struct Transform {
     augment: Vec<Augment>,
     /// The normalised value of every level, per channel.
     levels: Vec<[f32; 256]>,
+    whitening: Option<Whitening>,
 }
 
 /// Which part of a resized image becomes the input; it may be partly outside, which is black.
@@ -99,7 +101,26 @@ impl Transform {
             filter: *interpolation,
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
+            whitening: None,
         })
+    }
+
+    /// The evaluation transform of a checkpoint, its whitening included.
+    ///
+    /// # Errors
+    /// As [`Transform::evaluation`] and [`Transform::whitened`].
+    pub fn of(config: &CheckpointConfig) -> Result<Self> {
+        Self::evaluation(&config.preprocessing)?.whitened(config.whitening.clone())
+    }
+
+    /// The same with whitening of what it makes.
+    ///
+    /// # Errors
+    /// If the whitening is of inputs of another size.
+    pub fn whitened(mut self, whitening: Option<Whitening>) -> Result<Self> {
+        whitening.iter().try_for_each(|whitening| whitening.check_input(self.input))?;
+        self.whitening = whitening;
+        Ok(self)
     }
 
     /// `[channels, height, width]` of what it makes.
@@ -114,12 +135,23 @@ impl Transform {
     pub fn tensor(&self, image: &Image, draw: Draw) -> Result<Tensor> {
         let mut values = vec![0.0; self.input.iter().product()];
         self.apply(image, draw, &mut values)?;
+        Ok(self.batch(values, 1)?.squeeze(0)?)
+    }
+
+    /// The batch `[samples, channels, height, width]` of what [`Transform::apply`] wrote, one sample after the other. Whitening
+    /// is a product with a large matrix, which is read once for all of them.
+    pub(super) fn batch(&self, values: Vec<f32>, samples: usize) -> Result<Tensor> {
         let [channels, height, width] = self.input;
-        Ok(Tensor::from_vec(values, (channels, height, width), &Device::Cpu)?)
+        let batch = Tensor::from_vec(values, (samples, channels, height, width), &Device::Cpu)?;
+        Ok(match &self.whitening {
+            Some(whitening) => whitening.apply(&batch)?,
+            None => batch,
+        })
     }
 
     /// The image that an input `[channels, height, width]` shows: the normalisation taken back, and what is then beyond black
-    /// or white cut off.
+    /// or white cut off. A whitened input is shown as it is, with 0 in middle grey and three times the root of its mean square
+    /// in black and white.
     ///
     /// # Errors
     /// If the input has another shape.
@@ -130,6 +162,12 @@ impl Transform {
             return Err(Error::invalid("input", expected, format!("{:?}", input.dims())));
         }
         let values = input.permute((1, 2, 0))?.flatten_all()?.to_vec1::<f32>()?;
+        if self.whitening.is_some() {
+            let squares: f32 = values.iter().map(|value| value * value).sum();
+            let scale = 127.5 / (3.0 * (squares / values.len() as f32).sqrt()).max(f32::MIN_POSITIVE);
+            let pixels = values.iter().map(|value| (127.5 + scale * value).round().clamp(0.0, 255.0) as u8).collect();
+            return Ok(Image { width, height, channels, pixels });
+        }
         let level = |(value, levels): (f32, &[f32; 256])| {
             (255.0 * (value - levels[0]) / (levels[255] - levels[0])).round().clamp(0.0, 255.0) as u8
         };
@@ -137,8 +175,19 @@ impl Transform {
         Ok(Image { width, height, channels, pixels })
     }
 
-    /// Writes the input made from one image to `out`, `channels * height * width` values.
+    /// Writes the input made from one image to `out`, `channels * height * width` values; whitening comes in
+    /// [`Transform::batch`].
     pub(super) fn apply(&self, image: &Image, draw: Draw, out: &mut [f32]) -> Result<()> {
+        let mut rng = draw.rng();
+        let shown = self.seen(image, &mut rng)?;
+        self.normalise(&shown, out);
+        let [_, height, width] = self.input;
+        self.augment.iter().for_each(|augment| augment.change_values(out, width, height, &mut rng));
+        Ok(())
+    }
+
+    /// The image of the input's size that is normalised then; it may be grey for an input of three channels.
+    pub(super) fn seen(&self, image: &Image, rng: &mut ChaCha8Rng) -> Result<Image> {
         let [channels, ..] = self.input;
         if channels != 1 && channels != 3 {
             let expected = "a model that reads 1 or 3 channels";
@@ -151,20 +200,16 @@ impl Transform {
         } else {
             image
         };
-        let mut rng = draw.rng();
         let cropped;
         let (image, window) = if self.augment.contains(&Augment::ResizedCrop) {
-            cropped = random_crop(image, &mut rng);
+            cropped = random_crop(image, rng);
             (&cropped, Window { left: 0, top: 0, resized: (self.input[2], self.input[1]) })
         } else {
-            (image, self.window(image, &mut rng))
+            (image, self.window(image, rng))
         };
         let mut shown = self.shown(image, &window)?;
-        self.augment.iter().for_each(|augment| augment.change(&mut shown, &mut rng));
-        self.normalise(&shown, out);
-        let [_, height, width] = self.input;
-        self.augment.iter().for_each(|augment| augment.change_values(out, width, height, &mut rng));
-        Ok(())
+        self.augment.iter().for_each(|augment| augment.change(&mut shown, rng));
+        Ok(shown)
     }
 
     fn window(&self, image: &Image, rng: &mut ChaCha8Rng) -> Window {

@@ -1,9 +1,10 @@
 //! Checkpoints: `checkpoints/{last,best}/` of a run's folder, written so that a process killed at any moment, or a full disk,
 //! leaves one that loads.
 //!
-//! `model.safetensors` and `config.json` are in timm's layout. `last` has `optimizer.safetensors` and `state.toml` beside
-//! them, which a resume needs. A checkpoint is written into a folder of its own, synced, and put in the old one's place by
-//! two renames; [`recover`] finishes what a kill between the two left undone.
+//! `model.safetensors` and `config.json` are in timm's layout, with `preprocessing.safetensors` beside them where the input is
+//! whitened. `last` has `optimizer.safetensors` and `state.toml` beside them, which a resume needs. A checkpoint is written into
+//! a folder of its own, synced, and put in the old one's place by two renames; [`recover`] finishes what a kill between the two
+//! left undone.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use tallow_models::Params;
-use tallow_weights::{CheckpointConfig, save};
+use tallow_weights::{CheckpointConfig, Whitening, save};
 
 use super::error::{Error, Result};
 use super::optimizer::Optimizer;
@@ -218,9 +219,13 @@ fn replace(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBu
 /// Gives `dir` the weights and config of the checkpoint `from` without copying them. False where the file system cannot.
 fn link_model(from: &Path, dir: &Path) -> bool {
     // Checkpoints are never written to in place, so that a shared file stays what it is.
-    let linked = [MODEL, "config.json"].iter().all(|name| fs::hard_link(from.join(name), dir.join(name)).is_ok());
+    let link = |name: &str| fs::hard_link(from.join(name), dir.join(name)).is_ok();
+    let whitening = || !from.join(Whitening::FILE).exists() || link(Whitening::FILE);
+    let linked = link(MODEL) && whitening() && link("config.json");
     if !linked {
-        let _ = fs::remove_file(dir.join(MODEL));
+        for name in [MODEL, Whitening::FILE] {
+            let _ = fs::remove_file(dir.join(name));
+        }
     }
     linked
 }

@@ -48,6 +48,8 @@ pub struct TrainConfig {
     pub augment: String,
     /// How pixels are normalised. Default auto.
     pub normalize: Normalize,
+    /// What ZCA whitening adds to every variance, of pixels in [0, 1], at least 1e-8. Default 0.01.
+    pub zca_eps: f64,
     /// The filter that resizes images. Default: the checkpoint's, else bicubic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpolation: Option<Interpolation>,
@@ -165,6 +167,9 @@ pub enum Normalize {
     Auto,
     /// By the training set's mean and deviation per channel.
     Standard,
+    /// Whitened: the training set's mean is subtracted pixel by pixel, and all correlation between values taken out; see
+    /// [`crate::data::whitening`].
+    Zca,
     /// Pixels in [0, 1] as they are.
     None,
 }
@@ -229,6 +234,7 @@ impl TrainConfig {
             limit.map_or(Ok(()), |limit| at_least_one(field, limit))?;
         }
         share("val_fraction", self.val_fraction)?;
+        Self::check_zca_eps(self.zca_eps)?;
         self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
         at_least_one("epochs", self.epochs)?;
         check("epochs", u32::try_from(self.epochs).is_ok(), format!("at most {}", u32::MAX), self.epochs)?;
@@ -254,6 +260,14 @@ impl TrainConfig {
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
+    }
+
+    /// Checks [`TrainConfig::zca_eps`].
+    ///
+    /// # Errors
+    /// As [`TrainConfig::validate`].
+    pub fn check_zca_eps(eps: f64) -> Result<()> {
+        check("zca_eps", eps.is_finite() && eps >= 1e-8, "a number of at least 1e-8, such as 0.01", eps)
     }
 
     /// Reads a configuration.

@@ -73,6 +73,7 @@ impl Default for TrainConfig {
             val_fraction: 0.,
             augment: "auto".into(),
             normalize: Default::default(),
+            zca_eps: 0.01,
             interpolation: None,
             crop_pct: None,
             shuffle: true,

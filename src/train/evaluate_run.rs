@@ -72,7 +72,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
     described.architecture.build(params.builder())?;
     let model = described.architecture.build(params.eval_builder())?;
-    let transform = Arc::new(Transform::evaluation(&described.preprocessing)?);
+    let transform = Arc::new(Transform::of(&described)?);
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
     let default = EvaluateOptions::default();
     let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);

@@ -17,6 +17,8 @@ pub enum Event {
     Evaluation { done: usize, total: usize },
     /// A checkpoint was written.
     Checkpoint { path: std::path::PathBuf, best: bool },
+    /// Something that takes a while begins.
+    Note(String),
     /// Something is known to fail, or looks wrong.
     Warning(String),
     /// The run was stopped by Ctrl-C; it can be resumed.

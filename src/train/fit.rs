@@ -20,6 +20,7 @@ use super::predictions::predictions;
 use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
 use super::schedule::Schedule;
 use super::setup::Setup;
+use super::whiten::{Whitened, whitened};
 use super::{memory, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
@@ -87,23 +88,32 @@ pub(super) fn fit_keeping(
 ) -> Result<Outcome> {
     let session = Instant::now();
     memory::reset_peak();
-    let setup = setup.resolve()?;
-    let Setup { config, checkpoint: described, params, dataset, .. } = &setup;
-    let device = params.device();
+    let mut setup = setup.resolve()?;
+    let Setup { config, checkpoint: described, params, .. } = &setup;
     let mut model = described.architecture.build(params.builder())?;
     model.set_grad_checkpointing(config.grad_checkpointing);
     let eval_model = described.architecture.build(params.eval_builder())?;
     let augment = Augment::parse_list(&config.augment)?;
-    let train_transform = Arc::new(Transform::training(&described.preprocessing, &augment)?);
-    let eval_transform = Arc::new(Transform::evaluation(&described.preprocessing)?);
+    let train_transform = Transform::training(&described.preprocessing, &augment)?;
+    let mut optimizer = Optimizer::new(config, &described.architecture, params)?;
+
+    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer)?;
+    setup.checkpoint.whitening = match whitened(&setup, folder, start, listener, stop)? {
+        Whitened::As(whitening) => whitening,
+        Whitened::Stopped => {
+            listener.on(&Event::Interrupted { step: state.step });
+            return Ok(Outcome::Interrupted { step: state.step });
+        }
+    };
+    let Setup { config, checkpoint: described, params, dataset, .. } = &setup;
+    let device = params.device();
+    let train_transform = Arc::new(train_transform.whitened(described.whitening.clone())?);
+    let eval_transform = Arc::new(Transform::of(described)?);
     let loading = LoaderOptions { batch_size: config.batch_size, seed: config.seed, ..LoaderOptions::default() };
     let default = EvaluateOptions::default();
     let measuring = EvaluateOptions { batch_size: config.eval_batch_size.unwrap_or(default.batch_size), ..default };
     let steps_per_epoch = setup.steps_per_epoch();
     let schedule = Schedule::new(config, steps_per_epoch);
-    let mut optimizer = Optimizer::new(config, &described.architecture, params)?;
-
-    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer)?;
     let seconds_before = state.seconds;
     let train_samples = dataset.train.len();
     let trainable_parameters = params.trainable().iter().map(|param| param.var.elem_count()).sum();

@@ -23,6 +23,7 @@ pub mod run_folder;
 pub mod schedule;
 pub mod setup;
 mod warnings;
+mod whiten;
 
 pub use config::{Precision, TrainConfig};
 pub use device::{device, device_name, precision_is_native, set_precision};

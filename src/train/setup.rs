@@ -13,7 +13,7 @@ use super::features::trains_head_alone;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::{device, device_name, freeze, memory, set_precision, warnings};
-use crate::data::{self, Augment, DataOptions, Dataset, Statistics};
+use crate::data::{self, Augment, DataOptions, Dataset, Statistics, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
 /// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
@@ -77,11 +77,17 @@ impl Setup {
             Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &LoadOptions { head }, &params)?),
             None => None,
         };
+        // Another one than the checkpoint's is fitted when the run begins.
+        let whitening = described.filter(|_| config.normalize == Normalize::Auto).and_then(|d| d.whitening.clone());
+        if let Some(whitening) = &whitening {
+            whitening.check_input(preprocessing.input_size)?;
+        }
         let checkpoint = CheckpointConfig {
             name: Some(base_name(&config.model).to_string()).filter(|name| zoo::find(name).is_ok()),
             tag: None,
             architecture,
             preprocessing,
+            whitening,
             labels: Some(dataset.classes.clone()),
             license: described.and_then(|described| described.license.clone()),
         };
@@ -214,6 +220,14 @@ fn preprocessing(
     let (mean, std) = match (config.normalize, &described) {
         (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),
+        (Normalize::Zca, _) if points => {
+            let expected = "images for --normalize zca; use --normalize none";
+            return Err(Error::invalid(&dataset.spec, expected, "points"));
+        }
+        (Normalize::Zca, _) => {
+            whitening::check_size(input_size)?;
+            (Statistics::of(&*dataset.train, channels)?.mean, vec![1.; channels])
+        }
         // Points are read as they are.
         (Normalize::Auto, None) if points => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto | Normalize::Standard, _) => {

@@ -4,7 +4,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tallow::train::config::Normalize;
 use tallow::train::{EpochMetrics, Error, Event, Listener, Outcome, RunFolder, Start, StepMetrics, TrainConfig, run};
+use tallow::weights::Whitening;
 
 use crate::run::{folder, weights};
 use crate::{Heard, finish, small};
@@ -21,6 +23,13 @@ fn frozen() -> TrainConfig {
     config
 }
 
+/// The same on whitened images, small ones, so that the whitening takes no time.
+fn whitened() -> TrainConfig {
+    let mut config = TrainConfig { normalize: Normalize::Zca, ..config() };
+    config.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
+    config
+}
+
 /// All of a run's result that time has no part in.
 #[derive(Debug, PartialEq)]
 struct Result {
@@ -29,6 +38,7 @@ struct Result {
     epochs: Vec<EpochMetrics>,
     predictions: tallow::train::Predictions,
     chosen: (usize, String),
+    whitening: [Option<Vec<u8>>; 2],
 }
 
 fn result(folder: &RunFolder) -> Result {
@@ -44,6 +54,7 @@ fn result(folder: &RunFolder) -> Result {
             .collect(),
         predictions: folder.predictions().unwrap(),
         chosen: (summary.best_epoch, summary.chosen_by),
+        whitening: [folder.best_path(), folder.last_path()].map(|path| fs::read(path.join(Whitening::FILE)).ok()),
     }
 }
 
@@ -69,7 +80,7 @@ impl Listener for Stopper<'_> {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been() {
-    for config in [config(), frozen()] {
+    for config in [config(), frozen(), whitened()] {
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
         // In the middle of an epoch, at its end, at the start of the next.
@@ -102,7 +113,7 @@ impl Listener for Breaker {
 
 #[test]
 fn a_run_that_breaks_off_at_any_event_and_is_resumed_ends_as_if_it_had_not() {
-    for config in [config(), frozen()] {
+    for config in [config(), frozen(), whitened()] {
         let config = TrainConfig { checkpoint_every: Some(4), ..config };
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
@@ -176,21 +187,26 @@ fn a_resume_with_other_settings_is_refused_and_names_them() {
 #[test]
 fn a_damaged_checkpoint_is_an_error_that_names_the_file() {
     type Damage = (&'static str, fn(&[u8]) -> Vec<u8>);
-    let damages: [Damage; 5] = [
+    let damages: [Damage; 7] = [
         ("checkpoints/last/state.toml", |bytes| bytes[..bytes.len() / 2].to_vec()),
         ("checkpoints/last/model.safetensors", |bytes| bytes[..bytes.len() - 1].to_vec()),
         ("checkpoints/last/optimizer.safetensors", |_| Vec::new()),
+        ("checkpoints/last/preprocessing.safetensors", |bytes| bytes[..bytes.len() / 2].to_vec()),
+        ("checkpoints/last/preprocessing.safetensors", |bytes| {
+            // The last value of the matrix is no number.
+            [&bytes[..bytes.len() - 4], &f32::NAN.to_le_bytes()].concat()
+        }),
         ("config.toml", |_| b"epochs = -1".to_vec()),
         ("metrics.jsonl", |bytes| bytes[..bytes.len() / 2].to_vec()),
     ];
     for (name, damage) in damages {
         let (_directory, folder) = folder();
         let stop = AtomicBool::new(false);
-        run(&config(), &folder, Start::New, &mut Stopper { after: 2, stop: &stop }, &stop).unwrap();
+        run(&whitened(), &folder, Start::New, &mut Stopper { after: 2, stop: &stop }, &stop).unwrap();
         let path = folder.root().join(name);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, damage(&bytes)).unwrap();
-        let error = finish(&config(), &folder, Start::Resume).expect_err(name).to_string();
+        let error = finish(&whitened(), &folder, Start::Resume).expect_err(name).to_string();
         assert!(error.contains(name) && !error.contains('\n'), "{name}: {error}");
     }
 }

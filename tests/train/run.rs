@@ -5,8 +5,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
-use tallow::train::config::{OptimizerKind, ScheduleKind};
-use tallow::train::{Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Start, TrainConfig, evaluate_run, run};
+use tallow::data::whitening::fit;
+use tallow::train::config::{Normalize, OptimizerKind, ScheduleKind};
+use tallow::train::{
+    Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
+};
+use tallow::weights::Whitening;
 
 use crate::{Heard, finish, small};
 
@@ -162,6 +166,35 @@ fn the_chosen_checkpoint_measured_again_gives_the_reported_result() {
     let options = RunEvaluation { data: Some("mnist".into()), limit: Some(10), ..RunEvaluation::default() };
     let measured = evaluate_run(&folder, &options, &mut Heard::default()).unwrap();
     assert_eq!(measured.evaluation.labels, folder.predictions().unwrap().labels[..10]);
+}
+
+#[test]
+fn whitening_is_fitted_to_the_training_part_alone_and_kept_for_whoever_uses_the_run() {
+    let mut config = TrainConfig { normalize: Normalize::Zca, val_fraction: 0.2, ..small() };
+    config.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
+    let (_directory, folder) = folder();
+    let summary = finish(&config, &folder, Start::New).unwrap();
+
+    let setup = Setup::new(&config).unwrap();
+    let (samples, preprocessing) = (&setup.dataset.train, &setup.checkpoint.preprocessing);
+    assert_eq!((samples.len(), preprocessing.std.as_slice()), (72, &[1.][..]));
+    let expected = fit(&**samples, preprocessing, 0.01, &|| false).unwrap().unwrap();
+    for path in [folder.best_path(), folder.last_path()] {
+        assert!(Whitening::read(&path).unwrap() == expected, "{}", path.display());
+    }
+
+    // Measured again, and trained further with the checkpoint's own.
+    let measured = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap();
+    assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
+    assert_eq!(measured.evaluation.predicted, folder.predictions().unwrap().predicted);
+    let weights = Some(folder.root().display().to_string());
+    let further = TrainConfig { weights, normalize: Normalize::Auto, ..config.clone() };
+    assert!(Setup::new(&further).unwrap().checkpoint.whitening == Some(expected));
+
+    // A checkpoint that lost it is not used without.
+    fs::remove_file(folder.best_path().join(Whitening::FILE)).unwrap();
+    let error = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap_err().to_string();
+    assert!(error.contains(Whitening::FILE) && error.contains("missing") && !error.contains('\n'), "{error}");
 }
 
 #[test]

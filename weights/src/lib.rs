@@ -37,6 +37,7 @@ mod naming;
 mod options;
 pub mod save;
 pub mod source;
+mod whitening;
 
 pub use account::Account;
 pub use checkpoint::Checkpoint;
@@ -46,3 +47,4 @@ pub use format::TensorInfo;
 pub use load::{Head, LoadOptions, load};
 pub use options::{OpenOptions, Progress};
 pub use source::{Source, open};
+pub use whitening::Whitening;

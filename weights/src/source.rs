@@ -9,7 +9,7 @@ use serde_json::Value;
 use tallow_models::zoo;
 
 use crate::format::{self, Format, TensorFile};
-use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, bundled};
+use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening, bundled};
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +188,14 @@ fn read_config(folder: &Path) -> Result<Option<CheckpointConfig>> {
     let path = folder.join("config.json");
     let Some(text) = read_text(&path)? else { return Ok(None) };
     let preprocessor = read_text(&folder.join("preprocessor_config.json"))?;
-    CheckpointConfig::parse(&text, preprocessor.as_deref(), &path.display().to_string()).map(Some)
+    let origin = path.display().to_string();
+    let mut config = CheckpointConfig::parse(&text, preprocessor.as_deref(), &origin)?;
+    if CheckpointConfig::is_whitened(&text, &origin)? {
+        let whitening = Whitening::read(folder)?;
+        whitening.check_input(config.preprocessing.input_size)?;
+        config.whitening = Some(whitening);
+    }
+    Ok(Some(config))
 }
 
 /// The text of a file, or nothing where there is none.

@@ -23,6 +23,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
             std: vec![0.3081],
         },
         architecture,
+        whitening: None,
         labels: Some((0..classes).map(|class| format!("class {class}")).collect()),
         license: Some("mit".into()),
     }

@@ -13,6 +13,8 @@ pub use architecture::ArchitectureFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
+use crate::train::TrainConfig;
+
 /// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
 #[derive(Debug, Parser)]
 #[command(
@@ -244,9 +246,13 @@ pub struct DataArgs {
     /// The side of the model's input in pixels [default: the images' own size where they have one in common, else 224]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub img_size: Option<usize>,
-    /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it
-    #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "none"])]
+    /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it. With zca it shows
+    /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
+    #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
     pub normalize: String,
+    /// What ZCA whitening adds to every variance, of pixels in [0, 1]
+    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().zca_eps)]
+    pub zca_eps: f64,
 }
 
 #[derive(Debug, Args)]

@@ -44,9 +44,13 @@ pub struct TrainingFlags {
     /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     pub augment: Option<String>,
-    /// How pixels are normalised: as the checkpoint says (auto), or by the training set
-    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "none"], help_heading = "Data")]
+    /// How pixels are normalised: as the checkpoint says (auto), or by the training set: its mean and deviation (standard), or ZCA
+    /// whitening of the whole input (zca, up to 4,096 values)
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
     pub normalize: Option<String>,
+    /// What ZCA whitening adds to every variance, of pixels in [0, 1]
+    #[arg(long, value_name = "NUMBER", help_heading = "Data")]
+    pub zca_eps: Option<f64>,
     /// The filter that resizes images [default: the checkpoint's, else bicubic]
     #[arg(long, value_name = "FILTER", value_parser = ["nearest", "bilinear", "bicubic", "lanczos"], help_heading = "Data")]
     pub interpolation: Option<String>,

@@ -67,6 +67,7 @@ pub(super) fn parse(root: &Fields, preprocessor: Option<&Fields>) -> Result<Chec
         tag: None,
         preprocessing: preprocessing(preprocessor, &vit, dinov2)?,
         architecture: Architecture::Vit(vit),
+        whitening: None,
         labels: labels.filter(|labels| classifies && !unnamed(labels)),
         license: root.text("license")?.map(str::to_lowercase),
     })

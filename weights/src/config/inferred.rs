@@ -101,8 +101,18 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         mean: IMAGENET_MEAN.into(),
         std: IMAGENET_STD.into(),
     };
-    let config = CheckpointConfig { name: None, tag: None, architecture, preprocessing, labels: None, license: None };
-    Ok((config, notes))
+    Ok((
+        CheckpointConfig {
+            name: None,
+            tag: None,
+            architecture,
+            preprocessing,
+            whitening: None,
+            labels: None,
+            license: None,
+        },
+        notes,
+    ))
 }
 
 /// The number of heads: what the zoo's models of this width and depth agree on, else heads 64 wide, which is said.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tallow_models::Architecture;
 
-use crate::{Error, Result};
+use crate::{Error, Result, Whitening};
 use fields::Fields;
 
 /// The mean of ImageNet's pixels, per channel.
@@ -64,6 +64,10 @@ pub struct CheckpointConfig {
     pub architecture: Architecture,
     /// How its input is made.
     pub preprocessing: Preprocessing,
+    /// What whitens the normalised input. It lies in a file beside the `config.json` and not in its text: [`crate::open`] reads
+    /// it, [`CheckpointConfig::parse`] alone does not.
+    #[serde(skip)]
+    pub whitening: Option<Whitening>,
     /// Class names, in the order of the logits.
     pub labels: Option<Vec<String>>,
     /// The licence of the weights (SPDX, lower case), where it is stated.
@@ -92,6 +96,20 @@ impl CheckpointConfig {
         };
         config.check(origin)?;
         Ok(config)
+    }
+
+    /// Whether the text of a `config.json` names a whitening, which is then in [`Whitening::FILE`] beside it.
+    ///
+    /// # Errors
+    /// If it names another file.
+    pub(crate) fn is_whitened(text: &str, origin: &str) -> Result<bool> {
+        let value = json(text, origin)?;
+        let Some(own) = Fields::new(origin, &value)?.object("tallow")? else { return Ok(false) };
+        match own.text("whitening")? {
+            None => Ok(false),
+            Some(Whitening::FILE) => Ok(true),
+            Some(_) => Err(own.error("whitening", Whitening::FILE)),
+        }
     }
 
     /// Checks what any layout could get wrong.

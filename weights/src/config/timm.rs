@@ -33,6 +33,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         tag: cfg.text("tag")?.or(tag_in_name).filter(|tag| !tag.is_empty()).map(str::to_owned),
         preprocessing: preprocessing(cfg, architecture.input_size())?,
         architecture,
+        whitening: None,
         labels,
         license: cfg.text("license")?.map(str::to_lowercase),
     })

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tallow_models::vit::{Act, GlobalPool, PosEmbed};
 use tallow_models::{Architecture, VitConfig, zoo};
 
-use crate::{CheckpointConfig, Error, Interpolation, Result};
+use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
 
 /// timm's nested layout: `architecture`, `model_args` that state every number, `pretrained_cfg`, `label_names`. Where these do
 /// not say everything, a section `tallow` is added, which Tallow reads in place of the first two.
@@ -26,10 +26,14 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
     }
     let mut root = Value::Object(root);
     let understood = CheckpointConfig::parse(&root.to_string(), None, "config.json");
-    if !understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture) {
+    let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
+    if !understood || config.whitening.is_some() {
         let own = serde_json::to_value(&config.architecture)
             .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
         root["tallow"] = json!({ "name": config.name, "architecture": own });
+        if config.whitening.is_some() {
+            root["tallow"]["whitening"] = Whitening::FILE.into();
+        }
     }
     Ok(root)
 }
@@ -40,6 +44,9 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
 /// [`Error::Unsupported`] names what timm has no word for.
 pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
     let refuse = |what: &str, remedy: &str| Err(Error::unsupported("timm", what, remedy));
+    if config.whitening.is_some() {
+        return refuse("whitening of the input", "train with --normalize standard for timm");
+    }
     let Architecture::Vit(vit) = &config.architecture else {
         return refuse("a model that is no ViT", "export it as GGUF, or use the run's checkpoint with Tallow");
     };

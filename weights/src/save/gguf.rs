@@ -33,6 +33,10 @@ pub enum Quantisation {
 /// # Errors
 /// If the file cannot be written.
 pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisation: Quantisation) -> Result<()> {
+    if config.whitening.is_some() {
+        let remedy = "export in timm's layout, which Tallow reads, or train with --normalize standard";
+        return Err(Error::unsupported("GGUF", "whitening of the input", remedy));
+    }
     let json = config_json(config)?.to_string();
     let mut tensors = Vec::new();
     for param in params.all() {

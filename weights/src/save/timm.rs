@@ -11,7 +11,8 @@ use super::config::config_json;
 use super::{replace, write_text};
 use crate::{CheckpointConfig, Error, Result};
 
-/// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there. Any model of
+/// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there, and the
+/// whitening of the input where there is one. Any model of
 /// Tallow's can be saved and opened again; [`super::check_timm`] says whether timm can build it too (`local-dir:DIR`).
 ///
 /// # Errors
@@ -29,6 +30,9 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
     // PyTorch's readers ask for this.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors(&dir.join("model.safetensors"), &tensors, metadata)?;
+    if let Some(whitening) = &config.whitening {
+        whitening.write(dir)?;
+    }
     // Last, as it is small: where the disk is full, an older pair of files stays as it was.
     write_text(&dir.join("config.json"), &json)
 }
