@@ -11,17 +11,38 @@ use maud::{Markup, html};
 /// in place of those too pale for thin lines on white. The style sheet holds their counterparts on black.
 pub(super) const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#aa3377", "#8a8a00", "#3a9bdc", "#666666"];
 
-const WIDTH: f64 = 440.;
-const HEIGHT: f64 = 290.;
-const LEFT: f64 = 52.;
-const RIGHT: f64 = 14.;
-const TOP: f64 = 12.;
-const BOTTOM: f64 = 46.;
+pub(super) const WIDTH: f64 = 440.;
 const LEGEND_LINE: f64 = 20.;
+
+/// The fonts of a chart, where a page does not say others.
+pub(super) const FONT: &str = "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif";
+
+/// The size of a chart and the room around its plot, in units of which a wide chart has [`WIDTH`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Frame {
+    pub width: f64,
+    pub height: f64,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    /// About how many ticks there are to the right and upwards.
+    ticks: [usize; 2],
+}
+
+/// A chart by itself.
+pub(super) const WIDE: Frame =
+    Frame { width: WIDTH, height: 290., left: 52., right: 14., top: 12., bottom: 46., ticks: [6, 5] };
+
+/// One of many, whose axes are those of its neighbours: its title stands in it, and what its axes measure is said once for all.
+pub(super) const SMALL: Frame =
+    Frame { width: 220., height: 170., left: 38., right: 8., top: 26., bottom: 24., ticks: [4, 4] };
 
 /// A chart.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
+    /// Its size.
+    pub frame: Frame,
     /// What it shows, in a few words.
     pub title: String,
     /// What a reader who cannot see it should know.
@@ -45,6 +66,8 @@ pub(super) struct Axis {
     pub log: bool,
     /// Ticks at whole numbers only.
     pub whole: bool,
+    /// Ticks at these values with these labels, in place of round ones.
+    pub at: Option<Vec<(f64, String)>>,
 }
 
 /// A line through points; one that is not finite (or not above 0, on a logarithmic axis) leaves a gap.
@@ -65,6 +88,8 @@ pub(super) struct Point {
     pub x: f64,
     /// Upwards.
     pub y: f64,
+    /// From where to where an error bar goes.
+    pub bar: Option<[f64; 2]>,
     /// How it is marked.
     pub mark: Mark,
 }
@@ -117,11 +142,11 @@ impl Axis {
             let room = if high > low { 0.04 * (high - low) } else { 0.5 * high.abs().max(1e-3) };
             [low - room, high + room]
         };
-        Self { label: label.into(), range, log, whole: false }
+        Self { label: label.into(), range, log, whole: false, at: None }
     }
 
     /// Where `value` is, 0 at the start of the axis and 1 at its end, or none if it cannot be drawn.
-    fn place(&self, value: f64) -> Option<f64> {
+    pub fn place(&self, value: f64) -> Option<f64> {
         let scale = |v: f64| if self.log { v.ln() } else { v };
         let [low, high] = self.range.map(scale);
         let place = (scale(value) - low) / (high - low);
@@ -129,8 +154,11 @@ impl Axis {
     }
 
     /// Round values in the range with their labels, about `count` of them.
-    fn ticks(&self, count: usize) -> Vec<(f64, String)> {
+    pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
         let [low, high] = self.range;
+        if let Some(at) = &self.at {
+            return at.clone();
+        }
         if !self.log {
             return linear_ticks(low, high, count, self.whole);
         }
@@ -186,61 +214,73 @@ fn log_label(tick: f64) -> String {
 impl Chart {
     /// The chart for a page that has a legend of its own.
     pub fn inline(&self) -> Markup {
-        self.svg(&[], &[])
+        self.svg(&[], &[], None)
+    }
+
+    /// The chart as a part of a picture, with its upper left corner at `at`.
+    pub fn nested(&self, at: [f64; 2]) -> Markup {
+        self.svg(&[], &[], Some(at))
     }
 
     /// The chart for a file of its own, with a legend: `keys` names the colours, `styles` the ways lines are drawn.
     pub fn standalone(&self, keys: &[&str], styles: &[(Style, &str)]) -> String {
-        self.svg(keys, styles).into_string()
+        self.svg(keys, styles, None).into_string()
     }
 
-    fn svg(&self, keys: &[&str], styles: &[(Style, &str)]) -> Markup {
+    fn svg(&self, keys: &[&str], styles: &[(Style, &str)], at: Option<[f64; 2]>) -> Markup {
         let standalone = !keys.is_empty();
-        let legend_height = 24. + LEGEND_LINE * (legend_lines(keys) + 1) as f64;
-        let top = TOP + if standalone { legend_height } else { 0. };
-        let height = HEIGHT - TOP + top;
-        let (right, bottom) = (WIDTH - RIGHT, height - BOTTOM);
-        let at_x = |x: f64| self.x.place(x).map(|place| LEFT + place * (right - LEFT));
+        let Frame { width, left, ticks, .. } = self.frame;
+        let small = self.frame == SMALL;
+        let top = self.frame.top + if standalone { legend_height(keys, styles) } else { 0. };
+        let height = self.frame.height - self.frame.top + top;
+        let (right, bottom) = (width - self.frame.right, height - self.frame.bottom);
+        let at_x = |x: f64| self.x.place(x).map(|place| left + place * (right - left));
         let at_y = |y: f64| self.y.place(y).map(|place| bottom - place * (bottom - top));
         html! {
-            svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (WIDTH) " " (height) } class="chart" role="img"
-                aria-label={ (self.title) ". " (self.description) }
-                font-family="system-ui, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="12"
-                width=[standalone.then_some(2. * WIDTH)] {
+            svg xmlns="http://www.w3.org/2000/svg" x=[at.map(|[x, _]| x)] y=[at.map(|[_, y]| y)]
+                viewBox={ "0 0 " (width) " " (height) } class="chart" role="img"
+                aria-label={ (self.title) ". " (self.description) } font-family=(FONT) font-size="12"
+                width=[standalone.then_some(2. * width).or(at.map(|_| width))] height=[at.map(|_| height)] {
                 @if standalone {
-                    rect width=(WIDTH) height=(height) fill="#ffffff" {}
-                    text x=(LEFT) y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
-                    (legend(keys, styles))
+                    rect width=(width) height=(height) fill="#ffffff" {}
+                    text x=(left) y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
+                    (legend(left, keys, styles))
+                }
+                @if small {
+                    text class="ink" x=(left) y="16" font-weight="600" fill="#222222" { (shortened(&self.title, 26)) }
                 }
                 g class="grid" stroke="#dddddd" stroke-width="1" {
-                    @for y in self.y.ticks(5).iter().filter_map(|(tick, _)| at_y(*tick)) {
-                        line x1=(LEFT) x2=(right) y1=(round(y)) y2=(round(y)) {}
+                    @for y in self.y.ticks(ticks[1]).iter().filter_map(|(tick, _)| at_y(*tick)) {
+                        line x1=(left) x2=(right) y1=(round(y)) y2=(round(y)) {}
                     }
                 }
                 g class="axis" stroke="#888888" stroke-width="1" {
-                    line x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
-                    @for x in self.x.ticks(6).iter().filter_map(|(tick, _)| at_x(*tick)) {
+                    line x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
+                    @for x in self.x.ticks(ticks[0]).iter().filter_map(|(tick, _)| at_x(*tick)) {
                         line x1=(round(x)) x2=(round(x)) y1=(bottom) y2=(bottom + 4.) {}
                     }
                 }
                 g class="ink" fill="#444444" {
-                    @for (tick, label) in self.x.ticks(6) {
+                    @for (tick, label) in self.x.ticks(ticks[0]) {
                         @if let Some(x) = at_x(tick) {
                             text x=(round(x)) y=(bottom + 18.) text-anchor="middle" { (label) }
                         }
                     }
-                    @for (tick, label) in self.y.ticks(5) {
+                    @for (tick, label) in self.y.ticks(ticks[1]) {
                         @if let Some(y) = at_y(tick) {
-                            text x=(LEFT - 7.) y=(round(y + 4.)) text-anchor="end" { (label) }
+                            text x=(left - 7.) y=(round(y + 4.)) text-anchor="end" { (label) }
                         }
                     }
-                    text x=((LEFT + right) / 2.) y=(height - 8.) text-anchor="middle" { (self.x.label) }
-                    text transform={ "translate(13 " ((top + bottom) / 2.) ") rotate(-90)" } text-anchor="middle" {
-                        (self.y.label)
+                    @if !small {
+                        text x=((left + right) / 2.) y=(height - 8.) text-anchor="middle" { (self.x.label) }
+                        text transform={ "translate(13 " ((top + bottom) / 2.) ") rotate(-90)" } text-anchor="middle" {
+                            (self.y.label)
+                        }
                     }
                 }
                 @for line in &self.lines {
                     (draw_line(line, &at_x, &at_y))
+                    (draw_bars(line, &at_x, &at_y))
                 }
                 // Above every line, so that no line hides a tooltip.
                 @for line in &self.lines {
@@ -273,6 +313,22 @@ fn draw_line(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64) 
     }
 }
 
+/// Error bars: upright, with a stroke across each end.
+fn draw_bars(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64) -> Option<f64>) -> Markup {
+    let bars = line.points.iter().filter_map(|point| {
+        let [low, high] = point.bar?;
+        Some((round(at_x(point.x)?), round(at_y(low)?), round(at_y(high)?)))
+    });
+    let path: String =
+        bars.map(|(x, low, high)| format!("M{x} {low}V{high}M{0} {low}h8M{0} {high}h8", round(x - 4.))).collect();
+    html! {
+        @if !path.is_empty() {
+            path d=(path) fill="none" class={ "run-" (line.key % PALETTE.len()) " bar" } stroke=(colour(line.key))
+                stroke-width="1.5" {}
+        }
+    }
+}
+
 fn draw_marks(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64) -> Option<f64>) -> Markup {
     let marks = line.points.iter().filter_map(|point| {
         let (tooltip, ring) = match &point.mark {
@@ -297,7 +353,7 @@ fn draw_marks(line: &Line, at_x: &dyn Fn(f64) -> Option<f64>, at_y: &dyn Fn(f64)
 }
 
 /// The marker of `key` around a point, as a path: shapes tell runs apart where colours do not.
-fn shape(key: usize, x: f64, y: f64) -> String {
+pub(super) fn shape(key: usize, x: f64, y: f64) -> String {
     match key % 4 {
         0 => format!("M{} {y}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0z", round(x - 3.5)),
         1 => format!("M{} {}h6.4v6.4h-6.4z", round(x - 3.2), round(y - 3.2)),
@@ -346,18 +402,23 @@ fn legend_lines(keys: &[&str]) -> usize {
     keys.len().div_ceil(legend_columns(keys))
 }
 
+/// The height of a title and a legend.
+pub(super) fn legend_height(keys: &[&str], styles: &[(Style, &str)]) -> f64 {
+    24. + LEGEND_LINE * (legend_lines(keys) + usize::from(!styles.is_empty())) as f64
+}
+
 /// The legend inside a chart that stands alone: its keys, and a line for the styles.
-fn legend(keys: &[&str], styles: &[(Style, &str)]) -> Markup {
+pub(super) fn legend(left: f64, keys: &[&str], styles: &[(Style, &str)]) -> Markup {
     let lines = legend_lines(keys);
     html! {
         @for (key, name) in keys.iter().enumerate() {
-            @let (x, y) = (LEFT + (key / lines) as f64 * 190., 40. + LEGEND_LINE * (key % lines) as f64);
+            @let (x, y) = (left + (key / lines) as f64 * 190., 40. + LEGEND_LINE * (key % lines) as f64);
             path d={ "M" (x) " " (y) "h28" } stroke=(colour(key)) stroke-width="2" fill="none" {}
             path d=(shape(key, x + 14., y)) fill=(colour(key)) {}
             text x=(x + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
         }
         @for (i, (style, name)) in styles.iter().enumerate() {
-            @let (x, y) = (LEFT + i as f64 * 128., 40. + LEGEND_LINE * lines as f64);
+            @let (x, y) = (left + i as f64 * 128., 40. + LEGEND_LINE * lines as f64);
             @let (_, width, opacity, dashes) = style.attributes();
             path d={ "M" (x) " " (y) "h28" } stroke="#444444" stroke-width=(width) stroke-opacity=[opacity]
                 stroke-dasharray=[dashes] fill="none" {}
@@ -367,7 +428,7 @@ fn legend(keys: &[&str], styles: &[(Style, &str)]) -> Markup {
 }
 
 /// At most `length` characters of `text`.
-fn shortened(text: &str, length: usize) -> String {
+pub(super) fn shortened(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
         return text.into();
     }
@@ -387,7 +448,7 @@ impl Style {
 }
 
 /// Tenths of a unit are enough for any screen, and keep files small.
-fn round(value: f64) -> f64 {
+pub(super) fn round(value: f64) -> f64 {
     (value * 10.).round() / 10.
 }
 
@@ -400,7 +461,7 @@ mod tests {
     }
 
     fn axis(range: [f64; 2], log: bool, whole: bool) -> Axis {
-        Axis { label: "x".into(), range, log, whole }
+        Axis { label: "x".into(), range, log, whole, at: None }
     }
 
     #[test]
@@ -437,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_point_that_is_no_number_leaves_a_gap() {
-        let point = |x: f64, y: f64| Point { x, y, mark: Mark::None };
+        let point = |x: f64, y: f64| Point { x, y, bar: None, mark: Mark::None };
         let points = vec![point(0., 0.), point(1., 1.), point(2., f64::NAN), point(3., 1.), point(4., 0.)];
         let line = Line { key: 0, style: Style::Solid, points };
         let drawn = draw_line(&line, &|x| x.is_finite().then_some(x), &|y| y.is_finite().then_some(y)).into_string();

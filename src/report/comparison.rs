@@ -1,10 +1,12 @@
-//! The result of comparing runs: one row a run, one test a pair of runs, one sentence.
+//! The result of comparing runs: one row a run, one test a pair of runs, one sentence; where runs are repeated with other
+//! seeds, the same of the groups that they make.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::group::{Group, Spread};
 use super::run::Run;
 use super::{numbers, statistics};
 use crate::train::run_folder::{Predictions, Summary};
@@ -18,8 +20,12 @@ pub struct Comparison {
     pub report: PathBuf,
     /// In the order given.
     pub runs: Vec<Row>,
-    /// Every pair of runs, in the order of `runs`; empty for a single run.
+    /// Every pair of runs, in the order of `runs`; of very many runs, the best against every other. Empty for a single run.
     pub tests: Vec<PairTest>,
+    /// Runs that differ in nothing but their seed, in the order of their first runs.
+    pub groups: Vec<Group>,
+    /// Every pair of groups, as `tests`; empty where no group has runs with several seeds.
+    pub group_tests: Vec<GroupTest>,
 }
 
 /// The numbers of one run. What an unfinished run does not tell yet is `None`.
@@ -113,20 +119,92 @@ pub enum Outcome {
     },
 }
 
+/// Welch's t-test between the test accuracies of two groups.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupTest {
+    /// Index of the first group in [`Comparison::groups`].
+    pub a: usize,
+    /// Index of the second.
+    pub b: usize,
+    /// What the test gave, or why it was not made.
+    #[serde(flatten)]
+    pub outcome: GroupOutcome,
+}
+
+/// What became of a test between groups.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum GroupOutcome {
+    /// Both have runs with several seeds.
+    Tested {
+        /// The mean accuracy of the first less that of the second, in [-1, 1].
+        difference: f64,
+        /// The difference over its standard error.
+        t: f64,
+        /// Degrees of freedom.
+        degrees: f64,
+        /// The p-value by itself.
+        p: f64,
+        /// The p-value after Holm's correction for all pairs of groups that were tested here.
+        p_corrected: f64,
+    },
+    /// They cannot be tested against each other.
+    NotTested {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Of more runs or groups than this, each is tested against the best alone.
+const MOST_IN_PAIRS: usize = 64;
+
 /// The p-value below which a difference counts as more than chance.
 pub(super) const LEVEL: f64 = 0.05;
 
 impl Comparison {
     pub(super) fn new(runs: &[Run], report: PathBuf) -> Self {
         let rows: Vec<Row> = runs.iter().map(Row::new).collect();
-        let tests = test_pairs(runs);
-        Self { headline: headline(&rows, &tests), report, runs: rows, tests }
+        let tests = test_pairs(runs, &rows);
+        let groups = Group::of(runs);
+        let group_tests = if repeated(&groups) { test_groups(runs, &groups) } else { vec![] };
+        let headline = match repeated(&groups) {
+            true => headline_of_groups(&rows, &groups, &group_tests),
+            false => headline(&rows, &tests),
+        };
+        Self { headline, report, runs: rows, tests, groups, group_tests }
+    }
+
+    /// Whether there are runs that differ in nothing but their seed.
+    pub(super) fn is_repeated(&self) -> bool {
+        repeated(&self.groups)
+    }
+
+    /// The test between two groups, whichever way round it was made.
+    pub(super) fn group_test(&self, a: usize, b: usize) -> Option<&GroupTest> {
+        find_group_test(&self.group_tests, a, b)
+    }
+
+    /// How many test samples the runs of a group have.
+    pub(super) fn samples(&self, group: usize) -> usize {
+        samples(&self.runs, &self.groups[group])
     }
 
     /// The test between two runs, whichever way round it was made.
     pub(super) fn test(&self, a: usize, b: usize) -> Option<&PairTest> {
         find(&self.tests, a, b)
     }
+}
+
+fn repeated(groups: &[Group]) -> bool {
+    groups.iter().any(|group| group.runs.len() > 1)
+}
+
+fn samples(rows: &[Row], group: &Group) -> usize {
+    group.runs.iter().filter_map(|&run| rows[run].test_samples).min().unwrap_or(0)
+}
+
+fn find_group_test(tests: &[GroupTest], a: usize, b: usize) -> Option<&GroupTest> {
+    tests.iter().find(|test| (test.a, test.b) == (a, b) || (test.a, test.b) == (b, a))
 }
 
 fn find(tests: &[PairTest], a: usize, b: usize) -> Option<&PairTest> {
@@ -183,10 +261,88 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// Tests every pair of runs, and corrects the p-values for being several.
-fn test_pairs(runs: &[Run]) -> Vec<PairTest> {
-    let mut tests: Vec<PairTest> = (0..runs.len())
-        .flat_map(|a| (a + 1..runs.len()).map(move |b| (a, b)))
+/// Every pair of so many things, or of very many the best with every other.
+fn pairs(accuracies: &[Option<f64>]) -> Vec<(usize, usize)> {
+    let count = accuracies.len();
+    if count <= MOST_IN_PAIRS {
+        return (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect();
+    }
+    let accuracy = |i: &usize| accuracies[*i].unwrap_or(-1.);
+    let best = (0..count).rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b))).unwrap_or(0);
+    (0..count).filter(|&other| other != best).map(|other| (best.min(other), best.max(other))).collect()
+}
+
+/// Tests pairs of groups, and corrects the p-values for being several.
+fn test_groups(runs: &[Run], groups: &[Group]) -> Vec<GroupTest> {
+    let means: Vec<Option<f64>> = groups.iter().map(|group| Some(group.test_accuracy?.mean)).collect();
+    let test = |(a, b): (usize, usize)| GroupTest { a, b, outcome: test_two_groups(runs, &groups[a], &groups[b]) };
+    let mut tests: Vec<GroupTest> = pairs(&means).into_iter().map(test).collect();
+    let p_values: Vec<f64> = tests.iter().filter_map(|test| test.outcome.p()).collect();
+    let mut corrected = statistics::holm(&p_values).into_iter();
+    for test in &mut tests {
+        if let GroupOutcome::Tested { p_corrected, .. } = &mut test.outcome {
+            *p_corrected = corrected.next().unwrap_or(1.);
+        }
+    }
+    tests
+}
+
+fn test_two_groups(runs: &[Run], a: &Group, b: &Group) -> GroupOutcome {
+    let not_tested = |reason: String| GroupOutcome::NotTested { reason };
+    let (one, two) = (a.accuracies(runs), b.accuracies(runs));
+    for (group, accuracies) in [(a, &one), (b, &two)] {
+        if accuracies.len() < 2 {
+            let runs = if accuracies.is_empty() { "no finished run" } else { "one finished run" };
+            return not_tested(format!("{} has {runs}, a test needs two with different seeds", group.name));
+        }
+    }
+    let test_sets = |group: &Group| -> std::collections::BTreeSet<String> {
+        group.runs.iter().filter_map(|&run| Some(runs[run].summary.as_ref()?.test_set.clone())).collect()
+    };
+    if test_sets(a) != test_sets(b) || test_sets(a).len() > 1 {
+        return not_tested("their test sets are not the same".into());
+    }
+    let Some(statistics::Welch { t, degrees, p }) = statistics::welch(&one, &two) else {
+        return not_tested("every seed gave the same accuracy, so there is no deviation to test against".into());
+    };
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    GroupOutcome::Tested { difference: mean(&one) - mean(&two), t, degrees, p, p_corrected: p }
+}
+
+impl GroupOutcome {
+    fn p(&self) -> Option<f64> {
+        match self {
+            Self::Tested { p, .. } => Some(*p),
+            Self::NotTested { .. } => None,
+        }
+    }
+
+    /// What the test says, as the end of a sentence about the difference.
+    pub(super) fn verdict(&self, several: bool) -> String {
+        match self {
+            Self::NotTested { reason } => format!("not tested: {reason}"),
+            Self::Tested { p_corrected, .. } => {
+                let corrected = if several { ", Holm-corrected" } else { "" };
+                format!(
+                    "{} (Welch's t-test over seeds, {}{corrected})",
+                    sureness(*p_corrected),
+                    numbers::p_value(*p_corrected)
+                )
+            }
+        }
+    }
+}
+
+/// What a p-value says of a difference.
+fn sureness(p: f64) -> &'static str {
+    if p < LEVEL { "more than noise" } else { "within what chance alone gives" }
+}
+
+/// Tests pairs of runs, and corrects the p-values for being several.
+fn test_pairs(runs: &[Run], rows: &[Row]) -> Vec<PairTest> {
+    let accuracies: Vec<Option<f64>> = rows.iter().map(|row| row.test_accuracy).collect();
+    let mut tests: Vec<PairTest> = pairs(&accuracies)
+        .into_iter()
         .map(|(a, b)| PairTest { a, b, outcome: test_pair(&runs[a], &runs[b]) })
         .collect();
     let p_values: Vec<f64> = tests.iter().filter_map(|test| test.outcome.p()).collect();
@@ -248,12 +404,67 @@ impl Outcome {
         match self {
             Self::NotTested { reason } => format!("not tested: {reason}"),
             Self::Tested { p_corrected, .. } => {
-                let verdict = if *p_corrected < LEVEL { "more than noise" } else { "within what chance alone gives" };
-                let corrected = if several { ", Holm-corrected" } else { "" };
+                let (verdict, corrected) = (sureness(*p_corrected), if several { ", Holm-corrected" } else { "" });
                 format!("{verdict} (McNemar's exact test, {}{corrected})", numbers::p_value(*p_corrected))
             }
         }
     }
+}
+
+/// How many runs have not finished.
+fn unfinished(rows: &[Row]) -> String {
+    match rows.iter().filter(|row| !row.finished).count() {
+        0 => String::new(),
+        _ if rows.len() == 1 => " The run has not finished.".into(),
+        1 => " One run has not finished.".into(),
+        n => format!(" {n} runs have not finished."),
+    }
+}
+
+fn after(epochs: usize) -> String {
+    if epochs == 1 { " after 1 epoch".into() } else { format!(" after {epochs} epochs") }
+}
+
+/// The result of groups in one sentence or two.
+fn headline_of_groups(rows: &[Row], groups: &[Group], tests: &[GroupTest]) -> String {
+    let tail = unfinished(rows);
+    let mut ranked: Vec<(&Group, Spread, usize)> =
+        groups.iter().enumerate().filter_map(|(i, group)| Some((group, group.test_accuracy?, i))).collect();
+    ranked.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
+    let accuracy = |(group, spread, _): &(&Group, Spread, usize)| {
+        let seeds = if spread.count == 1 { "one seed".into() } else { format!("{} seeds", spread.count) };
+        format!("{} ({seeds})", numbers::spread(spread.mean, spread.deviation, samples(rows, group)))
+    };
+    let sentence = match &ranked[..] {
+        [] => "No final result yet.".into(),
+        [only] => {
+            let epochs = rows[only.0.runs[0]].epochs;
+            format!("{}: {} of the test images right{}.", only.0.name, accuracy(only), after(epochs))
+        }
+        [best, second, ..] => {
+            let (a, b) = (best.0, second.0);
+            let first = match ranked.len() {
+                2 => format!("{} {} against {} {}", a.name, accuracy(best), b.name, accuracy(second)),
+                n => format!(
+                    "{} is the best of {n} settings with {}, ahead of {} with {}",
+                    a.name,
+                    accuracy(best),
+                    b.name,
+                    accuracy(second)
+                ),
+            };
+            let several = tests.iter().filter(|test| test.outcome.p().is_some()).count() > 1;
+            match find_group_test(tests, best.2, second.2).map(|test| &test.outcome) {
+                Some(outcome @ GroupOutcome::Tested { difference, .. }) => {
+                    let points = numbers::points(*difference, samples(rows, a).min(samples(rows, b)));
+                    format!("{first}: the difference of {points} points is {}.", outcome.verdict(several))
+                }
+                Some(outcome) => format!("{first} ({}).", outcome.verdict(several)),
+                None => format!("{first}."),
+            }
+        }
+    };
+    sentence + &tail
 }
 
 /// The result in one sentence or two.
@@ -262,18 +473,9 @@ fn headline(rows: &[Row], tests: &[PairTest]) -> String {
         rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.test_accuracy?))).collect();
     // Stable: of runs that are equal the first given comes first.
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let unfinished = rows.iter().filter(|row| !row.finished).count();
-    let tail = match unfinished {
-        0 => String::new(),
-        _ if rows.len() == 1 => " The run has not finished.".into(),
-        1 => " One run has not finished.".into(),
-        n => format!(" {n} runs have not finished."),
-    };
+    let tail = unfinished(rows);
     let accuracy = |(i, share): (usize, f64)| numbers::percent(share, rows[i].test_samples.unwrap_or(0));
-    let after = |i: usize| match rows[i].epochs {
-        1 => " after 1 epoch".into(),
-        n => format!(" after {n} epochs"),
-    };
+    let after = |i: usize| after(rows[i].epochs);
     let sentence = match ranked[..] {
         [] => {
             let Some((row, share)) = rows.iter().find_map(|row| Some((row, row.final_test_accuracy?))) else {
@@ -325,8 +527,9 @@ fn headline(rows: &[Row], tests: &[PairTest]) -> String {
     sentence + &tail
 }
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Comparison {
+    /// A line for every run.
+    fn run_lines(&self) -> Vec<[String; 7]> {
         let dash = || "–".to_string();
         let mut lines =
             vec![["run", "accuracy", "95 % interval", "final", "epochs", "time", "images/s"].map(String::from)];
@@ -343,14 +546,47 @@ impl fmt::Display for Comparison {
                 row.images_per_second.map_or_else(dash, numbers::rate),
             ]);
         }
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 7] = std::array::from_fn(width);
-        for line in &lines {
-            write!(f, "{:<1$}", line[0], widths[0])?;
-            for (cell, width) in line.iter().zip(widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
-            }
-            writeln!(f)?;
+        lines
+    }
+
+    /// A line for every group.
+    fn group_lines(&self) -> Vec<[String; 5]> {
+        let mut lines = vec![["runs", "seeds", "accuracy", "test loss", "time"].map(String::from)];
+        for (i, group) in self.groups.iter().enumerate() {
+            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+            let accuracy = |s: Spread| numbers::spread(s.mean, s.deviation, self.samples(i));
+            lines.push([
+                group.name.clone(),
+                group.test_accuracy.map_or(0, |spread| spread.count).to_string(),
+                or_dash(group.test_accuracy.map(accuracy)),
+                or_dash(group.test_loss.map(|s| numbers::value_spread(s.mean, s.deviation))),
+                or_dash(group.seconds.map(|s| numbers::duration(s.mean))),
+            ]);
+        }
+        lines
+    }
+}
+
+/// Lines of cells as a table: the first column to the left, the others to the right.
+fn table<const N: usize>(f: &mut fmt::Formatter<'_>, lines: &[[String; N]]) -> fmt::Result {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    for line in lines {
+        write!(f, "{:<1$}", line[0], widths[0])?;
+        for (cell, width) in line.iter().zip(widths).skip(1) {
+            write!(f, "  {cell:>width$}")?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_repeated() {
+            table(f, &self.group_lines())?
+        } else {
+            table(f, &self.run_lines())?
         }
         writeln!(f, "\n{}", self.headline)?;
         write!(f, "Report: {}", self.report.display())

@@ -1,6 +1,11 @@
 //! What the runs were made from: where their configurations differ.
 
+use std::collections::BTreeMap;
+
 use super::run::Run;
+
+/// Settings by their names, with the tables that they are in: `set.img_size`.
+pub(super) type Settings = BTreeMap<String, String>;
 
 /// A setting that is not the same in every run.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,15 +19,12 @@ pub(super) struct Difference {
 /// The settings that are not the same in every run, in alphabetical order, and after them what they came to (the table
 /// `resolved`); the run's name is not a setting.
 pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
-    let flat: Vec<std::collections::BTreeMap<String, String>> = runs
-        .iter()
-        .map(|run| {
-            let mut settings = std::collections::BTreeMap::new();
-            flatten("", &run.config, &mut settings);
-            settings.remove("name");
-            settings
-        })
-        .collect();
+    let without_name = |run: &Run| {
+        let mut settings = settings(&run.config);
+        settings.remove("name");
+        settings
+    };
+    let flat: Vec<Settings> = runs.iter().map(without_name).collect();
     let mut settings: Vec<&String> = flat.iter().flat_map(|run| run.keys()).collect();
     settings.sort_by_key(|setting| (setting.starts_with("resolved."), *setting));
     settings.dedup();
@@ -36,7 +38,14 @@ pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
         .collect()
 }
 
-fn flatten(prefix: &str, table: &toml::Table, out: &mut std::collections::BTreeMap<String, String>) {
+/// All settings of a configuration.
+pub(super) fn settings(config: &toml::Table) -> Settings {
+    let mut settings = Settings::new();
+    flatten("", config, &mut settings);
+    settings
+}
+
+fn flatten(prefix: &str, table: &toml::Table, out: &mut Settings) {
     for (key, value) in table {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
@@ -61,6 +70,7 @@ mod tests {
             predictions: None,
             config: config.parse().unwrap(),
             load: None,
+            figures: vec![],
         }
     }
 

@@ -1,6 +1,6 @@
 //! The two pictures of every comparison: loss over steps and accuracy over epochs, train and test together.
 
-use super::chart::{Axis, Chart, Line, Mark, Point, Style};
+use super::chart::{Axis, Chart, Line, Mark, Point, Style, WIDE};
 use super::numbers;
 use super::run::{Epoch, Run, Step};
 
@@ -84,7 +84,7 @@ pub(super) fn loss(runs: &[Run]) -> Chart {
             }
         }
     };
-    Chart { title: "Loss over optimiser steps".into(), description: describe(runs, course), x, y, lines }
+    Chart { frame: WIDE, title: "Loss over optimiser steps".into(), description: describe(runs, course), x, y, lines }
 }
 
 /// Accuracy over epochs.
@@ -147,7 +147,7 @@ pub(super) fn accuracy(runs: &[Run]) -> Chart {
             }
         }
     };
-    Chart { title: "Accuracy over epochs".into(), description: describe(runs, course), x, y, lines }
+    Chart { frame: WIDE, title: "Accuracy over epochs".into(), description: describe(runs, course), x, y, lines }
 }
 
 fn describe(runs: &[Run], course: impl Fn(&Run) -> String) -> String {
@@ -172,7 +172,7 @@ fn point(run: &Run, epoch: &Epoch, x: f64, y: Option<f64>, show: impl Fn(&Epoch,
         Some(y) if run.epochs.len() <= MARKED_EPOCHS => Mark::Shape(show(epoch, y)),
         _ => Mark::None,
     };
-    Point { x, y: y.unwrap_or(f64::NAN), mark }
+    Point { x, y: y.unwrap_or(f64::NAN), bar: None, mark }
 }
 
 /// How many optimiser steps had been made when the epoch was evaluated.
@@ -224,7 +224,7 @@ fn thinned(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
 }
 
 fn unmarked(points: Vec<[f64; 2]>) -> Vec<Point> {
-    points.into_iter().map(|[x, y]| Point { x, y, mark: Mark::None }).collect()
+    points.into_iter().map(|[x, y]| Point { x, y, bar: None, mark: Mark::None }).collect()
 }
 
 #[cfg(test)]

@@ -8,29 +8,38 @@ mod comparison;
 mod configuration;
 mod confusion;
 mod curves;
+mod dots;
 mod error;
 mod figure;
+mod group;
 mod mistakes;
+mod multiples;
 pub(crate) mod numbers;
 mod page;
+mod pictures;
+mod quickness;
 mod run;
 mod sheet;
 pub mod statistics;
+mod sweep;
 
 use std::fs;
 use std::path::Path;
 
 use tallow_weights::save;
 
-pub use comparison::{Comparison, Outcome, PairTest, Row};
+pub use comparison::{Comparison, GroupOutcome, GroupTest, Outcome, PairTest, Row};
 pub use error::{Error, Result};
-pub use figure::write_figure;
+pub use figure::{Figure, write_figure};
+pub use group::{Group, Spread};
 pub use sheet::{SheetRow, contact_sheet};
 
 use crate::train::RunFolder;
+use pictures::Pictures;
 
-/// Compares runs, and writes `report.html`, `comparison.json`, and `loss` and `accuracy` as SVG and PNG into the folder
-/// `out`, which is made if it is not there. Files of these names are replaced, each as a whole.
+/// Compares runs, and writes `report.html`, `comparison.json`, and as SVG and PNG the pictures of the report into the folder
+/// `out`, which is made if it is not there: `loss` and `accuracy`, and where there is something to show `results`, `multiples`,
+/// `quickness-by-images` and `quickness-by-seconds`. Files of these names are replaced, each as a whole.
 ///
 /// # Errors
 /// If there are no runs, a folder is not a run's, a file of a run is damaged, or `out` cannot be written.
@@ -41,26 +50,25 @@ pub fn compare(runs: &[RunFolder], out: &Path) -> Result<Comparison> {
     let runs = run::Run::read_all(runs)?;
     let comparison = Comparison::new(&runs, out.join("report.html"));
     fs::create_dir_all(out).map_err(|source| Error::Write { path: out.into(), source })?;
-    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
-    let (loss, accuracy, styles) = (curves::loss(&runs), curves::accuracy(&runs), curves::styles(&runs));
-    write_figure(&out.join("loss"), &loss.standalone(&names, &styles))?;
-    write_figure(&out.join("accuracy"), &accuracy.standalone(&names, &styles))?;
+    let pictures = Pictures::new(&runs, &comparison);
+    pictures.write(out)?;
     let json = serde_json::to_string_pretty(&comparison)
         .map_err(|error| Error::Write { path: out.join("comparison.json"), source: error.into() })?;
     write(&out.join("comparison.json"), json + "\n")?;
-    write(&comparison.report, page::page(&runs, &comparison, &loss, &accuracy))?;
+    write(&comparison.report, page::page(&runs, &comparison, &pictures))?;
     Ok(comparison)
 }
 
-/// Writes the report of one run, finished or not, to `report.html` in its folder.
+/// Writes the report of one run, finished or not, to `report.html` in its folder, with `loss` and `accuracy` as SVG and PNG.
 ///
 /// # Errors
 /// As [`compare`].
 pub fn single(run: &RunFolder) -> Result<Comparison> {
     let runs = run::Run::read_all(std::slice::from_ref(run))?;
     let comparison = Comparison::new(&runs, run.root().join("report.html"));
-    let (loss, accuracy) = (curves::loss(&runs), curves::accuracy(&runs));
-    write(&comparison.report, page::page(&runs, &comparison, &loss, &accuracy))?;
+    let pictures = Pictures::new(&runs, &comparison);
+    pictures.write(run.root())?;
+    write(&comparison.report, page::page(&runs, &comparison, &pictures))?;
     Ok(comparison)
 }
 

@@ -5,6 +5,28 @@ pub(super) fn percent(share: f64, samples: usize) -> String {
     format!("{:.*} %", decimals(samples), 100. * share)
 }
 
+/// A mean share in percent with its standard deviation, where there is one: `95.4 ± 0.3 %`.
+pub(super) fn spread(mean: f64, deviation: Option<f64>, samples: usize) -> String {
+    let decimals = decimals(samples);
+    match deviation {
+        Some(deviation) => format!("{:.decimals$} ± {:.decimals$} %", 100. * mean, 100. * deviation),
+        None => percent(mean, samples),
+    }
+}
+
+/// A mean of measured values with its standard deviation, where there is one: `0.1234 ± 0.0021`.
+pub(super) fn value_spread(mean: f64, deviation: Option<f64>) -> String {
+    let text = value(mean);
+    match deviation {
+        Some(deviation) if !text.contains('e') => {
+            let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            format!("{text} ± {deviation:.decimals$}")
+        }
+        Some(deviation) => format!("{text} ± {}", value(deviation)),
+        None => text,
+    }
+}
+
 /// A 95 % interval of shares in percent, without the sign: `93.9 to 96.5`.
 pub(super) fn interval([low, high]: [f64; 2], samples: usize) -> String {
     let decimals = decimals(samples);
@@ -119,6 +141,14 @@ mod tests {
             (value(2.3014), value(0.0042171), value(12345.6), value(0.)),
             ("2.301".into(), "0.004217".into(), "12346".into(), "0".into())
         );
+    }
+
+    #[test]
+    fn a_deviation_has_the_digits_of_its_mean() {
+        assert_eq!(spread(0.954, Some(0.0031), 1000), "95.4 ± 0.3 %");
+        assert_eq!(spread(0.954, None, 10_000), "95.40 %");
+        assert_eq!(value_spread(0.12345, Some(0.0021)), "0.1235 ± 0.0021");
+        assert_eq!(value_spread(2.3, None), "2.300");
     }
 
     #[test]

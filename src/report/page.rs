@@ -2,10 +2,12 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{self, Chart};
-use super::comparison::{Comparison, LEVEL, Outcome, Row};
+use super::chart;
+use super::comparison::{Comparison, GroupOutcome, LEVEL, Outcome, Row};
 use super::configuration::differences;
+use super::pictures::Pictures;
 use super::run::Run;
+use super::sweep::{self, Results};
 use super::{confusion, curves, mistakes, numbers};
 
 const STYLE: &str = include_str!("style.css");
@@ -18,8 +20,8 @@ const FEW: usize = 4;
 const PAIRWISE: usize = 12;
 
 /// The whole file.
-pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy: &Chart) -> String {
-    let title = title(runs);
+pub(super) fn page(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -> String {
+    let title = title(&pictures.courses, runs.len());
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -37,11 +39,15 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy
                     p class="headline" { (comparison.headline) }
                 }
                 main {
-                    (curves_section(runs, loss, accuracy))
-                    (numbers_section(&comparison.runs))
+                    (results_section(comparison, pictures))
+                    (curves_section(runs, comparison, pictures))
+                    (quickness_section(pictures))
+                    (numbers_section(comparison))
+                    @if comparison.is_repeated() { (group_tests_section(comparison)) }
                     @if runs.len() > 1 { (tests_section(comparison)) }
                     (confusion_section(runs, comparison))
                     (mistakes_section(runs, comparison))
+                    (figures_section(runs, comparison))
                     (configuration_section(runs))
                 }
                 footer { "Written by Tallow " (env!("CARGO_PKG_VERSION")) "." }
@@ -51,12 +57,12 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, loss: &Chart, accuracy
     markup.into_string()
 }
 
-fn title(runs: &[Run]) -> String {
-    if let [a, b] = runs {
+fn title(courses: &[Run], runs: usize) -> String {
+    if let [a, b] = courses {
         return format!("{} against {}", a.name, b.name);
     }
-    let names = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
-    if runs.len() == 1 || names.chars().count() <= 60 { names } else { format!("{} runs compared", runs.len()) }
+    let names = courses.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    if courses.len() == 1 || names.chars().count() <= 60 { names } else { format!("{runs} runs compared") }
 }
 
 /// The run with the best test accuracy.
@@ -70,38 +76,127 @@ fn scrolling(label: &str, content: Markup) -> Markup {
     html! { div class="scroll" tabindex="0" role="region" aria-label=(label) { (content) } }
 }
 
-fn curves_section(runs: &[Run], loss: &Chart, accuracy: &Chart) -> Markup {
+/// What every setting reached, as a picture and in numbers.
+fn results_section(comparison: &Comparison, pictures: &Pictures) -> Markup {
+    let Some(results) = &pictures.results else { return html! {} };
+    let (heading, drawn) = match results {
+        Results::Line(chart) => (chart.title.as_str(), chart.inline()),
+        Results::Rows(dots) => ("What each reached", dots.inline()),
+    };
+    html! {
+        section aria-labelledby="results" {
+            h2 id="results" { (heading) }
+            ul class="legend" {
+                @for (key, name) in sweep::KEYS.iter().enumerate() { li { (chart::swatch(key)) (name) } }
+            }
+            div class="side-by-side" {
+                figure {
+                    (drawn)
+                    figcaption {
+                        "Accuracy at the end: test accuracy of the chosen checkpoint, and training accuracy over the last \
+                         epoch, while the weights change. " (sweep::bars(comparison))
+                    }
+                }
+                (group_table(comparison))
+            }
+        }
+    }
+}
+
+/// A line a group.
+fn group_table(comparison: &Comparison) -> Markup {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".into());
+    let table = html! {
+        table {
+            thead {
+                tr {
+                    th scope="col" { "runs" }
+                    @for what in ["seeds", "test accuracy", "test loss", "time"] { th scope="col" class="number" { (what) } }
+                }
+            }
+            tbody {
+                @for (i, group) in comparison.groups.iter().enumerate() {
+                    @let (accuracy, loss) = (group.test_accuracy, group.test_loss);
+                    tr {
+                        th scope="row" { (group.name) }
+                        td class="number" { (accuracy.map_or(0, |spread| spread.count)) }
+                        td class="number" {
+                            (or_dash(accuracy.map(|s| numbers::spread(s.mean, s.deviation, comparison.samples(i)))))
+                        }
+                        td class="number" { (or_dash(loss.map(|s| numbers::value_spread(s.mean, s.deviation)))) }
+                        td class="number" { (or_dash(group.seconds.map(|s| numbers::duration(s.mean)))) }
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        div {
+            (scrolling("What each setting reached", table))
+            @if comparison.is_repeated() {
+                p class="note" { "Means over runs with different seeds ± their standard deviation; time: of one run." }
+            }
+        }
+    }
+}
+
+fn quickness_section(pictures: &Pictures) -> Markup {
+    let Some(charts) = &pictures.quickness else { return html! {} };
+    html! {
+        section aria-labelledby="quickness" {
+            h2 id="quickness" { "Which learns quicker" }
+            ul class="legend" {
+                @for (key, course) in pictures.courses.iter().enumerate() { li { (chart::swatch(key)) (course.name) } }
+            }
+            div class="side-by-side" {
+                @for (chart, caption) in charts.iter().zip([
+                    "Test accuracy over the training images that the model has seen, the same image once for every epoch.",
+                    "Test accuracy over the time that training took, evaluation apart.",
+                ]) {
+                    figure { (chart.inline()) figcaption { (caption) } }
+                }
+            }
+        }
+    }
+}
+
+fn curves_section(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -> Markup {
     let smoothing = runs.iter().any(|run| run.setting("label_smoothing") != runs[0].setting("label_smoothing"));
+    let courses = &pictures.courses;
+    let chosen = courses.iter().any(|course| course.summary.is_some());
     html! {
         section aria-labelledby="curves" {
             h2 id="curves" { "Curves" }
             ul class="legend" {
-                @if runs.len() > 1 {
-                    @for (key, run) in runs.iter().enumerate() { li { (chart::swatch(key)) (run.name) } }
+                @if courses.len() > 1 {
+                    @for (key, course) in courses.iter().enumerate() { li { (chart::swatch(key)) (course.name) } }
                 }
-                @for (style, name) in curves::styles(runs) { li { (chart::style_swatch(style)) (name) } }
-                @if runs.iter().any(|run| run.summary.is_some()) { li { (chart::ring_swatch()) "chosen checkpoint" } }
+                @for (style, name) in &pictures.styles { li { (chart::style_swatch(*style)) (name) } }
+                @if chosen { li { (chart::ring_swatch()) "chosen checkpoint" } }
             }
             div class="side-by-side" {
                 figure {
-                    (loss.inline())
+                    (pictures.loss.inline())
                     figcaption {
                         "Loss over optimiser steps. Training loss is drawn as its exponential mean over a thirtieth of \
-                         the run" @if runs.len() <= curves::FEW { ", over the pale line of what each step's batch gave" }
+                         the run" @if courses.len() <= curves::FEW { ", over the pale line of what each step's batch gave" }
                         "; test loss as it was after each epoch."
+                        @if comparison.is_repeated() { " Lines are means over the seeds." }
                         @if smoothing {
                             " The runs differ in label smoothing, so their training losses do not compare."
                         }
                     }
                 }
                 figure {
-                    (accuracy.inline())
+                    (pictures.accuracy.inline())
                     figcaption {
                         "Accuracy over epochs. Training accuracy is measured over the epoch, while the weights change; \
                          test accuracy after it."
+                        @if comparison.is_repeated() { " Lines are means over the seeds." }
                     }
                 }
             }
+            @if let Some(multiples) = &pictures.multiples { (multiples.inline()) }
         }
     }
 }
@@ -162,12 +257,13 @@ fn fact_table(label: &str, names: &[String], facts: &[Fact]) -> Markup {
     }
 }
 
-fn numbers_section(rows: &[Row]) -> Markup {
+fn numbers_section(comparison: &Comparison) -> Markup {
+    let rows = &comparison.runs;
     let name = |row: &Row| if row.finished { row.name.clone() } else { format!("{} (unfinished)", row.name) };
     let names: Vec<String> = rows.iter().map(name).collect();
     html! {
         section aria-labelledby="numbers" {
-            h2 id="numbers" { "Numbers" }
+            h2 id="numbers" { "Numbers" @if comparison.is_repeated() { " of each run" } }
             (fact_table("Numbers of each run", &names, &facts(rows)))
             p class="note" {
                 "Test accuracy is that of the chosen checkpoint, with its 95 % interval (Wilson) in percent. Images a \
@@ -250,18 +346,74 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
     ]
 }
 
+/// Whether groups differ by more than their seeds do.
+fn group_tests_section(comparison: &Comparison) -> Markup {
+    if comparison.groups.len() < 2 {
+        return html! {};
+    }
+    let names: Vec<&str> = comparison.groups.iter().map(|group| group.name.as_str()).collect();
+    let tested =
+        comparison.group_tests.iter().filter(|test| matches!(test.outcome, GroupOutcome::Tested { .. })).count();
+    let mean = |group: &usize| comparison.groups[*group].test_accuracy.map_or(-1., |spread| spread.mean);
+    let best = (0..names.len()).rev().max_by(|a, b| mean(a).total_cmp(&mean(b))).unwrap_or(0);
+    let cell = |a, b| group_difference(comparison, a, b);
+    let reasons = comparison.group_tests.iter().filter_map(|test| match &test.outcome {
+        GroupOutcome::NotTested { reason } => Some(reason.as_str()),
+        GroupOutcome::Tested { .. } => None,
+    });
+    html! {
+        section aria-labelledby="group-tests" {
+            h2 id="group-tests" { "More than the seed?" }
+            @if names.len() <= PAIRWISE { (pairwise(&names, cell)) } @else { (against_best(&names, best, cell)) }
+            (not_tested(reasons))
+            @if tested > 0 {
+                p class="note" {
+                    "Welch's t-test compares the mean test accuracies of runs with different seeds by how far the seeds lie \
+                     apart. A difference below p = " (LEVEL) " counts as more than chance"
+                    @if tested > 1 { ", after Holm's correction for " (tested) " tests" }
+                    ". With two or three seeds only large differences can be seen."
+                }
+            }
+        }
+    }
+}
+
+/// The difference in points as seen from group `a`, with its p-value.
+fn group_difference(comparison: &Comparison, a: usize, b: usize) -> Markup {
+    match comparison.group_test(a, b).map(|test| (test, &test.outcome)) {
+        Some((test, GroupOutcome::Tested { difference, p_corrected, .. })) => {
+            let seen = if test.a == a { *difference } else { -difference };
+            points_cell(seen, comparison.samples(a).min(comparison.samples(b)), *p_corrected)
+        }
+        Some((_, GroupOutcome::NotTested { reason })) => not_tested_cell(reason),
+        None => html! { td class="number quiet" { "–" } },
+    }
+}
+
 fn tests_section(comparison: &Comparison) -> Markup {
     let names: Vec<&str> = comparison.runs.iter().map(|row| row.name.as_str()).collect();
     let tested = comparison.tests.iter().filter(|test| matches!(test.outcome, Outcome::Tested { .. })).count();
+    let reasons = comparison.tests.iter().filter_map(|test| match &test.outcome {
+        Outcome::NotTested { reason } => Some(reason.as_str()),
+        Outcome::Tested { .. } => None,
+    });
+    let cell = |a, b| difference(comparison, a, b);
+    let tables = html! {
+        @if let [test] = &comparison.tests[..] {
+            (one_test(names[test.a], names[test.b], &test.outcome))
+        } @else {
+            @let all = names.len() <= PAIRWISE;
+            @if all { (pairwise(&names, cell)) } @else { (against_best(&names, best(comparison), cell)) }
+            (not_tested(reasons))
+        }
+    };
     html! {
         section aria-labelledby="tests" {
             h2 id="tests" { "More than chance?" }
-            @if let [test] = &comparison.tests[..] {
-                (one_test(names[test.a], names[test.b], &test.outcome))
+            @if comparison.is_repeated() {
+                details { summary { "Single runs against each other" } (tables) }
             } @else {
-                @let all = names.len() <= PAIRWISE;
-                @if all { (pairwise(comparison, &names)) } @else { (against_best(comparison, &names)) }
-                (reasons(comparison))
+                (tables)
             }
             @if tested > 0 {
                 p class="note" {
@@ -269,7 +421,11 @@ fn tests_section(comparison: &Comparison) -> Markup {
                      better, they would fall to either side like coins. A difference below p = " (LEVEL)
                     " counts as more than chance"
                     @if tested > 1 { ", after Holm's correction for " (tested) " tests" }
-                    ". It compares these trained weights on these test images: another seed may give other weights."
+                    ". It compares these trained weights on these test images"
+                    @if comparison.is_repeated() { "." } @else {
+                        ". Seeds were not varied: another seed may give other weights, and how much that changes this test \
+                         does not see."
+                    }
                 }
             }
         }
@@ -314,62 +470,63 @@ fn difference(comparison: &Comparison, a: usize, b: usize) -> Markup {
     match comparison.test(a, b).map(|test| (test, &test.outcome)) {
         Some((test, Outcome::Tested { both, only_a, only_b, neither, difference, p_corrected, .. })) => {
             let seen = if test.a == a { *difference } else { -difference };
-            let sign = if seen > 0. { "+" } else { if seen < 0. { "−" } else { "" } };
-            html! {
-                td class="number" {
-                    span class=[(*p_corrected < LEVEL).then_some("sure")] {
-                        (sign) (numbers::points(seen, both + only_a + only_b + neither))
-                    }
-                    br; span class="quiet" { (numbers::p_value(*p_corrected)) }
-                }
-            }
+            points_cell(seen, both + only_a + only_b + neither, *p_corrected)
         }
-        Some((_, Outcome::NotTested { reason })) => html! { td class="number quiet" title=(reason) { "not tested" } },
+        Some((_, Outcome::NotTested { reason })) => not_tested_cell(reason),
         None => html! { td class="number quiet" { "–" } },
     }
 }
 
-fn pairwise(comparison: &Comparison, names: &[&str]) -> Markup {
+/// A difference with its sign, bold where it is more than chance, over its p-value.
+fn points_cell(difference: f64, samples: usize, p: f64) -> Markup {
+    let sign = if difference > 0. { "+" } else { if difference < 0. { "−" } else { "" } };
+    html! {
+        td class="number" {
+            span class=[(p < LEVEL).then_some("sure")] { (sign) (numbers::points(difference, samples)) }
+            br; span class="quiet" { (numbers::p_value(p)) }
+        }
+    }
+}
+
+fn not_tested_cell(reason: &str) -> Markup {
+    html! { td class="number quiet" title=(reason) { "not tested" } }
+}
+
+fn pairwise(names: &[&str], cell: impl Fn(usize, usize) -> Markup) -> Markup {
     let table = html! {
         table {
-            caption {
-                "Points by which the run of a row is ahead of the run of a column; bold where it is more than chance"
-            }
+            caption { "Points by which that of a row is ahead of that of a column; bold where it is more than chance" }
             thead { tr { td {} @for name in names { th scope="col" class="number" { (name) } } } }
             tbody {
                 @for (a, name) in names.iter().enumerate() {
-                    tr { th scope="row" { (name) } @for b in 0..names.len() { (difference(comparison, a, b)) } }
+                    tr { th scope="row" { (name) } @for b in 0..names.len() { (cell(a, b)) } }
                 }
             }
         }
     };
-    scrolling("Differences between all pairs of runs", table)
+    scrolling("Differences between all pairs", table)
 }
 
-fn against_best(comparison: &Comparison, names: &[&str]) -> Markup {
-    let best = best(comparison);
+fn against_best(names: &[&str], best: usize, cell: impl Fn(usize, usize) -> Markup) -> Markup {
     let table = html! {
         table {
-            caption {
-                "Points by which each run is ahead of the best, " (names[best]) "; bold where it is more than chance"
-            }
+            caption { "Points by which each is ahead of the best, " (names[best]) "; bold where it is more than chance" }
             thead { tr { th scope="col" { "run" } th scope="col" class="number" { "difference" } } }
             tbody {
-                @for (run, name) in names.iter().enumerate() {
-                    tr { th scope="row" { (name) } (difference(comparison, run, best)) }
+                @for (a, name) in names.iter().enumerate() {
+                    tr { th scope="row" { (name) } (cell(a, best)) }
                 }
             }
         }
     };
-    scrolling("Differences from the best run", table)
+    scrolling("Differences from the best", table)
 }
 
 /// Why some pairs were not tested.
-fn reasons(comparison: &Comparison) -> Markup {
+fn not_tested<'a>(all: impl Iterator<Item = &'a str>) -> Markup {
     let mut reasons: Vec<(usize, &str)> = vec![];
-    for test in &comparison.tests {
-        let Outcome::NotTested { reason } = &test.outcome else { continue };
-        match reasons.iter_mut().find(|(_, known)| known == reason) {
+    for reason in all {
+        match reasons.iter_mut().find(|(_, known)| *known == reason) {
             Some((pairs, _)) => *pairs += 1,
             None => reasons.push((1, reason)),
         }
@@ -424,6 +581,23 @@ fn mistakes_section(runs: &[Run], comparison: &Comparison) -> Markup {
             h2 id="mistakes" { "The most confident mistakes" }
             p class="note" { "Test images that the chosen checkpoint was most sure of and wrong about." }
             (each_run(runs, comparison, mistakes))
+        }
+    }
+}
+
+fn figures_section(runs: &[Run], comparison: &Comparison) -> Markup {
+    if runs.iter().all(|run| run.figures.is_empty()) {
+        return html! {};
+    }
+    let figures = |run: &Run| {
+        (!run.figures.is_empty()).then(|| {
+            html! { div class="side-by-side" { @for figure in &run.figures { (figure.inline()) } } }
+        })
+    };
+    html! {
+        section aria-labelledby="figures" {
+            h2 id="figures" { "Pictures" }
+            (each_run(runs, comparison, figures))
         }
     }
 }

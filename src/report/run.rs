@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use tallow_weights::Account;
 
 use super::error::{Error, Result};
+use super::figure::Figure;
 use crate::train::RunFolder;
 use crate::train::run_folder::{Predictions, Summary};
 
@@ -30,6 +31,8 @@ pub(super) struct Run {
     pub config: toml::Table,
     /// The account of the load in short, in lines, where weights were loaded.
     pub load: Option<String>,
+    /// Pictures of its own.
+    pub figures: Vec<Figure>,
 }
 
 /// A line of `metrics.jsonl` about one optimiser step. A number that was not finite is missing (JSON cannot write it).
@@ -112,7 +115,8 @@ impl Run {
             summary.as_ref().map(|summary| summary.name.clone()).or_else(stated).unwrap_or_else(|| folder.name());
         let load: Option<Account> = json(&folder.load_path(), "the account of a load")?;
         let load = load.map(|account| account.to_string().lines().map(clean).collect::<Vec<_>>().join("\n"));
-        Ok(Self { name: clean(&name), folder: root.into(), steps, epochs, summary, predictions, config, load })
+        let figures = Figure::read_all(root);
+        Ok(Self { name: clean(&name), folder: root.into(), steps, epochs, summary, predictions, config, load, figures })
     }
 
     /// Reads every run, and tells runs of the same name apart.
@@ -137,6 +141,15 @@ impl Run {
             Some(predictions) => (hits(predictions), predictions.labels.len()),
             None => ((summary.test_accuracy * summary.test_samples as f64).round() as usize, summary.test_samples),
         })
+    }
+
+    /// Training samples of an epoch, where the run tells.
+    pub fn train_samples(&self) -> Option<usize> {
+        let resolved = || self.setting("resolved")?.get("train_samples")?.as_integer();
+        match &self.summary {
+            Some(summary) => Some(summary.train_samples),
+            None => usize::try_from(resolved()?).ok(),
+        }
     }
 
     /// What class `label` is called.
@@ -240,7 +253,7 @@ fn json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
 }
 
 /// Text from a file on one line, without what could command a terminal or turn the text around it.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     // The last two are not allowed in XML.
     let bad = |c: char| c.is_control() || turns(c) || matches!(c, '\u{fffe}' | '\u{ffff}');

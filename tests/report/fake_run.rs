@@ -26,7 +26,12 @@ pub struct FakeRun {
     pub validation: bool,
     pub test_set: String,
     pub lr: f64,
+    /// What its numbers are drawn from.
     pub seed: u64,
+    /// The seed that it says it was trained with.
+    pub trained_with: u64,
+    /// More lines of its configuration, in the table `set`.
+    pub set: String,
     /// Side of the pictures of mistakes in pixels.
     pub picture: u32,
 }
@@ -46,6 +51,8 @@ impl Default for FakeRun {
             test_set: "mnist-1000".into(),
             lr: 1e-4,
             seed: 1,
+            trained_with: 0,
+            set: String::new(),
             picture: 28,
         }
     }
@@ -141,10 +148,13 @@ impl FakeRun {
         let weights = self.weights.as_ref().map_or(String::new(), |weights| format!("weights = {}\n", quoted(weights)));
         let config = format!(
             "name = {}\nmodel = \"vit_small_patch14_dinov2.saliency\"\n{weights}data = \"mnist\"\nepochs = {}\n\
-             batch_size = 32\nlr = {:?}\nseed = 0\n\n[set]\nimg_size = \"56\"\n",
+             batch_size = 32\nlr = {:?}\nseed = {}\n\n[set]\nimg_size = \"56\"\n{}\n\n[resolved]\ntrain_samples = {}\n",
             quoted(&self.name),
             self.epochs,
-            self.lr
+            self.lr,
+            self.trained_with,
+            self.set,
+            32 * self.steps_per_epoch
         );
         fs::write(root.join("config.toml"), config).unwrap();
         RunFolder::new(root)

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fake_run::FakeRun;
-use tallow::report::{self, Comparison, Outcome};
+use tallow::report::{self, Comparison, Figure, GroupOutcome, Outcome};
 use tallow::train::RunFolder;
 use tallow::train::run_folder::{Predictions, Summary};
 use tallow::weights::account::{Account, Tensor, TensorFate};
@@ -27,6 +27,17 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap()
 }
 
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+/// The names of the files in a folder.
+fn files(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().into_owned();
+    sorted(fs::read_dir(folder).unwrap().map(name).collect())
+}
+
 /// Changes a file of a run.
 fn edit(run: &RunFolder, file: &str, change: impl Fn(String) -> String) {
     let path = run.root().join(file);
@@ -40,8 +51,13 @@ fn failure(runs: &[RunFolder], out: &Path) -> String {
 
 /// A run whose answers are given: `true` where it was right.
 fn run_with_answers(root: &Path, name: &str, right: &[bool]) -> RunFolder {
+    answering(FakeRun { name: name.into(), ..FakeRun::default() }, root, right)
+}
+
+/// A run with the answers that are given.
+fn answering(run: FakeRun, root: &Path, right: &[bool]) -> RunFolder {
     let samples = right.len();
-    let run = FakeRun { name: name.into(), test_samples: samples, ..FakeRun::default() }.write(root);
+    let run = FakeRun { test_samples: samples, ..run }.write(root);
     let accuracy = right.iter().filter(|right| **right).count() as f64 / samples as f64;
     edit(&run, "summary.json", |text| {
         let mut summary: Summary = serde_json::from_str(&text).unwrap();
@@ -120,7 +136,14 @@ fn the_same_runs_give_the_same_page() {
     let first = read(root.join("out/report.html"));
     report::compare(&runs, &root.join("out")).unwrap();
     assert_eq!(first, read(root.join("out/report.html")));
-    assert_eq!(fs::read_dir(root.join("out")).unwrap().count(), 4, "no temporary files are left");
+    let pictures = ["accuracy", "loss", "quickness-by-images", "quickness-by-seconds"];
+    let png = if cfg!(feature = "png") { Some("png") } else { None };
+    let mut expected: Vec<String> = pictures
+        .iter()
+        .flat_map(|name| ["svg"].into_iter().chain(png).map(move |kind| format!("{name}.{kind}")))
+        .collect();
+    expected.extend(["comparison.json", "report.html"].map(String::from));
+    assert_eq!(files(&root.join("out")), sorted(expected), "no temporary files are left");
 }
 
 // Reference: scipy 1.17.1, `binomtest(2, 11, 0.5).pvalue`.
@@ -193,6 +216,179 @@ fn many_runs_are_tested_in_pairs_with_holms_correction() {
     let html = read(&comparison.report);
     assert!(html.contains("The same in every run: "));
     assert_eq!(html.matches("class=\"matrix\"").count(), 9);
+}
+
+/// Three widths with three seeds each, a hundred test samples, and so many right.
+const RIGHT: [(usize, [usize; 3]); 3] = [(16, [80, 85, 84]), (32, [90, 92, 91]), (64, [91, 93, 93])];
+
+/// Welch's test between every two of them: t, degrees of freedom, p, and p after Holm's correction.
+const WELCH: [(f64, f64, f64, f64); 3] = [
+    (-4.898979485566366, 2.5600000000000023, 0.023339160452827336, 0.04667832090565467),
+    (-5.6000000000000085, 2.7352297592997843, 0.014335656668940511, 0.043006970006821535),
+    (-1.5118578920369046, 3.92, 0.2065258321579979, 0.2065258321579979),
+];
+
+fn sweep(root: &Path, seeds: usize) -> Vec<RunFolder> {
+    let of_width = |(width, right): (usize, [usize; 3])| {
+        (0..seeds).map(move |seed| {
+            let run = FakeRun {
+                name: format!("embed_dim={width} seed {seed}"),
+                set: format!("embed_dim = \"{width}\""),
+                trained_with: seed as u64,
+                seed: (width + seed) as u64,
+                accuracy: right[seed] as f64 / 100.,
+                ..FakeRun::default()
+            };
+            let answers: Vec<bool> = (0..100).map(|i| i < right[seed]).collect();
+            answering(run, &root.join(format!("{width}-{seed}")), &answers)
+        })
+    };
+    RIGHT.into_iter().flat_map(of_width).collect()
+}
+
+// References: numpy's mean and std(ddof=1); scipy 1.17.1, `ttest_ind(a, b, equal_var=False)`; the correction is tested against
+// statsmodels where it is.
+#[test]
+fn runs_that_differ_in_their_seed_are_compared_in_groups_by_mean_deviation_and_welchs_test() {
+    let root = folder("seeds");
+    let comparison = report::compare(&sweep(&root, 3), &root.join("out")).unwrap();
+    let near = |a: f64, b: f64| assert!((a - b).abs() <= 1e-9 * b.abs(), "{a} is not {b}");
+    let expected =
+        [(0.83, 0.02645751311064586), (0.91, 0.010000000000000009), (0.9233333333333333, 0.011547005383792525)];
+    for ((group, (mean, deviation)), width) in comparison.groups.iter().zip(expected).zip([16, 32, 64]) {
+        assert_eq!((group.name.clone(), group.runs.len()), (format!("embed_dim={width}"), 3));
+        let spread = group.test_accuracy.unwrap();
+        near(spread.mean, mean);
+        near(spread.deviation.unwrap(), deviation);
+    }
+    assert_eq!(comparison.group_tests.len(), 3);
+    for (test, (t, degrees, p, p_corrected)) in comparison.group_tests.iter().zip(WELCH) {
+        let GroupOutcome::Tested { t: found_t, degrees: found_degrees, p: found_p, p_corrected: corrected, .. } =
+            test.outcome
+        else {
+            panic!("not tested");
+        };
+        near(found_t, t);
+        near(found_degrees, degrees);
+        near(found_p, p);
+        near(corrected, p_corrected);
+    }
+    assert_eq!(
+        comparison.headline,
+        "embed_dim=64 is the best of 3 settings with 92.3 ± 1.2 % (3 seeds), ahead of embed_dim=32 with 91.0 ± 1.0 % \
+         (3 seeds): the difference of 1.3 points is within what chance alone gives (Welch's t-test over seeds, p = 0.21, \
+         Holm-corrected)."
+    );
+    let text = comparison.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "runs          seeds      accuracy        test loss        time");
+    assert_eq!(lines[1], "embed_dim=16      3  83.0 ± 2.6 %  0.1560 ± 0.0000  1 min 25 s");
+    let html = read(&comparison.report);
+    for part in [
+        "Accuracy over embed_dim",
+        "More than the seed?",
+        "Bars reach one standard deviation over the seeds",
+        "embed_dim 16",
+        "class=\"multiples\"",
+        "Lines are means over the seeds.",
+        "Which learns quicker",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert!(!html.contains("Seeds were not varied"));
+}
+
+#[test]
+fn a_sweep_is_drawn_over_its_values_with_bars_that_reach_the_deviation() {
+    let root = folder("sweep");
+    report::compare(&sweep(&root, 3), &root.join("out")).unwrap();
+    let svg = read(root.join("out/results.svg"));
+    assert!(svg.contains(">embed_dim (logarithmic)</text>"), "doublings");
+    for width in [16, 32, 64] {
+        assert!(svg.contains(&format!(">{width}</text>")), "a tick at {width}");
+    }
+    assert!(svg.contains("embed_dim=32: test accuracy 91.0 ± 1.0 %, mean of 3 seeds"));
+    assert_eq!(svg.matches(" bar\"").count(), 2, "bars of test and training accuracy");
+    let multiples = read(root.join("out/multiples.svg"));
+    assert_eq!(multiples.matches("<svg").count(), 1 + 6, "loss and accuracy of each");
+
+    // With one seed for each the bars are Wilson's, and the page says so.
+    let comparison = report::compare(&sweep(&folder("sweep-one-seed"), 1), &root.join("one")).unwrap();
+    assert!(comparison.group_tests.is_empty());
+    let html = read(&comparison.report);
+    assert!(html.contains("Bars are the 95 % interval (Wilson)") && html.contains("Seeds were not varied"));
+
+    // Pictures of an earlier comparison do not stay beside another one's report.
+    report::compare(&sweep(&folder("sweep-one-run"), 1)[..1], &root.join("one")).unwrap();
+    assert!(files(&root.join("one")).iter().all(|name| !name.starts_with("results") && !name.starts_with("multiples")));
+}
+
+#[test]
+fn a_ladder_is_drawn_as_a_row_for_each_rung_in_the_order_given() {
+    let root = folder("ladder");
+    let rungs = ["nothing", "+ standardisation", "+ crop and flip", "+ a rung whose name is a good deal too long"];
+    let run = |(i, name): (usize, &&str)| {
+        let set = format!("rung = \"{name}\"");
+        FakeRun { name: name.to_string(), set, seed: i as u64, accuracy: 0.7 + 0.04 * i as f64, ..FakeRun::default() }
+            .write(&root.join(i.to_string()))
+    };
+    let runs: Vec<RunFolder> = rungs.iter().enumerate().map(run).collect();
+    let comparison = report::compare(&runs, &root.join("out")).unwrap();
+    assert!(comparison.group_tests.is_empty() && comparison.groups.len() == 4);
+    let svg = read(root.join("out/results.svg"));
+    let places: Vec<usize> =
+        rungs.iter().map(|rung| svg.find(&format!("<title>{rung}</title>")).expect("a row")).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(
+        svg.contains(">+ a rung whose name is a…</text>") || svg.contains("+ a rung whose name is …"),
+        "a long name is cut"
+    );
+    assert!(!root.join("out/multiples.svg").exists());
+    assert!(read(&comparison.report).contains("What each reached"));
+}
+
+#[test]
+fn groups_whose_seeds_all_gave_the_same_or_of_one_seed_are_not_tested() {
+    let root = folder("same-seeds");
+    let run = |name: &str, lr: f64, seed: u64, right: usize| {
+        let run = FakeRun { name: format!("{name} seed {seed}"), lr, trained_with: seed, ..FakeRun::default() };
+        let answers: Vec<bool> = (0..100).map(|i| i < right).collect();
+        answering(run, &root.join(format!("{name}{seed}")), &answers)
+    };
+    let runs =
+        [run("a", 0.1, 0, 90), run("a", 0.1, 1, 90), run("b", 0.2, 0, 80), run("b", 0.2, 1, 80), run("c", 0.3, 0, 70)];
+    let comparison = report::compare(&runs, &root.join("out")).unwrap();
+    let reasons: Vec<&str> = comparison
+        .group_tests
+        .iter()
+        .map(|test| match &test.outcome {
+            GroupOutcome::NotTested { reason } => reason.as_str(),
+            GroupOutcome::Tested { .. } => panic!("tested"),
+        })
+        .collect();
+    assert_eq!(reasons[0], "every seed gave the same accuracy, so there is no deviation to test against");
+    assert_eq!(reasons[1], "c seed 0 has one finished run, a test needs two with different seeds");
+}
+
+#[test]
+fn the_pictures_of_a_run_are_files_of_its_folder_and_its_own_figures_stand_in_the_report() {
+    let root = folder("figures");
+    let run = FakeRun::default().write(&root);
+    let figure = Figure {
+        stem: "boundary".into(),
+        title: "Where the classes meet".into(),
+        caption: "Points are test points.".into(),
+        svg: "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"tallow-figure\" width=\"9\" height=\"9\"></svg>".into(),
+    };
+    figure.write(&root).unwrap();
+    fs::write(root.join("figures/foreign.svg"), "<svg onload=\"alert(1)\"></svg>").unwrap();
+    let html = read(report::single(&run).unwrap().report);
+    assert!(html.contains("Where the classes meet") && html.contains("Points are test points."));
+    assert!(!html.contains("onload") && html.matches("data:image/svg+xml").count() == 1);
+    for name in ["loss.svg", "accuracy.svg"] {
+        assert!(root.join(name).is_file(), "{name}");
+    }
+    assert!(!root.join("results.svg").exists() && !root.join("quickness-by-images.svg").exists());
 }
 
 #[test]
