@@ -3,6 +3,7 @@
 
 mod download;
 mod error;
+mod estimate;
 mod flags;
 mod images;
 mod interrupt;

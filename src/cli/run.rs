@@ -6,41 +6,53 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::error::{Interrupted, Result, one_line};
+use super::error::{Interrupted, Result, one_line, usage};
+use super::estimate::{Estimator, about};
 use super::flags::RunArgs;
-use super::recipe::{Recipe, Run};
+use super::recipe::{Overrides, Recipe, Run};
 use super::session::Session;
 use super::{compare, interrupt, settings, train as command};
 use crate::train::{RunFolder, Start, TrainConfig};
 
 pub fn run(args: &RunArgs, session: &Session) -> Result {
-    let recipe = Recipe::read(&args.recipe, args.out.as_deref())?;
+    let with = Overrides::parse(&args.with)?;
+    let recipe = Recipe::read(&args.recipe, args.out.as_deref(), &with)?;
     let file = args.recipe.display();
+    if recipe.seeded && session.flags().seed.is_some() {
+        return Err(usage(format!("--seed: {file} names seeds of its own; use --with seeds=0,1,2")));
+    }
     // All runs are checked before the first one starts.
-    let planned: Vec<Planned> = recipe
+    let mut planned: Vec<Planned> = recipe
         .runs
         .iter()
         .map(|run| Planned::new(run, &recipe, session).with_context(|| format!("{file}: run {:?}", run.name)))
         .collect::<Result<_>>()?;
+    let mut estimator = Estimator::new(&recipe.out, session);
     if args.dry_run {
-        let plan: Vec<&Plan> = planned.iter().map(|planned| &planned.plan).collect();
-        return session.result(&serde_json::json!({ "recipe": args.recipe, "runs": plan }), || {
-            let lines = plan.iter().map(|plan| format!("# {}\n{}", plan.state.words(), plan.command));
-            lines.collect::<Vec<_>>().join("\n")
-        });
+        for planned in &mut planned {
+            planned.plan.seconds = estimator.seconds(&planned.config, &planned.folder);
+        }
+        return print(&planned, args, session);
+    }
+    if let Some(words) = with.words() {
+        session.note(format!("{file}: with {words}"));
     }
 
     let stop = interrupt::stop_flag()?;
     let mut failed = Vec::new();
-    for planned in &planned {
-        let name = &planned.plan.name;
-        if planned.plan.state == State::Ended {
-            session.note(format!("{name}: has ended already, in {}", planned.folder.root().display()));
+    for (number, Planned { plan, folder, config }) in planned.iter().enumerate() {
+        let name = &plan.name;
+        if plan.state == State::Ended {
+            session.note(format!("{name}: has ended already, in {}", folder.root().display()));
             continue;
         }
+        if !session.flags().quiet {
+            let left = left(&planned[number..], &mut estimator).map_or(String::new(), |left| format!(", {left} left"));
+            session.note(format!("run {} of {}: {name}{left}", number + 1, planned.len()));
+        }
         // `Resume` also begins a run that has no checkpoint yet.
-        match command::one(&planned.config, &planned.folder, Start::Resume, session, stop) {
-            Ok(_) => {}
+        match command::one(config, folder, Start::Resume, session, stop) {
+            Ok(_) => estimator.learn(folder),
             Err(error) => {
                 let message = one_line(&error);
                 session.note(format!("{name}: failed: {message}"));
@@ -72,6 +84,36 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
     ))
 }
 
+/// Prints what would run, and about how long that would take.
+fn print(planned: &[Planned], args: &RunArgs, session: &Session) -> Result {
+    let plan: Vec<&Plan> = planned.iter().map(|planned| &planned.plan).collect();
+    let seconds: Option<f64> = plan.iter().map(|plan| plan.seconds).sum();
+    let result = serde_json::json!({ "recipe": args.recipe, "with": args.with, "seconds": seconds, "runs": plan });
+    session.result(&result, || {
+        let time = |plan: &Plan| match (plan.state, plan.seconds) {
+            (State::Ended, _) => String::new(),
+            (_, Some(seconds)) => format!(", {}", about(seconds)),
+            (_, None) => ", nobody knows how long, as its data is not at hand".into(),
+        };
+        let mut lines: Vec<String> =
+            plan.iter().map(|plan| format!("# {}{}\n{}", plan.state.words(), time(plan), plan.command)).collect();
+        let ended = plan.iter().filter(|plan| plan.state == State::Ended).count();
+        let runs = if plan.len() == 1 { "1 run".into() } else { format!("{} runs", plan.len()) };
+        let ended = if ended > 0 { format!(", {ended} of them ended") } else { String::new() };
+        let left =
+            seconds.filter(|seconds| *seconds > 0.).map_or(String::new(), |seconds| format!(", {}", about(seconds)));
+        lines.push(format!("# {runs}{ended}{left}"));
+        lines.join("\n")
+    })
+}
+
+/// About how long the rest of the runs takes, where that can be said.
+fn left(planned: &[Planned], estimator: &mut Estimator) -> Option<String> {
+    let rest = planned.iter().filter(|planned| planned.plan.state != State::Ended);
+    let seconds: Option<f64> = rest.map(|planned| estimator.seconds(&planned.config, &planned.folder)).sum();
+    seconds.map(about)
+}
+
 /// A run with its checked settings and what there is of it already.
 struct Planned {
     plan: Plan,
@@ -84,6 +126,8 @@ struct Plan {
     name: String,
     folder: PathBuf,
     state: State,
+    /// About how long it would take from here; none where nobody knows.
+    seconds: Option<f64>,
     command: String,
 }
 
@@ -130,7 +174,7 @@ impl Planned {
             }
         }
         let command = run.command(&root);
-        Ok(Self { plan: Plan { name: run.name.clone(), folder: root, state, command }, folder, config })
+        Ok(Self { plan: Plan { name: run.name.clone(), folder: root, state, seconds: None, command }, folder, config })
     }
 }
 

@@ -1,5 +1,6 @@
 //! From flags or a recipe's table to the checked settings of a run.
 
+use serde::de::{Deserialize, Deserializer, Visitor};
 use tallow_models::Architecture;
 use toml::{Table, Value};
 
@@ -55,6 +56,44 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
         }
     }
     over_defaults(&table, start, session)
+}
+
+/// Whether `key` is a setting of a run.
+pub fn is_setting(key: &str) -> bool {
+    fields().contains(&key)
+}
+
+/// The names of all settings, which serde asks for.
+fn fields() -> &'static [&'static str] {
+    struct Asked<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only names were asked for"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut fields: &'static [&'static str] = &[];
+    // It fails in any case, with the names told.
+    let _ = TrainConfig::deserialize(Asked(&mut fields));
+    fields
 }
 
 /// `table` over the defaults of its model's family.
@@ -125,13 +164,10 @@ mod tests {
 
     #[test]
     fn every_setting_of_a_run_has_a_flag_of_its_name() {
-        // Serde lists the fields where it meets one that is none of them.
-        let error = toml::from_str::<TrainConfig>("no_such_field = 1").expect_err("an unknown field").to_string();
-        let (_, fields) = error.split_once("expected one of ").expect("a list");
-        let fields: Vec<&str> = fields.split('`').skip(1).step_by(2).collect();
+        let fields = fields();
         assert!(fields.len() > 30, "{fields:?}");
         let command = train_command();
-        for field in fields.into_iter().filter(|field| !["model", "resolved"].contains(field)) {
+        for field in fields.iter().filter(|field| !["model", "resolved"].contains(field)) {
             let flag = field.replace('_', "-");
             assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");
         }

@@ -1,6 +1,9 @@
 //! `tallow run`.
 
-use crate::sandbox::Sandbox;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Sandbox, lines};
 
 const RECIPE: &str = r#"
 out = "out"
@@ -84,6 +87,164 @@ fn all_runs_are_checked_before_the_first_starts() {
         ended.stderr
     );
     assert!(!tallow.path("out").exists());
+}
+
+/// Four runs: two widths with two seeds each.
+const SWEEP: &str = r#"
+out = "out"
+[shared]
+command = "train"
+model = "vit_mnist"
+data = "mnist"
+limit = 64
+test_limit = 40
+epochs = 1
+batch_size = 16
+set.depth = 1
+set.num_heads = 2
+seeds = [0, 1]
+[[run]]
+grid = { embed_dim = [16, 32] }
+"#;
+
+#[test]
+fn a_grid_with_seeds_is_run_and_compared_in_groups() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", SWEEP);
+    let ended = tallow.ok("run r.toml --json");
+    assert!(ended.stderr.contains("run 3 of 4: embed_dim=32 seed 0, about "), "{}", ended.stderr);
+    let compared: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let names: Vec<&str> =
+        compared["runs"].as_array().expect("runs").iter().filter_map(|r| r["name"].as_str()).collect();
+    assert_eq!(names, ["embed_dim=16 seed 0", "embed_dim=16 seed 1", "embed_dim=32 seed 0", "embed_dim=32 seed 1"]);
+    let config = |folder: &str| {
+        let text = String::from_utf8(tallow.read(&format!("out/{folder}/config.toml"))).expect("text");
+        let config: toml::Table = text.parse().expect("TOML");
+        (config["seed"].as_integer(), config["set"]["embed_dim"].as_str().map(str::to_string))
+    };
+    assert_eq!(config("embed_dim-32-seed-1"), (Some(1), Some("32".into())));
+    assert_eq!(config("embed_dim-16-seed-0"), (Some(0), Some("16".into())));
+    assert_ne!(
+        tallow.read("out/embed_dim-16-seed-0/predictions.json"),
+        tallow.read("out/embed_dim-16-seed-1/predictions.json"),
+        "another seed is another run"
+    );
+    // The run of a grid is the run of the command that it stands for.
+    let command =
+        tallow.json("run r.toml --dry-run --out other")["runs"][3]["command"].as_str().expect("text").to_string();
+    tallow.ok(&command.replacen("tallow ", "", 1).replace("'embed_dim=32 seed 1'", "again"));
+    let weights = |out: &str| tallow.read(&format!("{out}/embed_dim-32-seed-1/checkpoints/last/model.safetensors"));
+    assert!(weights("out") == weights("other"), "other weights");
+}
+
+#[test]
+fn a_grid_that_is_killed_goes_on_where_it_was() {
+    let tallow = Sandbox::new();
+    let recipe = SWEEP.replace("epochs = 1", "epochs = 3\ncheckpoint_every = 2");
+    tallow.write("r.toml", &recipe);
+    tallow.ok("run r.toml --out whole");
+    let mut command = tallow.command("run r.toml");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("tallow starts");
+    let since = Instant::now();
+    while lines(&tallow.path("out/embed_dim-16-seed-1/metrics.jsonl")) < 6 {
+        assert!(since.elapsed() < Duration::from_secs(60), "no step after a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("a child");
+    let states = |plan: &serde_json::Value| -> Vec<String> {
+        plan["runs"].as_array().expect("runs").iter().map(|run| run["state"].as_str().expect("text").into()).collect()
+    };
+    let plan = tallow.json("run r.toml --dry-run");
+    assert_eq!(states(&plan), ["ended", "interrupted", "new", "new"]);
+    let before = tallow.read("out/embed_dim-16-seed-0/summary.json");
+    let again = tallow.ok("run r.toml");
+    assert!(again.stderr.contains("embed_dim=16 seed 0: has ended already"), "{}", again.stderr);
+    assert!(again.stderr.contains("run 2 of 4: embed_dim=16 seed 1"), "{}", again.stderr);
+    assert_eq!(before, tallow.read("out/embed_dim-16-seed-0/summary.json"));
+    for run in ["embed_dim-16-seed-1", "embed_dim-32-seed-1"] {
+        let weights = |out: &str| tallow.read(&format!("{out}/{run}/checkpoints/last/model.safetensors"));
+        assert!(weights("out") == weights("whole"), "{run}: other weights than without the interruption");
+    }
+}
+
+#[test]
+fn a_point_of_a_grid_that_fails_does_not_end_the_others() {
+    let tallow = Sandbox::new();
+    let recipe = SWEEP
+        .replace("embed_dim = [16, 32]", "lr = [1e-3, 1e30, 1e-2]")
+        .replace("seeds = [0, 1]", "clip_grad = 0.0\noptimizer = 'sgd'\nseed = 0");
+    tallow.write("r.toml", recipe);
+    let ended = tallow.run("run r.toml");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("error: r.toml: 1 of 3 runs failed: lr="), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("1 of 3 runs failed") && ended.stderr.contains("run 3 of 3: lr=0.01"),
+        "{}",
+        ended.stderr
+    );
+    for run in ["lr-0.001", "lr-0.01"] {
+        assert!(tallow.path(&format!("out/{run}/summary.json")).is_file(), "{run}");
+    }
+    assert!(ended.stdout.contains("lr=0.01") && tallow.path("out/report.html").is_file(), "{}", ended.stdout);
+}
+
+#[test]
+fn a_dry_run_says_how_many_runs_there_are_and_about_how_long_they_take() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", SWEEP);
+    let plan = tallow.json("run r.toml --dry-run");
+    let seconds = |plan: &serde_json::Value, run: usize| plan["runs"][run]["seconds"].as_f64().expect("an estimate");
+    assert!((0..4).all(|run| seconds(&plan, run) > 0.));
+    let total = (0..4).map(|run| seconds(&plan, run)).sum::<f64>();
+    assert!((plan["seconds"].as_f64().expect("an estimate") - total).abs() < 1e-9);
+    assert!(tallow.ok("run r.toml --dry-run").stdout.contains("# 4 runs, about "));
+
+    tallow.ok("run r.toml");
+    assert!(tallow.ok("run r.toml --dry-run").stdout.ends_with("# 4 runs, 4 of them ended\n"));
+    // Ten times the epochs of runs that have ended.
+    tallow.write("longer.toml", SWEEP.replace("epochs = 1", "epochs = 10").replace("seeds = [0, 1]", "seeds = [2]"));
+    let plan = tallow.json("run longer.toml --dry-run");
+    for (run, name) in ["embed_dim-16", "embed_dim-32"].iter().enumerate() {
+        let took = |seed: usize| {
+            let summary = tallow.read(&format!("out/{name}-seed-{seed}/summary.json"));
+            serde_json::from_slice::<serde_json::Value>(&summary).expect("JSON")["seconds"].as_f64().expect("seconds")
+        };
+        let (low, high) = (took(0).min(took(1)), took(0).max(took(1)));
+        let estimate = seconds(&plan, run) / 10.;
+        assert!(low * 0.99 <= estimate && estimate <= high * 1.01, "{estimate} is not between {low} and {high}");
+    }
+    // Nobody knows about data that is not here.
+    tallow.write(
+        "hub.toml",
+        SWEEP.replace("data = \"mnist\"", "data = \"hf:nobody/nothing\"").replace("\"out\"", "\"hub\""),
+    );
+    assert_eq!(tallow.json("run hub.toml --dry-run")["seconds"], serde_json::Value::Null);
+}
+
+#[test]
+fn with_shortens_a_recipe_into_a_folder_of_its_own() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", SWEEP);
+    let short = "run r.toml --with limit=32 --with seeds=5 --with embed_dim=16";
+    let ended = tallow.ok(&format!("{short} --out short"));
+    assert!(ended.stderr.contains("r.toml: with limit=32, seeds=5, embed_dim=16"), "{}", ended.stderr);
+    let config = String::from_utf8(tallow.read("short/embed_dim-16-seed-5/config.toml")).expect("text");
+    assert!(config.contains("limit = 32") && config.contains("seed = 5"), "{config}");
+
+    tallow.ok("run r.toml --with seeds=0 --with embed_dim=16");
+    let refused = tallow.run("run r.toml --with seeds=0 --with embed_dim=16 --with epochs=2");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("epochs (2 against 1)") && refused.stderr.contains("(--out)"),
+        "{}",
+        refused.stderr
+    );
+    let refused = tallow.run("run r.toml --seed 3");
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--seed: r.toml names seeds of its own"), "{}", refused.stderr);
+    let refused = tallow.run("run r.toml --with epochs=many");
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
 }
 
 #[test]

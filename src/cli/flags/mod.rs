@@ -83,7 +83,10 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Do every run of a recipe, then compare them
     #[command(
-        after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n\n\
+        after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n  \
+                            tallow run recipes/quickstart.toml --with epochs=1 --with limit=500 --out runs/short\n\n\
+                            A recipe has settings that runs share ([shared]), the runs ([[run]]: name, command, settings), lists\n\
+                            of values to try (grid = { lr = [0.1, 0.01] } in a run, or [grid] for all) and seeds = [0, 1, 2].\n\
                             A run that has ended is not run again; one that was interrupted goes on where it stopped."
     )]
     Run(RunArgs),
@@ -210,7 +213,11 @@ pub struct RunArgs {
     /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print the runs as commands, and run none
+    /// Another value for a setting of all runs, in place of the recipe's and of each run's own; of a grid, the list. Keys are as
+    /// in the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub with: Vec<String>,
+    /// Print the runs as commands, with about how long they would take, and run none
     #[arg(long)]
     pub dry_run: bool,
 }

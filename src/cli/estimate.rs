@@ -1,0 +1,170 @@
+//! About how long runs take: by runs that have ended, else by the arithmetic of their models. Never a promise.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use tallow_models::Architecture;
+use tallow_weights::OpenOptions;
+
+use super::flags::ArchitectureFlags;
+use super::model;
+use super::session::Session;
+use crate::data::{self, DataOptions};
+use crate::train::{RunFolder, Summary, TrainConfig};
+
+/// How long a matrix product is measured for a width of models.
+const MEASURED: Duration = Duration::from_millis(50);
+
+/// The share of a matrix product's rate at which a model computes: it also adds, normalises and moves numbers about. Measured
+/// on models of the zoo on a CPU, where it is between a quarter and nine tenths.
+const SHARE: f64 = 0.5;
+
+/// What a run has to compute.
+struct Work {
+    /// What runs have in common whose times follow from their samples and epochs alone.
+    like: String,
+    /// Multiply-adds of all its passes.
+    multiply_adds: f64,
+    /// Numbers that a layer of the model works on.
+    width: usize,
+}
+
+/// Estimates times of runs.
+pub struct Estimator<'a> {
+    session: &'a Session,
+    /// Runs that have ended, with their seconds.
+    ended: Vec<(Work, f64)>,
+    /// Training samples, and samples that are evaluated after every epoch, by what names them; none where they are not at hand.
+    sizes: HashMap<String, Option<[usize; 2]>>,
+    /// Multiply-adds a second in a matrix product, by width.
+    rates: HashMap<usize, f64>,
+}
+
+impl<'a> Estimator<'a> {
+    /// One that knows the runs which have ended under `out`.
+    pub fn new(out: &Path, session: &'a Session) -> Self {
+        let mut estimator = Self { session, ended: vec![], sizes: HashMap::new(), rates: HashMap::new() };
+        let folders = fs::read_dir(out).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        folders.for_each(|folder| estimator.learn(&RunFolder::new(folder)));
+        estimator
+    }
+
+    /// Learns from a run, if it has ended with as many threads as there are now.
+    pub fn learn(&mut self, folder: &RunFolder) {
+        let Ok(summary) = folder.summary() else { return };
+        let Ok(config) = folder.config() else { return };
+        if summary.threads != self.session.threads() || !(summary.seconds.is_finite() && summary.seconds > 0.) {
+            return;
+        }
+        let Summary { train_samples, test_samples, seconds, .. } = summary;
+        let val_samples = config.resolved.as_ref().map_or(0, |resolved| resolved.val_samples);
+        if let Some(work) = self.work(&config, [train_samples, test_samples + val_samples]) {
+            self.ended.push((work, seconds));
+        }
+    }
+
+    /// About how many seconds are left of a run; none where its data is not at hand.
+    pub fn seconds(&mut self, config: &TrainConfig, folder: &RunFolder) -> Option<f64> {
+        if folder.summary_path().exists() {
+            return Some(0.);
+        }
+        let samples = self.samples(config)?;
+        let work = self.work(config, samples)?;
+        let done = folder.metrics().map_or(0, |metrics| metrics.epochs.len()).min(config.epochs);
+        let left = 1. - done as f64 / config.epochs as f64;
+        let pace = |ended: &(Work, f64)| ended.1 / ended.0.multiply_adds;
+        let alike = self.ended.iter().filter(|ended| ended.0.like == work.like).map(pace).collect();
+        let others = self.ended.iter().map(pace).collect();
+        let pace = median(alike).or_else(|| median(others)).unwrap_or_else(|| 1. / (SHARE * self.rate(work.width)));
+        Some(work.multiply_adds * pace * left)
+    }
+
+    /// How many samples a run trains on and evaluates. Nothing is downloaded for it.
+    fn samples(&mut self, config: &TrainConfig) -> Option<[usize; 2]> {
+        let TrainConfig { limit, test_limit, val_fraction, .. } = *config;
+        let key = format!("{} {limit:?} {test_limit:?} {val_fraction}", config.data);
+        *self.sizes.entry(key).or_insert_with(|| {
+            let options = DataOptions { limit, test_limit, val_fraction, ..DataOptions::default() };
+            let hub = OpenOptions { offline: true, ..OpenOptions::default() };
+            let data = data::open_with(&config.data, &options, &hub).ok()?;
+            Some([data.train.len(), data.test.len() + data.val.as_ref().map_or(0, |val| val.len())])
+        })
+    }
+
+    fn work(&self, config: &TrainConfig, [train, evaluated]: [usize; 2]) -> Option<Work> {
+        let mut architecture = model::architecture(&config.model, &ArchitectureFlags::default(), self.session).ok()?;
+        config.set.iter().try_for_each(|(key, value)| architecture.set(key, value)).ok()?;
+        let probe = config.freeze.as_deref() == Some("backbone");
+        // The backward pass costs twice the forward one, or is not made.
+        let passes = match (probe, config.grad_checkpointing) {
+            (true, _) => 1.,
+            (false, false) => 3.,
+            (false, true) => 4.,
+        };
+        // Features that do not change are computed once.
+        let epochs = if probe && config.augment.trim() == "none" { 1 } else { config.epochs };
+        let images = epochs as f64 * (passes * train as f64 + evaluated as f64);
+        let TrainConfig { model, data, set, batch_size, accumulate, dtype, freeze, .. } = config;
+        Some(Work {
+            like: format!("{model} {set:?} {data} {batch_size} {accumulate} {dtype:?} {freeze:?} {passes}"),
+            multiply_adds: images.max(1.) * (architecture.flops() as f64 / 2.).max(1.),
+            width: width(&architecture),
+        })
+    }
+
+    /// Multiply-adds a second of a matrix product as wide as the model's layers.
+    fn rate(&mut self, width: usize) -> f64 {
+        let device = self.session.device().map_or(Device::Cpu, |(device, _)| device);
+        *self.rates.entry(width).or_insert_with(|| product_rate(width, &device).unwrap_or(1e9))
+    }
+}
+
+fn width(architecture: &Architecture) -> usize {
+    architecture.num_features().clamp(8, 1024)
+}
+
+/// Measures a matrix product.
+fn product_rate(width: usize, device: &Device) -> candle_core::Result<f64> {
+    const ROWS: usize = 1024;
+    let a = Tensor::ones((ROWS, width), candle_core::DType::F32, device)?;
+    let b = Tensor::ones((width, 4 * width), candle_core::DType::F32, device)?;
+    drop(a.matmul(&b)?);
+    device.synchronize()?;
+    let (start, mut fastest) = (Instant::now(), f64::INFINITY);
+    while start.elapsed() < MEASURED {
+        let product = Instant::now();
+        drop(a.matmul(&b)?);
+        device.synchronize()?;
+        // Whatever else the machine does only makes a product slower.
+        fastest = product.elapsed().as_secs_f64().min(fastest);
+    }
+    Ok((ROWS * width * 4 * width) as f64 / fastest)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// A time that is not known better: `about 40 s`, `about 12 min`, `about 3.5 h`.
+pub fn about(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.5 => "about a second".into(),
+        s if s < 99.5 => format!("about {s:.0} s"),
+        s if s < 5970. => format!("about {:.0} min", s / 60.),
+        s => format!("about {:.1} h", s / 3600.),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_said_with_the_digits_that_they_have() {
+        assert_eq!([0.2, 40.4, 130., 7000.].map(about), ["about a second", "about 40 s", "about 2 min", "about 1.9 h"]);
+    }
+}
