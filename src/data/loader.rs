@@ -228,9 +228,10 @@ impl Loader {
     fn load(&mut self, batch: usize) -> Result<Batch> {
         let indices = self.work.batch(batch).to_vec();
         let values = self.values(batch, &indices)?;
+        let at_least = self.work.options.batch_size.min(self.work.samples.len());
         let labels: Vec<u32> = indices.iter().map(|&index| self.work.samples.label(index)).collect();
         Ok(Batch {
-            images: self.work.transform.batch(values, indices.len())?,
+            images: self.work.transform.batch(values, indices.len(), at_least)?,
             labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?,
             indices,
         })

@@ -7,6 +7,7 @@
 pub mod augment;
 pub mod dataset;
 pub mod loader;
+pub mod mix;
 pub mod resize;
 pub mod statistics;
 pub mod transform;
@@ -27,6 +28,7 @@ pub use dataset::{DataOptions, Dataset, Image, Samples, open, open_with};
 pub use decode::{decode, open_image};
 pub use error::{Error, Result};
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
+pub use mix::{Blend, Mix};
 pub use split::Subset;
 pub use statistics::Statistics;
 pub use transform::{Draw, Transform};

@@ -135,18 +135,24 @@ impl Transform {
     pub fn tensor(&self, image: &Image, draw: Draw) -> Result<Tensor> {
         let mut values = vec![0.0; self.input.iter().product()];
         self.apply(image, draw, &mut values)?;
-        Ok(self.batch(values, 1)?.squeeze(0)?)
+        Ok(self.batch(values, 1, 1)?.squeeze(0)?)
     }
 
     /// The batch `[samples, channels, height, width]` of what [`Transform::apply`] wrote, one sample after the other. Whitening
     /// is a product with a large matrix, which is read once for all of them.
-    pub(super) fn batch(&self, values: Vec<f32>, samples: usize) -> Result<Tensor> {
+    ///
+    /// A matrix product may round a row differently where it has fewer rows. What is whitened is filled up to `at_least` samples, so
+    /// that a sample is the same in whichever batch it comes.
+    pub(super) fn batch(&self, mut values: Vec<f32>, samples: usize, at_least: usize) -> Result<Tensor> {
         let [channels, height, width] = self.input;
-        let batch = Tensor::from_vec(values, (samples, channels, height, width), &Device::Cpu)?;
-        Ok(match &self.whitening {
-            Some(whitening) => whitening.apply(&batch)?,
-            None => batch,
-        })
+        let shape = |samples: usize| (samples, channels, height, width);
+        let Some(whitening) = &self.whitening else {
+            return Ok(Tensor::from_vec(values, shape(samples), &Device::Cpu)?);
+        };
+        let rows = samples.max(at_least);
+        values.resize(rows * channels * height * width, 0.0);
+        let batch = whitening.apply(&Tensor::from_vec(values, shape(rows), &Device::Cpu)?)?;
+        Ok(batch.narrow(0, 0, samples)?)
     }
 
     /// The image that an input `[channels, height, width]` shows: the normalisation taken back, and what is then beyond black

@@ -2,9 +2,9 @@
 //! leaves one that loads.
 //!
 //! `model.safetensors` and `config.json` are in timm's layout, with `preprocessing.safetensors` beside them where the input is
-//! whitened. `last` has `optimizer.safetensors` and `state.toml` beside them, which a resume needs. A checkpoint is written into
-//! a folder of its own, synced, and put in the old one's place by two renames; [`recover`] finishes what a kill between the two
-//! left undone.
+//! whitened. `last` has `optimizer.safetensors`, `state.toml` and, where the weights are averaged, `ema.safetensors` beside them,
+//! which a resume needs; `best` then holds the averages. A checkpoint is written into a folder of its own, synced, and put in the
+//! old one's place by two renames; [`recover`] finishes what a kill between the two left undone.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,6 +22,8 @@ use super::run_folder::RunFolder;
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.toml";
+/// The moving average of the weights, where there is one.
+pub(super) const AVERAGES: &str = "ema.safetensors";
 
 /// Where a run is: `state.toml` of its last checkpoint.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -83,8 +85,8 @@ pub fn write_best(folder: &RunFolder, params: &Params, config: &CheckpointConfig
     replace(&folder.best_path(), |dir| Ok(save::timm(dir, params, config)?))
 }
 
-/// Writes `checkpoints/last`: the weights, the optimiser's state, and where the run is. `same_as_best` tells that the weights
-/// are those just written to `checkpoints/best`, which then need no second copy.
+/// Writes `checkpoints/last`: the weights, the optimiser's state, the weights' `averages` where there are any, and where the run
+/// is. `same_as_best` tells that the weights are those just written to `checkpoints/best`, which then need no second copy.
 ///
 /// # Errors
 /// If it cannot be written; the old one stands.
@@ -93,6 +95,7 @@ pub fn write_last(
     params: &Params,
     config: &CheckpointConfig,
     optimizer: &Optimizer,
+    averages: Option<&Params>,
     state: &State,
     same_as_best: bool,
 ) -> Result<PathBuf> {
@@ -102,6 +105,11 @@ pub fn write_last(
         }
         let path = dir.join(OPTIMIZER);
         save::safetensors(&path, &optimizer.state()?.into_iter().collect::<Vec<_>>(), HashMap::new())?;
+        if let Some(averages) = averages {
+            let tensors = averages.all().into_iter().map(|param| (param.name, param.var.as_detached_tensor()));
+            let tensors = tensors.map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)));
+            save::safetensors(&dir.join(AVERAGES), &tensors.collect::<Result<Vec<_>>>()?, HashMap::new())?;
+        }
         let path = dir.join(STATE);
         let text = toml::to_string(state)
             .map_err(|error| named(&path, "a state that TOML can hold", candle_core::Error::wrap(error)))?;
@@ -133,8 +141,16 @@ pub fn read_state(folder: &RunFolder) -> Result<Option<State>> {
 /// # Errors
 /// Names the file and what is missing, too much, or of another shape.
 pub fn read_weights(checkpoint: &Path, params: &Params) -> Result<()> {
-    let path = checkpoint.join(MODEL);
-    let mut tensors = read_tensors(&path)?;
+    read_params(&checkpoint.join(MODEL), params)
+}
+
+/// Puts the tensors of a file into `params`, which must hold the same names and shapes.
+///
+/// # Errors
+/// As [`read_weights`].
+pub(super) fn read_params(path: &Path, params: &Params) -> Result<()> {
+    let mut tensors = read_tensors(path)?;
+    let path = path.to_path_buf();
     for param in params.all() {
         let Some(value) = tensors.remove(&param.name) else {
             let got = "none of that name".into();

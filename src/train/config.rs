@@ -8,6 +8,7 @@ use tallow_models::Architecture;
 use tallow_weights::{Interpolation, Preprocessing};
 
 use super::error::{Error, Result};
+use crate::data::Mix;
 
 /// Configuration of a run. Two configurations that are equal give the same run.
 ///
@@ -28,8 +29,10 @@ pub struct TrainConfig {
     /// What becomes of the classification head of loaded weights. Default auto.
     pub head: Head,
     /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, a range of them
-    /// (`blocks.0-5`), or names with `*`, separated by commas; see [`super::freeze::rule`]. Default: none. Where only the head is left to train and neither augmentation nor dropout make a
-    /// sample's features differ, they are computed once and kept in memory, 4 bytes for each of the head's inputs, up to 1 GiB.
+    /// (`blocks.0-5`), or names with `*`, separated by commas; see [`super::freeze::rule`]. Default: none. A batch norm that is
+    /// frozen keeps its weight and bias; its running statistics move on, as in PyTorch's training mode. Where only the head is left
+    /// to train and neither augmentation, mixing nor dropout make a sample's features differ, they are computed once and kept in
+    /// memory, 4 bytes for each of the head's inputs, up to 1 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze: Option<String>,
     /// The data set: `mnist`, `folder:DIR`, … No default.
@@ -46,6 +49,12 @@ pub struct TrainConfig {
     /// `blur`, `erase`, which come in this order whatever the list's (see [`crate::data::Augment`]); `none`; or `auto` for
     /// what suits the data set. Default auto.
     pub augment: String,
+    /// α of mixup, from 0.01 to 100, or 0 for none: every training image is a weighted mean of two of its batch, as is its
+    /// label; see [`crate::data::mix`]. Default 0.
+    pub mixup: f64,
+    /// α of CutMix, from 0.01 to 100, or 0 for none: every training image has a box of another one of its batch, and its label a
+    /// part of the other's. With mixup, a fair coin chooses for each batch. Default 0.
+    pub cutmix: f64,
     /// How pixels are normalised. Default auto.
     pub normalize: Normalize,
     /// What ZCA whitening adds to every variance, of pixels in [0, 1], at least 1e-8. Default 0.01.
@@ -100,6 +109,10 @@ pub struct TrainConfig {
     /// Factor on the learning rate from layer to layer, from the head down, in (0, 1]. Default: none, one rate for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_decay: Option<f64>,
+    /// Decay of the moving average of the weights, in [0, 1): after step t, counted from 0, `min(ema, (1 + t) / (10 + t))`. The
+    /// average is what is evaluated and what the best checkpoint holds. Default: none, the weights themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
     /// Computes what lies inside a ViT's blocks again in the backward pass instead of keeping it: less memory for more time.
     /// Default false.
     pub grad_checkpointing: bool,
@@ -234,6 +247,11 @@ impl TrainConfig {
             limit.map_or(Ok(()), |limit| at_least_one(field, limit))?;
         }
         share("val_fraction", self.val_fraction)?;
+        let [least, most] = Mix::ALPHA;
+        for (field, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            let sensible = alpha == 0. || (least..=most).contains(&alpha);
+            check(field, sensible, format!("0 for none, or a number from {least} to {most}"), alpha)?;
+        }
         Self::check_zca_eps(self.zca_eps)?;
         self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
         at_least_one("epochs", self.epochs)?;
@@ -257,6 +275,7 @@ impl TrainConfig {
         not_negative("clip_grad", self.clip_grad)?;
         share("label_smoothing", self.label_smoothing)?;
         self.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
+        self.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
@@ -268,6 +287,11 @@ impl TrainConfig {
     /// As [`TrainConfig::validate`].
     pub fn check_zca_eps(eps: f64) -> Result<()> {
         check("zca_eps", eps.is_finite() && eps >= 1e-8, "a number of at least 1e-8, such as 0.01", eps)
+    }
+
+    /// How training batches are mixed.
+    pub fn mix(&self) -> Mix {
+        Mix { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// Reads a configuration.

@@ -9,7 +9,7 @@ use tallow_models::vit::GlobalPool;
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
 
 use super::error::Result;
-use crate::data::{Augment, Batch, Loader, LoaderOptions, Samples, Transform};
+use crate::data::{Augment, Batch, Loader, LoaderOptions, Mix, Samples, Transform};
 
 /// Bytes that the features of all parts of a data set may take: 1 GiB, 700,000 samples of a ViT-S.
 pub(super) const LIMIT: u64 = 1 << 30;
@@ -24,8 +24,8 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    /// What the parameters that are trained, the architecture and the augmentation lead to.
-    pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment]) -> Self {
+    /// What the parameters that are trained, the architecture, the augmentation and the mixing lead to.
+    pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment], mix: &Mix) -> Self {
         // A head that reads nothing but the pooled features, and no running statistics that change even when frozen.
         let (head_alone, drops) = match architecture {
             Architecture::Vit(c) => {
@@ -36,7 +36,7 @@ impl Fixed {
             Architecture::Mlp(c) => (true, c.drop_rate > 0.),
         };
         let evaluated = head_alone && trains_head_alone(architecture, params);
-        Self { train: evaluated && augment.is_empty() && !drops, evaluated }
+        Self { train: evaluated && augment.is_empty() && mix.is_none() && !drops, evaluated }
     }
 }
 
@@ -213,7 +213,8 @@ mod tests {
     use tallow_models::{Mode, Model, Params, zoo};
 
     use super::{Fixed, LIMIT};
-    use crate::data::{self, Augment, Image, Samples};
+    use crate::data::{self, Augment, Image, Mix, Samples};
+    use crate::train::config::Normalize;
     use crate::train::fit::fit_keeping;
     use crate::train::{Event, Listener, Outcome, RunFolder, Setup, Start, TrainConfig, freeze};
 
@@ -305,15 +306,18 @@ mod tests {
 
     #[test]
     fn kept_features_give_the_run_that_computing_them_anew_gives_to_the_last_bit() {
-        for (model, freeze) in [
-            ("vit_mnist", "backbone"),
-            ("vit_mnist", "blocks.*,patch_embed.*,cls_token,pos_embed,norm.*"),
-            ("mlp_mnist", "backbone"),
-            ("cnn_cifar10", "backbone"),
+        for (model, freeze, normalize) in [
+            ("vit_mnist", "backbone", Normalize::Auto),
+            ("vit_mnist", "blocks.*,patch_embed.*,cls_token,pos_embed,norm.*", Normalize::Auto),
+            ("mlp_mnist", "backbone", Normalize::Zca),
+            ("cnn_cifar10", "backbone", Normalize::Auto),
         ] {
-            let config = config(model, freeze, "none");
+            let config = TrainConfig { normalize, ..config(model, freeze, "none") };
             let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
-            assert_eq!((kept.decoded, anew.decoded), (81, 3 * 81), "{model}: decoded training images");
+            // The whitening is fitted to them first.
+            let before = if normalize == Normalize::Zca { 81 } else { 0 };
+            let decoded = (kept.decoded - before, anew.decoded - before);
+            assert_eq!(decoded, (81, 3 * 81), "{model}: decoded training images");
             assert!(kept.weights == anew.weights, "{model}: other weights");
             assert_eq!(kept.losses, anew.losses, "{model}");
             assert!(
@@ -342,7 +346,11 @@ mod tests {
             let params = Params::new(0, DType::F32, &Device::Cpu);
             params.freeze(freeze::rule(freeze, &architecture).unwrap());
             architecture.build(params.builder()).unwrap();
-            let fixed = Fixed::of(&architecture, &params, augment);
+            let fixed = Fixed::of(&architecture, &params, augment, &Mix::default());
+            for mix in [Mix { mixup: 0.2, cutmix: 0. }, Mix { mixup: 0., cutmix: 1. }] {
+                let mixed = Fixed::of(&architecture, &params, augment, &mix);
+                assert_eq!((mixed.train, mixed.evaluated), (false, fixed.evaluated), "{mix:?}");
+            }
             (fixed.train, fixed.evaluated)
         };
         let small = [("embed_dim", "16"), ("depth", "2"), ("num_heads", "2")];

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::DType;
-use tallow_models::{Mode, ops};
+use tallow_models::Mode;
 
+use super::averages::Averages;
 use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
 use super::error::{Error, Result};
@@ -20,6 +21,7 @@ use super::predictions::predictions;
 use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
 use super::schedule::Schedule;
 use super::setup::Setup;
+use super::targets::Targets;
 use super::whiten::{Whitened, whitened};
 use super::{memory, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
@@ -92,12 +94,18 @@ pub(super) fn fit_keeping(
     let Setup { config, checkpoint: described, params, .. } = &setup;
     let mut model = described.architecture.build(params.builder())?;
     model.set_grad_checkpointing(config.grad_checkpointing);
-    let eval_model = described.architecture.build(params.eval_builder())?;
+    let (averages, eval_model) = match config.ema {
+        None => (None, described.architecture.build(params.eval_builder())?),
+        Some(decay) => {
+            let (averages, model) = Averages::new(decay, &described.architecture, params)?;
+            (Some(averages), model)
+        }
+    };
     let augment = Augment::parse_list(&config.augment)?;
     let train_transform = Transform::training(&described.preprocessing, &augment)?;
     let mut optimizer = Optimizer::new(config, &described.architecture, params)?;
 
-    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer)?;
+    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer, averages.as_ref())?;
     setup.checkpoint.whitening = match whitened(&setup, folder, start, listener, stop)? {
         Whitened::As(whitening) => whitening,
         Whitened::Stopped => {
@@ -126,7 +134,8 @@ pub(super) fn fit_keeping(
     });
     warn(listener, setup.warnings());
 
-    let fixed = Fixed::of(&described.architecture, params, &augment);
+    let mix = config.mix();
+    let fixed = Fixed::of(&described.architecture, params, &augment, &mix);
     let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
     let mut keep = described.architecture.num_features();
     let bytes = 4 * keep as u64 * (if fixed.train { train_samples } else { 0 } + evaluated) as u64;
@@ -134,7 +143,7 @@ pub(super) fn fit_keeping(
         warn(listener, [warnings::of_features(bytes, limit)]);
         keep = 0;
     }
-    if fixed.evaluated && !fixed.train && !augment.is_empty() {
+    if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
         warn(listener, warnings::of_augmented_features(config));
     }
     let evaluated = |samples| match fixed.evaluated {
@@ -171,13 +180,16 @@ pub(super) fn fit_keeping(
                 let batch = batch?;
                 let images = batch.images.to_device(device)?;
                 let labels = batch.labels.to_device(device)?;
+                let blend = mix.draw(config.seed, epoch, state.step_in_epoch * config.accumulate + part, &images)?;
+                let images = blend.map_or(Ok(images.clone()), |blend| blend.images(&images))?;
                 let seed = pass_seed(config.seed, state.step * config.accumulate + part);
                 let logits = train.forward(&batch.indices, &images, Mode::Train { seed })?.to_dtype(DType::F32)?;
-                let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
+                let targets = Targets::new(labels, blend)?;
+                let loss = targets.loss(&logits, config.label_smoothing)?;
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 check_finite("the loss", value, state.step, lr)?;
                 let count = batch.indices.len();
-                let correct = logits.detach().argmax(1)?.eq(&labels)?.to_dtype(DType::U32)?.sum_all()?;
+                let correct = logits.detach().argmax(1)?.eq(targets.dominant())?.to_dtype(DType::U32)?.sum_all()?;
                 state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
                 let share = count as f64 / samples as f64;
                 loss_of_step += value * share;
@@ -194,6 +206,7 @@ pub(super) fn fit_keeping(
                 learning.iter_mut().zip(&squares).for_each(|(learns, &square)| *learns |= square > 0.);
             }
             optimizer.step(&gradients, clip_factor(norm, config.clip_grad), lr)?;
+            averages.iter().try_for_each(|averages| averages.update(params, state.step))?;
 
             let seconds = began.elapsed().as_secs_f64();
             state.running.seconds += seconds;
@@ -217,7 +230,7 @@ pub(super) fn fit_keeping(
             };
             if stopping || (due && state.step_in_epoch < steps_per_epoch) {
                 state.seconds = seconds_before + session.elapsed().as_secs_f64();
-                save(folder, &setup, &optimizer, &mut state, &mut log, false, listener)?;
+                save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
                 last_checkpoint = Instant::now();
             }
             if stopping {
@@ -242,7 +255,7 @@ pub(super) fn fit_keeping(
         let (Some(validated), Some(tested)) = (validated, tested) else {
             // Stopped while evaluating: a resume finds all steps of the epoch taken, and evaluates again.
             state.seconds = seconds_before + session.elapsed().as_secs_f64();
-            save(folder, &setup, &optimizer, &mut state, &mut log, false, listener)?;
+            save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
             listener.on(&Event::Interrupted { step: state.step });
             return Ok(Outcome::Interrupted { step: state.step });
         };
@@ -273,7 +286,7 @@ pub(super) fn fit_keeping(
         state.latest = Some(metrics);
         (state.epoch, state.step_in_epoch, state.running) = (epoch + 1, 0, Running::default());
         state.seconds = seconds_before + session.elapsed().as_secs_f64();
-        save(folder, &setup, &optimizer, &mut state, &mut log, improved, listener)?;
+        save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, improved, listener)?;
         last_checkpoint = Instant::now();
         if stop.load(Ordering::Relaxed) && state.epoch < config.epochs {
             listener.on(&Event::Interrupted { step: state.step });
@@ -288,7 +301,8 @@ pub(super) fn fit_keeping(
         // The weights in memory are those that were chosen, and were just measured.
         Some(evaluation) => evaluation,
         None => {
-            checkpoint::read_weights(&folder.best_path(), params)?;
+            let chosen = averages.as_ref().map_or(params, Averages::params);
+            checkpoint::read_weights(&folder.best_path(), chosen)?;
             let total = dataset.test.len();
             let progress = |done| {
                 listener.on(&Event::Evaluation { done, total });
@@ -335,9 +349,15 @@ pub(super) fn fit_keeping(
     Ok(Outcome::Finished(summary))
 }
 
-/// Makes the folder ready: of a new run, or of one that goes on, whose weights, optimiser and place are taken back from its
-/// last checkpoint. What `metrics.jsonl` holds beyond that checkpoint is cut off, as those steps are taken again.
-fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimizer) -> Result<(MetricsLog, State)> {
+/// Makes the folder ready: of a new run, or of one that goes on, whose weights, averages, optimiser and place are taken back
+/// from its last checkpoint. What `metrics.jsonl` holds beyond that checkpoint is cut off, as those steps are taken again.
+fn begin(
+    folder: &RunFolder,
+    start: Start,
+    setup: &Setup,
+    optimizer: &mut Optimizer,
+    averages: Option<&Averages>,
+) -> Result<(MetricsLog, State)> {
     let config_path = folder.config_path();
     let begun = start == Start::Resume && config_path.exists();
     folder.check_start(start)?;
@@ -353,6 +373,7 @@ fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimi
         if let Some(saved) = checkpoint::read_state(folder)? {
             checkpoint::read_weights(&folder.last_path(), &setup.params)?;
             checkpoint::read_optimizer(folder, optimizer)?;
+            averages.map_or(Ok(()), |averages| averages.read(&folder.last_path()))?;
             state = saved;
         }
     } else {
@@ -367,22 +388,26 @@ fn begin(folder: &RunFolder, start: Start, setup: &Setup, optimizer: &mut Optimi
 
 /// Writes the checkpoints: `best` first where this is the best epoch so far, so that `last` never speaks of a best one that
 /// is not there.
+#[allow(clippy::too_many_arguments, reason = "all that a checkpoint holds")]
 fn save(
     folder: &RunFolder,
     setup: &Setup,
     optimizer: &Optimizer,
+    averages: Option<&Averages>,
     state: &mut State,
     log: &mut MetricsLog,
     best: bool,
     listener: &mut dyn Listener,
 ) -> Result<()> {
+    let averages = averages.map(Averages::params);
     state.metrics_bytes = log.sync()?;
     state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
     if best {
-        let path = checkpoint::write_best(folder, &setup.params, &setup.checkpoint)?;
+        let path = checkpoint::write_best(folder, averages.unwrap_or(&setup.params), &setup.checkpoint)?;
         listener.on(&Event::Checkpoint { path, best: true });
     }
-    let path = checkpoint::write_last(folder, &setup.params, &setup.checkpoint, optimizer, state, best)?;
+    let same = best && averages.is_none();
+    let path = checkpoint::write_last(folder, &setup.params, &setup.checkpoint, optimizer, averages, state, same)?;
     listener.on(&Event::Checkpoint { path, best: false });
     Ok(())
 }

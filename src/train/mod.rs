@@ -3,6 +3,7 @@
 //! [`run`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit()`] does
 //! the same with a model and data that a program brings itself, in a [`Setup`].
 
+mod averages;
 pub mod checkpoint;
 pub mod config;
 pub mod defaults;
@@ -22,6 +23,7 @@ mod predictions;
 pub mod run_folder;
 pub mod schedule;
 pub mod setup;
+mod targets;
 mod warnings;
 mod whiten;
 

@@ -56,12 +56,14 @@ impl Setup {
         };
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
         check_points(&dataset, &architecture)?;
+        check_mix(config, &dataset)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
         let preprocessing = preprocessing(config, &architecture, described, &dataset)?;
 
         if device.is_cpu() {
-            // Weights, gradients and the optimiser's two means.
-            let numbers = 4 * architecture.num_parameters()? as u128;
+            // Weights, gradients and the optimiser's two means; and the weights' average.
+            let copies = if config.ema.is_some() { 5 } else { 4 };
+            let numbers = copies * architecture.num_parameters()? as u128;
             memory::check(&format!("training {}", config.model), 4 * numbers)?;
         }
         let params = Params::new(config.seed, DType::F32, &device);
@@ -199,6 +201,15 @@ fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
     }
     let expected = format!("a model that reads points of {0} coordinates (--in-chans {0} --img-size 1)", point.len());
     Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
+}
+
+/// Only images can be mixed.
+fn check_mix(config: &TrainConfig, dataset: &Dataset) -> Result<()> {
+    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    if points && !config.mix().is_none() {
+        return Err(Error::invalid(&dataset.spec, "images for --mixup and --cutmix; leave them out", "points"));
+    }
+    Ok(())
 }
 
 /// Changes an architecture by timm's names.

@@ -49,11 +49,18 @@ pub fn of_features(bytes: u64, limit: u64) -> String {
 
 /// A frozen backbone that sees other images in every epoch.
 pub fn of_augmented_features(config: &TrainConfig) -> Option<String> {
+    let augment = config.augment.split(',').filter(|name| *name != "none");
+    let mixing = [("mixup", config.mixup), ("cutmix", config.cutmix)];
+    let mixing = mixing.into_iter().filter(|(_, alpha)| *alpha > 0.).map(|(name, _)| name);
+    let (changes, without) = match augment.chain(mixing).collect::<Vec<_>>() {
+        changes if config.mix().is_none() => (changes, "--augment none"),
+        changes => (changes, "--augment none --mixup 0 --cutmix 0"),
+    };
     (config.epochs > 1).then(|| {
         format!(
-            "the backbone is frozen, but {} changes its images in every epoch: with --augment none each image passes through \
-             it once, and later epochs take no time",
-            config.augment
+            "the backbone is frozen, but {} changes its images in every epoch: with {without} each image passes through it \
+             once, and later epochs take no time",
+            changes.join(",")
         )
     })
 }

@@ -24,10 +24,23 @@ fn frozen() -> TrainConfig {
 }
 
 /// The same on whitened images, small ones, so that the whitening takes no time.
-fn whitened() -> TrainConfig {
-    let mut config = TrainConfig { normalize: Normalize::Zca, ..config() };
+fn whitened(config: TrainConfig) -> TrainConfig {
+    let mut config = TrainConfig { normalize: Normalize::Zca, ..config };
     config.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
     config
+}
+
+/// A CNN with batch norm and dropout, mixed batches, and averages of the weights.
+fn averaged() -> TrainConfig {
+    let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true"), ("drop_rate", "0.2")];
+    TrainConfig {
+        model: "cnn_cifar10".into(),
+        mixup: 0.4,
+        cutmix: 1.,
+        ema: Some(0.8),
+        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+        ..config()
+    }
 }
 
 /// All of a run's result that time has no part in.
@@ -39,6 +52,7 @@ struct Result {
     predictions: tallow::train::Predictions,
     chosen: (usize, String),
     whitening: [Option<Vec<u8>>; 2],
+    averages: Option<Vec<u8>>,
 }
 
 fn result(folder: &RunFolder) -> Result {
@@ -55,6 +69,7 @@ fn result(folder: &RunFolder) -> Result {
         predictions: folder.predictions().unwrap(),
         chosen: (summary.best_epoch, summary.chosen_by),
         whitening: [folder.best_path(), folder.last_path()].map(|path| fs::read(path.join(Whitening::FILE)).ok()),
+        averages: fs::read(folder.last_path().join("ema.safetensors")).ok(),
     }
 }
 
@@ -80,7 +95,9 @@ impl Listener for Stopper<'_> {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been() {
-    for config in [config(), frozen(), whitened()] {
+    for config in
+        [config(), frozen(), whitened(config()), whitened(TrainConfig { ema: Some(0.8), ..frozen() }), averaged()]
+    {
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
         // In the middle of an epoch, at its end, at the start of the next.
@@ -113,7 +130,9 @@ impl Listener for Breaker {
 
 #[test]
 fn a_run_that_breaks_off_at_any_event_and_is_resumed_ends_as_if_it_had_not() {
-    for config in [config(), frozen(), whitened()] {
+    for config in
+        [config(), frozen(), whitened(config()), whitened(TrainConfig { ema: Some(0.8), ..frozen() }), averaged()]
+    {
         let config = TrainConfig { checkpoint_every: Some(4), ..config };
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
@@ -202,11 +221,11 @@ fn a_damaged_checkpoint_is_an_error_that_names_the_file() {
     for (name, damage) in damages {
         let (_directory, folder) = folder();
         let stop = AtomicBool::new(false);
-        run(&whitened(), &folder, Start::New, &mut Stopper { after: 2, stop: &stop }, &stop).unwrap();
+        run(&whitened(config()), &folder, Start::New, &mut Stopper { after: 2, stop: &stop }, &stop).unwrap();
         let path = folder.root().join(name);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, damage(&bytes)).unwrap();
-        let error = finish(&whitened(), &folder, Start::Resume).expect_err(name).to_string();
+        let error = finish(&whitened(config()), &folder, Start::Resume).expect_err(name).to_string();
         assert!(error.contains(name) && !error.contains('\n'), "{name}: {error}");
     }
 }

@@ -198,6 +198,55 @@ fn whitening_is_fitted_to_the_training_part_alone_and_kept_for_whoever_uses_the_
 }
 
 #[test]
+fn with_averaged_weights_these_are_measured_and_kept_as_the_best_and_the_last_are_the_weights_themselves() {
+    let (_directory, folder) = folder();
+    let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true")];
+    let config = TrainConfig {
+        model: "cnn_cifar10".into(),
+        ema: Some(0.9),
+        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+        ..small()
+    };
+    let summary = finish(&config, &folder, Start::New).unwrap();
+    let (best, last) = (weights(&folder.best_path()), weights(&folder.last_path()));
+    for ((name, best), (_, last)) in best.iter().zip(&last) {
+        assert_eq!(best == last, name.contains("running_"), "{name}");
+    }
+    let averages = folder.last_path().join("ema.safetensors");
+    let tensors = candle_core::safetensors::load(averages, &Device::Cpu).unwrap();
+    assert_eq!(tensors.len(), best.len());
+    for (name, bits) in &best {
+        let values: Vec<f32> = tensors[name].flatten_all().unwrap().to_vec1().unwrap();
+        assert!(values.iter().map(|value| value.to_bits()).eq(bits.iter().copied()), "{name}");
+    }
+    let measured = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap();
+    assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
+    assert_eq!(measured.evaluation.accuracy, folder.metrics().unwrap().epochs[1].test_accuracy);
+
+    // The same run without averages takes the same steps.
+    let (_other, plain) = self::folder();
+    finish(&TrainConfig { ema: None, ..config }, &plain, Start::New).unwrap();
+    assert!(weights(&plain.last_path()) == last);
+}
+
+#[test]
+fn mixed_batches_train_on_other_images_and_labels_that_seed_and_epoch_decide() {
+    let losses = |mixup: f64, cutmix: f64, seed: u64| -> Vec<f64> {
+        let (_directory, folder) = folder();
+        let config = TrainConfig { mixup, cutmix, seed, augment: "none".into(), ..small() };
+        finish(&config, &folder, Start::New).unwrap();
+        folder.metrics().unwrap().steps.iter().map(|step| step.loss).collect()
+    };
+    let plain = losses(0., 0., 7);
+    for (mixup, cutmix) in [(1., 0.), (0., 1.), (1., 1.)] {
+        let mixed = losses(mixup, cutmix, 7);
+        assert_eq!(mixed, losses(mixup, cutmix, 7));
+        assert!(mixed != plain && mixed != losses(mixup, cutmix, 8), "mixup {mixup}, cutmix {cutmix}");
+        assert!(mixed.iter().all(|loss| loss.is_finite()));
+    }
+}
+
+#[test]
 fn what_is_frozen_stays_and_the_rest_moves() {
     let (_directory, whole) = folder();
     finish(&TrainConfig { epochs: 1, ..small() }, &whole, Start::New).unwrap();
@@ -210,6 +259,25 @@ fn what_is_frozen_stays_and_the_rest_moves() {
         assert_eq!(before == after, !name.starts_with("head."), "{name}");
     }
     assert!(frozen.load_path().exists());
+}
+
+#[test]
+fn a_frozen_batch_norm_keeps_its_weights_while_its_running_statistics_move_on() {
+    let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true")];
+    let config = TrainConfig {
+        model: "cnn_cifar10".into(),
+        epochs: 1,
+        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+        ..small()
+    };
+    let (_directory, whole) = folder();
+    finish(&config, &whole, Start::New).unwrap();
+    let (_other, frozen) = folder();
+    let from = Some(whole.root().display().to_string());
+    finish(&TrainConfig { weights: from, freeze: Some("backbone".into()), ..config }, &frozen, Start::New).unwrap();
+    for ((name, before), (_, after)) in weights(&whole.best_path()).iter().zip(&weights(&frozen.best_path())) {
+        assert_eq!(before != after, name.starts_with("fc5.") || name.contains("running_"), "{name}");
+    }
 }
 
 #[test]

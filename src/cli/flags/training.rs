@@ -44,6 +44,13 @@ pub struct TrainingFlags {
     /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]
     pub augment: Option<String>,
+    /// Mix pairs of training images and their labels (mixup), with weights from Beta(ALPHA, ALPHA); usual are 0.2 to 1
+    #[arg(long, value_name = "ALPHA", help_heading = "Data")]
+    pub mixup: Option<f64>,
+    /// Put a box of one training image into another, and mix their labels (CutMix); usual is 1. With --mixup, a fair coin chooses
+    /// for each batch
+    #[arg(long, value_name = "ALPHA", help_heading = "Data")]
+    pub cutmix: Option<f64>,
     /// How pixels are normalised: as the checkpoint says (auto), or by the training set: its mean and deviation (standard), or ZCA
     /// whitening of the whole input (zca, up to 4,096 values)
     #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
@@ -68,8 +75,8 @@ pub struct TrainingFlags {
     #[arg(long, value_parser = ["auto", "keep", "new"], help_heading = "Weights")]
     pub head: Option<String>,
     /// What is not trained: backbone, a number of blocks (with all before them), a range of blocks (blocks.0-5), names with *, or
-    /// some of them, separated by commas. With backbone and --augment none, features are computed in the first epoch and kept,
-    /// where they fit into 1 GiB
+    /// some of them, separated by commas; running statistics of batch norms still move. With backbone and --augment none, features
+    /// are computed in the first epoch and kept, where they fit into 1 GiB
     #[arg(long, value_name = "WHAT", help_heading = "Weights")]
     pub freeze: Option<String>,
 
@@ -130,6 +137,9 @@ pub struct TrainingFlags {
     /// Factor on the learning rate from layer to layer, from the head down
     #[arg(long, value_name = "FACTOR")]
     pub layer_decay: Option<f64>,
+    /// Evaluate and keep a moving average of the weights, with this decay, such as 0.999
+    #[arg(long, value_name = "DECAY")]
+    pub ema: Option<f64>,
     /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub grad_checkpointing: Option<bool>,
