@@ -270,6 +270,13 @@ impl Gradients {
     }
 }
 
+impl FromIterator<(String, Tensor)> for Gradients {
+    /// Gradients that were computed by hand.
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, gradient)| (name, gradient.detach())).collect())
+    }
+}
+
 /// A lock that a panicking thread left behind still guards consistent data here: every change is a single push.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

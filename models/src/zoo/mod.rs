@@ -74,11 +74,12 @@ pub fn list(pattern: &str) -> Vec<Entry> {
 
 /// All names, in the order of the table.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ["mlp_mnist", "cnn_cifar10"].into_iter().chain(architectures::VITS.iter().map(|(name, _)| *name))
+    ["mlp_circles", "mlp_mnist", "cnn_cifar10"].into_iter().chain(architectures::VITS.iter().map(|(name, _)| *name))
 }
 
 fn architecture(name: &str) -> Option<(&'static str, Architecture)> {
     match name {
+        "mlp_circles" => Some(("mlp_circles", Architecture::Mlp(MlpConfig::circles()))),
         "mlp_mnist" => Some(("mlp_mnist", Architecture::Mlp(MlpConfig::default()))),
         "cnn_cifar10" => Some(("cnn_cifar10", Architecture::Cnn(CnnConfig::CIFAR10))),
         _ => {

@@ -1,6 +1,13 @@
 //! The multi-layer perceptron: `fc1`, activation, `fc2`, ... on the values of an image in one row.
 //!
-//! With one hidden layer and tanh it is `ŷ = tanh(x Whᵀ + bh) Wyᵀ + by`.
+//! With one hidden layer and tanh it is `ŷ = tanh(x Whᵀ + bh) Wyᵀ + by`, the [`Perceptron`], whose training is written out
+//! here in several ways.
+
+mod autograd;
+mod manual;
+mod perceptron;
+
+pub use perceptron::{Implementation, Pass, Perceptron};
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -60,6 +67,20 @@ impl Default for MlpConfig {
 }
 
 impl MlpConfig {
+    /// For two classes of points in the plane: 2 values, one hidden layer of 10, tanh, weights from a normal law of deviation
+    /// 0.3.
+    pub fn circles() -> Self {
+        Self {
+            img_size: 1,
+            in_chans: 2,
+            num_classes: 2,
+            hidden: vec![10],
+            act: MlpAct::Tanh,
+            drop_rate: 0.,
+            init_std: Some(0.3),
+        }
+    }
+
     /// Values of one image.
     pub fn num_inputs(&self) -> usize {
         self.in_chans * self.img_size * self.img_size
