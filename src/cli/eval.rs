@@ -17,7 +17,8 @@ struct Evaluated<'a> {
     data: String,
     split: &'static str,
     samples: usize,
-    loss: f64,
+    /// None where the model gives no probabilities.
+    loss: Option<f64>,
     accuracy: f64,
     /// 95 % (Wilson).
     interval: Option<[f64; 2]>,
@@ -44,7 +45,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         data: measured.dataset.spec.clone(),
         split: if options.train_part { "train" } else { "test" },
         samples,
-        loss: evaluation.loss,
+        loss: Some(evaluation.loss).filter(|loss| loss.is_finite()),
         accuracy: evaluation.accuracy,
         interval: wilson((evaluation.accuracy * samples as f64).round() as usize, samples),
         top5: evaluation.top5,
@@ -53,11 +54,11 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         let interval = evaluated
             .interval
             .map_or(String::new(), |[low, high]| format!(" (95 %: {:.2} to {:.2})", 100. * low, 100. * high));
+        let loss = evaluated.loss.map_or(String::new(), |loss| format!("loss      {loss:.4}\n"));
         format!(
-            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\nloss      {:.4}\nsamples   {} of {}, {} part",
+            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\n{loss}samples   {} of {}, {} part",
             100. * evaluated.accuracy,
             100. * evaluated.top5,
-            evaluated.loss,
             thousands(samples),
             evaluated.data,
             evaluated.split,

@@ -1,5 +1,6 @@
 //! Models as commands name them: their architecture alone, or with weights, ready for inference.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -7,21 +8,33 @@ use tallow_models::{AnyModel, Architecture, Params, zoo};
 use tallow_weights::account::Tensor as Fate;
 use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source};
 
-use super::error::Result;
+use super::error::{Result, usage};
 use super::flags::ArchitectureFlags;
 use super::session::Session;
 use crate::data::Transform;
+use crate::train::svm;
 
 /// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
 ///
 /// # Errors
 /// If there is no such model, or an option makes no sense.
 pub fn architecture(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Architecture> {
+    check_network(name)?;
     let architecture = match zoo::find(name) {
         Ok(entry) => entry.architecture,
         Err(_) => config(name, session)?.architecture,
     };
     changed(architecture, flags)
+}
+
+/// An SVM is no network: it has neither layers nor features.
+fn check_network(name: &str) -> Result<()> {
+    if name == svm::NAME || svm::Svm::is_in(Path::new(name)) {
+        return Err(usage(format!(
+            "{name}: expected a network, got a support vector machine, which tallow train, eval, predict, run and compare know"
+        )));
+    }
+    Ok(())
 }
 
 /// What the checkpoint called `name` says of itself.
@@ -54,6 +67,7 @@ impl Loaded {
     /// # Errors
     /// If there is no such checkpoint, or it does not fit.
     pub fn open(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Self> {
+        check_network(name)?;
         let (device, dtype) = session.device()?;
         let checkpoint = tallow_weights::open(&Source::parse(name)?, &session.open_options())?;
         let (mut config, assumed) = checkpoint.config_or_inferred()?;

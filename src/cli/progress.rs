@@ -66,6 +66,22 @@ impl Progress {
         }
     }
 
+    fn solved(&mut self, done: usize, total: usize) {
+        match &mut self.display {
+            Display::Quiet => {}
+            Display::Lines { last } if last.elapsed() < LINE_EVERY => {}
+            Display::Lines { last } => {
+                *last = Instant::now();
+                stderr_line(&format!("{done} of {total} pairs of classes"));
+            }
+            Display::Bar(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message("pairs of classes");
+            }
+        }
+    }
+
     fn epoch(&self, epoch: &EpochMetrics) -> String {
         let validation = match (epoch.val_loss, epoch.val_accuracy) {
             (Some(loss), Some(accuracy)) => format!("  val {}", measured(loss, accuracy)),
@@ -110,6 +126,7 @@ impl Listener for Progress {
                     bar.set_message(format!("testing {done}/{total}"));
                 }
             }
+            Event::Solved { done, total } => self.solved(*done, *total),
             Event::Checkpoint { .. } => {}
             Event::Note(text) => self.line(text.clone()),
             Event::Warning(text) => self.line(format!("warning: {text}")),

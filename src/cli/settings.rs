@@ -10,7 +10,7 @@ use super::model;
 use super::session::Session;
 use crate::data::Augment;
 use crate::train::defaults::{Family, defaults};
-use crate::train::{RunFolder, TrainConfig, freeze};
+use crate::train::{RunFolder, TrainConfig, by_hand, freeze, svm};
 
 /// The two ways to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,14 @@ fn fields() -> &'static [&'static str] {
 /// If a setting makes no sense, or nothing tells the model's family.
 pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<TrainConfig> {
     let model = table.get("model").and_then(Value::as_str).unwrap_or_default();
+    if model == svm::NAME {
+        if start == Start::Pretrained {
+            return Err(usage("svm: has no pretrained weights; train one (tallow train svm)"));
+        }
+        let config = TrainConfig::default().with(table)?;
+        svm::check(&config)?;
+        return Ok(config);
+    }
     let pretrained = start == Start::Pretrained || table.contains_key("weights");
     let architecture = model::architecture(model, &ArchitectureFlags::default(), session)?;
     let config = defaults(Family::of(&architecture), pretrained).with(table)?;
@@ -140,6 +148,7 @@ fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
     for (key, value) in &config.set {
         architecture.set(key, value)?;
     }
+    by_hand::check_model(config, &architecture)?;
     if let Some(text) = &config.freeze {
         drop(freeze::rule(text, &architecture)?);
     }
@@ -177,7 +186,9 @@ mod tests {
     fn every_value_that_help_offers_is_one_of_the_setting() {
         for argument in train_command().get_arguments() {
             let Some(key) = argument.get_long().map(|flag| flag.replace('-', "_")) else { continue };
-            if !["normalize", "interpolation", "head", "optimizer", "schedule", "dtype"].contains(&key.as_str()) {
+            if !["normalize", "interpolation", "head", "implementation", "optimizer", "schedule", "dtype"]
+                .contains(&key.as_str())
+            {
                 continue;
             }
             let values = argument.get_possible_values();

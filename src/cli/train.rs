@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::session::Session;
 use super::{interrupt, settings};
 use crate::report;
-use crate::train::{self, Outcome, RunFolder, Setup, Summary, TrainConfig};
+use crate::train::{self, Outcome, RunFolder, Setup, Summary, TrainConfig, svm};
 
 pub fn run(args: &TrainArgs, start: settings::Start, session: &Session) -> Result {
     session.device()?; // a device that is not there is said before any work is done
@@ -43,12 +43,18 @@ pub fn one(
     session: &Session,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let setup = Setup::with(config, &session.open_options())?;
-    if let Some(account) = &setup.account {
-        session.note(account_text(account, session.flags().verbose));
-    }
-    let outcome = train::fit(setup, folder, start, &mut Progress::new(session), stop)?;
+    let (hub, mut progress) = (session.open_options(), Progress::new(session));
+    let outcome = if svm::is_meant(config) {
+        svm::run(config, &hub, folder, start, &mut progress, stop)?
+    } else {
+        let setup = Setup::with(config, &hub)?;
+        if let Some(account) = &setup.account {
+            session.note(account_text(account, session.flags().verbose));
+        }
+        train::fit(setup, folder, start, &mut progress, stop)?
+    };
     if matches!(outcome, Outcome::Finished(_)) {
+        report::boundary(folder)?;
         report::single(folder)?;
     }
     Ok(outcome)
@@ -68,22 +74,28 @@ pub fn file_name(text: &str) -> String {
 }
 
 fn text(summary: &Summary, folder: &RunFolder) -> String {
-    let mut lines = vec![
-        format!("test accuracy  {:.2} % of {} samples", 100. * summary.test_accuracy, thousands(summary.test_samples)),
-        format!("test loss      {:.4}", summary.test_loss),
-        format!(
+    let mut lines = vec![format!(
+        "test accuracy  {:.2} % of {} samples",
+        100. * summary.test_accuracy,
+        thousands(summary.test_samples)
+    )];
+    if summary.model != svm::NAME {
+        lines.push(format!("test loss      {:.4}", summary.test_loss));
+        lines.push(format!(
             "checkpoint     epoch {} of {}, {}",
             summary.best_epoch + 1,
             summary.epochs,
             if summary.chosen_by == "last" { "the last".into() } else { format!("chosen by {}", summary.chosen_by) }
-        ),
+        ));
+    }
+    lines.extend([
         format!(
             "parameters     {} of {} trained",
             thousands(summary.trainable_parameters),
             thousands(summary.parameters)
         ),
         format!("time           {}, {:.0} images/s", seconds(summary.seconds), summary.images_per_second),
-    ];
+    ]);
     if let Some(peak) = summary.peak_memory_bytes {
         lines.push(format!("peak memory    {}", bytes(peak)));
     }

@@ -197,6 +197,11 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
     assemble(spec, parts, options)
 }
 
+/// Whether `spec` names a data set of points and not of images.
+pub fn holds_points(spec: &str) -> bool {
+    spec == "circles"
+}
+
 fn unknown(spec: &str) -> Error {
     let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR, parquet:PATH or hf:OWNER/NAME";
     if Path::new(spec).is_dir() {

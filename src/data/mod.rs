@@ -24,7 +24,7 @@ mod parquet;
 mod split;
 
 pub use augment::Augment;
-pub use dataset::{DataOptions, Dataset, Image, Samples, open, open_with};
+pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_with};
 pub use decode::{decode, open_image};
 pub use error::{Error, Result};
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};

@@ -241,7 +241,7 @@ impl Row {
             test_accuracy: correct.and_then(|(hits, samples)| (samples > 0).then(|| hits as f64 / samples as f64)),
             interval: correct.and_then(|(hits, samples)| statistics::wilson(hits, samples)),
             test_top5: summary.map(|s| s.test_top5),
-            test_loss: summary.map(|s| s.test_loss),
+            test_loss: summary.map(|s| s.test_loss).filter(|loss| loss.is_finite()),
             best_epoch: summary.map(|s| s.best_epoch),
             chosen_by: summary.map(|s| s.chosen_by.clone()),
             final_test_accuracy: summary

@@ -22,9 +22,19 @@ pub enum Error {
     /// A file of a run whose contents are not what they should be.
     #[error("{}: expected {expected}, got {got}; resume or repeat the run, or leave it out", .path.display())]
     Damaged { path: PathBuf, expected: String, got: String },
+    /// A run whose model or data cannot be used again.
+    #[error(transparent)]
+    Train(Box<crate::train::Error>),
     /// A report that cannot be written.
     #[error("{}: the report cannot be written: {source}; make room there, or choose another folder (--out)", .path.display())]
     Write { path: PathBuf, source: std::io::Error },
+}
+
+// Boxed, as it is large.
+impl From<crate::train::Error> for Error {
+    fn from(error: crate::train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
 
 /// This module's results.

@@ -3,6 +3,7 @@
 //! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its
 //! folder. Unfinished runs are shown with what is there.
 
+mod boundary;
 mod chart;
 mod comparison;
 mod configuration;
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use tallow_weights::save;
 
+pub use boundary::boundary;
 pub use comparison::{Comparison, GroupOutcome, GroupTest, Outcome, PairTest, Row};
 pub use error::{Error, Result};
 pub use figure::{Figure, write_figure};

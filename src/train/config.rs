@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tallow_models::Architecture;
+use tallow_models::mlp::Implementation;
 use tallow_weights::{Interpolation, Preprocessing};
 
 use super::error::{Error, Result};
@@ -76,6 +77,9 @@ pub struct TrainConfig {
     /// Samples of one evaluation pass. Default: the larger of 64 and [`TrainConfig::batch_size`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_batch_size: Option<usize>,
+    /// How much of a perceptron's training is written out by hand (`manual`, `autograd`, `layers`); all give the same run to
+    /// rounding. See [`super::by_hand`] for what they need. Default optimizer, nothing.
+    pub implementation: Implementation,
     /// What steps along the gradients. Default adamw.
     pub optimizer: OptimizerKind,
     /// Peak learning rate. Default 5e-4.
@@ -277,6 +281,7 @@ impl TrainConfig {
         self.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
         self.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        super::by_hand::check_settings(self)?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
     }

@@ -13,6 +13,8 @@ pub enum Family {
     Cnn,
     /// Multi-layer perceptrons.
     Mlp,
+    /// Multi-layer perceptrons that read points and not images.
+    Points,
 }
 
 impl Family {
@@ -21,6 +23,7 @@ impl Family {
         match architecture {
             Architecture::Vit(_) => Self::Vit,
             Architecture::Cnn(_) => Self::Cnn,
+            Architecture::Mlp(config) if config.img_size == 1 => Self::Points,
             Architecture::Mlp(_) => Self::Mlp,
         }
     }
@@ -40,6 +43,8 @@ pub fn defaults(family: Family, pretrained: bool) -> TrainConfig {
         (Family::Cnn, true) => Row(Sgd, 0.01, 5e-4, Cosine, 0., 128, 5),
         (Family::Mlp, false) => Row(Sgd, 0.1, 0., Constant, 0., 128, 20),
         (Family::Mlp, true) => Row(Sgd, 0.01, 0., Constant, 0., 128, 5),
+        (Family::Points, false) => Row(Sgd, 0.1, 0., Constant, 0., 10, 150),
+        (Family::Points, true) => Row(Sgd, 0.03, 0., Constant, 0., 10, 50),
     };
     TrainConfig {
         optimizer,
@@ -50,6 +55,7 @@ pub fn defaults(family: Family, pretrained: bool) -> TrainConfig {
         batch_size,
         epochs,
         weights: pretrained.then(|| "pretrained".to_string()),
+        momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },
         ..TrainConfig::default()
     }
 }
@@ -83,6 +89,7 @@ impl Default for TrainConfig {
             batch_size: 64,
             accumulate: 1,
             eval_batch_size: None,
+            implementation: Default::default(),
             optimizer: OptimizerKind::Adamw,
             lr: 5e-4,
             momentum: 0.9,

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
-use tallow_models::Params;
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
+use tallow_models::ops::softmax;
+use tallow_models::{AnyModel, Mode, Model, Params};
 use tallow_weights::{CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
 use super::checkpoint;
+use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::event::{Event, Listener};
 use super::run_folder::RunFolder;
-use super::{device, setup};
+use super::{device, setup, svm};
 use crate::data::{Dataset, Samples, Transform};
 
 /// Where the measurement is to differ from the run's own.
@@ -46,13 +49,7 @@ pub struct RunMeasured {
 /// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has other classes.
 pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
     let mut config = folder.config()?;
-    checkpoint::recover(folder)?;
-    let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
-    let described = loaded.config().cloned().ok_or_else(|| Error::File {
-        path: folder.best_path().join("config.json"),
-        expected: "a model's configuration".into(),
-        got: "none".into(),
-    })?;
+    let svm = svm::of_run(folder)?;
     if let Some(data) = &options.data {
         config.data.clone_from(data);
         (config.limit, config.test_limit, config.val_fraction) = (None, None, 0.);
@@ -63,17 +60,17 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         config.test_limit = options.limit.or(config.test_limit);
     }
     let dataset = setup::open_data(&config, &options.hub)?;
-    check_classes(&described, &dataset)?;
-    let device = device(options.device.as_ref().unwrap_or(&config.device))?;
-    if device.is_cpu() {
-        super::set_precision(config.dtype, &device)?;
-    }
-    let params = Params::new(config.seed, DType::F32, &device);
-    tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
-    described.architecture.build(params.builder())?;
-    let model = described.architecture.build(params.eval_builder())?;
-    let transform = Arc::new(Transform::of(&described)?);
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
+    if let Some(svm) = svm {
+        check_classes(&svm.classes, &dataset)?;
+        let evaluation = svm.evaluate(samples, listener, None)?.unwrap_or_default();
+        return Ok(RunMeasured { evaluation, dataset });
+    }
+    let Chosen { described, model, device } = Chosen::of(folder, &config, options.device.as_deref())?;
+    if let Some(labels) = &described.labels {
+        check_classes(labels, &dataset)?;
+    }
+    let transform = Arc::new(Transform::of(&described)?);
     let default = EvaluateOptions::default();
     let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
     let total = samples.len();
@@ -83,9 +80,67 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     Ok(RunMeasured { evaluation, dataset })
 }
 
+/// What the chosen model of a run says of points in the plane.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scores {
+    /// The probability of every class, point by point.
+    Probabilities(Vec<Vec<f32>>),
+    /// The decision value of every pair of classes, point by point, as in [`svm::Svm::decisions`].
+    Decisions(Vec<Vec<f64>>),
+}
+
+/// What the chosen model of the run in `folder` says of `points`, each of as many coordinates as it reads.
+///
+/// # Errors
+/// If the folder holds no run, its model does not load, or it reads other points.
+pub fn score_points(folder: &RunFolder, points: &[[f32; 2]]) -> Result<Scores> {
+    if let Some(svm) = svm::of_run(folder)? {
+        if svm.width != 2 {
+            return Err(Error::invalid("points", format!("{} coordinates", svm.width), 2));
+        }
+        return Ok(Scores::Decisions(points.par_iter().map(|point| svm.decisions(point)).collect()));
+    }
+    let config = folder.config()?;
+    let Chosen { described, model, device } = Chosen::of(folder, &config, None)?;
+    let [channels, height, width] = described.architecture.input_size();
+    let values: Vec<f32> = points.iter().flatten().copied().collect();
+    let points =
+        Tensor::from_vec(values, (points.len(), 2), &device)?.reshape((points.len(), channels, height, width))?;
+    let logits = model.forward(&points, Mode::Eval)?.to_dtype(DType::F32)?;
+    Ok(Scores::Probabilities(softmax(&logits)?.to_vec2()?))
+}
+
+/// The chosen checkpoint of a run, ready to be used.
+struct Chosen {
+    described: CheckpointConfig,
+    model: AnyModel,
+    device: Device,
+}
+
+impl Chosen {
+    /// On another device than the run's where `on` names one.
+    fn of(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Self> {
+        checkpoint::recover(folder)?;
+        let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
+        let described = loaded.config().cloned().ok_or_else(|| Error::File {
+            path: folder.best_path().join("config.json"),
+            expected: "a model's configuration".into(),
+            got: "none".into(),
+        })?;
+        let device = device(on.unwrap_or(&config.device))?;
+        if device.is_cpu() {
+            super::set_precision(config.dtype, &device)?;
+        }
+        let params = Params::new(config.seed, DType::F32, &device);
+        tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
+        described.architecture.build(params.builder())?;
+        let model = described.architecture.build(params.eval_builder())?;
+        Ok(Self { described, model, device })
+    }
+}
+
 /// The data set must have the classes that the checkpoint tells apart, in their order.
-fn check_classes(described: &CheckpointConfig, dataset: &Dataset) -> Result<()> {
-    let Some(labels) = &described.labels else { return Ok(()) };
+fn check_classes(labels: &[String], dataset: &Dataset) -> Result<()> {
     match dataset.classes.iter().enumerate().find(|(index, class)| labels.get(*index) != Some(class)) {
         None => Ok(()),
         Some((index, class)) => {

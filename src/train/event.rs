@@ -15,6 +15,8 @@ pub enum Event {
     Epoch(EpochMetrics),
     /// Evaluation goes on: `done` of `total` samples.
     Evaluation { done: usize, total: usize },
+    /// A support vector machine goes on: `done` of `total` pairs of classes can be told apart.
+    Solved { done: usize, total: usize },
     /// A checkpoint was written.
     Checkpoint { path: std::path::PathBuf, best: bool },
     /// Something that takes a while begins.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::DType;
 use tallow_models::Mode;
+use tallow_models::mlp::Pass;
+use tallow_weights::OpenOptions;
 
 use super::averages::Averages;
 use super::checkpoint::{self, Best, Running, State};
@@ -23,7 +25,7 @@ use super::schedule::Schedule;
 use super::setup::Setup;
 use super::targets::Targets;
 use super::whiten::{Whitened, whitened};
-use super::{memory, warnings};
+use super::{by_hand, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
@@ -48,7 +50,7 @@ pub enum Outcome {
     Interrupted { step: usize },
 }
 
-/// Trains what `config` says: [`Setup::new`], then [`fit`].
+/// Trains what `config` says: [`Setup::new`], then [`fit`]; or [`svm::run`].
 ///
 /// # Errors
 /// Those of both.
@@ -60,6 +62,9 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     folder.check_start(start)?;
+    if svm::is_meant(config) {
+        return svm::run(config, &OpenOptions::default(), folder, start, listener, stop);
+    }
     fit(Setup::new(config)?, folder, start, listener, stop)
 }
 
@@ -122,6 +127,7 @@ pub(super) fn fit_keeping(
     let measuring = EvaluateOptions { batch_size: config.eval_batch_size.unwrap_or(default.batch_size), ..default };
     let steps_per_epoch = setup.steps_per_epoch();
     let schedule = Schedule::new(config, steps_per_epoch);
+    let by_hand = by_hand::perceptron(config, &described.architecture, params)?;
     let seconds_before = state.seconds;
     let train_samples = dataset.train.len();
     let trainable_parameters = params.trainable().iter().map(|param| param.var.elem_count()).sum();
@@ -183,9 +189,18 @@ pub(super) fn fit_keeping(
                 let blend = mix.draw(config.seed, epoch, state.step_in_epoch * config.accumulate + part, &images)?;
                 let images = blend.map_or(Ok(images.clone()), |blend| blend.images(&images))?;
                 let seed = pass_seed(config.seed, state.step * config.accumulate + part);
-                let logits = train.forward(&batch.indices, &images, Mode::Train { seed })?.to_dtype(DType::F32)?;
                 let targets = Targets::new(labels, blend)?;
-                let loss = targets.loss(&logits, config.label_smoothing)?;
+                let (loss, logits, gradients) = match &by_hand {
+                    Some(perceptron) => {
+                        let Pass { loss, logits, gradients } = perceptron.pass(&images, targets.dominant())?;
+                        (loss, logits, Some(gradients))
+                    }
+                    None => {
+                        let logits =
+                            train.forward(&batch.indices, &images, Mode::Train { seed })?.to_dtype(DType::F32)?;
+                        (targets.loss(&logits, config.label_smoothing)?, logits, None)
+                    }
+                };
                 let value = f64::from(loss.to_scalar::<f32>()?);
                 check_finite("the loss", value, state.step, lr)?;
                 let count = batch.indices.len();
@@ -193,7 +208,10 @@ pub(super) fn fit_keeping(
                 state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
                 let share = count as f64 / samples as f64;
                 loss_of_step += value * share;
-                sum.add(params, &loss, share, config.allow_missing_gradients)?;
+                match gradients {
+                    Some(gradients) => sum.put(gradients),
+                    None => sum.add(params, &loss, share, config.allow_missing_gradients)?,
+                }
             }
             let Some((gradients, missing)) = sum.take() else { break };
             if state.step == 0 {
@@ -205,7 +223,10 @@ pub(super) fn fit_keeping(
             if let Some(learning) = &mut learning {
                 learning.iter_mut().zip(&squares).for_each(|(learns, &square)| *learns |= square > 0.);
             }
-            optimizer.step(&gradients, clip_factor(norm, config.clip_grad), lr)?;
+            match &by_hand {
+                Some(perceptron) => perceptron.step(&gradients, lr)?,
+                None => optimizer.step(&gradients, clip_factor(norm, config.clip_grad), lr)?,
+            }
             averages.iter().try_for_each(|averages| averages.update(params, state.step))?;
 
             let seconds = began.elapsed().as_secs_f64();

@@ -34,6 +34,11 @@ impl Accumulator {
         Ok(())
     }
 
+    /// Takes the gradients of the one batch of a step, which were computed by hand.
+    pub fn put(&mut self, gradients: Gradients) {
+        self.gradients = Some(gradients);
+    }
+
     /// The sum, and the names of parameters that received nothing, where that was allowed. None if nothing was added.
     pub fn take(self) -> Option<(Gradients, Vec<String>)> {
         self.gradients.map(|gradients| (gradients, self.missing))

@@ -4,6 +4,7 @@
 //! the same with a model and data that a program brings itself, in a [`Setup`].
 
 mod averages;
+pub mod by_hand;
 pub mod checkpoint;
 pub mod config;
 pub mod defaults;
@@ -23,6 +24,7 @@ mod predictions;
 pub mod run_folder;
 pub mod schedule;
 pub mod setup;
+pub mod svm;
 mod targets;
 mod warnings;
 mod whiten;
@@ -31,7 +33,7 @@ pub use config::{Precision, TrainConfig};
 pub use device::{device, device_name, precision_is_native, set_precision};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
-pub use evaluate_run::{RunEvaluation, RunMeasured, evaluate_run};
+pub use evaluate_run::{RunEvaluation, RunMeasured, Scores, evaluate_run, score_points};
 pub use event::{EpochMetrics, Event, Listener, StepMetrics};
 pub use fit::{Outcome, Start, fit, run};
 pub use predictions::predictions;

@@ -12,7 +12,7 @@ use super::evaluate::EvaluateOptions;
 use super::features::trains_head_alone;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
-use super::{device, device_name, freeze, memory, set_precision, warnings};
+use super::{by_hand, device, device_name, freeze, memory, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, Statistics, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
@@ -57,8 +57,9 @@ impl Setup {
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
+        by_hand::check_model(config, &architecture)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
-        let preprocessing = preprocessing(config, &architecture, described, &dataset)?;
+        let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
 
         if device.is_cpu() {
             // Weights, gradients and the optimiser's two means; and the weights' average.
@@ -218,13 +219,12 @@ fn set_all(architecture: &mut Architecture, changes: &BTreeMap<String, String>) 
 }
 
 /// How images become the model's input: as the checkpoint says where there is one, unless the configuration says otherwise.
-fn preprocessing(
+pub(super) fn preprocessing(
     config: &TrainConfig,
-    architecture: &Architecture,
+    input_size: [usize; 3],
     described: Option<&CheckpointConfig>,
     dataset: &Dataset,
 ) -> Result<Preprocessing> {
-    let input_size = architecture.input_size();
     let channels = input_size[0];
     let described = described.map(|described| described.preprocessing.clone());
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();

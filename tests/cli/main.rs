@@ -7,4 +7,5 @@ mod hub;
 mod interruption;
 mod recipes;
 mod sandbox;
+mod svm;
 mod workflow;

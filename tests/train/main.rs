@@ -1,11 +1,14 @@
 //! Training: settings, optimisers and schedules against PyTorch, runs and their folders, interruption.
 
+mod by_hand;
 mod config;
 mod optimizer;
 mod parity;
 mod resume;
 mod run;
 mod schedule;
+#[cfg(feature = "svm")]
+mod svm;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

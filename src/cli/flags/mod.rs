@@ -57,6 +57,8 @@ pub enum Command {
     /// Train a model from scratch, or from the checkpoint that --weights names
     #[command(after_help = "Examples:\n  tallow train vit_mnist --data mnist --epochs 5\n  \
                             tallow train cnn_cifar10 --data folder:photos --num-classes 2 --augment crop,flip\n  \
+                            tallow train mlp_circles --data circles --implementation manual\n  \
+                            tallow train svm --data mnist --limit 2000 --set c=10\n  \
                             tallow train vit_mnist --data mnist --out runs/a --resume")]
     Train(TrainArgs),
     /// Train a model from its pretrained weights, with defaults for fine-tuning

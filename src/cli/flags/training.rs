@@ -10,7 +10,8 @@ use super::{ArchitectureFlags, positive};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    /// A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path; or svm, a support vector machine with an RBF
+    /// kernel, which takes --set c=, --set gamma= and none of the settings under Training
     #[arg(required_unless_present = "resume")]
     pub model: Option<String>,
     #[command(flatten)]
@@ -92,6 +93,10 @@ pub struct TrainingFlags {
     /// Images in one pass of evaluation
     #[arg(long, value_name = "N", value_parser = positive)]
     pub eval_batch_size: Option<usize>,
+    /// How much of the training of a perceptron (an MLP with one hidden layer of tanh) is written out by hand: all of it; all but
+    /// the gradients; SGD alone; nothing. Needs plain SGD (--momentum 0) [default: optimizer]
+    #[arg(long, value_parser = ["manual", "autograd", "layers", "optimizer"])]
+    pub implementation: Option<String>,
     /// What steps along the gradients
     #[arg(long, value_parser = ["sgd", "adam", "adamw"])]
     pub optimizer: Option<String>,

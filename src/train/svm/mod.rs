@@ -1,0 +1,398 @@
+//! Support vector machines with an RBF kernel, the yardstick of the perceptron: a run's folder like any other's, so that they
+//! stand in one comparison.
+//!
+//! The model is called `svm`. Its options stand where an architecture's do: `c` (the penalty of samples on the wrong side,
+//! default 1), `gamma` (of the kernel exp(−γ‖x − x'‖²): a number; `scale`, the default, 1 / (values of a sample · their
+//! variance); `auto`, 1 / values of a sample) and `img_size` (default: the images' own size where they have one in common, else
+//! 32). Classes are told apart in pairs, and a sample is of the class that wins most of its duels (of equals the first), as in
+//! libsvm and scikit-learn's `SVC`. There are no probabilities: the loss is no number, and the confidence of a prediction is
+//! the share of its duels that the class won.
+
+mod classifier;
+#[cfg(feature = "svm")]
+mod solve;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tallow_weights::{OpenOptions, Preprocessing, save};
+
+pub use classifier::{Svm, Votes};
+
+use super::config::{Precision, TrainConfig};
+use super::error::{Error, Result};
+use super::evaluate::Evaluation;
+use super::event::{EpochMetrics, Event, Listener};
+use super::fit::{Outcome, Start};
+use super::metrics_log::MetricsLog;
+use super::predictions::predictions;
+use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
+use super::{memory, setup};
+use crate::data::{Dataset, Loader, LoaderOptions, Samples, Transform};
+
+/// What the model is called.
+pub const NAME: &str = "svm";
+
+/// The side of images that have no size in common, in pixels: the kernel takes time for every pixel.
+const SIDE: usize = 32;
+
+/// Settings of a run that mean something here.
+const SETTINGS: [&str; 13] = [
+    "name",
+    "model",
+    "data",
+    "limit",
+    "test_limit",
+    "normalize",
+    "interpolation",
+    "crop_pct",
+    "augment",
+    "seed",
+    "threads",
+    "device",
+    "set",
+];
+
+/// The options of the model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Options {
+    c: f64,
+    gamma: Gamma,
+    img_size: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Gamma {
+    Scale,
+    Auto,
+    Value(f64),
+}
+
+/// Whether the configuration is that of a support vector machine.
+pub fn is_meant(config: &TrainConfig) -> bool {
+    config.model == NAME
+}
+
+/// Checks the settings of a support vector machine.
+///
+/// # Errors
+/// [`Error::Config`] names an option or setting that makes no sense, or means nothing here.
+pub fn check(config: &TrainConfig) -> Result<()> {
+    config.validate()?;
+    let as_table = |config: &TrainConfig| {
+        toml::Table::try_from(config).map_err(|error| Error::config("settings", "values that TOML can hold", error))
+    };
+    let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
+    for (key, value) in &mine {
+        if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
+            let known = "the settings of an SVM (data, limit, test_limit, normalize, set.c, set.gamma, set.img_size)";
+            return Err(Error::config(key, format!("only {known}"), value));
+        }
+    }
+    let none = ["auto", "none"].contains(&config.augment.trim());
+    let check = |field: &str, holds: bool, expected: &str, got: &str| {
+        if holds { Ok(()) } else { Err(Error::config(field, expected, got)) }
+    };
+    check("augment", none, "none with an SVM", &config.augment)?;
+    check("device", ["auto", "cpu"].contains(&config.device.as_str()), "cpu with an SVM", &config.device)?;
+    check("dtype", config.dtype == Precision::F32, "f32 with an SVM", "bf16")?;
+    Options::of(config).map(drop)
+}
+
+impl Options {
+    fn of(config: &TrainConfig) -> Result<Self> {
+        let mut options = Self { c: 1., gamma: Gamma::Scale, img_size: None };
+        let positive = |key: &str, text: &str, expected: &str| match text.trim().parse::<f64>() {
+            Ok(value) if value.is_finite() && value > 0. => Ok(value),
+            _ => Err(Error::config(key, expected, format!("{text:?}"))),
+        };
+        for (key, text) in &config.set {
+            match (key.as_str(), text.as_str()) {
+                ("c", text) => options.c = positive("c", text, "a number above 0")?,
+                ("gamma", "scale") => options.gamma = Gamma::Scale,
+                ("gamma", "auto") => options.gamma = Gamma::Auto,
+                ("gamma", text) => {
+                    options.gamma = Gamma::Value(positive("gamma", text, "scale, auto or a number above 0")?);
+                }
+                ("img_size", text) => match text.parse() {
+                    Ok(size) if (1..=4096).contains(&size) => options.img_size = Some(size),
+                    _ => return Err(Error::config("img_size", "1 to 4096", format!("{text:?}"))),
+                },
+                (key, _) => return Err(Error::config("set", "the options c, gamma and img_size of an SVM", key)),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Trains a support vector machine and writes its run's files into `folder`, telling `listener` what happens. What is there
+/// of a run that was interrupted is made anew. Setting `stop` ends it after the pair of classes that it is at.
+///
+/// # Errors
+/// If a setting makes no sense, the data cannot be read, the kernel does not fit the machine's memory, the folder holds
+/// something else, or this build has no support vector machines.
+pub fn run(
+    config: &TrainConfig,
+    hub: &OpenOptions,
+    folder: &RunFolder,
+    start: Start,
+    listener: &mut dyn Listener,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let began = Instant::now();
+    check(config)?;
+    folder.check_start(start)?;
+    memory::reset_peak();
+    let options = Options::of(config)?;
+    let dataset = setup::open_data(config, hub)?;
+    dataset.notes.iter().for_each(|note| listener.on(&Event::Warning(note.clone())));
+    let preprocessing = setup::preprocessing(config, input_size(&dataset, &options), None, &dataset)?;
+    let transform = Arc::new(Transform::evaluation(&preprocessing)?);
+    let labels: Vec<u32> = (0..dataset.train.len()).map(|index| dataset.train.label(index)).collect();
+    let width = preprocessing.input_size.iter().product();
+    check_memory(&sizes(&labels), width, budget())?;
+    let rows = rows(&dataset.train, &transform)?;
+
+    let mut log = begin(config, &preprocessing, folder, start)?;
+    let name = config.name.clone().unwrap_or_else(|| folder.name());
+    let gamma = options.gamma.value(&rows, width);
+    let fitting = Instant::now();
+    let model = Svm { width, gamma, c: options.c, classes: dataset.classes.clone(), preprocessing, ..Svm::default() };
+    let Some(model) = fit(model, &rows, &labels, listener, stop)? else {
+        listener.on(&Event::Interrupted { step: 0 });
+        return Ok(Outcome::Interrupted { step: 0 });
+    };
+    let fitted = fitting.elapsed().as_secs_f64();
+    let (Some(trained), Some(tested)) =
+        (model.evaluate(&dataset.train, listener, Some(stop))?, model.evaluate(&dataset.test, listener, Some(stop))?)
+    else {
+        listener.on(&Event::Interrupted { step: 0 });
+        return Ok(Outcome::Interrupted { step: 0 });
+    };
+    model.write(folder.root())?;
+    let metrics = metrics(&trained, &tested, fitted, began.elapsed().as_secs_f64());
+    log.add(&MetricsLine::Epoch(metrics.clone()))?;
+    log.sync()?;
+    write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
+    let summary = Summary {
+        name,
+        model: config.model.clone(),
+        weights: None,
+        data: config.data.clone(),
+        test_set: dataset.test_fingerprint(),
+        classes: dataset.classes.clone(),
+        parameters: model.num_parameters(),
+        trainable_parameters: model.num_coefficients(),
+        epochs: 1,
+        steps: 0,
+        train_samples: labels.len(),
+        test_samples: dataset.test.len(),
+        seconds: began.elapsed().as_secs_f64(),
+        images_per_second: metrics.images_per_second,
+        peak_memory_bytes: memory::peak(),
+        device: "cpu".into(),
+        threads: rayon::current_num_threads(),
+        best_epoch: 0,
+        chosen_by: "last".into(),
+        test_accuracy: tested.accuracy,
+        test_loss: tested.loss,
+        test_top5: tested.top5,
+        final_test_accuracy: tested.accuracy,
+    };
+    write_json(&folder.summary_path(), &summary)?;
+    listener.on(&Event::End { elapsed: Duration::from_secs_f64(summary.seconds) });
+    Ok(Outcome::Finished(summary))
+}
+
+/// The chosen model of the run in `folder`, where that is a support vector machine's.
+///
+/// # Errors
+/// If its files cannot be read or are not what they should be.
+pub fn of_run(folder: &RunFolder) -> Result<Option<Svm>> {
+    if Svm::is_in(folder.root()) { Svm::read(folder.root()).map(Some) } else { Ok(None) }
+}
+
+/// Makes the folder ready and writes the settings that mean something here.
+fn begin(config: &TrainConfig, preprocessing: &Preprocessing, folder: &RunFolder, start: Start) -> Result<MetricsLog> {
+    let used = TrainConfig {
+        interpolation: Some(preprocessing.interpolation),
+        crop_pct: Some(preprocessing.crop_pct),
+        augment: "none".into(),
+        device: "cpu".into(),
+        threads: rayon::current_num_threads(),
+        ..config.clone()
+    };
+    if start == Start::Resume && folder.config_path().exists() {
+        let differences = folder.config()?.differences(&used);
+        if !differences.is_empty() {
+            return Err(Error::Differs { path: folder.root().into(), differences });
+        }
+    }
+    std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
+    let mut log = MetricsLog::open(folder)?;
+    log.cut(0)?;
+    let mut table: toml::Table = used
+        .to_toml()?
+        .parse()
+        .map_err(|error: toml::de::Error| Error::config("settings", "values that TOML can hold", error.message()))?;
+    table.retain(|key, _| SETTINGS.contains(&key));
+    save::write_text(&folder.config_path(), &table.to_string())?;
+    Ok(log)
+}
+
+/// `[channels, height, width]` of a sample.
+fn input_size(dataset: &Dataset, options: &Options) -> [usize; 3] {
+    let own = dataset.shape.unwrap_or([3, SIDE, SIDE]);
+    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    match options.img_size {
+        Some(side) if !points => [own[0], side, side],
+        _ => own,
+    }
+}
+
+/// All samples as the model reads them, one after the other.
+fn rows(samples: &Arc<dyn Samples>, transform: &Arc<Transform>) -> Result<Vec<f32>> {
+    let width: usize = transform.input_size().iter().product();
+    let mut rows = Vec::with_capacity(samples.len() * width);
+    let options = LoaderOptions { batch_size: 64, ..LoaderOptions::default() };
+    for batch in Loader::new(samples.clone(), (0..samples.len()).collect(), transform.clone(), options)? {
+        rows.extend(batch?.images.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(rows)
+}
+
+impl Gamma {
+    fn value(self, rows: &[f32], width: usize) -> f64 {
+        match self {
+            Self::Value(value) => value,
+            Self::Auto => 1. / width as f64,
+            Self::Scale => {
+                let count = rows.len().max(1) as f64;
+                let mean = rows.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+                let variance = rows.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+                // As scikit-learn has it, where all values are the same.
+                if variance > 0. { 1. / (width as f64 * variance) } else { 1. }
+            }
+        }
+    }
+}
+
+/// Bytes of all samples, and of the kernel and the samples of the largest pair of classes.
+fn need(sizes: &[usize], width: usize) -> (u128, u128) {
+    let mut sizes: Vec<u128> = sizes.iter().map(|&size| size as u128).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let (all, pair): (u128, u128) = (sizes.iter().sum(), sizes.iter().take(2).sum());
+    (4 * all * width as u128, 8 * pair * (pair + width as u128))
+}
+
+/// How many samples there are of each class.
+fn sizes(labels: &[u32]) -> Vec<usize> {
+    let mut sizes = vec![0; labels.iter().max().map_or(0, |&label| label as usize + 1)];
+    labels.iter().for_each(|&label| sizes[label as usize] += 1);
+    sizes
+}
+
+/// The share of the machine's memory that a run may take.
+fn budget() -> Option<u128> {
+    memory::total().map(|total| u128::from(total) * 3 / 4)
+}
+
+/// Pairs of classes that may be worked at at the same time.
+#[cfg(feature = "svm")]
+fn at_a_time(sizes: &[usize], width: usize) -> usize {
+    let (samples, pair) = need(sizes, width);
+    let room = budget().map_or(u128::MAX, |budget| budget.saturating_sub(samples) / pair.max(1));
+    rayon::current_num_threads().min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
+}
+
+/// Checks that the samples, and the kernel of the largest pair of classes, take at most `budget` bytes.
+fn check_memory(sizes: &[usize], width: usize, budget: Option<u128>) -> Result<()> {
+    let Some(budget) = budget else { return Ok(()) };
+    let samples: usize = sizes.iter().sum();
+    let fits = |limit: usize| {
+        let share = |size: &usize| (*size as f64 * limit as f64 / samples.max(1) as f64).ceil() as usize;
+        let (all, pair) = need(&sizes.iter().map(share).collect::<Vec<_>>(), width);
+        all + pair <= budget
+    };
+    if fits(samples) {
+        return Ok(());
+    }
+    // A number of two digits that would do, and not much below the largest.
+    let mut limit = samples;
+    while limit > 1 && !fits(limit) {
+        limit = limit * 9 / 10;
+    }
+    let power = 10usize.pow(limit.max(1).ilog10().saturating_sub(1));
+    let gigabytes = |bytes: u128| format!("{:.1} GB", bytes as f64 / 1e9);
+    let (all, pair) = need(sizes, width);
+    let expected = format!(
+        "a kernel that fits three quarters of this machine's memory, {} (--limit {} would)",
+        gigabytes(budget),
+        limit / power * power
+    );
+    let what = format!("an SVM on {samples} samples");
+    Err(Error::invalid(what, expected, format!("a need of {}", gigabytes(all + pair))))
+}
+
+fn metrics(trained: &Evaluation, tested: &Evaluation, fitted: f64, seconds: f64) -> EpochMetrics {
+    EpochMetrics {
+        epoch: 0,
+        train_loss: trained.loss,
+        train_accuracy: trained.accuracy,
+        val_loss: None,
+        val_accuracy: None,
+        test_loss: tested.loss,
+        test_accuracy: tested.accuracy,
+        test_top5: tested.top5,
+        seconds,
+        images_per_second: trained.labels.len() as f64 / fitted.max(1e-9),
+    }
+}
+
+#[cfg(feature = "svm")]
+fn fit(
+    model: Svm,
+    rows: &[f32],
+    labels: &[u32],
+    listener: &mut dyn Listener,
+    stop: &AtomicBool,
+) -> Result<Option<Svm>> {
+    let workers = at_a_time(&sizes(labels), model.width);
+    solve::fit(model, rows, labels, workers, stop, |done, total| listener.on(&Event::Solved { done, total }))
+}
+
+#[cfg(not(feature = "svm"))]
+fn fit(_: Svm, _: &[f32], _: &[u32], _: &mut dyn Listener, _: &AtomicBool) -> Result<Option<Svm>> {
+    Err(Error::config("model", "one of the zoo, as this build is without the feature svm", NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_does_not_fit_is_refused_with_a_limit_that_fits() {
+        let digits = [6_000; 10];
+        // Two classes of 6,000: 12,000² numbers of 8 bytes are 1.15 GB.
+        assert!(check_memory(&digits, 784, Some(2_000_000_000)).is_ok());
+        let refused = check_memory(&digits, 784, Some(500_000_000)).expect_err("1.4 GB do not fit").to_string();
+        let limit = refused.split("--limit ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a limit");
+        let limit: usize = limit.parse().expect("a number");
+        assert!((20_000..40_000).contains(&limit), "{refused}");
+        assert!(check_memory(&[limit / 10; 10], 784, Some(500_000_000)).is_ok(), "{refused}");
+        assert!(
+            refused.starts_with("an SVM on 60000 samples: expected ") && refused.contains("a need of 1."),
+            "{refused}"
+        );
+        assert!(check_memory(&digits, 784, None).is_ok(), "where the system does not tell");
+    }
+
+    #[test]
+    fn gamma_scale_is_one_over_the_values_times_their_variance() {
+        // numpy: 1 / (2 * np.var([1, 2, 3, 6])) is 1 / 7
+        assert!((Gamma::Scale.value(&[1., 2., 3., 6.], 2) - 1. / 7.).abs() < 1e-12);
+        assert_eq!(Gamma::Scale.value(&[3.; 4], 2), 1.);
+        assert_eq!(Gamma::Auto.value(&[1., 2.], 2), 0.5);
+    }
+}
