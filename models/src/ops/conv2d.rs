@@ -1,5 +1,6 @@
-//! Two-dimensional convolution (cross-correlation, as in every framework): a matrix product over the windows of an image,
-//! which are laid out in tiles that fit the cache.
+//! Two-dimensional convolution (cross-correlation, as in every framework): a matrix product over the windows of an image.
+//! Where products run on vector registers they read the windows where they are ([`Direct`]); for AMX's tiles the windows are
+//! laid out, in parts that fit the cache.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,8 +9,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::column_sums::add_up;
+use super::direct_conv::{Direct, Wanted};
 use super::kernel::{Shared, filled, read, serves, tensor, values};
-use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at};
+use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
 use super::simd::{sum, vectorised};
 use super::sink::hand_over;
 use super::windows::Windows;
@@ -104,14 +106,6 @@ impl CustomOp3 for Conv2d {
     }
 }
 
-/// What the backward is to work out.
-#[derive(Clone, Copy)]
-struct Wanted {
-    dx: bool,
-    dw: bool,
-    db: bool,
-}
-
 impl Conv2d {
     fn output_shape(&self) -> Shape {
         (self.batch, self.out, self.windows.out.0, self.windows.out.1).into()
@@ -132,7 +126,19 @@ impl Conv2d {
         (0..rows).step_by(tile).map(move |start| start..rows.min(start + tile))
     }
 
+    /// The convolution without laid out windows, where there is one.
+    fn direct(&self) -> Option<Direct> {
+        if on_tiles() { None } else { Direct::new(self.windows, self.channels, self.out) }
+    }
+
     fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+        match self.direct() {
+            Some(direct) => direct.forward(x, w, b, self.batch),
+            None => self.forward_on_layout(x, w, b),
+        }
+    }
+
+    fn forward_on_layout(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
         let (pixels, depth, positions) = self.sizes();
         let w = Matrix::new(w, self.out, depth);
         // Many images: each to one thread. Few: all threads on the product of one.
@@ -189,6 +195,16 @@ impl Conv2d {
 
     /// The gradients that are wanted; the others come back empty.
     fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let Some(direct) = self.direct() else { return self.backward_on_layout(x, w, dy, wanted) };
+        let directly = Wanted { dx: wanted.dx && direct.has_input_gradient(), ..wanted };
+        let [mut dx, dw, db] = direct.gradients(x, w, dy, self.batch, directly);
+        if wanted.dx && !directly.dx {
+            (dx, _, _) = self.backward_on_layout(x, w, dy, Wanted { dx: true, dw: false, db: false });
+        }
+        (dx, dw, db)
+    }
+
+    fn backward_on_layout(&self, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let (pixels, depth, positions) = self.sizes();
         let w = Matrix::new(w, self.out, depth).t();
         let mut dx = vec![0f32; if wanted.dx { x.len() } else { 0 }];
@@ -265,6 +281,33 @@ mod tests {
             let w = [out, channels, kernel.0, kernel.1];
             check("conv2d", &[&x, &w, &[out]], |t| conv2d(&t[0], &t[1], Some(&t[2]), stride, padding))?;
             check("conv2d without bias", &[&x, &w], |t| conv2d(&t[0], &t[1], None, stride, padding))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn windows_that_are_laid_out_agree_with_those_that_are_not() -> Result<()> {
+        use super::super::check::values as random;
+        for (channels, out, image, kernel, stride, padding) in
+            [(3, 20, (40, 33), (5, 5), 1, 2), (2, 70, (9, 11), (3, 2), 2, 1), (5, 17, (8, 8), (3, 3), 1, 0)]
+        {
+            let batch = 3;
+            let windows = Windows::new("conv2d", image, kernel, stride, padding, false)?;
+            let conv = Conv2d { batch, channels, out, windows };
+            let direct = Direct::new(windows, channels, out).expect("a small image");
+            let numbers = |len: usize, seed| random(&[len], seed)?.to_vec1::<f32>();
+            let (before, depth, positions) = conv.sizes();
+            let (x, w) = (numbers(batch * before, 1)?, numbers(out * depth, 2)?);
+            let (b, dy) = (numbers(out, 3)?, numbers(batch * out * positions, 4)?);
+            let near = |got: &[f32], expected: &[f32]| {
+                let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
+                got.len() == expected.len() && got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 3e-6 * largest)
+            };
+            assert!(near(&direct.forward(&x, &w, Some(&b), batch), &conv.forward_on_layout(&x, &w, Some(&b))));
+            let wanted = Wanted { dx: direct.has_input_gradient(), dw: true, db: true };
+            let [dx, dw, db] = direct.gradients(&x, &w, &dy, batch, wanted);
+            let expected = conv.backward_on_layout(&x, &w, &dy, wanted);
+            assert!(near(&dx, &expected.0) && near(&dw, &expected.1) && near(&db, &expected.2));
         }
         Ok(())
     }

@@ -90,6 +90,11 @@ impl Shared {
         Self(out.as_mut_ptr().cast())
     }
 
+    /// A pointer to where a caller may write.
+    pub fn from(start: *mut f32) -> Self {
+        Self(start)
+    }
+
     /// The pointer to the value at `offset`.
     ///
     /// # Safety

@@ -13,6 +13,7 @@ mod check;
 mod column_sums;
 mod conv2d;
 mod cross_entropy;
+mod direct_conv;
 mod elementwise;
 mod gelu;
 mod kernel;
@@ -30,6 +31,7 @@ mod softmax;
 mod sum_of_squares;
 mod tanh;
 mod tickets;
+mod transpose;
 mod windows;
 
 pub use adamw::{AdamWStep, adamw_step};

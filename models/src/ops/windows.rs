@@ -98,7 +98,7 @@ impl Windows {
     }
 
     /// Height and width of the image with its margin.
-    fn padded(&self) -> (usize, usize) {
+    pub fn padded(&self) -> (usize, usize) {
         (self.image.0 + 2 * self.padding, self.image.1 + 2 * self.padding)
     }
 

@@ -1,14 +1,18 @@
 //! Matrix products of strided views, so that no operand is ever transposed by copying.
 //!
-//! On CPUs with AMX they run on its tiles ([`tiles`]), elsewhere on vector registers by the crate `gemm`.
+//! On CPUs with AMX they run on its tiles ([`tiles`]), elsewhere on vector registers: by the crate `gemm`, or by [`vectors`]
+//! where a right operand is prepared for many products.
 
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+mod vectors;
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use gemm::Parallelism;
+
+pub(super) use vectors::{Gathered, Operand, Output, Panels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
 #[derive(Clone, Copy)]
@@ -136,6 +140,14 @@ pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     }
 }
 
+/// Whether products run on tiles, whose operands have to be laid out, wherever it pays.
+pub(super) fn on_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return tiles(1 << 20, 1 << 20, 1 << 20).is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
 pub(super) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
@@ -238,15 +250,20 @@ pub(super) struct Prepared<'a> {
     b: Matrix<'a>,
     #[cfg(target_arch = "x86_64")]
     tiles: Option<tiles::Right>,
+    panels: Option<Panels>,
 }
 
 impl<'a> Prepared<'a> {
     pub fn new(b: Matrix<'a>) -> Self {
+        let threads = rayon::current_num_threads();
+        // Whatever the number of rows, so that a row comes out the same among few as among many.
+        #[cfg(target_arch = "x86_64")]
+        let tiles = tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| tiles::Right::new(unit, parts, b, threads));
         Self {
             b,
             #[cfg(target_arch = "x86_64")]
-            // Whatever the number of rows, so that a row comes out the same among few as among many.
-            tiles: tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| tiles::Right::new(unit, parts, b, rayon::current_num_threads())),
+            tiles,
+            panels: vectors::serves().then(|| Panels::new(b, threads)),
         }
     }
 
@@ -261,6 +278,10 @@ impl<'a> Prepared<'a> {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &self.tiles {
                 return tiles.multiply(out, self.b.columns, start, a, 1., 1);
+            }
+            if let Some(panels) = &self.panels {
+                let out = Output { to: out, row_stride: self.b.columns, start, scale: 1. };
+                return panels.multiply(out, Operand::Matrix(a), 1);
             }
             multiply_at(out, self.b.columns, start, a, self.b, 1., Threads::One)
         }
@@ -353,6 +374,63 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn panels_give_the_product_and_every_row_the_same_among_few_as_among_many() {
+        for (rows, columns, depth) in SIZES.into_iter().chain([(200, 24, 257), (13, 40, 0), (100, 17, 300)]) {
+            for turned in [false, true] {
+                for threads in [1, 2, 5] {
+                    let run = |out: &mut [f32], a: Matrix, b: Matrix| {
+                        let panels = Panels::new(b, threads);
+                        let out = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Out, scale: 1. };
+                        // SAFETY: the output is the product's, and initialised.
+                        unsafe { panels.multiply(out, Operand::Matrix(a), threads) }
+                    };
+                    let error = error(rows, columns, depth, (false, turned), run);
+                    assert!(error < 6e-7, "{rows}x{columns}x{depth}, {turned}: {error:e}");
+                }
+            }
+            let (a, b) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let (a, panels) = (Matrix::new(&a, rows, depth), Panels::new(Matrix::new(&b, depth, columns), 1));
+            let product = |first: usize, count: usize| {
+                let mut out = vec![0f32; count * columns];
+                let to = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Zero, scale: 0.5 };
+                // SAFETY: the output is the product's.
+                unsafe { panels.multiply(to, Operand::Matrix(a.rows_from(first, count)), 2) };
+                out
+            };
+            let all = product(0, rows);
+            for first in [0, rows / 2, rows - 1] {
+                assert_eq!(product(first, 1), all[first * columns..][..columns], "{rows}x{columns}x{depth}");
+            }
+        }
+    }
+
+    #[test]
+    fn factors_are_found_where_two_tables_say() {
+        // Windows of three of a line of ten.
+        let (line, starts, offsets) = (numbers(10, 1), [0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2]);
+        let b = numbers(3 * 5, 2);
+        let mut got = vec![0f32; 8 * 5];
+        let out = Output { to: got.as_mut_ptr(), row_stride: 5, start: Start::Zero, scale: 1. };
+        // SAFETY: the output is the product's.
+        unsafe {
+            let a = Operand::Gathered(Gathered::new(&line, &starts, &offsets));
+            Panels::new(Matrix::new(&b, 3, 5), 1).multiply(out, a, 1);
+        }
+        for (row, got) in got.chunks_exact(5).enumerate() {
+            for (column, got) in got.iter().enumerate() {
+                let exact: f32 = (0..3).map(|k| line[row + k] * b[k * 5 + column]).sum();
+                assert!((got - exact).abs() < 1e-5, "{row}, {column}: {got} instead of {exact}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "places beyond the values")]
+    fn places_beyond_the_values_are_refused() {
+        Gathered::new(&[0.; 4], &[0, 2], &[0, 2]);
     }
 
     #[test]
