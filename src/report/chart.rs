@@ -145,6 +145,17 @@ impl Axis {
         Self { label: label.into(), range, log, whole: false, at: None }
     }
 
+    /// An axis over shares in percent, from 0 to 100 at most.
+    pub fn percent(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let mut axis = Self::over(label, false, values);
+        // A little more, so that a line along 100 can be seen.
+        axis.range = [axis.range[0].max(0.), axis.range[1].min(100.5)];
+        if axis.range[0] >= axis.range[1] {
+            axis.range = [0., 100.5];
+        }
+        axis
+    }
+
     /// Where `value` is, 0 at the start of the axis and 1 at its end, or none if it cannot be drawn.
     pub fn place(&self, value: f64) -> Option<f64> {
         let scale = |v: f64| if self.log { v.ln() } else { v };
@@ -227,6 +238,33 @@ impl Chart {
         self.svg(keys, styles, None).into_string()
     }
 
+    /// How far to the right of its place each line is drawn: lines with error bars stand beside one another, so that no bar hides
+    /// another.
+    fn shifts(&self) -> Vec<f64> {
+        const APART: f64 = 6.;
+        let with_bars = |line: &&Line| line.points.iter().any(|point| point.bar.is_some());
+        let middle = self.lines.iter().filter(with_bars).count().saturating_sub(1) as f64 / 2.;
+        let mut place = -middle - 1.;
+        let shift = |line: &Line| {
+            if !with_bars(&line) {
+                return 0.;
+            }
+            place += 1.;
+            APART * place
+        };
+        self.lines.iter().map(shift).collect()
+    }
+
+    /// How the lines of each key are drawn, where that is the same for all of them.
+    fn key_styles(&self, keys: usize) -> Vec<Style> {
+        let style = |key| {
+            let mut styles = self.lines.iter().filter(|line| line.key == key).map(|line| line.style);
+            let first = styles.next().unwrap_or(Style::Solid);
+            if styles.all(|style| style == first) { first } else { Style::Solid }
+        };
+        (0..keys).map(style).collect()
+    }
+
     fn svg(&self, keys: &[&str], styles: &[(Style, &str)], at: Option<[f64; 2]>) -> Markup {
         let standalone = !keys.is_empty();
         let Frame { width, left, ticks, .. } = self.frame;
@@ -244,7 +282,7 @@ impl Chart {
                 @if standalone {
                     rect width=(width) height=(height) fill="#ffffff" {}
                     text x=(left) y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
-                    (legend(left, keys, styles))
+                    (legend(left, keys, &self.key_styles(keys.len()), styles))
                 }
                 @if small {
                     text class="ink" x=(left) y="16" font-weight="600" fill="#222222" { (shortened(&self.title, 26)) }
@@ -278,13 +316,14 @@ impl Chart {
                         }
                     }
                 }
-                @for line in &self.lines {
+                @for (line, shift) in self.lines.iter().zip(self.shifts()) {
+                    @let at_x = |x: f64| at_x(x).map(|x| x + shift);
                     (draw_line(line, &at_x, &at_y))
                     (draw_bars(line, &at_x, &at_y))
                 }
                 // Above every line, so that no line hides a tooltip.
-                @for line in &self.lines {
-                    (draw_marks(line, &at_x, &at_y))
+                @for (line, shift) in self.lines.iter().zip(self.shifts()) {
+                    (draw_marks(line, &|x| at_x(x).map(|x| x + shift), &at_y))
                 }
             }
         }
@@ -364,10 +403,17 @@ pub(super) fn shape(key: usize, x: f64, y: f64) -> String {
 
 /// A short piece of line with its marker, for a legend in HTML.
 pub(super) fn swatch(key: usize) -> Markup {
+    styled_swatch(key, Style::Solid)
+}
+
+/// As [`swatch`], of a line that is drawn in another way.
+pub(super) fn styled_swatch(key: usize, style: Style) -> Markup {
+    let (_, width, opacity, dashes) = style.attributes();
     html! {
         @let class = format!("swatch run-{}", key % PALETTE.len());
         svg class=(class) viewBox="0 0 28 12" width="28" height="12" aria-hidden="true" {
-            path d="M1 6H27" stroke=(colour(key)) stroke-width="2" fill="none" {}
+            path d="M1 6H27" stroke=(colour(key)) stroke-width=(width) stroke-opacity=[opacity] stroke-dasharray=[dashes]
+                fill="none" {}
             g class="mark" fill=(colour(key)) { path d=(shape(key, 14., 6.)) {} }
         }
     }
@@ -393,32 +439,42 @@ pub(super) fn ring_swatch() -> Markup {
     }
 }
 
+/// Of more names than this a legend only counts the rest.
+const LEGEND: usize = 40;
+
 /// Many short names stand in two columns.
 fn legend_columns(keys: &[&str]) -> usize {
     if keys.len() > 3 && keys.iter().all(|name| name.chars().count() <= 22) { 2 } else { 1 }
 }
 
-fn legend_lines(keys: &[&str]) -> usize {
-    keys.len().div_ceil(legend_columns(keys))
+/// How many lines the names take, and how many of them are left out.
+fn legend_lines(keys: &[&str]) -> (usize, usize) {
+    (keys.len().min(LEGEND).div_ceil(legend_columns(keys)), keys.len().saturating_sub(LEGEND))
 }
 
 /// The height of a title and a legend.
 pub(super) fn legend_height(keys: &[&str], styles: &[(Style, &str)]) -> f64 {
-    24. + LEGEND_LINE * (legend_lines(keys) + usize::from(!styles.is_empty())) as f64
+    let (lines, left_out) = legend_lines(keys);
+    24. + LEGEND_LINE * (lines + usize::from(left_out > 0) + usize::from(!styles.is_empty())) as f64
 }
 
-/// The legend inside a chart that stands alone: its keys, and a line for the styles.
-pub(super) fn legend(left: f64, keys: &[&str], styles: &[(Style, &str)]) -> Markup {
-    let lines = legend_lines(keys);
+/// The legend inside a chart that stands alone: its keys, each with its own style, and a line for the styles that all have.
+pub(super) fn legend(left: f64, keys: &[&str], key_styles: &[Style], styles: &[(Style, &str)]) -> Markup {
+    let (lines, left_out) = legend_lines(keys);
+    let below = lines + usize::from(left_out > 0);
     html! {
-        @for (key, name) in keys.iter().enumerate() {
+        @for (key, name) in keys.iter().enumerate().take(LEGEND) {
             @let (x, y) = (left + (key / lines) as f64 * 190., 40. + LEGEND_LINE * (key % lines) as f64);
-            path d={ "M" (x) " " (y) "h28" } stroke=(colour(key)) stroke-width="2" fill="none" {}
+            @let (_, width, _, dashes) = key_styles.get(key).copied().unwrap_or(Style::Solid).attributes();
+            path d={ "M" (x) " " (y) "h28" } stroke=(colour(key)) stroke-width=(width) stroke-dasharray=[dashes] fill="none" {}
             path d=(shape(key, x + 14., y)) fill=(colour(key)) {}
             text x=(x + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
         }
+        @if left_out > 0 {
+            text x=(left + 36.) y=(44. + LEGEND_LINE * lines as f64) fill="#444444" { "and " (left_out) " more" }
+        }
         @for (i, (style, name)) in styles.iter().enumerate() {
-            @let (x, y) = (left + i as f64 * 128., 40. + LEGEND_LINE * lines as f64);
+            @let (x, y) = (left + i as f64 * 128., 40. + LEGEND_LINE * below as f64);
             @let (_, width, opacity, dashes) = style.attributes();
             path d={ "M" (x) " " (y) "h28" } stroke="#444444" stroke-width=(width) stroke-opacity=[opacity]
                 stroke-dasharray=[dashes] fill="none" {}
@@ -494,6 +550,26 @@ mod tests {
                 assert!(!axis.ticks(5).is_empty(), "{values:?} {log}");
             }
         }
+    }
+
+    #[test]
+    fn a_legend_of_very_many_names_counts_the_rest() {
+        let names: Vec<String> = (0..300).map(|i| format!("a run with quite a long name {i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let drawn = legend(0., &names, &[], &[]).into_string();
+        assert!(drawn.contains("name 39<") && !drawn.contains("name 40<") && drawn.contains("and 260 more"), "{drawn}");
+        assert_eq!(legend_height(&names, &[]), 24. + 41. * LEGEND_LINE);
+    }
+
+    #[test]
+    fn lines_with_error_bars_stand_beside_one_another_and_others_where_they_belong() {
+        let line =
+            |key, bar| Line { key, style: Style::Solid, points: vec![Point { x: 0., y: 0., bar, mark: Mark::None }] };
+        let lines = vec![line(0, Some([0., 1.])), line(1, None), line(2, Some([0., 1.]))];
+        let axis = axis([0., 1.], false, false);
+        let chart =
+            Chart { frame: WIDE, title: String::new(), description: String::new(), x: axis.clone(), y: axis, lines };
+        assert_eq!(chart.shifts(), [-3., 0., 3.]);
     }
 
     #[test]

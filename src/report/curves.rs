@@ -127,11 +127,7 @@ pub(super) fn accuracy(runs: &[Run]) -> Chart {
     let mut x = Axis::over("epochs", false, lines.iter().flat_map(|line| line.points.iter().map(|p| p.x)));
     x.whole = true;
     x.range[0] = x.range[0].max(0.5);
-    let mut y = Axis::over("accuracy in percent", false, lines.iter().flat_map(|line| line.points.iter().map(|p| p.y)));
-    y.range = [y.range[0].max(0.), y.range[1].min(100.5)];
-    if y.range[0] >= y.range[1] {
-        y.range = [0., 100.5];
-    }
+    let y = Axis::percent("accuracy in percent", lines.iter().flat_map(|line| line.points.iter().map(|p| p.y)));
     let course = |run: &Run| {
         let shares: Vec<f64> = run.epochs.iter().filter_map(|epoch| epoch.test_accuracy).collect();
         match shares[..] {

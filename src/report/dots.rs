@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::chart::{Axis, FONT, PALETTE, WIDTH, colour, legend, legend_height, round, shape, shortened};
 
 /// Between the left edge and the axis stand the names.
-const LEFT: f64 = 160.;
+const LEFT: f64 = 184.;
 const RIGHT: f64 = 16.;
 const ROW: f64 = 26.;
 const BOTTOM: f64 = 46.;
@@ -69,7 +69,7 @@ impl Dots {
                 @if standalone {
                     rect width=(WIDTH) height=(height) fill="#ffffff" {}
                     text x="14" y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
-                    (legend(14., keys, &[]))
+                    (legend(14., keys, &[], &[]))
                 }
                 g class="grid" stroke="#dddddd" stroke-width="1" {
                     @for (x, _) in &ticks { line x1=(x) x2=(x) y1=(top) y2=(bottom) {} }

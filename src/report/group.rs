@@ -112,9 +112,12 @@ impl Group {
         accuracies(runs, &self.runs)
     }
 
-    /// Its course: that of its run, or the mean of its runs up to where all of them are.
+    /// Its course: that of its run, or the mean of its runs; of those that have ended, or where none has, up to where all are.
     pub(super) fn course(&self, runs: &[Run]) -> Run {
-        let members: Vec<&Run> = self.runs.iter().map(|&run| &runs[run]).collect();
+        let mut members: Vec<&Run> = self.runs.iter().map(|&run| &runs[run]).collect();
+        if members.iter().any(|run| run.summary.is_some()) {
+            members.retain(|run| run.summary.is_some());
+        }
         let [first, _, ..] = members[..] else { return Run { figures: vec![], ..members[0].clone() } };
         Run {
             name: self.name.clone(),

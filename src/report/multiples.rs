@@ -82,7 +82,7 @@ impl Multiples {
                 aria-label=(self.title) font-family=(FONT) font-size="12" width=(1.5 * width) {
                 rect width=(width) height=(y) fill="#ffffff" {}
                 text x=(GAP) y="22" font-size="14" font-weight="600" fill="#222222" { (self.title) }
-                (legend(GAP, &[], styles))
+                (legend(GAP, &[], &[], styles))
                 @for (y, heading, charts) in drawn {
                     text x=(GAP) y=(y + 14.) font-weight="600" fill="#444444" { (heading) }
                     @for (i, chart) in charts.iter().enumerate() {

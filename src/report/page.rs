@@ -78,16 +78,24 @@ fn scrolling(label: &str, content: Markup) -> Markup {
 
 /// What every setting reached, as a picture and in numbers.
 fn results_section(comparison: &Comparison, pictures: &Pictures) -> Markup {
-    let Some(results) = &pictures.results else { return html! {} };
-    let (heading, drawn) = match results {
-        Results::Line(chart) => (chart.title.as_str(), chart.inline()),
-        Results::Rows(dots) => ("What each reached", dots.inline()),
+    let Some(results) = &pictures.results else {
+        return html! {
+            @if comparison.is_repeated() {
+                section aria-labelledby="results" { h2 id="results" { "Over the seeds" } (group_table(comparison)) }
+            }
+        };
+    };
+    let (heading, drawn, styles) = match results {
+        Results::Line(chart) => (chart.title.as_str(), chart.inline(), sweep::STYLES),
+        Results::Rows(dots) => ("What each reached", dots.inline(), [chart::Style::Solid; 2]),
     };
     html! {
         section aria-labelledby="results" {
             h2 id="results" { (heading) }
             ul class="legend" {
-                @for (key, name) in sweep::KEYS.iter().enumerate() { li { (chart::swatch(key)) (name) } }
+                @for (key, name) in sweep::KEYS.iter().enumerate() {
+                    li { (chart::styled_swatch(key, styles[key])) (name) }
+                }
             }
             div class="side-by-side" {
                 figure {

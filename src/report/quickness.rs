@@ -13,12 +13,12 @@ const LOG_FACTOR: f64 = 10.;
 /// Up to so many epochs every point is marked.
 const MARKED_EPOCHS: usize = 24;
 
-/// Accuracy over images and over seconds, for two courses or a few more; none where a run does not tell.
+/// Accuracy over images and over seconds, for two courses or a few more. Courses that do not tell are left out.
 pub(super) fn quickness(courses: &[Run]) -> Option<[Chart; 2]> {
-    if !(2..=MOST).contains(&courses.len()) {
+    let all: Vec<Option<Vec<Reached>>> = courses.iter().map(reached).collect();
+    if courses.len() > MOST || all.iter().flatten().count() < 2 {
         return None;
     }
-    let all: Vec<Vec<Reached>> = courses.iter().map(reached).collect::<Option<_>>()?;
     let title = |over: &str| format!("Test accuracy over {over}");
     Some([
         chart(courses, &all, title("training images seen"), "training images seen", |point| point.images),
@@ -46,8 +46,10 @@ fn reached(run: &Run) -> Option<Vec<Reached>> {
     (!points.is_empty()).then_some(points)
 }
 
-fn chart(courses: &[Run], all: &[Vec<Reached>], title: String, label: &str, x: fn(&Reached) -> f64) -> Chart {
-    let line = |(key, (course, reached)): (usize, (&Run, &Vec<Reached>))| {
+fn chart(courses: &[Run], all: &[Option<Vec<Reached>>], title: String, label: &str, x: fn(&Reached) -> f64) -> Chart {
+    let known =
+        || courses.iter().zip(all).enumerate().filter_map(|(key, (run, all))| Some((key, run, all.as_deref()?)));
+    let line = |(key, course, reached): (usize, &Run, &[Reached])| {
         let mark = |point: &Reached| match reached.len() <= MARKED_EPOCHS {
             true => Mark::Shape(format!(
                 "{}, epoch {}: test accuracy {} after {} images and {}",
@@ -63,8 +65,8 @@ fn chart(courses: &[Run], all: &[Vec<Reached>], title: String, label: &str, x: f
             |reached: &Reached| Point { x: x(reached), y: 100. * reached.accuracy, bar: None, mark: mark(reached) };
         Line { key, style: Style::Solid, points: reached.iter().map(point).collect() }
     };
-    let lines: Vec<Line> = courses.iter().zip(all).enumerate().map(line).collect();
-    let ends: Vec<f64> = all.iter().filter_map(|course| course.last()).map(x).collect();
+    let lines: Vec<Line> = known().map(line).collect();
+    let ends: Vec<f64> = known().filter_map(|(_, _, reached)| reached.last()).map(x).collect();
     let (first, last) = ends.iter().fold((f64::INFINITY, 0f64), |(low, high), end| (low.min(*end), high.max(*end)));
     let log = first > 0. && last > LOG_FACTOR * first;
     let label = if log { format!("{label} (logarithmic)") } else { label.into() };
@@ -72,16 +74,9 @@ fn chart(courses: &[Run], all: &[Vec<Reached>], title: String, label: &str, x: f
     if !log {
         axis.range[0] = 0.;
     }
-    let mut y =
-        Axis::over("test accuracy in percent", false, lines.iter().flat_map(|line| line.points.iter().map(|p| p.y)));
-    y.range = [y.range[0].max(0.), y.range[1].min(100.5)];
-    if y.range[0] >= y.range[1] {
-        y.range = [0., 100.5];
-    }
-    let described: Vec<String> = courses
-        .iter()
-        .zip(all)
-        .filter_map(|(course, reached)| Some((course, reached.last()?)))
+    let y = Axis::percent("test accuracy in percent", lines.iter().flat_map(|line| line.points.iter().map(|p| p.y)));
+    let described: Vec<String> = known()
+        .filter_map(|(_, course, reached)| Some((course, reached.last()?)))
         .map(|(course, end)| {
             let accuracy = numbers::percent(end.accuracy, 0);
             let images = numbers::count(end.images as usize);

@@ -10,7 +10,7 @@ use super::numbers;
 pub(super) const KEYS: [&str; 2] = ["test", "train"];
 
 /// How lines through them are drawn.
-const STYLES: [Style; 2] = [Style::Solid, Style::Dashed];
+pub(super) const STYLES: [Style; 2] = [Style::Solid, Style::Dashed];
 
 /// More rows than this are no picture any more.
 const MOST_ROWS: usize = 100;
@@ -124,7 +124,7 @@ fn line(comparison: &Comparison, setting: &str, values: &[f64]) -> Chart {
     x.at = ticks(&x, values);
     let reached =
         lines.iter().flat_map(|line| &line.points).flat_map(|point| [Some([point.y; 2]), point.bar]).flatten();
-    let y = percent_axis(reached.flatten());
+    let y = Axis::percent("accuracy in percent", reached.flatten());
     let described: Vec<String> = order
         .iter()
         .filter_map(|&i| {
@@ -139,16 +139,6 @@ fn line(comparison: &Comparison, setting: &str, values: &[f64]) -> Chart {
         y,
         lines,
     }
-}
-
-/// An axis for shares in percent.
-fn percent_axis(values: impl Iterator<Item = f64>) -> Axis {
-    let mut y = Axis::over("accuracy in percent", false, values);
-    y.range = [y.range[0].max(0.), y.range[1].min(100.5)];
-    if y.range[0] >= y.range[1] {
-        y.range = [0., 100.5];
-    }
-    y
 }
 
 /// The swept values themselves as ticks, where they are few and lie apart.
@@ -182,7 +172,7 @@ fn rows(comparison: &Comparison) -> Dots {
         .collect();
     let reached =
         rows.iter().flat_map(|row| row.dots.iter().flatten()).flat_map(|dot| [Some([dot.at; 2]), dot.bar]).flatten();
-    Dots { title: "Accuracy of each".into(), x: percent_axis(reached.flatten()), rows }
+    Dots { title: "Accuracy at the end".into(), x: Axis::percent("accuracy in percent", reached.flatten()), rows }
 }
 
 #[cfg(test)]

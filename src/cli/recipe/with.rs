@@ -29,7 +29,8 @@ impl Overrides {
                     "--with {key}: expected a setting of the runs, such as epochs=5, got {key}"
                 )));
             }
-            let key = Key::new(key);
+            // As a flag is written, or as the setting is.
+            let key = Key::new(&key.replace('-', "_"));
             if overrides.iter().any(|(known, _)| *known == key) {
                 return Err(usage(format!("--with {key}: expected each key once, got it twice")));
             }
