@@ -18,15 +18,19 @@ use crate::train::{RunFolder, Summary, TrainConfig};
 /// How long a matrix product is measured for a width of models.
 const MEASURED: Duration = Duration::from_millis(50);
 
-/// The share of a matrix product's rate at which a model computes: it also adds, normalises and moves numbers about. Measured
-/// on models of the zoo on a CPU, where it is between a quarter and nine tenths.
+/// The share of a matrix product's rate at which a model is taken to compute, as it also adds, normalises and moves numbers
+/// about. A guess, which the first run that ends takes the place of.
 const SHARE: f64 = 0.5;
+
+/// What an image costs beside the arithmetic of a model, in multiply-adds: it is read and normalised, and a model's many small
+/// operations take their time however little they compute. From the times of ViTs of widths 16 to 128 on two cores.
+const OVERHEAD: f64 = 2e6;
 
 /// What a run has to compute.
 struct Work {
     /// What runs have in common whose times follow from their samples and epochs alone.
     like: String,
-    /// Multiply-adds of all its passes.
+    /// Multiply-adds of all its passes, with what they cost beside.
     multiply_adds: f64,
     /// Numbers that a layer of the model works on.
     width: usize,
@@ -110,7 +114,7 @@ impl<'a> Estimator<'a> {
         let TrainConfig { model, data, set, batch_size, accumulate, dtype, freeze, .. } = config;
         Some(Work {
             like: format!("{model} {set:?} {data} {batch_size} {accumulate} {dtype:?} {freeze:?} {passes}"),
-            multiply_adds: images.max(1.) * (architecture.flops() as f64 / 2.).max(1.),
+            multiply_adds: images.max(1.) * (architecture.flops() as f64 / 2. + OVERHEAD),
             width: width(&architecture),
         })
     }

@@ -67,8 +67,7 @@ impl Group {
         let seed = |run: usize| all[run].get("seed");
         let mut groups: Vec<(Settings, Vec<usize>)> = vec![];
         let mut alike: BTreeMap<Settings, Vec<usize>> = BTreeMap::new();
-        for run in 0..runs.len() {
-            let own = experiment(&all[run]);
+        for (run, own) in all.iter().map(experiment).enumerate() {
             let alike = alike.entry(own.clone()).or_default();
             // The same run twice is no repetition, and of a run without a configuration nothing is known.
             let fits =
