@@ -85,8 +85,17 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
         batch_size: args.batch_size,
         threads: session.threads(),
         images_per_second: args.batch_size as f64 / median(&times),
-        peak_memory_bytes: memory::peak().filter(|_| device.is_cpu()),
+        peak_memory_bytes: peak(&device),
     })
+}
+
+/// The peak memory of the process or, on CUDA, of tensors on the device.
+fn peak(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return ops::cuda_peak_memory(device);
+    }
+    memory::peak().filter(|_| device.is_cpu())
 }
 
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others

@@ -30,7 +30,7 @@ struct Findings {
     threads_from: &'static str,
     memory_bytes: Option<u64>,
     device: String,
-    device_reason: &'static str,
+    device_reason: String,
     cache: Option<PathBuf>,
     hub: Vec<(&'static str, String)>,
     bundled_models: Vec<&'static str>,
@@ -95,11 +95,11 @@ fn features() -> Vec<&'static str> {
     all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
 }
 
-fn device_reason(device: &str) -> &'static str {
-    match (device, cfg!(feature = "cuda"), cfg!(feature = "metal")) {
-        ("cpu", false, false) => "built without cuda and metal",
-        ("cpu", _, _) => "built for a GPU, but none answers",
-        _ => "the first GPU that this build can use",
+fn device_reason(device: &str) -> String {
+    match (device, train::gpu_problem()) {
+        ("cpu", None) => "built without cuda and metal".into(),
+        ("cpu", Some(problem)) => format!("built for a GPU, but {problem}"),
+        _ => "the first GPU that this build can use".into(),
     }
 }
 

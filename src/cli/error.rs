@@ -48,6 +48,9 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(tallow_models::Error::UnknownArchitecture { .. }) = of_models(cause) {
             return Some("tallow list shows the names, and a path has to exist");
         }
+        if cause.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return Some("the device's memory is full: a smaller --batch-size needs less");
+        }
         match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
             Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => return Some("check the path"),
             Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {

@@ -44,15 +44,20 @@ impl Session {
         self.flags.seed.unwrap_or(0)
     }
 
-    /// The device to compute on, and the type of the weights there. On a CPU `--dtype` sets the arithmetic, over float32 weights.
+    /// The device to compute on, and the type of the weights there. On a CPU and on CUDA `--dtype` sets the arithmetic, over
+    /// float32 weights.
     pub fn device(&self) -> Result<(Device, DType)> {
-        let device = train::device(self.flags.device.as_deref().unwrap_or("auto"))?;
+        let spec = self.flags.device.as_deref().unwrap_or("auto");
+        let device = train::device(spec)?;
+        if let (true, Some(problem)) = (spec == "auto" && device.is_cpu(), train::gpu_problem()) {
+            self.warn(format!("{problem}: computing on the CPU (--device cpu says so)"));
+        }
         let precision = self.precision();
-        if !device.is_cpu() {
+        if !device.is_cpu() && !device.is_cuda() {
             return Ok((device, if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }));
         }
         train::set_precision(precision, &device)?;
-        if !train::precision_is_native(precision) {
+        if device.is_cpu() && !train::precision_is_native(precision) {
             self.warn("this CPU has no instructions for bfloat16: computing in float32");
         }
         Ok((device, DType::F32))

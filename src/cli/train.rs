@@ -51,7 +51,8 @@ pub fn one(
         if let Some(account) = &setup.account {
             session.note(account_text(account, session.flags().verbose));
         }
-        train::fit(setup, folder, start, &mut progress, stop)?
+        train::fit(setup, folder, start, &mut progress, stop)
+            .map_err(|error| error.with_batch_size(config.batch_size))?
     };
     if matches!(outcome, Outcome::Finished(_)) {
         report::boundary(folder)?;

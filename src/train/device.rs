@@ -19,7 +19,9 @@ pub fn device(spec: &str) -> Result<Device> {
         "auto" if ordinal == 0 => Ok(first()),
         "cpu" if ordinal == 0 => Ok(Device::Cpu),
         "cuda" if !utils::cuda_is_available() => Err(unsupported(spec, "cuda")),
-        "cuda" => Device::new_cuda(ordinal).map_err(|error| Error::config("device", "a CUDA device", error)),
+        "cuda" => cuda(ordinal).map_err(|problem| {
+            Error::config("device", "an NVIDIA GPU with its driver, or --device cpu", format!("{spec}: {problem}"))
+        }),
         "metal" if !utils::metal_is_available() => Err(unsupported(spec, "metal")),
         "metal" => Device::new_metal(ordinal).map_err(|error| Error::config("device", "a Metal device", error)),
         _ => Err(unknown(spec)),
@@ -36,12 +38,12 @@ pub fn device_name(device: &Device) -> String {
 }
 
 /// Sets the precision of this process's arithmetic on `device`. On a CPU without instructions for bfloat16 it stays float32
-/// ([`precision_is_native`]).
+/// ([`precision_is_native`]); on CUDA activations are bfloat16, and parameters, their gradients and losses float32.
 ///
 /// # Errors
 /// If the device computes in float32 only.
 pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
-    if precision == Precision::Bf16 && !device.is_cpu() {
+    if precision == Precision::Bf16 && !device.is_cpu() && !device.is_cuda() {
         return Err(Error::config("dtype", "f32 on this device", "bf16"));
     }
     set_matmul_precision(match precision {
@@ -60,9 +62,32 @@ pub fn precision_is_native(precision: Precision) -> bool {
     .is_some()
 }
 
+/// Why `auto` takes the CPU although this build is for a GPU; none if it takes the GPU, or the build is for the CPU.
+pub fn gpu_problem() -> Option<String> {
+    if utils::cuda_is_available() {
+        return cuda(0).err();
+    }
+    if utils::metal_is_available() {
+        return Device::new_metal(0).err().map(|error| error.to_string());
+    }
+    None
+}
+
+/// A CUDA device, or why there is none.
+fn cuda(ordinal: usize) -> std::result::Result<Device, String> {
+    #[cfg(feature = "cuda")]
+    if let Some(problem) = tallow_models::ops::cuda_problem() {
+        return Err(format!("no CUDA here ({problem})"));
+    }
+    let device = Device::new_cuda(ordinal).map_err(|error| format!("CUDA gives no device {ordinal} ({error})"))?;
+    #[cfg(feature = "cuda")]
+    tallow_models::ops::keep_cuda_memory(&device);
+    Ok(device)
+}
+
 fn first() -> Device {
     if utils::cuda_is_available()
-        && let Ok(device) = Device::new_cuda(0)
+        && let Ok(device) = cuda(0)
     {
         return device;
     }

@@ -36,6 +36,12 @@ pub enum Error {
          Lower the learning rate (--lr), warm it up (--warmup-steps), or clip the gradients (--clip-grad 1)"
     )]
     Diverged { step: usize, what: &'static str, value: f64, lr: f64 },
+    /// A GPU has no memory left.
+    #[error(
+        "the device's memory is full at a batch size of {batch_size}; take a smaller one (--batch-size {}, and --accumulate 2 \
+         for the same steps), or --dtype bf16 where it is not set", .batch_size.div_ceil(2)
+    )]
+    DeviceFull { batch_size: usize },
     #[error(transparent)]
     Data(Box<crate::data::Error>),
     #[error(transparent)]
@@ -63,6 +69,14 @@ impl From<tallow_weights::Error> for Error {
 }
 
 impl Error {
+    /// The error, with the size of the batches if it is that a GPU has no memory left.
+    pub fn with_batch_size(self, batch_size: usize) -> Self {
+        // Candle passes the driver's and cuBLAS' words on as text.
+        let text = self.to_string();
+        let full = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|code| text.contains(code));
+        if full { Self::DeviceFull { batch_size } } else { self }
+    }
+
     /// An [`Error::Config`] from anything that can be shown.
     pub(crate) fn config(field: &str, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.to_string(), got: got.to_string() }
@@ -77,5 +91,19 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_names_the_batch_size_and_other_errors_stay() {
+        let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        let message = Error::from(full).with_batch_size(256).to_string();
+        assert!(message.contains("batch size of 256") && message.contains("--batch-size 128"), "{message}");
+        let other = Error::from(candle_core::Error::Msg("shapes differ".into()));
+        assert_eq!(other.with_batch_size(256).to_string(), "shapes differ");
     }
 }

@@ -50,7 +50,8 @@ impl Accumulator {
 /// # Errors
 /// If memory cannot be had.
 pub fn sums_of_squares(gradients: &Gradients) -> Result<Vec<f64>> {
-    gradients.iter().map(|(_, gradient)| Ok(ops::sum_of_squares(gradient)?)).collect()
+    let gradients: Vec<_> = gradients.iter().map(|(_, gradient)| gradient).collect();
+    Ok(ops::sums_of_squares(&gradients)?)
 }
 
 /// The factor that brings a global norm of `norm` down to `largest`, as `torch.nn.utils.clip_grad_norm_` computes it; 1

@@ -30,7 +30,7 @@ mod warnings;
 mod whiten;
 
 pub use config::{Precision, TrainConfig};
-pub use device::{device, device_name, precision_is_native, set_precision};
+pub use device::{device, device_name, gpu_problem, precision_is_native, set_precision};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evaluate_run::{RunEvaluation, RunMeasured, Scores, evaluate_run, score_points};

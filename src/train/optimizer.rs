@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use tallow_models::ops::{self, AdamWStep, SgdStep};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, SgdStep, SgdTarget};
 use tallow_models::{Architecture, Gradients, Params};
 
 use super::config::{OptimizerKind, TrainConfig};
@@ -81,11 +81,15 @@ impl Optimizer {
     /// # Errors
     /// If a gradient has another shape than its parameter.
     pub fn step(&mut self, gradients: &Gradients, scale: f64, lr: f64) -> Result<()> {
+        let mut stepped = Vec::with_capacity(self.slots.len());
         for (name, gradient) in gradients.iter() {
             let Some(&index) = self.by_name.get(name) else { continue };
-            let slot = &mut self.slots[index];
-            slot.steps += 1;
-            let param = slot.var.as_detached_tensor();
+            self.slots[index].steps += 1;
+            stepped.push((index, self.slots[index].var.as_detached_tensor(), gradient));
+        }
+        let (mut adamw, mut sgd) = (vec![], vec![]);
+        for (index, param, grad) in &stepped {
+            let slot = &self.slots[*index];
             let lr = lr * slot.lr_scale;
             let adam = AdamWStep {
                 lr,
@@ -97,11 +101,11 @@ impl Optimizer {
                 grad_scale: scale,
             };
             match (self.kind, &slot.state[..]) {
-                (OptimizerKind::Adamw, [m, v]) => ops::adamw_step(&param, m, v, gradient, &adam)?,
+                (OptimizerKind::Adamw, [m, v]) => adamw.push(AdamWTarget { param, m, v, grad, step: adam }),
                 (OptimizerKind::Adam, [m, v]) => {
-                    let gradient = ((gradient * scale)? + (&param * slot.weight_decay)?)?;
+                    let gradient = ((*grad * scale)? + (param * slot.weight_decay)?)?;
                     let step = AdamWStep { weight_decay: 0., grad_scale: 1., ..adam };
-                    ops::adamw_step(&param, m, v, &gradient, &step)?;
+                    ops::adamw_step(param, m, v, &gradient, &step)?;
                 }
                 (_, state) => {
                     let step = SgdStep {
@@ -111,11 +115,12 @@ impl Optimizer {
                         weight_decay: slot.weight_decay,
                         grad_scale: scale,
                     };
-                    ops::sgd_step(&param, state.first(), gradient, &step)?;
+                    sgd.push(SgdTarget { param, momentum_buffer: state.first(), grad, step });
                 }
             }
         }
-        Ok(())
+        ops::adamw_steps(&adamw)?;
+        Ok(ops::sgd_steps(&sgd)?)
     }
 
     /// The state by name, as PyTorch calls it: `NAME.momentum_buffer`, or `NAME.exp_avg` and `NAME.exp_avg_sq`; and

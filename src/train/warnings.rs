@@ -9,7 +9,7 @@ use super::evaluate::Evaluation;
 /// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !precision_is_native(config.dtype) {
+    if !config.device.starts_with("cuda") && !precision_is_native(config.dtype) {
         warnings.push("this CPU has no instructions for bfloat16: computing in float32 (--dtype f32 says so)".into());
     }
     let Architecture::Vit(vit) = architecture else {

@@ -1,6 +1,6 @@
 //! Patch embedding: cuts an image into square patches and maps each to a token.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::Law;
@@ -29,6 +29,11 @@ pub fn patch_embed(
 }
 
 impl PatchEmbed {
+    /// The type of the parameters.
+    pub(crate) fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
+
     /// `[batch, channels, height, width]` to `[batch, patches, dim]`, patches in reading order.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         ops::patch_embed(images, &self.weight, self.bias.as_ref())

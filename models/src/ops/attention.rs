@@ -32,6 +32,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
         )
     }
     check_heads(width, num_heads)?;
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::attention(q, k, v, num_heads, composed)? {
+        return Ok(y);
+    }
     if serves(&[q, k, v]) {
         q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Separate(Remembering::new(num_heads)))
     } else {
@@ -51,6 +55,10 @@ pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     }
     let width = packed / 3;
     check_heads(width, num_heads)?;
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::attention_qkv(qkv, num_heads, composed)? {
+        return Ok(y);
+    }
     if serves(&[qkv]) {
         return qkv.contiguous()?.apply_op1(Packed(Remembering::new(num_heads)));
     }

@@ -119,12 +119,24 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
 
 fn composed(x: &Tensor, branch: &Branch) -> Result<Tensor> {
     let y = layer_norm(x, branch.norm.0, branch.norm.1, branch.eps)?;
-    let y = linear(&y, branch.inner.first.0, branch.inner.first.1)?;
     let y = match branch.inner.middle {
-        Middle::Attention(heads) => attention_qkv(&y, heads)?,
-        Middle::Activation(gelu) => gelu.apply(&y)?,
+        Middle::Attention(heads) => attention_qkv(&linear(&y, branch.inner.first.0, branch.inner.first.1)?, heads)?,
+        Middle::Activation(gelu) => activated(&y, branch.inner.first, gelu)?,
     };
     scale_add(x, &linear(&y, branch.inner.second.0, branch.inner.second.1)?, branch.gamma, branch.keep)
+}
+
+/// A linear layer and an activation; on CUDA the activation's kernel adds the bias.
+fn activated(x: &Tensor, (w, b): (&Tensor, Option<&Tensor>), gelu: Gelu) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let (true, Some(b)) = (x.device().is_cuda(), b) {
+        let y = linear(x, w, None)?;
+        return match super::cuda::bias_gelu(&y, Some(b), gelu)? {
+            Some(y) => Ok(y),
+            None => gelu.apply(&y.broadcast_add(&b.to_dtype(y.dtype())?)?),
+        };
+    }
+    gelu.apply(&linear(x, w, b)?)
 }
 
 const PARAMETERS: usize = 7;

@@ -32,6 +32,10 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding
         )
     }
     let windows = Windows::new("conv2d", (height, width), (kh, kw), stride, padding, false)?;
+    #[cfg(feature = "cuda")]
+    if let Some(y) = on_cuda(x, w, b, &windows)? {
+        return Ok(y);
+    }
     let conv = Conv2d { batch, channels, out, windows };
     match b {
         Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, conv),
@@ -44,13 +48,27 @@ fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Re
     let (batch, channels, _, _) = x.dims4()?;
     let (out, _, kh, kw) = w.dims4()?;
     let (oh, ow) = windows.out;
-    let columns = windows.unfold(x, 0.)?.transpose(1, 2)?.reshape((batch * oh * ow, channels * kh * kw))?;
+    let columns = unfolded(x, windows)?.reshape((batch * oh * ow, channels * kh * kw))?;
     let y = columns.matmul(&w.reshape((out, ()))?.t()?)?;
     let y = match b {
         Some(b) => y.broadcast_add(b)?,
         None => y,
     };
     y.reshape((batch, oh * ow, out))?.transpose(1, 2)?.reshape((batch, out, oh, ow))
+}
+
+/// Windows as rows, `[batch, windows, channels * pixels of a window]`.
+fn unfolded(x: &Tensor, windows: &Windows) -> Result<Tensor> {
+    windows.unfold(x, 0.)?.transpose(1, 2)?.flatten_from(2)
+}
+
+/// By the kernels that lay out windows, and a linear layer over them.
+#[cfg(feature = "cuda")]
+fn on_cuda(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Result<Option<Tensor>> {
+    let Some(rows) = super::cuda::unfold(&super::cuda::narrowed(x)?, windows, unfolded)? else { return Ok(None) };
+    let (out, depth) = (w.dim(0)?, rows.dim(2)?);
+    let y = super::linear(&rows, &w.reshape((out, depth))?, b)?;
+    y.transpose(1, 2)?.reshape((x.dim(0)?, out, windows.out.0, windows.out.1)).map(Some)
 }
 
 struct Conv2d {

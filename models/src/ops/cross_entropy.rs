@@ -11,7 +11,8 @@ use super::wide;
 /// target of a row is `1 - ε` for its label plus `ε / classes` for every class, as in PyTorch.
 ///
 /// # Errors
-/// If the shapes do not fit, the batch is empty, a label is not below the number of classes, or ε is outside [0, 1].
+/// If the shapes do not fit, the batch is empty, a label is not below the number of classes, or ε is outside [0, 1]. On CUDA
+/// labels are not read back for that: one that names no class makes the loss NaN.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
     let (batch, classes) = logits.dims2()?;
     if labels.dims() != [batch] || labels.dtype() != DType::U32 || batch == 0 {
@@ -24,6 +25,10 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     }
     if !(0. ..=1.).contains(&label_smoothing) {
         bail!("cross_entropy: expected label smoothing between 0 and 1, got {label_smoothing}")
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(loss) = super::cuda::cross_entropy(logits, labels, label_smoothing, composed)? {
+        return Ok(loss);
     }
     let values = labels.to_vec1::<u32>()?;
     if let Some(row) = values.iter().position(|&label| label as usize >= classes) {

@@ -12,17 +12,25 @@ use super::simd::{self, vectorised};
 
 /// `x (1 + erf(x / sqrt 2)) / 2`: PyTorch's `gelu`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if serves(&[x]) { map(x, Erf) } else { composed_erf(x) }
+    if serves(&[x]) { map(x, Erf) } else { on_other_devices(x, Gelu::Erf) }
 }
 
 /// `x (1 + tanh(sqrt(2 / π) (x + 0.044715 x³))) / 2`: PyTorch's `gelu` with `approximate='tanh'`.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    if serves(&[x]) { map(x, Tanh) } else { composed_tanh(x) }
+    if serves(&[x]) { map(x, Tanh) } else { on_other_devices(x, Gelu::Tanh) }
 }
 
 /// `x sigmoid(1.702 x)`: the form that CLIP uses.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    if serves(&[x]) { map(x, Quick) } else { composed_quick(x) }
+    if serves(&[x]) { map(x, Quick) } else { on_other_devices(x, Gelu::Quick) }
+}
+
+fn on_other_devices(x: &Tensor, gelu: Gelu) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::bias_gelu(x, None, gelu)? {
+        return Ok(y);
+    }
+    gelu.composed(x)
 }
 
 /// The forms of GELU.
@@ -46,6 +54,15 @@ impl Gelu {
             Self::Erf => gelu(x),
             Self::Tanh => gelu_tanh(x),
             Self::Quick => quick_gelu(x),
+        }
+    }
+
+    /// As [`Gelu::apply`], of Candle's own ops.
+    pub(super) fn composed(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Erf => composed_erf(x),
+            Self::Tanh => composed_tanh(x),
+            Self::Quick => composed_quick(x),
         }
     }
 

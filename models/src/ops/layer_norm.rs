@@ -24,6 +24,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
             bias.dims()
         )
     }
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::layer_norm(x, weight, bias, eps, composed)? {
+        return Ok(y);
+    }
     if serves(&[x, weight, bias]) {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LayerNorm { eps: eps as f32 })
     } else {
@@ -35,7 +39,8 @@ fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tens
     let wide_x = x.to_dtype(wide(x.dtype()))?;
     let centred = wide_x.broadcast_sub(&wide_x.mean_keepdim(D::Minus1)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?.broadcast_mul(weight)?.broadcast_add(bias)
+    let [weight, bias] = [weight.to_dtype(x.dtype())?, bias.to_dtype(x.dtype())?];
+    centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?.broadcast_mul(&weight)?.broadcast_add(&bias)
 }
 
 struct LayerNorm {

@@ -17,6 +17,12 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
         let b = b.map(|b| format!(", bias {:?}", b.dims())).unwrap_or_default();
         bail!("linear: expected x [.., {width}] and bias [{out}] for weight [{out}, {width}], got x {:?}{b}", x.dims())
     }
+    #[cfg(feature = "cuda")]
+    let x = &super::cuda::narrowed(x)?;
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::linear(x, w, b, composed)? {
+        return Ok(y);
+    }
     match b {
         Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear),
         None if serves(&[x, w]) => x.contiguous()?.apply_op2(&w.contiguous()?, Linear),
@@ -26,9 +32,9 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 
 fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (out, width) = w.dims2()?;
-    let y = x.reshape(((), width))?.matmul(&w.t()?)?;
+    let y = x.reshape(((), width))?.matmul(&w.to_dtype(x.dtype())?.t()?)?;
     let y = match b {
-        Some(b) => y.broadcast_add(b)?,
+        Some(b) => y.broadcast_add(&b.to_dtype(x.dtype())?)?,
         None => y,
     };
     y.reshape(output_dims(x.dims(), out))

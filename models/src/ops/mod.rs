@@ -1,7 +1,8 @@
-//! Operations with a correct backward: a fused CPU kernel, and a composition of Candle's own differentiable ops that serves
-//! every other device and type and is what the kernels are tested against.
+//! Operations with a correct backward: a fused CPU kernel, a fused CUDA kernel, and a composition of Candle's own
+//! differentiable ops that serves every other device and type and is what the kernels are tested against.
 //!
-//! Every function chooses by itself: float32 on the CPU runs the kernel, all else the composition (`composed` in each file).
+//! Every function chooses by itself: float32 on the CPU runs the kernel, float32 and bfloat16 on CUDA that of `cuda`, all else
+//! the composition (`composed` in each file).
 //! The backward works only for the operands that need a gradient.
 
 mod adamw;
@@ -13,6 +14,8 @@ mod check;
 mod column_sums;
 mod conv2d;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod direct_conv;
 mod elementwise;
 mod gelu;
@@ -20,10 +23,12 @@ mod kernel;
 mod layer_norm;
 mod linear;
 mod matmul;
+mod multi_tensor;
 mod patch_embed;
 mod pool;
 mod relu;
 mod residual;
+mod resize;
 mod sgd;
 mod simd;
 mod sink;
@@ -40,14 +45,18 @@ pub use batch_norm::batch_norm;
 pub use branch::{Branch, Inner, Middle, branch};
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaKernel, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
 pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
+pub use multi_tensor::{AdamWTarget, SgdTarget, adamw_steps, sgd_steps, sums_of_squares};
 pub use patch_embed::patch_embed;
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};
+pub use resize::{Taps, resize};
 pub use sgd::{SgdStep, sgd_step};
 pub use sink::collect;
 pub use softmax::softmax;

@@ -21,6 +21,10 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
         bail!("max_pool2d: expected a padding of at most half the kernel, got padding {padding}, kernel {kernel}")
     }
     let windows = Windows::new("max_pool2d", (height, width), (kernel, kernel), stride, padding, ceil_mode)?;
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::max_pool2d(x, &windows, composed_max)? {
+        return Ok(y);
+    }
     if serves(&[x]) {
         x.contiguous()?.apply_op1(MaxPool { windows, maxima: OnceLock::new() })
     } else {

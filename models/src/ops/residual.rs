@@ -36,6 +36,10 @@ pub fn scale_add(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&T
             keep.map(|k| k.dims())
         )
     }
+    #[cfg(feature = "cuda")]
+    if let Some(out) = super::cuda::scale_add(x, y, gamma, keep, composed)? {
+        return Ok(out);
+    }
     let kernel = serves(&[x, y]) && gamma.is_none_or(|g| serves(&[g])) && x.rank() > 0;
     if !kernel {
         return composed(x, y, gamma, keep);
@@ -53,7 +57,7 @@ pub fn scale_add(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&T
 
 fn composed(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
     let y = match gamma {
-        Some(gamma) => y.broadcast_mul(gamma)?,
+        Some(gamma) => y.broadcast_mul(&gamma.to_dtype(y.dtype())?)?,
         None => y.clone(),
     };
     let y = match keep {

@@ -144,7 +144,10 @@ impl Vit {
     /// If the images have another shape than the configuration says.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
+        // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
         let patches = self.patch_embed.forward(images)?;
+        let narrow = patches.dtype();
+        let patches = patches.to_dtype(self.patch_embed.dtype())?;
         let x = match &self.pos_embed {
             None => self.with_prefix(&patches)?,
             Some(pos_embed) => {
@@ -155,7 +158,7 @@ impl Vit {
                 self.pos_drop.forward(&x, mode)?
             }
         };
-        apply(&self.norm_pre, &x)
+        apply(&self.norm_pre, &x.to_dtype(narrow)?)
     }
 
     /// The norm after the last block, where there is one before the pool.

@@ -33,6 +33,10 @@ namespace max_pool_kernels {
 #include "max_pool.cu"
 }
 #undef KERNELS
+namespace windows_kernels {
+#include "windows.cu"
+}
+#undef KERNELS
 namespace optimizer_kernels {
 #include "optimizer.cu"
 }
@@ -361,6 +365,34 @@ static void test_max_pool_ties() {
     verdict("max_pool lets a NaN through", std::isnan(y[1]) ? 0 : 1, 0);
 }
 
+template <typename T> static void test_windows(int kernel_height, int kernel_width, int stride, int padding) {
+    const int batch = 2, channels = 3, height = 7, width = 6;
+    const int out_height = (height + 2 * padding - kernel_height) / stride + 1;
+    const int out_width = (width + 2 * padding - kernel_width) / stride + 1;
+    const int windows = out_height * out_width, pixels = kernel_height * kernel_width, depth = channels * pixels;
+    Vector x = random_values(batch * channels * height * width), drows = random_values(batch * windows * depth);
+    auto forward = [&] {
+        Vector rows;
+        for (int b = 0; b < batch; b++)
+            for (int window = 0; window < windows; window++)
+                for (int c = 0; c < channels; c++)
+                    for (int pixel = 0; pixel < pixels; pixel++) {
+                        const int row = window / out_width * stride - padding + pixel / kernel_width;
+                        const int column = window % out_width * stride - padding + pixel % kernel_width;
+                        const bool inside = row >= 0 && column >= 0 && row < height && column < width;
+                        rows.push_back(inside ? x[((b * channels + c) * height + row) * width + column] : 0);
+                    }
+        return rows;
+    };
+    const windows_kernels::WindowSizes s = {channels, height, width, out_height, out_width, kernel_height, kernel_width, stride, padding};
+    const std::string name = std::string("windows ") + type_name<T>() + sizes({kernel_height, kernel_width, stride, padding});
+    Stored<T> x_(x), rows_(drows.size()), drows_(drows), dx_(x.size());
+    launch(2, 64, [&] { windows_kernels::unfold(x_.data(), rows_.data(), (long long)batch, s); });
+    check(name, rows_.values(), forward(), 0);
+    launch(2, 64, [&] { windows_kernels::fold(drows_.data(), dx_.data(), (long long)batch, s); });
+    check_slope(name + " dx", dx_.values(), x, [&] { return dot(forward(), drows); }, tolerance<T>());
+}
+
 template <typename G> static void test_optimizers() {
     using optimizer_kernels::Entry;
     const std::vector<size_t> counts = {1, 5000, 4096, 33, 9000};
@@ -647,6 +679,9 @@ template <typename T> static void test_type() {
     test_max_pool<T>(3, 2, 1, 7, 5);
     test_max_pool<T>(2, 3, 1, 9, 8);
     test_max_pool<T>(3, 1, 1, 5, 4);
+    test_windows<T>(5, 3, 1, 2);
+    test_windows<T>(2, 2, 2, 0);
+    test_windows<T>(3, 3, 3, 1);
     test_optimizers<T>();
     test_resize<T>();
     test_plain_attention<T>({2, 17, 17, 2, 32, true});

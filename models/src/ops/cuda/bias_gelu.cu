@@ -1,7 +1,12 @@
 // y = act(x + bias), act being x Φ(x) (erf), its tanh approximation, or x sigmoid(1.702 x) (quick); bias may be null.
 //
-// dx = dy act'(x + bias), dbias = Σ dx over rows.
+// dx = dy act'(x + bias), dbias = Σ dx over rows. As an activation, `add` leaves what it gets: the bias of a linear layer.
 #include "device.cuh"
+
+struct Add {
+    static __device__ __forceinline__ float value(float x) { return x; }
+    static __device__ __forceinline__ float slope(float) { return 1; }
+};
 
 struct Erf {
     static __device__ __forceinline__ float value(float x) { return 0.5f * x * (1 + erff(x * 0.70710678f)); }
@@ -75,7 +80,8 @@ __device__ void bias_act_backward(
         bias_act_backward<Act>(x, bias, dy, dx, partials, rows, dim);                                                  \
     }
 #define ACTIVATIONS(name, T, W)                                                                                        \
-    KERNELS(gelu, Erf, name, T, W) KERNELS(gelu_tanh, Tanh, name, T, W) KERNELS(quick_gelu, Quick, name, T, W)
+    KERNELS(add, Add, name, T, W) KERNELS(gelu, Erf, name, T, W)                                                       \
+    KERNELS(gelu_tanh, Tanh, name, T, W) KERNELS(quick_gelu, Quick, name, T, W)
 
 // The type of x, then that of the bias.
 ACTIVATIONS(f32_f32, float, float)

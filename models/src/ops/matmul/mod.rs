@@ -113,6 +113,12 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
     PRECISION.store(precision as u8, Ordering::Relaxed);
 }
 
+/// Whether products are to read bfloat16.
+#[cfg(feature = "cuda")]
+pub(super) fn computes_narrow() -> bool {
+    precision() == MatmulPrecision::BFloat16
+}
+
 fn precision() -> MatmulPrecision {
     match PRECISION.load(Ordering::Relaxed) {
         0 => MatmulPrecision::Float32,

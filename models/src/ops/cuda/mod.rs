@@ -1,0 +1,53 @@
+//! CUDA kernels of the operations, forward and backward: one family a file, its source beside it (`.cu`), which the build
+//! compiles to PTX. Every function here gives nothing where its kernel does not serve (another device or type, an older GPU, a
+//! kernel that disagreed with its composition: see `trust`), and the composition does instead.
+
+mod attention;
+mod bias_gelu;
+mod column_sums;
+mod cross_entropy;
+mod launch;
+mod layer_norm;
+mod libraries;
+mod linear;
+mod max_pool;
+mod memory;
+mod optimizer;
+mod residual;
+mod resize;
+mod trust;
+mod windows;
+
+/// The PTX of every `.cu` file.
+mod ptx {
+    #![expect(clippy::doc_markdown, reason = "generated")]
+    include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+}
+
+use candle_core::{DType, Result, Tensor};
+
+use super::matmul::computes_narrow;
+
+pub(super) use attention::{attention, attention_qkv};
+pub(super) use bias_gelu::bias_gelu;
+pub(super) use cross_entropy::cross_entropy;
+pub(super) use layer_norm::layer_norm;
+pub use libraries::cuda_problem;
+pub(super) use linear::linear;
+pub(super) use max_pool::max_pool2d;
+pub use memory::{cuda_peak_memory, keep_cuda_memory};
+pub(super) use optimizer::{adamw_steps, sgd_steps, sums_of_squares};
+pub(super) use residual::scale_add;
+pub(super) use resize::resize;
+pub use trust::{CudaKernel, cuda_kernels};
+pub(super) use windows::unfold;
+
+/// `x` as products are to read it: in bf16 where [`super::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What
+/// linear layers give is then bf16 too, and so is everything up to the loss; parameters stay float32.
+pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cuda() && x.dtype() == DType::F32 && computes_narrow() {
+        x.to_dtype(DType::BF16)
+    } else {
+        Ok(x.clone())
+    }
+}
