@@ -2,12 +2,14 @@
 //! Ignored where nothing asks for them, as they need a GPU; benches/cuda.py runs them:
 //!
 //!     cargo test --release -p tallow-models --features cuda --test cuda -- --ignored --test-threads 1
+//!
+//! Without one they run, with TALLOW_TEST_SMALL=1, on a device that the host plays: see cuda/fake_device.sh.
 #![cfg(feature = "cuda")]
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Gelu, SgdStep, SgdTarget};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, Gelu, MatmulPrecision, SgdStep, SgdTarget};
 use tallow_models::{Mode, Model, Params, zoo};
 
 fn device() -> Device {
@@ -43,10 +45,15 @@ fn case(
     Case { name, shapes: shapes.iter().map(|dims| dims.to_vec()).collect(), parameters, op: Box::new(op) }
 }
 
+/// Whether to keep to small shapes, for a slow device.
+fn small() -> bool {
+    std::env::var_os("TALLOW_TEST_SMALL").is_some()
+}
+
 /// The shapes of a ViT-S at 224 pixels, and small odd ones.
 fn cases() -> Vec<Case> {
     let mut cases = vec![];
-    for (rows, dim) in [(197 * 4, 384), (5, 17), (3, 2050)] {
+    for (rows, dim) in [(197 * 4, 384), (5, 17), (3, 2050), (70, 132)] {
         cases.push(case("layer_norm", &[&[rows, dim], &[dim], &[dim]], 2, |t| {
             ops::layer_norm(&t[0], &t[1], &t[2], 1e-6)
         }));
@@ -65,7 +72,7 @@ fn cases() -> Vec<Case> {
             ops::scale_add(&t[0], &t[1], Some(&t[2]), Some(&keep))
         }));
     }
-    for (rows, classes, smoothing) in [(512, 10, 0.), (64, 1000, 0.1), (1, 1, 0.)] {
+    for (rows, classes, smoothing) in [(512, 10, 0.), (64, 1000, 0.1), (9, 33, 0.1), (1, 1, 0.)] {
         cases.push(case("cross_entropy", &[&[rows, classes]], 0, move |t| {
             let labels: Vec<u32> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
             ops::cross_entropy(&t[0], &Tensor::new(labels, t[0].device())?, smoothing)
@@ -82,11 +89,16 @@ fn cases() -> Vec<Case> {
             ops::conv2d(&t[0], &t[1], Some(&t[2]), stride, padding)
         }));
     }
-    for (tokens, heads, d) in [(197, 6, 64), (257, 3, 32), (70, 2, 96), (130, 2, 128), (17, 4, 16), (1, 1, 64)] {
+    for (tokens, heads, d) in
+        [(197, 6, 64), (257, 3, 32), (70, 1, 32), (70, 1, 64), (66, 1, 96), (40, 1, 128), (17, 4, 16)]
+    {
         let width = heads * d;
         cases.push(case("attention_qkv", &[&[3, tokens, 3 * width]], 0, move |t| ops::attention_qkv(&t[0], heads)));
         let (q, k) = ([2, 5, width], [2, tokens, width]);
         cases.push(case("attention", &[&q, &k, &k], 0, move |t| ops::attention(&t[0], &t[1], &t[2], heads)));
+    }
+    if small() {
+        cases.retain(|case| case.shapes.iter().all(|dims| dims.iter().product::<usize>() < 60_000));
     }
     cases
 }
@@ -271,7 +283,7 @@ fn losses(device: &Device, model: &str) -> Result<Vec<f32>> {
     let labels = Tensor::new((0..16).map(|i| i % 10).collect::<Vec<u32>>(), device)?;
     let mut state = vec![];
     let mut losses = vec![];
-    for step in 1..=20 {
+    for step in 1..=if small() { 2 } else { 20 } {
         let logits = model.forward(&images, Mode::Train { seed: step as u64 })?;
         let loss = ops::cross_entropy(&logits, &labels, 0.1)?;
         losses.push(loss.to_scalar::<f32>()?);
@@ -297,13 +309,29 @@ fn losses(device: &Device, model: &str) -> Result<Vec<f32>> {
 #[ignore = "needs a GPU"]
 fn twenty_training_steps_are_the_cpus_and_the_same_twice() -> Result<()> {
     let device = device();
-    for model in ["vit_mnist", "cnn_cifar10"] {
+    for model in if small() { &["vit_mnist"][..] } else { &["vit_mnist", "cnn_cifar10"] } {
         let (got, again, expected) = (losses(&device, model)?, losses(&device, model)?, losses(&Device::Cpu, model)?);
         assert_eq!(got, again, "{model}: other losses the second time");
         for (step, (got, expected)) in got.iter().zip(&expected).enumerate() {
             assert!((got - expected).abs() < 2e-3, "{model} at step {step}: {got} instead of {expected}");
         }
-        assert!(got[19] < got[0], "{model} learns");
+        assert!(got[got.len() - 1] < got[0], "{model} learns");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn training_in_bf16_follows_that_in_float32() -> Result<()> {
+    let device = device();
+    let expected = losses(&device, "vit_mnist")?;
+    ops::set_matmul_precision(MatmulPrecision::BFloat16);
+    let got = losses(&device, "vit_mnist");
+    ops::set_matmul_precision(MatmulPrecision::Float32);
+    let got = got?;
+    assert_ne!(got, expected, "bf16 was not used");
+    for (step, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        assert!((got - expected).abs() < 0.1, "at step {step}: {got} instead of {expected}");
     }
     Ok(())
 }

@@ -80,7 +80,11 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     Ok(Measured {
         model: args.model.clone(),
         mode: if training.is_some() { "train" } else { "infer" },
-        dtype: if session.precision() == Precision::Bf16 { "bf16" } else { "f32" },
+        dtype: match session.precision() {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Tf32 => "tf32",
+        },
         device: train::device_name(&device),
         batch_size: args.batch_size,
         threads: session.threads(),

@@ -53,7 +53,7 @@ impl Session {
             self.warn(format!("{problem}: computing on the CPU (--device cpu says so)"));
         }
         let precision = self.precision();
-        if !device.is_cpu() && !device.is_cuda() {
+        if !device.is_cpu() && !device.is_cuda() && precision != Precision::Tf32 {
             return Ok((device, if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }));
         }
         train::set_precision(precision, &device)?;
@@ -65,7 +65,11 @@ impl Session {
 
     /// The type of the arithmetic.
     pub fn precision(&self) -> Precision {
-        if self.flags.dtype.as_deref() == Some("bf16") { Precision::Bf16 } else { Precision::F32 }
+        match self.flags.dtype.as_deref() {
+            Some("bf16") => Precision::Bf16,
+            Some("tf32") => Precision::Tf32,
+            _ => Precision::F32,
+        }
     }
 
     /// How checkpoints and data sets are opened: as the environment says, with progress on stderr.

@@ -228,6 +228,8 @@ pub enum Precision {
     F32,
     /// bfloat16 arithmetic over 32-bit weights.
     Bf16,
+    /// 32-bit floats of whose factors matrix products on CUDA read 19 bits.
+    Tf32,
 }
 
 impl TrainConfig {

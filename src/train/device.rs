@@ -41,25 +41,32 @@ pub fn device_name(device: &Device) -> String {
 /// ([`precision_is_native`]); on CUDA activations are bfloat16, and parameters, their gradients and losses float32.
 ///
 /// # Errors
-/// If the device computes in float32 only.
+/// If the device does not compute in that precision.
 pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
-    if precision == Precision::Bf16 && !device.is_cpu() && !device.is_cuda() {
-        return Err(Error::config("dtype", "f32 on this device", "bf16"));
+    match precision {
+        Precision::Bf16 if !device.is_cpu() && !device.is_cuda() => {
+            return Err(Error::config("dtype", "f32 on this device", "bf16"));
+        }
+        Precision::Tf32 if !device.is_cuda() => {
+            return Err(Error::config("dtype", "f32 or bf16 on this device (tf32 is for CUDA)", "tf32"));
+        }
+        _ => set_matmul_precision(of_matmul(precision)),
     }
-    set_matmul_precision(match precision {
-        Precision::F32 => MatmulPrecision::Float32,
-        Precision::Bf16 => MatmulPrecision::BFloat16,
-    });
+    #[cfg(feature = "cuda")]
+    candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
     Ok(())
+}
+
+fn of_matmul(precision: Precision) -> MatmulPrecision {
+    match precision {
+        Precision::F32 | Precision::Tf32 => MatmulPrecision::Float32,
+        Precision::Bf16 => MatmulPrecision::BFloat16,
+    }
 }
 
 /// Whether this CPU has instructions for the arithmetic of `precision`.
 pub fn precision_is_native(precision: Precision) -> bool {
-    matmul_kernel(match precision {
-        Precision::F32 => MatmulPrecision::Float32,
-        Precision::Bf16 => MatmulPrecision::BFloat16,
-    })
-    .is_some()
+    matmul_kernel(of_matmul(precision)).is_some()
 }
 
 /// Why `auto` takes the CPU although this build is for a GPU; none if it takes the GPU, or the build is for the CPU.

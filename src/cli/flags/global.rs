@@ -10,8 +10,8 @@ pub struct GlobalFlags {
     /// Where to compute: auto, cpu, cuda[:N] or metal [default: auto, a GPU where this build can use one]
     #[arg(long, global = true, value_parser = device)]
     pub device: Option<String>,
-    /// The type of the model's arithmetic [default: f32]
-    #[arg(long, global = true, value_parser = ["f32", "bf16"])]
+    /// The type of the model's arithmetic; tf32 on CUDA only [default: f32]
+    #[arg(long, global = true, value_parser = ["f32", "bf16", "tf32"])]
     pub dtype: Option<String>,
     /// Where everything random starts; the same seed gives the same run [default: 0]
     #[arg(long, global = true, value_name = "N")]

@@ -49,9 +49,12 @@
     F(nvrtcGetProgramLog) F(nvrtcGetProgramLogSize)
 
 #define RUNTIME(F) \
-    F(__cudaRegisterFatBinary) F(__cudaRegisterFatBinaryEnd) F(__cudaUnregisterFatBinary) F(__cudaRegisterFunction) \
-    F(__cudaRegisterVar) F(__cudaInitModule) F(__cudaGetKernel) F(__cudaLaunchKernel) F(__cudaPushCallConfiguration) \
-    F(__cudaPopCallConfiguration) F(cudaLaunchKernel) F(cudaLaunchKernelExC) F(cudaGetLastError) F(cudaPeekAtLastError) \
-    F(cudaGetErrorString) F(cudaGetErrorName) F(cudaMalloc) F(cudaFree) F(cudaMallocAsync) F(cudaFreeAsync) \
-    F(cudaMemcpy) F(cudaMemcpyAsync) F(cudaMemsetAsync) F(cudaMemset) F(cudaGetDevice) F(cudaSetDevice) \
-    F(cudaDeviceSynchronize) F(cudaStreamSynchronize) F(cudaFuncSetAttribute) F(cudaDeviceGetAttribute)
+    F(__cudaGetKernel) F(__cudaInitModule) F(__cudaLaunchKernel) F(__cudaLaunchKernel_ptsz) \
+    F(__cudaPopCallConfiguration) F(__cudaPushCallConfiguration) F(__cudaRegisterFatBinary) \
+    F(__cudaRegisterFatBinaryEnd) F(__cudaRegisterFunction) F(__cudaRegisterVar) F(__cudaUnregisterFatBinary) \
+    F(cudaDeviceGetAttribute) F(cudaDeviceSynchronize) F(cudaFree) F(cudaFreeAsync) F(cudaFreeAsync_ptsz) \
+    F(cudaFuncGetAttributes) F(cudaFuncSetAttribute) F(cudaGetDevice) F(cudaGetDeviceCount) F(cudaGetErrorName) \
+    F(cudaGetErrorString) F(cudaGetLastError) F(cudaLaunchKernel) F(cudaLaunchKernelExC) F(cudaLaunchKernel_ptsz) \
+    F(cudaMalloc) F(cudaMallocAsync) F(cudaMallocAsync_ptsz) F(cudaMemcpy) F(cudaMemcpyAsync) F(cudaMemcpyAsync_ptsz) \
+    F(cudaMemset) F(cudaMemsetAsync) F(cudaMemsetAsync_ptsz) F(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags) \
+    F(cudaPeekAtLastError) F(cudaSetDevice) F(cudaStreamSynchronize) F(cudaStreamSynchronize_ptsz)
