@@ -86,7 +86,10 @@ fn cuda(ordinal: usize) -> std::result::Result<Device, String> {
     if let Some(problem) = tallow_models::ops::cuda_problem() {
         return Err(format!("no CUDA here ({problem})"));
     }
-    let device = Device::new_cuda(ordinal).map_err(|error| format!("CUDA gives no device {ordinal} ({error})"))?;
+    // The first line: with RUST_BACKTRACE, Candle's errors hold a backtrace.
+    let line = |error: candle_core::Error| error.to_string().lines().next().unwrap_or_default().to_string();
+    let device =
+        Device::new_cuda(ordinal).map_err(|error| format!("CUDA gives no device {ordinal} ({})", line(error)))?;
     #[cfg(feature = "cuda")]
     tallow_models::ops::keep_cuda_memory(&device);
     Ok(device)

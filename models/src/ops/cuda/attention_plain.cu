@@ -186,13 +186,13 @@ __device__ void attention_along(const T* y, const T* dy, float* along, long long
 }
 
 #define KERNELS(name, T)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(SIDE * SIDE) attention_plain_forward_##name(                          \
+    extern "C" __global__ void __launch_bounds__(SIDE * SIDE, 4) attention_plain_forward_##name(                       \
         const T* q, const T* k, const T* v, T* y, float* log_sums, int queries, int keys, int heads, int d,            \
         long long stride, long long out_stride, float scale                                                            \
     ) {                                                                                                                \
         attention_forward(q, k, v, y, log_sums, {queries, keys, heads, d, stride, out_stride}, scale);                 \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(SIDE * SIDE) attention_plain_backward_q_##name(                       \
+    extern "C" __global__ void __launch_bounds__(SIDE * SIDE, 4) attention_plain_backward_q_##name(                    \
         const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* along, T* dq,             \
         int queries, int keys, int heads, int d, long long stride, long long out_stride, float scale                   \
     ) {                                                                                                                \
@@ -200,7 +200,7 @@ __device__ void attention_along(const T* y, const T* dy, float* along, long long
             q, k, v, dy, log_sums, along, dq, {queries, keys, heads, d, stride, out_stride}, scale                     \
         );                                                                                                             \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(SIDE * SIDE) attention_plain_backward_kv_##name(                      \
+    extern "C" __global__ void __launch_bounds__(SIDE * SIDE, 4) attention_plain_backward_kv_##name(                   \
         const T* q, const T* k, const T* v, const T* dy, const float* log_sums, const float* along, T* dk, T* dv,      \
         int queries, int keys, int heads, int d, long long stride, long long out_stride, float scale                   \
     ) {                                                                                                                \
