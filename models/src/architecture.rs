@@ -257,7 +257,7 @@ impl Architecture {
 fn vit_multiply_adds(c: &VitConfig) -> u64 {
     let [patches, tokens, dim, hidden] =
         [c.grid_size().pow(2), c.num_tokens(), c.embed_dim, c.mlp_dim()].map(|n| n as u64);
-    let patch_embed = patches * dim * (c.in_chans * c.patch_size * c.patch_size) as u64;
+    let patch_embed = patches * dim * (c.patch_chans() * c.patch_size * c.patch_size) as u64;
     let block = tokens * dim * (4 * dim + 2 * hidden) + 2 * tokens * tokens * dim;
     let pool = match c.global_pool {
         crate::vit::GlobalPool::Map => {

@@ -41,7 +41,17 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
     assert_eq!(refused(|c| c.drop_rate = 1.), "drop_rate: expected a rate from 0 to below 1, got 1");
     assert_eq!(refused(|c| c.drop_path_rate = f64::NAN), "drop_path_rate: expected a rate from 0 to below 1, got NaN");
     assert_eq!(refused(|c| c.norm_eps = 0.), "norm_eps: expected a positive number, got 0");
-    let changes: [fn(&mut VitConfig); 26] = [
+    assert_eq!(
+        refused(|c| (c.spt, c.patch_size) = (true, 1)),
+        "spt: expected false, or a patch_size of at least 2, as the shift is half a patch, got true"
+    );
+    assert_eq!(
+        refused(|c| {
+            (c.lsa, c.patch_size, c.class_token, c.global_pool) = (true, 16, false, GlobalPool::Avg);
+        }),
+        "lsa: expected false, or more than one token, as no token attends to itself, got true"
+    );
+    let changes: [fn(&mut VitConfig); 27] = [
         |c| c.img_size = usize::MAX,
         |c| (c.img_size, c.patch_size) = (1 << 16, 1),
         |c| c.patch_size = usize::MAX,
@@ -67,6 +77,7 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
         |c| (c.distilled, c.reg_tokens) = (true, 1),
         |c| (c.distilled, c.global_pool) = (true, GlobalPool::Avg),
         |c| (c.distilled, c.fc_norm) = (true, Some(true)),
+        |c| (c.img_size, c.patch_size, c.in_chans, c.embed_dim, c.num_heads) = (1 << 16, 1 << 16, 1 << 16, 1 << 16, 1),
         // Each alone would do.
         |c| (c.embed_dim, c.num_heads, c.depth) = (1 << 16, 1, 1 << 12),
     ];

@@ -1,8 +1,8 @@
 //! What is random in a training pass: how much is dropped, and that the seed decides it.
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::layers::{DropPath, Dropout};
-use tallow_models::{Architecture, CnnConfig, MlpConfig, Mode, Model, Params, VitConfig};
+use tallow_models::layers::{DropPath, Dropout, Law, attention};
+use tallow_models::{Architecture, CnnConfig, MlpConfig, Mode, Model, Params, Vit, VitConfig};
 
 const TRAIN: Mode = Mode::Train { seed: 3 };
 
@@ -103,4 +103,93 @@ fn the_same_seed_gives_the_same_training_pass_in_every_model() {
         assert_ne!(pass(TRAIN), pass(Mode::Eval), "{architecture:?}");
         assert_eq!(pass(Mode::Eval), pass(Mode::Eval));
     }
+}
+
+/// 12 pixels in patches of 4, 10 tokens, 12 wide.
+fn vit() -> VitConfig {
+    VitConfig {
+        img_size: 12,
+        patch_size: 4,
+        embed_dim: 12,
+        depth: 3,
+        num_heads: 3,
+        num_classes: 4,
+        ..VitConfig::default()
+    }
+}
+
+fn images(count: usize) -> Tensor {
+    let pixels = (0..count * 3 * 144).map(|i| (i as f32 * 0.37).sin()).collect();
+    Tensor::from_vec(pixels, (count, 3, 12, 12), &Device::Cpu).expect("images")
+}
+
+#[test]
+fn attention_weights_are_dropped_one_by_one_after_the_softmax() {
+    // One head whose values are the tokens' own unit vectors, and a projection that changes nothing: what comes out is the
+    // attention weights themselves.
+    const TOKENS: usize = 60;
+    let rate = 0.3;
+    for lsa in [false, true] {
+        let config = VitConfig { embed_dim: TOKENS, num_heads: 1, qkv_bias: false, attn_drop_rate: rate, lsa, ..vit() };
+        let unit = Tensor::eye(TOKENS, DType::F32, &Device::Cpu).expect("a matrix");
+        let params = Params::new(2, DType::F32, &Device::Cpu);
+        let random = Tensor::randn(0f32, 0.5, (2 * TOKENS, TOKENS), &Device::Cpu).expect("numbers");
+        params.provide("qkv.weight", Tensor::cat(&[&random, &unit], 0).expect("rows"));
+        params.provide("proj.weight", unit.clone());
+        let layer = attention(&config, Law::Normal(0.02), params.builder()).expect("a layer");
+        let x = unit.unsqueeze(0).expect("one image");
+        let weights = flat(&layer.weights(&x).expect("weights"));
+        let dropped = flat(&layer.forward(&x, TRAIN).expect("a pass"));
+        let mut zeros = 0;
+        for (&weight, &got) in weights.iter().zip(&dropped) {
+            let kept = weight / (1. - rate as f32);
+            assert!(got == 0. || (got - kept).abs() < 1e-5 * kept, "{weight} became {got}");
+            zeros += usize::from(got == 0. && weight > 0.);
+        }
+        let count = weights.iter().filter(|&&weight| weight > 0.).count() as f64;
+        let tolerance = 4. * (rate * (1. - rate) / count).sqrt();
+        assert!((zeros as f64 / count - rate).abs() < tolerance, "{zeros} of {count}");
+    }
+}
+
+#[test]
+fn tokens_are_dropped_value_by_value_after_the_positions() {
+    let rate = 0.4;
+    let config = VitConfig { pos_drop_rate: rate, ..vit() };
+    let model = Vit::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    let whole = flat(&model.embed(&images(8), Mode::Eval).expect("tokens"));
+    let got = flat(&model.embed(&images(8), TRAIN).expect("tokens"));
+    for (whole, got) in whole.iter().zip(&got) {
+        let kept = whole / (1. - rate as f32);
+        assert!(*got == 0. || (got - kept).abs() <= 1e-6 * kept.abs(), "{whole} became {got}");
+    }
+    assert!((dropped(&got) - rate).abs() < 4. * (rate * (1. - rate) / got.len() as f64).sqrt());
+}
+
+#[test]
+fn stochastic_depth_leaves_out_branches_sample_by_sample_and_scales_the_others() {
+    // The last block alone has the full rate; without its MLP it has one branch.
+    let rate = 0.5;
+    let config = VitConfig { drop_path_rate: rate, ..vit() };
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    params.provide("blocks.2.mlp.fc2.weight", Tensor::zeros((12, 48), DType::F32, &Device::Cpu).expect("zeros"));
+    params.provide("blocks.2.attn.proj.weight", Tensor::eye(12, DType::F32, &Device::Cpu).expect("a matrix"));
+    let model = Vit::new(&config, params.builder()).expect("it builds");
+    let x = model.embed(&images(400), Mode::Eval).expect("tokens");
+    let block = &model.blocks()[2];
+    let change = |mode| flat(&(block.forward(&x, mode).expect("tokens") - &x).expect("same shapes"));
+    let (whole, got) = (change(Mode::Eval), change(TRAIN));
+    let mut left_out = 0;
+    for (whole, got) in whole.chunks(120).zip(got.chunks(120)) {
+        if got.iter().all(|&value| value == 0.) {
+            left_out += 1;
+            continue;
+        }
+        let scale = 1. / (1. - rate as f32);
+        assert!(whole.iter().zip(got).all(|(whole, got)| (got - scale * whole).abs() < 1e-5));
+    }
+    assert!((f64::from(left_out) / 400. - rate).abs() < 4. * (rate * (1. - rate) / 400.).sqrt(), "{left_out} of 400");
+    let first = &model.blocks()[0];
+    let same = |mode| flat(&first.forward(&x, mode).expect("tokens"));
+    assert_eq!(same(Mode::Eval), same(TRAIN), "the first block's rate is 0");
 }

@@ -1,4 +1,5 @@
-//! The ViT against timm, on small models with random weights. `references/make.py` wrote what timm computes.
+//! The ViT against timm, on small models with random weights. `references/make.py` wrote what timm computes, and what PyTorch
+//! computes of the parts for small data sets that timm has not.
 
 use std::collections::HashMap;
 
@@ -53,10 +54,18 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let tensors = candle_core::safetensors::load_buffer(include_bytes!("references/vit.safetensors"), &Device::Cpu)
-        .expect("vit.safetensors is whole");
-    let facts: serde_json::Map<String, Value> =
-        serde_json::from_str(include_str!("references/vit.json")).expect("vit.json is an object");
+    let timms = read(include_bytes!("references/vit.safetensors"), include_str!("references/vit.json"));
+    timms.into_iter().chain(small_data()).collect()
+}
+
+/// Those with the parts for small data sets, and with the flow of attention.
+fn small_data() -> Vec<Case> {
+    read(include_bytes!("references/small_data.safetensors"), include_str!("references/small_data.json"))
+}
+
+fn read(tensors: &[u8], facts: &str) -> Vec<Case> {
+    let tensors = candle_core::safetensors::load_buffer(tensors, &Device::Cpu).expect("the file is whole");
+    let facts: serde_json::Map<String, Value> = serde_json::from_str(facts).expect("an object");
     let case = |(name, facts): (String, Value)| {
         let config = serde_json::from_value(facts["config"].clone()).expect("timm's arguments are our fields");
         Case { name, config, facts, tensors: tensors.clone() }
@@ -232,6 +241,65 @@ fn attention_maps_are_the_weights_that_the_blocks_use() {
             assert!(sums.iter().all(|sum| (sum - 1.).abs() < 1e-5) && flat(map).iter().all(|&w| w >= 0.));
         }
     }
+}
+
+#[test]
+fn attention_flows_as_pytorch_computes_it() {
+    let cases = small_data();
+    assert!(cases.iter().any(|case| case.config.lsa) && cases.iter().any(|case| case.config.depth > 2));
+    for case in cases {
+        let (_, vit) = case.build();
+        let flow = vit.attention_flow(case.tensor("images")).expect("a forward pass");
+        assert_close(&format!("{} last", case.name), &flow.last, case.tensor("last_attention"), FORWARD);
+        assert_close(&format!("{} rollout", case.name), &flow.rollout, case.tensor("rollout"), FORWARD);
+        let maps = vit.attention_maps(case.tensor("images")).expect("maps");
+        assert_eq!(flat(maps.last().expect("a block")), flat(&flow.last));
+
+        let (prefix, tokens) = (case.config.num_prefix_tokens(), case.config.num_tokens());
+        let rows = flow.rollout.get(1).and_then(|rows| rows.to_vec2::<f32>()).expect("rows");
+        let expected: Vec<f32> = match case.config.class_token {
+            true => rows[0][prefix..].to_vec(),
+            false => {
+                let mean =
+                    |column| rows[prefix..].iter().map(|row| row[column]).sum::<f32>() / (tokens - prefix) as f32;
+                (prefix..tokens).map(mean).collect()
+            }
+        };
+        let patches = vit.attention_to_patches(&flow.rollout).expect("a part");
+        assert_eq!(patches.dims(), [2, tokens - prefix]);
+        let got = flat(&patches.get(1).expect("an image"));
+        assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}: {got:?}, {expected:?}", case.name);
+    }
+}
+
+#[test]
+fn the_parts_for_small_data_cost_the_operations_that_pytorch_counts() {
+    for case in small_data() {
+        assert_eq!(Some(Architecture::Vit(case.config).flops()), case.facts["flops"].as_u64(), "{}", case.name);
+    }
+}
+
+#[test]
+fn with_locality_no_token_attends_to_itself() {
+    for config in [VitConfig { lsa: true, ..small() }, VitConfig { lsa: true, qk_norm: true, ..small() }] {
+        for map in build(&config).attention_maps(&images(12)).expect("maps") {
+            for head in map.flatten_to(1).and_then(|maps| maps.to_vec3::<f32>()).expect("maps") {
+                for (i, row) in head.iter().enumerate() {
+                    assert_eq!(row[i], 0.);
+                    assert!((row.iter().sum::<f32>() - 1.).abs() < 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_learned_scale_starts_at_the_fixed_one() {
+    let params = Params::new(5, DType::F32, &Device::Cpu);
+    Vit::new(&VitConfig { lsa: true, ..small() }, params.builder()).expect("it builds");
+    let scale = params.get("blocks.2.attn.scale").expect("a scale of its own for every block");
+    assert_eq!(scale.var.to_vec1::<f32>().expect("numbers"), [0.5; 3]);
+    assert!(!scale.decayed());
 }
 
 #[test]

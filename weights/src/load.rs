@@ -314,6 +314,10 @@ impl Planner<'_> {
             _ if mapped.shape == spec.shape => Ok(Vec::new()),
             // Biases and tokens that JAX or an exporter stored with dimensions of one around them.
             _ if squeezed(&mapped.shape) == squeezed(&spec.shape) => Ok(vec![Change::Reshape(spec.shape.clone())]),
+            (name, _) if name.starts_with("patch_embed.patch_norm") => Err(misfit(
+                "shifted patches are normalised value by value, which fits one patch size and number of channels: keep the \
+                 checkpoint's patch_size and in_chans",
+            )),
             (name, _) if name.starts_with("head") => Err(misfit(
                 "the pool or the width of the head differs: choose the checkpoint's global_pool, or a new head",
             )),
@@ -397,6 +401,14 @@ impl Planner<'_> {
             "the checkpoint has LayerScale: set init_values"
         } else if any(unused, "fc_norm.") || any(missing, "fc_norm.") {
             "the pools differ: choose the checkpoint's global_pool"
+        } else if any(missing, "patch_norm.") {
+            "the checkpoint was trained without shifted patch tokenisation: leave out spt"
+        } else if any(unused, "patch_norm.") {
+            "the checkpoint was trained with shifted patch tokenisation: set spt"
+        } else if any(missing, ".attn.scale") {
+            "the checkpoint was trained without locality self-attention: leave out lsa"
+        } else if any(unused, ".attn.scale") {
+            "the checkpoint was trained with locality self-attention: set lsa"
         } else if any(unused, "reg") || any(missing, "reg_token") {
             "the register tokens differ: choose the checkpoint's reg_tokens"
         } else if any(unused, "blocks.") || any(missing, "blocks.") {

@@ -323,6 +323,8 @@ fn renamed_missing_and_additional_tensors_are_listed() {
     assert_not_loaded(&more, vit(), &["1 tensors", "blocks.2.norm1.weight"]);
     assert_not_loaded(&tensors(), VitConfig { depth: 3, ..vit() }, &["blocks.2."]);
     assert_not_loaded(&tensors(), VitConfig { init_values: Some(1e-5), ..vit() }, &["ls1.gamma", "init_values"]);
+    assert_not_loaded(&tensors(), VitConfig { spt: true, ..vit() }, &["patch_norm.weight", "leave out spt"]);
+    assert_not_loaded(&tensors(), VitConfig { lsa: true, ..vit() }, &["blocks.0.attn.scale", "leave out lsa"]);
 }
 
 #[test]

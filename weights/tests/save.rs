@@ -84,6 +84,7 @@ fn architectures() -> Vec<(Option<&'static str>, Architecture)> {
         vec![("global_pool", "token+avg")],
         vec![("global_pool", "map"), ("qk_norm", "true"), ("act", "quick_gelu")],
         vec![("init_values", "0.1"), ("reg_tokens", "2"), ("no_embed_class", "true"), ("norm_eps", "1e-12")],
+        vec![("spt", "true"), ("lsa", "true"), ("qk_norm", "true")],
         vec![("pre_norm", "true"), ("qkv_bias", "false"), ("act", "gelu_tanh"), ("drop_path_rate", "0.2")],
     ] {
         options.push((None, set));
@@ -144,7 +145,12 @@ fn gguf_quantises_matrices_and_leaves_vectors_alone() {
 
 #[test]
 fn what_timm_cannot_build_is_refused_by_name() {
-    for (key, value, word) in [("pos_embed", "sinusoidal", "sinusoidal"), ("global_pool", "token+avg", "mean")] {
+    for (key, value, word) in [
+        ("pos_embed", "sinusoidal", "sinusoidal"),
+        ("global_pool", "token+avg", "mean"),
+        ("spt", "true", "shifted patch tokenisation"),
+        ("lsa", "true", "locality self-attention"),
+    ] {
         let mut architecture = Architecture::Vit(tiny());
         architecture.set(key, value).unwrap();
         let error = save::check_timm(&config(None, architecture)).unwrap_err().to_string();
@@ -153,6 +159,28 @@ fn what_timm_cannot_build_is_refused_by_name() {
     let cnn = zoo::find("cnn_cifar10").unwrap().architecture;
     assert!(save::check_timm(&config(None, cnn)).is_err());
     assert!(save::check_timm(&config(None, Architecture::Vit(tiny()))).is_ok());
+}
+
+#[test]
+fn the_parts_for_small_data_are_read_off_the_shapes_where_there_is_no_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let architecture = Architecture::Vit(VitConfig { spt: true, lsa: true, in_chans: 1, ..tiny() });
+    save::timm(folder.path(), &built(&architecture), &config(None, architecture.clone())).unwrap();
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    let checkpoint = reopened(&folder.path().join("model.safetensors"));
+    assert_eq!(checkpoint.config_or_inferred().unwrap().0.architecture, architecture);
+    let params = Params::new(1, DType::F32, &Device::Cpu);
+    let other = |vit: VitConfig| {
+        load(&checkpoint, &Architecture::Vit(vit), &LoadOptions::default(), &params).unwrap_err().to_string()
+    };
+    let message = other(VitConfig { in_chans: 1, ..tiny() });
+    assert!(message.contains("set spt"), "{message}");
+    let message = other(VitConfig { in_chans: 1, spt: true, ..tiny() });
+    assert!(message.contains("set lsa"), "{message}");
+    for vit in [VitConfig { in_chans: 3, ..tiny() }, VitConfig { in_chans: 1, patch_size: 8, ..tiny() }] {
+        let message = other(VitConfig { spt: true, lsa: true, ..vit });
+        assert!(message.contains("patch_norm") && message.contains("keep the checkpoint's patch_size"), "{message}");
+    }
 }
 
 #[test]

@@ -1,19 +1,24 @@
 //! Multi-head self-attention: `proj(softmax(q kᵀ / sqrt(d)) v)` with q, k, v from one linear layer.
 //!
 //! Vaswani et al., "Attention Is All You Need", 2017; parameters as timm's `Attention`.
+//!
+//! Locality self-attention (Lee et al., "Vision Transformer for Small-Size Datasets", 2021, section 3.2) learns the scale in
+//! place of `1 / sqrt(d)`, one for every head, and leaves out of the softmax what a token says to itself.
 
 use candle_core::{D, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 
 use super::{Dropout, Law, LayerNorm, Linear, layer_norm, linear};
 use crate::ops::{Inner, Middle};
 use crate::{Mode, VitConfig, ops};
 
-/// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`, and, with `qk_norm`, `q_norm` and `k_norm` over the
-/// values of one head.
+/// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`; with `lsa`, `scale` `[heads]`; with `qk_norm`, `q_norm` and
+/// `k_norm` over the values of one head.
 #[derive(Debug, Clone)]
 pub struct Attention {
     num_heads: usize,
+    /// The learned scales of locality self-attention.
+    scale: Option<Tensor>,
     qkv: Linear,
     qk_norm: Option<(LayerNorm, LayerNorm)>,
     attn_drop: Dropout,
@@ -24,9 +29,12 @@ pub struct Attention {
 /// Self-attention as `config` describes it.
 pub fn attention(config: &VitConfig, law: Law, vb: VarBuilder) -> Result<Attention> {
     let dim = config.embed_dim;
-    let norm = |name| layer_norm(dim / config.num_heads, config.norm_eps, vb.pp(name));
+    let head_dim = dim / config.num_heads;
+    let norm = |name| layer_norm(head_dim, config.norm_eps, vb.pp(name));
+    let scale = Init::Const((head_dim as f64).powf(-0.5));
     Ok(Attention {
         num_heads: config.num_heads,
+        scale: config.lsa.then(|| vb.get_with_hints(config.num_heads, "scale", scale)).transpose()?,
         qkv: linear(dim, 3 * dim, config.qkv_bias, law, vb.pp("qkv"))?,
         qk_norm: if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None },
         attn_drop: Dropout::new(config.attn_drop_rate, &vb.pp("attn_drop").prefix()),
@@ -39,7 +47,7 @@ impl Attention {
     /// `[batch, tokens, dim]` to `[batch, tokens, dim]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let qkv = self.qkv.forward(x)?;
-        let x = if self.attn_drop.is_active(mode) {
+        let x = if self.attn_drop.is_active(mode) || self.scale.is_some() {
             let (q, k, v) = self.split(&qkv)?;
             let weights = self.attn_drop.forward(&self.softmax(&q, &k)?, mode)?;
             weights.matmul(&self.heads(&v)?)?.transpose(1, 2)?.flatten_from(2)?
@@ -52,10 +60,11 @@ impl Attention {
         self.proj_drop.forward(&self.proj.forward(&x)?, mode)
     }
 
-    /// This attention as the inside of a residual branch that runs as one op; none where dropout or norms lie between its
-    /// parts.
+    /// This attention as the inside of a residual branch that runs as one op; none where dropout, norms or learned scales lie
+    /// between its parts.
     pub(crate) fn inner(&self, mode: Mode) -> Option<Inner<'_>> {
-        let plain = !(self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode) || self.qk_norm.is_some());
+        let drops = self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode);
+        let plain = !(drops || self.qk_norm.is_some() || self.scale.is_some());
         let middle = Middle::Attention(self.num_heads);
         plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
     }
@@ -83,8 +92,17 @@ impl Attention {
 
     fn softmax(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let (q, k) = (self.heads(q)?, self.heads(k)?);
-        let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-        ops::softmax(&(q * scale)?.matmul(&k.t()?)?)
+        match &self.scale {
+            None => {
+                let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
+                ops::softmax(&(q * scale)?.matmul(&k.t()?)?)
+            }
+            Some(scale) => {
+                let q = q.broadcast_mul(&scale.reshape((1, self.num_heads, 1, 1))?)?;
+                let scores = q.matmul(&k.t()?)?;
+                ops::softmax(&scores.broadcast_add(&without_itself(&scores)?)?)
+            }
+        }
     }
 
     /// `[batch, tokens, dim]` to `[batch, heads, tokens, dim / heads]`.
@@ -92,4 +110,12 @@ impl Attention {
         let (batch, tokens, dim) = x.dims3()?;
         x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?.transpose(1, 2)?.contiguous()
     }
+}
+
+/// What to add to scores `[batch, heads, tokens, tokens]` so that no token attends to itself: minus infinity on the diagonal.
+fn without_itself(scores: &Tensor) -> Result<Tensor> {
+    let tokens = scores.dim(D::Minus1)?;
+    let mut mask = vec![0f32; tokens * tokens];
+    mask.iter_mut().step_by(tokens + 1).for_each(|value| *value = f32::NEG_INFINITY);
+    Tensor::from_vec(mask, (tokens, tokens), scores.device())?.to_dtype(scores.dtype())
 }

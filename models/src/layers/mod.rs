@@ -26,4 +26,4 @@ pub use layer_norm::{LayerNorm, layer_norm};
 pub use layer_scale::{LayerScale, layer_scale};
 pub use linear::{Linear, linear};
 pub use mlp_block::{MlpBlock, mlp_block};
-pub use patch_embed::{PatchEmbed, patch_embed};
+pub use patch_embed::{PatchEmbed, SHIFTS, patch_embed};

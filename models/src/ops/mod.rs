@@ -52,7 +52,7 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
 pub use multi_tensor::{AdamWTarget, SgdTarget, adamw_steps, sgd_steps, sums_of_squares};
-pub use patch_embed::patch_embed;
+pub use patch_embed::{patch_embed, patches};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};

@@ -12,7 +12,7 @@ use super::linear;
 /// # Errors
 /// If the patches do not tile the image, or the channels differ.
 pub fn patch_embed(images: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
-    let (batch, channels, height, width) = images.dims4()?;
+    let (_, channels, height, width) = images.dims4()?;
     let (dim, expected, ph, pw) = w.dims4()?;
     if channels != expected || ph == 0 || pw == 0 || height % ph != 0 || width % pw != 0 {
         bail!(
@@ -20,13 +20,24 @@ pub fn patch_embed(images: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Te
             images.dims()
         )
     }
-    let patches = if serves(&[images]) && !images.track_op() {
-        let values = read(images, |images| cut(images, [channels, height, width], [ph, pw]))?;
-        tensor(values, &[batch, (height / ph) * (width / pw), channels * ph * pw])?
-    } else {
-        composed_cut(images, [ph, pw])?
-    };
-    linear(&patches, &w.reshape((dim, channels * ph * pw))?, b)
+    linear(&patches(images, [ph, pw])?, &w.reshape((dim, channels * ph * pw))?, b)
+}
+
+/// The patches of `[ph, pw]` pixels of `images [batch, channels, height, width]`, row by row:
+/// `[batch, height / ph * width / pw, channels * ph * pw]`.
+///
+/// # Errors
+/// If the patches do not tile the image.
+pub fn patches(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
+    let (batch, channels, height, width) = images.dims4()?;
+    if ph == 0 || pw == 0 || height % ph != 0 || width % pw != 0 {
+        bail!("patches: expected images that patches of {ph}x{pw} pixels tile, got {:?}", images.dims())
+    }
+    if !serves(&[images]) || images.track_op() {
+        return composed_cut(images, [ph, pw]);
+    }
+    let values = read(images, |images| cut(images, [channels, height, width], [ph, pw]))?;
+    tensor(values, &[batch, (height / ph) * (width / pw), channels * ph * pw])
 }
 
 /// Patches `[batch, rows * columns, channels * ph * pw]` of images.

@@ -6,6 +6,7 @@ use crate::ops;
 
 use crate::Result;
 use crate::architecture::{check, check_parameters, check_rate, check_size};
+use crate::layers::SHIFTS;
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct VitConfig {
     pub patch_size: usize,
     /// Input channels. Default 3.
     pub in_chans: usize,
+    /// Shifted patch tokenisation (Lee et al. 2021): a patch is read together with the image's four diagonal shifts by half a
+    /// patch, and normalised. Default false.
+    pub spt: bool,
     /// Classes; 0 leaves out the head. Default 1000.
     pub num_classes: usize,
     /// Width of a token. Default 768.
@@ -31,6 +35,9 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// LayerNorm on the queries and keys of every head. Default false.
     pub qk_norm: bool,
+    /// Locality self-attention (Lee et al. 2021): the scale of the scores is learned, one for every head, and no token attends
+    /// to itself. Default false.
+    pub lsa: bool,
     /// Whether there is a class token. Default true.
     pub class_token: bool,
     /// Number of register tokens (Darcet et al. 2023). Default 0.
@@ -77,6 +84,7 @@ impl VitConfig {
             img_size: 224,
             patch_size: 16,
             in_chans: 3,
+            spt: false,
             num_classes: 1000,
             embed_dim: 768,
             depth: 12,
@@ -84,6 +92,7 @@ impl VitConfig {
             mlp_ratio: 4.,
             qkv_bias: true,
             qk_norm: false,
+            lsa: false,
             class_token: true,
             reg_tokens: 0,
             distilled: false,
@@ -178,6 +187,11 @@ impl VitConfig {
         if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
     }
 
+    /// Channels of what is cut into patches: the image's, or with `spt` those of the image and its four shifts.
+    pub fn patch_chans(&self) -> usize {
+        if self.spt { (1 + SHIFTS) * self.in_chans } else { self.in_chans }
+    }
+
     /// Class, distillation and register tokens before the patches.
     pub fn num_prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distilled) + self.reg_tokens
@@ -239,6 +253,12 @@ impl VitConfig {
             c.patch_size,
         )?;
         check_size("in_chans", c.in_chans, 1 << 16)?;
+        check(
+            !c.spt || c.patch_size > 1,
+            "spt",
+            || "false, or a patch_size of at least 2, as the shift is half a patch".into(),
+            true,
+        )?;
         check(c.num_classes <= 1 << 24, "num_classes", || format!("at most {}", 1 << 24), c.num_classes)?;
         check_size("embed_dim", c.embed_dim, 1 << 16)?;
         check_size("depth", c.depth, 1 << 12)?;
@@ -251,6 +271,12 @@ impl VitConfig {
         )?;
         let hidden = c.embed_dim as f64 * c.mlp_ratio;
         check((1. ..=f64::from(1 << 20)).contains(&hidden), "mlp_ratio", || mlp_ratio(c.embed_dim), c.mlp_ratio)?;
+        check(
+            !c.lsa || c.reg_tokens > 0 || c.num_tokens() > 1,
+            "lsa",
+            || "false, or more than one token, as no token attends to itself".into(),
+            true,
+        )?;
         check(c.reg_tokens <= 1 << 12, "reg_tokens", || format!("at most {}", 1 << 12), c.reg_tokens)?;
         check(c.norm_eps.is_finite() && c.norm_eps > 0., "norm_eps", || "a positive number".into(), c.norm_eps)?;
         if let Some(value) = c.init_values {
@@ -293,9 +319,9 @@ impl VitConfig {
     /// The number of values in the large parameters. It cannot overflow: every factor was checked before.
     fn approximate_parameters(&self) -> u64 {
         let [dim, hidden, depth] = [self.embed_dim, self.mlp_dim(), self.depth].map(|n| n as u64);
-        let stem = dim * (self.patch_size.pow(2) * self.in_chans + self.num_tokens()) as u64;
-        let heads = 1 + u64::from(self.distilled);
-        stem + depth * dim * (4 * dim + 2 * hidden) + heads * (self.num_features() * self.num_classes) as u64
+        let stem = dim.saturating_mul((self.patch_size.pow(2) * self.patch_chans() + self.num_tokens()) as u64);
+        let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
+        stem.saturating_add(depth * dim * (4 * dim + 2 * hidden) + heads)
     }
 }
 

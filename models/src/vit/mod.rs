@@ -18,11 +18,13 @@
 
 mod block;
 mod config;
+mod flow;
 mod pool;
 mod sinusoidal;
 
 pub use block::Block;
 pub use config::{Act, GlobalPool, PosEmbed, VitConfig};
+pub use flow::AttentionFlow;
 pub use sinusoidal::sinusoidal;
 
 use candle_core::{Result, Tensor};
@@ -92,14 +94,7 @@ impl Vit {
                 PosEmbed::None => None,
             },
             dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
-            patch_embed: patch_embed(
-                config.in_chans,
-                config.patch_size,
-                dim,
-                // A norm follows at once: a bias would be idle.
-                !config.pre_norm,
-                vb.pp("patch_embed"),
-            )?,
+            patch_embed: patch_embed(config, vb.pp("patch_embed"))?,
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
             norm_pre: norm(config.pre_norm, "norm_pre", dim)?,
             blocks: (0..config.depth)

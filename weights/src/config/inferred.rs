@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use tallow_models::layers::SHIFTS;
 use tallow_models::vit::GlobalPool;
 use tallow_models::{Architecture, VitConfig, zoo};
 
@@ -32,8 +33,11 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
         .collect();
     let mut notes = Vec::new();
-    let num_heads = match shape("blocks.0.attn.q_norm.weight") {
-        Some(&[head]) if head > 0 && embed_dim % head == 0 => embed_dim / head,
+    let (spt, lsa) = (has("patch_embed.patch_norm.weight"), shape("blocks.0.attn.scale"));
+    let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
+    let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa) {
+        (Some(&[head]), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
+        (_, Some(&[heads])) => heads,
         _ => heads(origin, embed_dim, blocks.len(), &mut notes)?,
     };
     let class_token = has("cls_token");
@@ -67,6 +71,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         img_size: grid * patch_size,
         patch_size,
         in_chans,
+        spt,
         num_classes,
         embed_dim,
         depth: blocks.len(),
@@ -74,6 +79,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         mlp_ratio: hidden as f64 / embed_dim as f64,
         qkv_bias: blocks.is_empty() || has("blocks.0.attn.qkv.bias"),
         qk_norm: has("blocks.0.attn.q_norm.weight"),
+        lsa: lsa.is_some(),
         class_token,
         reg_tokens,
         distilled,

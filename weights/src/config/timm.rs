@@ -96,6 +96,9 @@ fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
             "mlp_ratio" => set(&mut vit.mlp_ratio, args.number(field)?),
             "qkv_bias" => set(&mut vit.qkv_bias, args.bool(field)?),
             "qk_norm" => set(&mut vit.qk_norm, args.bool(field)?),
+            // Tallow's own, which timm refuses.
+            "spt" => set(&mut vit.spt, args.bool(field)?),
+            "lsa" => set(&mut vit.lsa, args.bool(field)?),
             "init_values" => vit.init_values = args.number(field)?,
             "class_token" => set(&mut vit.class_token, args.bool(field)?),
             "reg_tokens" => set(&mut vit.reg_tokens, args.size(field)?),

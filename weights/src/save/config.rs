@@ -58,6 +58,12 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
             "a head over class token and mean (Hugging Face's DINOv2 classifier)",
             "fine-tune with the pool token or avg, or export as GGUF",
         ),
+        VitConfig { spt: true, .. } => {
+            refuse("shifted patch tokenisation in its ViT", "train without spt, or export as GGUF")
+        }
+        VitConfig { lsa: true, .. } => {
+            refuse("locality self-attention in its ViT", "train without lsa, or export as GGUF")
+        }
         VitConfig { distilled: true, .. } if !known_name(config).is_some_and(|name| name.contains("distilled")) => {
             refuse("a distillation token outside of its distilled DeiTs", "export as GGUF")
         }
@@ -129,6 +135,12 @@ fn model_args(vit: &VitConfig) -> Value {
     }
     if !vit.final_norm {
         args["final_norm"] = false.into();
+    }
+    if vit.spt {
+        args["spt"] = true.into();
+    }
+    if vit.lsa {
+        args["lsa"] = true.into();
     }
     match vit.pos_embed {
         PosEmbed::Learned => {}
