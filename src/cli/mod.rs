@@ -15,11 +15,13 @@ mod session;
 mod settings;
 mod threads;
 
+mod attention;
 mod bench;
 mod compare;
 mod completions;
 mod data;
 mod doctor;
+mod draw;
 mod embed;
 mod eval;
 mod export;
@@ -77,6 +79,7 @@ fn run_command(command: Command, session: &Session) -> Result {
         Command::Run(args) => run::run(&args, session),
         Command::Eval(args) => eval::run(&args, session),
         Command::Predict(args) => predict::run(&args, session),
+        Command::Draw(args) => draw::run(&args, session),
         Command::Embed(args) => embed::run(&args, session),
         Command::Data(args) => data::run(&args, session),
         Command::Compare(args) => compare::run(&args, session),

@@ -1,14 +1,16 @@
-//! `tallow predict`: the most probable classes of images.
+//! `tallow predict`: the most probable classes of images, and what a ViT attends to in them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use serde::Serialize;
-use tallow_models::{Mode, Model};
+use tallow_models::{Mode, Model, Stage};
 
+use super::attention::AttentionFolder;
 use super::error::{Result, usage};
-use super::flags::{ArchitectureFlags, PredictArgs};
+use super::flags::PredictArgs;
 use super::images::ImageFiles;
 use super::model::Loaded;
 use super::output::stdout;
@@ -21,7 +23,11 @@ use crate::train::svm::{self, Svm};
 #[derive(Serialize)]
 struct Prediction {
     image: String,
+    /// Empty where the model has no head.
     top: Vec<Class>,
+    /// The picture of its attention, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -40,31 +46,29 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }
-    let loaded = Loaded::open(&args.model, &ArchitectureFlags::default(), session)?;
-    if loaded.config.architecture.num_classes() == 0 {
-        return Err(usage(format!(
-            "{}: expected a classification head, the weights have none; train one (tallow finetune), or take the features \
-             (tallow embed)",
-            args.model
-        )));
-    }
+    let loaded = Loaded::open(&args.model, &args.architecture, session)?;
+    check_head(args, &loaded)?;
     loaded.say_account(session);
+    let attention = args.attention.as_deref();
+    let mut attention = attention.map(|folder| AttentionFolder::new(folder, &loaded, &args.model)).transpose()?;
+    let transform = loaded.transform()?;
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, images.len(), "images");
     let mut predictions = Vec::with_capacity(images.len());
-    for batch in Loader::new(images.clone(), (0..images.len()).collect(), loaded.transform()?, options)? {
+    for batch in Loader::new(images.clone(), (0..images.len()).collect(), transform.clone(), options)? {
         let batch = batch?;
         let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
-        let logits = loaded.model.forward(&input, Mode::Eval)?;
-        let probabilities = candle_nn::ops::softmax_last_dim(&logits.to_dtype(DType::F32)?)?.to_vec2::<f32>()?;
-        for (&index, probabilities) in batch.indices.iter().zip(&probabilities) {
-            if probabilities.iter().any(|p| !p.is_finite()) {
-                bail!(
-                    "{}: expected finite logits, got others; the weights are damaged, get them again",
-                    images.name(index)
-                );
-            }
-            predictions.push(Prediction { image: images.name(index), top: top(probabilities, args.topk, &loaded) });
+        let names: Vec<String> = batch.indices.iter().map(|&index| images.name(index)).collect();
+        let tops = classes(&loaded, &input, &names, args.topk)?;
+        for (i, (image, top)) in names.into_iter().zip(tops).enumerate() {
+            let attention = match &mut attention {
+                Some(folder) => {
+                    let seen = transform.picture(&batch.images.get(i)?)?;
+                    Some(folder.draw(&image, &seen, &input.narrow(0, i, 1)?)?)
+                }
+                None => None,
+            };
+            predictions.push(Prediction { image, top, attention });
         }
         bar.inc(batch.indices.len() as u64);
     }
@@ -79,14 +83,19 @@ fn say(args: &PredictArgs, predictions: &[Prediction], session: &Session) -> Res
         )?);
     }
     for prediction in predictions {
-        let classes: Vec<String> = prediction.top.iter().map(Class::line).collect();
-        stdout(&format!("{}\n{}", prediction.image, classes.join("\n")))?;
+        let mut lines = vec![prediction.image.clone()];
+        lines.extend(prediction.top.iter().map(Class::line));
+        lines.extend(prediction.attention.iter().map(|path| format!("attention {}", path.display())));
+        stdout(&lines.join("\n"))?;
     }
     Ok(())
 }
 
 /// What an SVM says of images.
 fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &Session) -> Result {
+    if args.attention.is_some() {
+        return Err(usage(format!("{}: expected a ViT for --attention, got a support vector machine", args.model)));
+    }
     let mut predictions = Vec::with_capacity(images.len());
     for batch in svm.batches(images)? {
         let (indices, values) = batch?;
@@ -99,7 +108,7 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
                 duels_won: Some([votes.won[class], votes.duels]),
             };
             let top = votes.ranking().into_iter().take(args.topk).map(class).collect();
-            predictions.push(Prediction { image: images.name(index), top });
+            predictions.push(Prediction { image: images.name(index), top, attention: None });
         }
     }
     say(args, &predictions, session)
@@ -113,6 +122,44 @@ impl Class {
             (None, None) => self.label.clone(),
         }
     }
+}
+
+/// Checks that the model has a head with weights of its own, unless only its attention is to be seen.
+fn check_head(args: &PredictArgs, loaded: &Loaded) -> Result {
+    if loaded.config.architecture.num_classes() == 0 {
+        if args.attention.is_some() {
+            return Ok(());
+        }
+        return Err(usage(format!(
+            "{}: expected a classification head, the weights have none; train one (tallow finetune), take the features \
+             (tallow embed), or see the attention (--attention DIR)",
+            args.model
+        )));
+    }
+    let architecture = &loaded.config.architecture;
+    match loaded.account.initialised().find(|(name, _)| architecture.stage_of(name) == Stage::Head) {
+        None => Ok(()),
+        Some((name, why)) => Err(usage(format!(
+            "{}: expected weights for {name}, got none: {why}; leave out the options that ask for another head",
+            args.model
+        ))),
+    }
+}
+
+/// The most probable classes of every image of a batch; none where the model has no head.
+fn classes(loaded: &Loaded, input: &Tensor, names: &[String], k: usize) -> Result<Vec<Vec<Class>>> {
+    if loaded.config.architecture.num_classes() == 0 {
+        return Ok(names.iter().map(|_| Vec::new()).collect());
+    }
+    let logits = loaded.model.forward(input, Mode::Eval)?;
+    let probabilities = candle_nn::ops::softmax_last_dim(&logits.to_dtype(DType::F32)?)?.to_vec2::<f32>()?;
+    let top = |(name, probabilities): (&String, &Vec<f32>)| {
+        if probabilities.iter().any(|p| !p.is_finite()) {
+            bail!("{name}: expected finite logits, got others; the weights are damaged, get them again");
+        }
+        Ok(top(probabilities, k, loaded))
+    };
+    names.iter().zip(&probabilities).map(top).collect()
 }
 
 /// The `k` most probable classes, best first; of equals the first comes first.

@@ -56,6 +56,7 @@ pub fn one(
     };
     if matches!(outcome, Outcome::Finished(_)) {
         report::boundary(folder)?;
+        report::draw_filters(folder)?;
         report::single(folder)?;
     }
     Ok(outcome)

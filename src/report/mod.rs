@@ -3,6 +3,7 @@
 //! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its
 //! folder. Unfinished runs are shown with what is there.
 
+mod attention;
 mod boundary;
 mod chart;
 mod comparison;
@@ -12,13 +13,17 @@ mod curves;
 mod dots;
 mod error;
 mod figure;
+mod filters;
 mod group;
+mod heatmap;
 mod mistakes;
 mod multiples;
 pub(crate) mod numbers;
 mod page;
 mod pictures;
+mod positions;
 mod quickness;
+mod raster;
 mod run;
 mod sheet;
 pub mod statistics;
@@ -29,11 +34,14 @@ use std::path::Path;
 
 use tallow_weights::save;
 
+pub use attention::{AttentionMap, attention_picture};
 pub use boundary::boundary;
 pub use comparison::{Comparison, GroupOutcome, GroupTest, Outcome, PairTest, Row};
 pub use error::{Error, Result};
 pub use figure::{Figure, write_figure};
+pub use filters::{draw_filters, filters, first_layer};
 pub use group::{Group, Spread};
+pub use positions::{position_similarity, position_table};
 pub use sheet::{SheetRow, contact_sheet};
 
 use crate::train::RunFolder;

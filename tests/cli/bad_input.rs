@@ -62,6 +62,18 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("bench mlp_mnist --device cuda:x", "--device"),
         ("embed vit_small_patch14_dinov2.saliency --out f.safetensors", "required arguments"),
         ("predict vit_small_patch14_dinov2.saliency d.png", "classification head"),
+        ("predict vit_small_patch14_dinov2.saliency d.png --num-classes 3 --img-size 28", "leave out the options"),
+        (
+            "predict vit_small_patch14_dinov2.saliency d.png --img-size 28 --attention d.png",
+            "expected a folder, got a file",
+        ),
+        ("draw positions", "--out"),
+        ("draw positions --len 0 --out p", "from 1 to 4096"),
+        ("draw positions --dim 5000 --out p", "from 1 to 4096"),
+        ("draw positions cnn_cifar10 --out p", "expected a ViT"),
+        ("draw positions vit_mnist --set pos_embed=none --out p", "the model has none"),
+        ("draw positions vit_small_patch14_dinov2.saliency --len 10 --out p", "--len"),
+        ("draw filters --out p", "required arguments"),
     ] {
         if line.contains("d.png") {
             tallow.digit(0, "d.png");

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "list",
     "info",
     "fetch",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 15] = [
     "finetune",
     "eval",
     "predict",
+    "draw",
     "embed",
     "data",
     "run",

@@ -47,6 +47,7 @@ fn a_run_is_trained_measured_used_and_exported() {
     }
 
     tallow.ok("compare runs/a --out compared");
+    assert!(!tallow.path("runs/a/figures/filters.svg").exists(), "an MLP has no filters");
     assert!(tallow.path("compared/report.html").is_file());
 }
 

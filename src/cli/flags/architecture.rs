@@ -26,6 +26,21 @@ pub struct ArchitectureFlags {
     /// Dropout before the head
     #[arg(long, value_name = "RATE")]
     pub drop_rate: Option<f64>,
+    /// Dropout after the position embeddings
+    #[arg(long, value_name = "RATE")]
+    pub pos_drop_rate: Option<f64>,
+    /// Dropout after the projections of attention and MLP
+    #[arg(long, value_name = "RATE")]
+    pub proj_drop_rate: Option<f64>,
+    /// Dropout on the attention weights
+    #[arg(long, value_name = "RATE")]
+    pub attn_drop_rate: Option<f64>,
+    /// Shifted patch tokenisation, for small data sets: a patch is read with the image's four diagonal shifts by half a patch
+    #[arg(long)]
+    pub spt: bool,
+    /// Locality self-attention, for small data sets: a learned scale, and no token attends to itself
+    #[arg(long)]
+    pub lsa: bool,
     /// Any other option of the architecture, such as --set embed_dim=64; can be given several times
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
@@ -42,6 +57,11 @@ impl ArchitectureFlags {
             ("global_pool", self.global_pool.clone()),
             ("drop_path_rate", self.drop_path_rate.map(|v| v.to_string())),
             ("drop_rate", self.drop_rate.map(|v| v.to_string())),
+            ("pos_drop_rate", self.pos_drop_rate.map(|v| v.to_string())),
+            ("proj_drop_rate", self.proj_drop_rate.map(|v| v.to_string())),
+            ("attn_drop_rate", self.attn_drop_rate.map(|v| v.to_string())),
+            ("spt", self.spt.then(|| "true".into())),
+            ("lsa", self.lsa.then(|| "true".into())),
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?)));
         named.chain(self.set.iter().cloned()).collect()

@@ -76,8 +76,14 @@ pub enum Command {
     /// Predict the classes of images
     #[command(after_help = "Examples:\n  tallow predict runs/my-run photo.jpg other.png\n  \
                             tallow predict vit_small_patch16_224.augreg_in1k photo.jpg --topk 3\n  \
-                            tallow predict runs/my-run photos/ --json")]
+                            tallow predict runs/my-run photos/ --json\n  \
+                            tallow predict vit_small_patch14_dinov2.saliency photo.jpg --img-size 224 --attention attention")]
     Predict(PredictArgs),
+    /// Draw position encodings, or the filters of a model's first layer, as SVG and PNG
+    #[command(after_help = "Examples:\n  tallow draw positions --len 1000 --dim 160 --out positions\n  \
+                            tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
+                            tallow draw filters runs/my-run --out filters")]
+    Draw(DrawArgs),
     /// Write a model's features of images, with their labels, to a safetensors file
     #[command(after_help = "Examples:\n  \
                             tallow embed vit_small_patch14_dinov2.saliency --data mnist --split test --limit 1000 --out f.safetensors\n  \
@@ -176,6 +182,64 @@ pub struct PredictArgs {
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
+    /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
+    /// all blocks
+    #[arg(long, value_name = "DIR")]
+    pub attention: Option<PathBuf>,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct DrawArgs {
+    #[command(subcommand)]
+    pub what: Drawing,
+}
+
+/// What `draw` draws.
+#[derive(Debug, Subcommand)]
+pub enum Drawing {
+    /// The sinusoidal position encodings of a sequence as a heat map; or how alike a ViT's position embeddings are
+    #[command(after_help = "Examples:\n  tallow draw positions --len 100 --dim 16 --out positions\n  \
+                            tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
+                            tallow draw positions runs/my-run --out positions")]
+    Positions(PositionsArgs),
+    /// The filters of a model's first layer: a CNN's first convolution, or a ViT's patch embedding
+    #[command(after_help = "Examples:\n  tallow draw filters vit_small_patch14_dinov2.saliency --out filters\n  \
+                            tallow draw filters runs/my-run --out filters\n\n\
+                            Up to 64 filters are all drawn; of more, the first 28 principal components.")]
+    Filters(FiltersArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PositionsArgs {
+    /// A ViT: the folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path. Its positions are
+    /// drawn by their cosine similarity with each other
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: Option<String>,
+    /// Positions in the sequence, where no model is given
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = drawable, conflicts_with = "model")]
+    pub len: usize,
+    /// Width of the encodings, where no model is given
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = drawable, conflicts_with = "model")]
+    pub dim: usize,
+    /// The picture, without its ending: .svg and .png are put behind it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct FiltersArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// The picture, without its ending: .svg and .png are put behind it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
 }
 
 #[derive(Debug, Args)]
@@ -353,6 +417,14 @@ pub enum Quantisation {
     Q8_0,
     F16,
     F32,
+}
+
+/// A side of a heat map.
+fn drawable(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=4096) => Ok(number),
+        _ => Err("expected a whole number from 1 to 4096".into()),
+    }
 }
 
 /// A whole number above 0.
