@@ -149,6 +149,7 @@ fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
         architecture.set(key, value)?;
     }
     by_hand::check_model(config, &architecture)?;
+    architecture.validate()?;
     if let Some(text) = &config.freeze {
         drop(freeze::rule(text, &architecture)?);
     }

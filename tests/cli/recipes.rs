@@ -138,6 +138,17 @@ fn a_grid_with_seeds_is_run_and_compared_in_groups() {
 }
 
 #[test]
+fn a_point_of_a_grid_that_no_model_can_have_is_refused_before_the_first_run() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", SWEEP.replace("[16, 32]", "[16, 17]"));
+    let ended = tallow.run("run r.toml");
+    assert_ne!(ended.code, Some(0));
+    let message = "r.toml: run \"embed_dim=17 seed 0\": num_heads: expected a divisor of embed_dim 17, got 2";
+    assert!(ended.stderr.contains(message), "{}", ended.stderr);
+    assert!(!tallow.path("out").exists());
+}
+
+#[test]
 fn a_grid_that_is_killed_goes_on_where_it_was() {
     let tallow = Sandbox::new();
     let recipe = SWEEP.replace("epochs = 1", "epochs = 3\ncheckpoint_every = 2");
