@@ -150,40 +150,71 @@ fn picture(filter: &[f64], [channels, height, width]: [usize; 3], colours: Colou
 /// The first `count` principal components of the rows of `values [rows, size]` in float64, longest first, of length 1 each;
 /// the value that is largest in size is positive.
 ///
-/// By orthogonal iteration: a basis is multiplied by the covariance and made orthogonal again, until it stays.
+/// By orthogonal iteration: a basis is multiplied by the covariance and made orthogonal again, over and over; in the space that it
+/// then spans, the components are found exactly (Rayleigh and Ritz).
 fn principal_components(values: &Tensor, count: usize) -> candle_core::Result<Vec<Vec<f64>>> {
     /// Directions beside the wanted ones: the nearer the last wanted one is to what is left out, the slower it is found.
-    const SPARE: usize = 16;
-    const ITERATIONS: usize = 200;
-    const STAYS: f64 = 1e-12;
+    const SPARE: usize = 32;
+    const ITERATIONS: usize = 100;
     let (rows, size) = values.dims2()?;
     let count = count.min(rows).min(size);
     let width = (count + SPARE).min(size);
     let centred = values.broadcast_sub(&values.mean_keepdim(0)?)?;
     let transposed = centred.t()?.contiguous()?;
+    let projected =
+        |basis: &[Vec<f64>]| centred.matmul(&Tensor::new(basis.to_vec(), centred.device())?.t()?.contiguous()?);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut basis: Vec<Vec<f64>> =
         (0..width).map(|_| (0..size).map(|_| rng.random_range(-1f64..1.)).collect()).collect();
     make_orthonormal(&mut basis);
     for _ in 0..ITERATIONS {
-        let flat = Tensor::new(basis.clone(), values.device())?.t()?.contiguous()?;
-        let mut next = transposed.matmul(&centred.matmul(&flat)?)?.t()?.to_vec2::<f64>()?;
-        make_orthonormal(&mut next);
-        let along = basis.iter().zip(&next).take(count).map(|(a, b)| dot(a, b).abs());
-        let settled = along.fold(1f64, f64::min) > 1. - STAYS;
-        basis = next;
-        if settled {
-            break;
+        basis = transposed.matmul(&projected(&basis)?)?.t()?.to_vec2()?;
+        make_orthonormal(&mut basis);
+    }
+    let projected = projected(&basis)?;
+    let covariance = projected.t()?.contiguous()?.matmul(&projected)?.to_vec2()?;
+    let component = |mix: Vec<f64>| {
+        let mut component = vec![0.; size];
+        for (share, direction) in mix.iter().zip(&basis) {
+            component.iter_mut().zip(direction).for_each(|(value, along)| *value += share * along);
+        }
+        let peak = component.iter().fold(0f64, |peak, &value| if value.abs() > peak.abs() { value } else { peak });
+        component.iter_mut().for_each(|value| *value *= if peak < 0. { -1. } else { 1. });
+        component
+    };
+    Ok(eigenvectors(covariance).into_iter().take(count).map(component).collect())
+}
+
+/// The eigenvectors of a symmetric matrix, that of the largest eigenvalue first, by Jacobi's rotations.
+fn eigenvectors(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    /// Each leaves about the square of what was beside the diagonal.
+    const SWEEPS: usize = 30;
+    let size = matrix.len();
+    let unit = |i: usize| (0..size).map(|j| if i == j { 1. } else { 0. }).collect();
+    let mut vectors: Vec<Vec<f64>> = (0..size).map(unit).collect();
+    for (p, q) in (0..SWEEPS).flat_map(|_| (0..size).flat_map(|q| (0..q).map(move |p| (p, q)))) {
+        let beside = matrix[p][q];
+        if beside.abs() <= f64::EPSILON * (matrix[p][p] * matrix[q][q]).abs().sqrt() {
+            continue;
+        }
+        let angle = (matrix[q][q] - matrix[p][p]) / (2. * beside);
+        let tangent = angle.signum() / (angle.abs() + angle.hypot(1.));
+        let cosine = 1. / tangent.hypot(1.);
+        let turn = |(x, y): (&mut f64, &mut f64)| {
+            (*x, *y) = (cosine * (*x - tangent * *y), cosine * (tangent * *x + *y));
+        };
+        for row in &mut matrix {
+            let (before, rest) = row.split_at_mut(q);
+            turn((&mut before[p], &mut rest[0]));
+        }
+        for rows in [&mut matrix, &mut vectors] {
+            let (before, rest) = rows.split_at_mut(q);
+            before[p].iter_mut().zip(&mut rest[0]).for_each(turn);
         }
     }
-    basis.truncate(count);
-    for component in &mut basis {
-        let peak =
-            component.iter().copied().fold(0f64, |peak, value| if value.abs() > peak.abs() { value } else { peak });
-        let sign = if peak < 0. { -1. } else { 1. };
-        component.iter_mut().for_each(|value| *value *= sign);
-    }
-    Ok(basis)
+    let mut order: Vec<usize> = (0..size).collect();
+    order.sort_by(|&a, &b| matrix[b][b].total_cmp(&matrix[a][a]));
+    order.into_iter().map(|i| std::mem::take(&mut vectors[i])).collect()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
