@@ -90,7 +90,10 @@ impl CustomOp1 for MaxPool {
                     let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
                     for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
                         y.fill(MaybeUninit::new(f32::NEG_INFINITY));
-                        largest(&self.windows, x, written(y), maxima);
+                        match two_by_two(&self.windows) {
+                            true => largest_of_four(&self.windows, x, written(y), maxima),
+                            false => largest(&self.windows, x, written(y), maxima),
+                        }
                     }
                 })
             })
@@ -103,6 +106,10 @@ impl CustomOp1 for MaxPool {
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let Some(maxima) = self.maxima.get() else { bail!("max_pool2d: a backward before the forward") };
         let (before, after) = plane_sizes(&self.windows);
+        if two_by_two(&self.windows) && before == 4 * after {
+            let dx = read(dy, |dy| spread(&self.windows, dy, maxima))?;
+            return tensor(dx, x.dims()).map(Some);
+        }
         let mut dx = vec![0f32; x.elem_count()];
         read(dy, |dy| {
             let task = rows_per_task(dx.len() / before.max(1), before);
@@ -146,6 +153,72 @@ fn largest(windows: &Windows, x: &[f32], y: &mut [f32], maxima: &mut [u32]) {
                         }
                     },
                 );
+            }
+        },
+    )
+}
+
+/// The gradient of the input where [`two_by_two`] windows cover it: at the maximum the output's, else 0.
+fn spread(windows: &Windows, dy: &[f32], maxima: &[u32]) -> Vec<f32> {
+    let (width, count) = (windows.image.1, windows.out.1);
+    let (before, after) = plane_sizes(windows);
+    let task = rows_per_task(dy.len() / after.max(1), before);
+    // SAFETY: the tasks cover the output, and the windows every pixel of every plane.
+    unsafe {
+        filled(4 * dy.len(), |dx| {
+            let tasks = dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks((task * after).max(1)));
+            tasks.zip(maxima.par_chunks((task * after).max(1))).for_each(|((dx, dy), maxima)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = dx.chunks_exact_mut(2 * width).zip(dy.chunks_exact(count));
+                        for (row, ((dx, dy), maxima)) in rows.zip(maxima.chunks_exact(count)).enumerate() {
+                            let first = (row % windows.out.0 * 2 * width) as u32;
+                            let (above, below) = dx.split_at_mut(width);
+                            let pairs = above.as_chunks_mut::<2>().0.iter_mut().zip(below.as_chunks_mut::<2>().0);
+                            let places = (0..count as u32).map(|i| first + 2 * i);
+                            for (((above, below), (&dy, &maximum)), place) in
+                                pairs.zip(dy.iter().zip(maxima)).zip(places)
+                            {
+                                let at = |place: u32| MaybeUninit::new(if place == maximum { dy } else { 0. });
+                                *above = [at(place), at(place + 1)];
+                                *below = [at(place + width as u32), at(place + width as u32 + 1)];
+                            }
+                        }
+                    },
+                )
+            })
+        })
+    }
+}
+
+/// Whether windows of 2×2 lie side by side inside the image.
+fn two_by_two(windows: &Windows) -> bool {
+    let Windows { image, kernel, stride, padding, out } = *windows;
+    (kernel, stride, padding) == ((2, 2), 2, 0) && 2 * out.0 <= image.0 && 2 * out.1 <= image.1
+}
+
+/// [`largest`] where the windows are [`two_by_two`].
+fn largest_of_four(windows: &Windows, x: &[f32], y: &mut [f32], maxima: &mut [u32]) {
+    let (width, count) = (windows.image.1, windows.out.1);
+    vectorised(
+        #[inline(always)]
+        || {
+            let larger = |best: (f32, u32), other: (f32, u32)| {
+                let larger = (other.0 > best.0) | other.0.is_nan();
+                (if larger { other.0 } else { best.0 }, if larger { other.1 } else { best.1 })
+            };
+            let rows = y.chunks_exact_mut(count).zip(maxima.chunks_exact_mut(count));
+            for (row, (y, maxima)) in rows.enumerate() {
+                let first = 2 * row * width;
+                let (above, below) = (&x[first..][..2 * count], &x[first + width..][..2 * count]);
+                let pairs = above.as_chunks::<2>().0.iter().zip(below.as_chunks::<2>().0);
+                let places = (0..count as u32).map(|i| first as u32 + 2 * i);
+                for (((y, maximum), (above, below)), place) in y.iter_mut().zip(maxima).zip(pairs).zip(places) {
+                    let best = larger((above[0], place), (above[1], place + 1));
+                    let best = larger(best, (below[0], place + width as u32));
+                    (*y, *maximum) = larger(best, (below[1], place + width as u32 + 1));
+                }
             }
         },
     )
