@@ -59,6 +59,8 @@ fn cases() -> Vec<Case> {
         }));
         cases.push(case("linear", &[&[rows, dim], &[40, dim], &[40]], 2, |t| ops::linear(&t[0], &t[1], Some(&t[2]))));
         cases.push(case("linear without bias", &[&[rows, dim], &[40, dim]], 1, |t| ops::linear(&t[0], &t[1], None)));
+        cases.push(case("relu", &[&[rows, dim]], 0, |t| ops::relu(&t[0])));
+        cases.push(case("tanh", &[&[rows, dim]], 0, |t| ops::tanh(&t[0])));
         for gelu in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
             cases.push(case(&format!("{gelu:?}"), &[&[rows, dim]], 0, move |t| gelu.apply(&t[0])));
         }
@@ -188,7 +190,7 @@ fn every_op_runs_its_kernel() -> Result<()> {
     let types = ["f32_f32", "bf16_bf16", "bf16_f32"];
     let of_types = |op: &str| types.map(|types| format!("{op} {types}")).to_vec();
     let mut expected: Vec<String> = ["layer_norm", "linear", "scale_add"].iter().flat_map(|op| of_types(op)).collect();
-    for name in ["bias_gelu", "bias_gelu_tanh", "bias_quick_gelu"] {
+    for name in ["bias_gelu", "bias_gelu_tanh", "bias_quick_gelu", "bias_relu", "bias_tanh"] {
         expected.extend(types[..2].iter().map(|types| format!("{name} {types}")));
     }
     for name in ["f32", "bf16"] {
@@ -215,7 +217,7 @@ fn gradients_are_those_of_finite_differences() -> Result<()> {
             // Along a direction that is mostly the gradient's own: what is wrong in any of its values shows.
             let gradient = outcome[i + 1].to_dtype(DType::F64)?;
             let norm = gradient.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
-            if norm == 0. || case.name.starts_with("max_pool") {
+            if norm == 0. || ["max_pool", "relu"].iter().any(|name| case.name.starts_with(name)) {
                 continue; // a maximum has a corner where two values are close
             }
             let step = 1e-2;

@@ -7,6 +7,10 @@ use super::kernel::serves;
 
 /// `max(x, 0)`, with the derivative 0 at 0 as in PyTorch (Candle's own has 1).
 pub fn relu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::activation(x, None, "relu", composed)? {
+        return Ok(y);
+    }
     if serves(&[x]) { map(x, Relu) } else { composed(x) }
 }
 

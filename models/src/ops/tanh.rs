@@ -8,6 +8,10 @@ use super::simd;
 
 /// The hyperbolic tangent.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::activation(x, None, "tanh", composed)? {
+        return Ok(y);
+    }
     if serves(&[x]) { map(x, Tanh) } else { composed(x) }
 }
 

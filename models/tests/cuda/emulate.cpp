@@ -158,23 +158,23 @@ static double gelu_tanh(double x) { return x * (1 + std::tanh(std::sqrt(2 / M_PI
 static double gelu_quick(double x) { return x / (1 + std::exp(-1.702 * x)); }
 
 template <typename Act, typename T, typename W>
-static void test_bias_gelu(const char* form, double (*act)(double), long long rows, int dim, bool biased) {
+static void test_activation(const char* form, double (*act)(double), long long rows, int dim, bool biased) {
     Vector x = random_values(rows * dim, -5, 5), b = random_values(dim), dy = random_values(rows * dim);
     auto forward = [&] {
         Vector y(rows * dim);
         for (size_t i = 0; i < y.size(); i++) y[i] = act(x[i] + (biased ? b[i % dim] : 0));
         return y;
     };
-    const std::string name = std::string("bias_gelu ") + form + " " + type_name<T>() + " " + type_name<W>() + sizes({rows, dim}) +
+    const std::string name = std::string("activation ") + form + " " + type_name<T>() + " " + type_name<W>() + sizes({rows, dim}) +
                              (biased ? "" : " no bias");
     Stored<T> x_(x), y_(rows * dim), dy_(dy), dx_(rows * dim);
     Stored<W> b_(b);
     const W* bias = biased ? b_.data() : nullptr;
     std::vector<float> partials(PARTS * dim);
-    launch(2, 64, [&] { bias_gelu_kernels::bias_act_forward<Act>(x_.data(), bias, y_.data(), rows, dim); });
+    launch(2, 64, [&] { activation_kernels::bias_act_forward<Act>(x_.data(), bias, y_.data(), rows, dim); });
     check(name, y_.values(), forward(), tolerance<T>());
     launch(column_grid(dim), COLUMN_BLOCK, [&] {
-        bias_gelu_kernels::bias_act_backward<Act>(x_.data(), bias, dy_.data(), dx_.data(), partials.data(), rows, dim);
+        activation_kernels::bias_act_backward<Act>(x_.data(), bias, dy_.data(), dx_.data(), partials.data(), rows, dim);
     });
     auto loss = [&] { return dot(forward(), dy); };
     check_slope(name + " dx", dx_.values(), x, loss, tolerance<T>());
@@ -613,10 +613,13 @@ template <typename T, typename W> static void test_rows() {
     test_layer_norm<T, W>(9, 132);
     test_layer_norm<T, W>(4, 40, 1);
     for (bool biased : {true, false}) {
-        test_bias_gelu<bias_gelu_kernels::Erf, T, W>("erf", gelu_erf, 7, 36, biased);
-        test_bias_gelu<bias_gelu_kernels::Tanh, T, W>("tanh", gelu_tanh, 7, 36, biased);
-        test_bias_gelu<bias_gelu_kernels::Quick, T, W>("quick", gelu_quick, 30, 7, biased);
+        test_activation<activation_kernels::Erf, T, W>("erf", gelu_erf, 7, 36, biased);
+        test_activation<activation_kernels::Tanh, T, W>("tanh", gelu_tanh, 7, 36, biased);
+        test_activation<activation_kernels::Quick, T, W>("quick", gelu_quick, 30, 7, biased);
+        test_activation<activation_kernels::HyperbolicTangent, T, W>("tanh", [](double x) { return std::tanh(x); }, 5, 8, biased);
     }
+    // Without a bias, whose sum with x may be 0, where there is no slope.
+    test_activation<activation_kernels::Relu, T, W>("relu", [](double x) { return std::max(x, 0.); }, 5, 8, false);
     for (bool scaled : {true, false}) {
         for (bool dropped : {true, false}) test_residual<T, W>(3, 5, 36, scaled, dropped);
     }

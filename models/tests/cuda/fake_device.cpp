@@ -1,11 +1,13 @@
 // A CUDA driver, cuBLAS and cuRAND in which the host plays the device: what calls the kernels, Candle's CUDA backend and Tallow's
 // launches, runs as it does on a GPU. Tallow's kernels are the real sources (see emulation.h); of Candle's own kernels and of
 // cuBLAS there is what the tests need, written down anew in float64. Built by fake_device.sh into libraries of the names that a
-// program looks for. TALLOW_FAKE_BROKEN names a kernel that is to write nothing.
+// program looks for. TALLOW_FAKE_BROKEN names a kernel that is to write nothing,
+// TALLOW_FAKE_COUNT has launches counted.
 #include "kernels.h"
 
 #include <map>
 #include <mutex>
+#include <random>
 #include <string>
 
 namespace {
@@ -232,6 +234,18 @@ void candle(const std::string& name, dim3 grid, void** a) {
 
 std::mutex device;
 
+// With TALLOW_FAKE_COUNT, how often each kernel was launched, each kind of copy made, and memory asked for, at the end.
+struct Counts {
+    std::map<std::string, size_t> of;
+    const bool wanted = getenv("TALLOW_FAKE_COUNT") != nullptr;
+    void add(const std::string& name) {
+        if (wanted) of[name]++;
+    }
+    ~Counts() {
+        for (const auto& [name, count] : of) fprintf(stderr, "%8zu %s\n", count, name.c_str());
+    }
+} counts;
+
 int copy(void* to, const void* from, size_t bytes) {
     memmove(to, from, bytes);
     return 0;
@@ -265,15 +279,23 @@ int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void*) { return 0; }
 int cuCtxGetCurrent(void** context) { return *context = &device, 0; }
 int cuCtxSynchronize() { return 0; }
-int cuMemAlloc_v2(uint64_t* place, size_t bytes) { return allocate(place, bytes); }
+int cuMemAlloc_v2(uint64_t* place, size_t bytes) { return counts.add("allocation"), allocate(place, bytes); }
 int cuMemAllocAsync(uint64_t* place, size_t bytes, void*) { return allocate(place, bytes); }
 int cuMemFree_v2(uint64_t place) { return free(at(place)), 0; }
 int cuMemFreeAsync(uint64_t place, void*) { return free(at(place)), 0; }
-int cuMemsetD8Async(uint64_t place, unsigned char value, size_t bytes, void*) { return memset(at(place), value, bytes), 0; }
+int cuMemsetD8Async(uint64_t place, unsigned char value, size_t bytes, void*) {
+    return counts.add("zeros"), memset(at(place), value, bytes), 0;
+}
 int cuMemsetD8_v2(uint64_t place, unsigned char value, size_t bytes) { return memset(at(place), value, bytes), 0; }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) { return copy(at(to), from, bytes); }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) { return copy(to, at(from), bytes); }
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) { return copy(at(to), at(from), bytes); }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
+    return counts.add("copy to the device"), copy(at(to), from, bytes);
+}
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
+    return counts.add("copy to the host"), copy(to, at(from), bytes);
+}
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+    return counts.add("copy on the device"), copy(at(to), at(from), bytes);
+}
 int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) { return copy(at(to), from, bytes); }
 int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) { return copy(to, at(from), bytes); }
 int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t bytes) { return copy(at(to), at(from), bytes); }
@@ -295,6 +317,7 @@ int cuLaunchKernel(
     const std::lock_guard<std::mutex> guard(device);
     const std::string& name = *static_cast<std::string*>(function);
     // A kernel that writes nothing, to see what becomes of one that is wrong.
+    counts.add("kernel " + name);
     const char* broken = getenv("TALLOW_FAKE_BROKEN");
     if (broken && name == broken) return 0;
     const dim3 grid(gx, gy, gz), block(bx, by, bz);
@@ -313,6 +336,7 @@ int cublasGemmStridedBatchedEx(
     long long stride_a, const void* b, int type_b, int ldb, long long stride_b, const float* beta, void* c, int type_c, int ldc,
     long long stride_c, int batch, int, int
 ) {
+    counts.add("product");
     auto type = [](int code) { return code == 0 ? Type::F32 : Type::BF16; };
     for (long long i = 0; i < batch; i++) {
         for (long long column = 0; column < n; column++) {
@@ -333,10 +357,16 @@ int cublasGemmStridedBatchedEx(
 }
 int cublasLtCreate(void** handle) { return *handle = &device, 0; }
 
-// cuRAND: nothing is drawn.
+// cuRAND, with noise of its own.
 int curandCreateGenerator(void** generator, int) { return *generator = &device, 0; }
 int curandDestroyGenerator(void*) { return 0; }
 int curandSetStream(void*, void*) { return 0; }
+int curandGenerateNormal(void*, float* out, size_t count, float mean, float deviation) {
+    static std::mt19937 generator(1);
+    std::normal_distribution<float> noise(mean, deviation);
+    for (size_t i = 0; i < count; i++) out[i] = noise(generator);
+    return 0;
+}
 int curandSetPseudoRandomGeneratorSeed(void*, unsigned long long) { return 0; }
 
 }  // extern "C"

@@ -14,8 +14,8 @@ namespace layer_norm_kernels {
 #include "layer_norm.cu"
 }
 #undef KERNELS
-namespace bias_gelu_kernels {
-#include "bias_gelu.cu"
+namespace activation_kernels {
+#include "activation.cu"
 }
 #undef KERNELS
 namespace cross_entropy_kernels {

@@ -92,8 +92,7 @@ fn backward(
     launch(device, MODULE, &format!("layer_norm_parameters_{types}"), grid(count, dim), &mut [&mut sums], &args)?;
     let sums = add_up(device, sums, weight.dtype())?;
     let of = |parameter: &Tensor, index: usize| match parameter.track_op() {
-        // A copy: the optimiser wants a tensor that starts where its storage does.
-        true => hand_over(parameter, sums.narrow(0, index * dim, dim)?.copy()?),
+        true => hand_over(parameter, sums.narrow(0, index * dim, dim)?),
         false => Ok(None),
     };
     Ok(vec![dx, of(weight, 0)?, of(bias, 1)?])

@@ -5,7 +5,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CudaDevice, Result, Storage, Tensor, bail};
 
 use super::super::sink::hand_over;
-use super::bias_gelu::add_bias;
+use super::activation::add_bias;
 use super::column_sums::column_sums;
 use super::launch::{Output, device_of, graft, types};
 use super::trust;

@@ -2,8 +2,8 @@
 //! compiles to PTX. Every function here gives nothing where its kernel does not serve (another device or type, an older GPU, a
 //! kernel that disagreed with its composition: see `trust`), and the composition does instead.
 
+mod activation;
 mod attention;
-mod bias_gelu;
 mod column_sums;
 mod cross_entropy;
 mod launch;
@@ -28,8 +28,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::matmul::computes_narrow;
 
+pub(super) use activation::{activation, bias_gelu};
 pub(super) use attention::{attention, attention_qkv};
-pub(super) use bias_gelu::bias_gelu;
 pub(super) use cross_entropy::cross_entropy;
 pub(super) use layer_norm::layer_norm;
 pub use libraries::cuda_problem;

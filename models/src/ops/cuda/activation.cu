@@ -1,4 +1,5 @@
-// y = act(x + bias), act being x Φ(x) (erf), its tanh approximation, or x sigmoid(1.702 x) (quick); bias may be null.
+// y = act(x + bias), act being GELU (x Φ(x), its tanh approximation, or x sigmoid(1.702 x)), max(x, 0) or tanh(x); bias may be
+// null.
 //
 // dx = dy act'(x + bias), dbias = Σ dx over rows. As an activation, `add` leaves what it gets: the bias of a linear layer.
 #include "device.cuh"
@@ -6,6 +7,20 @@
 struct Add {
     static __device__ __forceinline__ float value(float x) { return x; }
     static __device__ __forceinline__ float slope(float) { return 1; }
+};
+
+struct Relu {
+    // Written so that NaN goes through; the derivative at 0 is 0.
+    static __device__ __forceinline__ float value(float x) { return x <= 0 ? 0 : x; }
+    static __device__ __forceinline__ float slope(float x) { return x <= 0 ? 0 : 1; }
+};
+
+struct HyperbolicTangent {
+    static __device__ __forceinline__ float value(float x) { return tanhf(x); }
+    static __device__ __forceinline__ float slope(float x) {
+        const float y = tanhf(x);
+        return 1 - y * y;
+    }
 };
 
 struct Erf {
@@ -80,7 +95,8 @@ __device__ void bias_act_backward(
         bias_act_backward<Act>(x, bias, dy, dx, partials, rows, dim);                                                  \
     }
 #define ACTIVATIONS(name, T, W)                                                                                        \
-    KERNELS(add, Add, name, T, W) KERNELS(gelu, Erf, name, T, W)                                                       \
+    KERNELS(add, Add, name, T, W) KERNELS(relu, Relu, name, T, W) KERNELS(tanh, HyperbolicTangent, name, T, W)         \
+    KERNELS(gelu, Erf, name, T, W)                                                                                     \
     KERNELS(gelu_tanh, Tanh, name, T, W) KERNELS(quick_gelu, Quick, name, T, W)
 
 // The type of x, then that of the bias.

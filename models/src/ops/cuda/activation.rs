@@ -1,4 +1,4 @@
-//! GELU in its three forms, with the bias of the layer before it; the kernels are in bias_gelu.cu.
+//! Activations, with the bias of the layer before them; the kernels are in activation.cu.
 
 use candle_core::{CudaDevice, Result, Tensor, bail};
 
@@ -8,47 +8,54 @@ use super::column_sums::{add_up, grid, partials};
 use super::launch::{Arg, Module, Output, device_of, graft, launch, types, values};
 use super::{ptx, trust};
 
-const MODULE: Module = ("bias_gelu", ptx::BIAS_GELU);
+const MODULE: Module = ("activation", ptx::ACTIVATION);
 
 /// `gelu(x + bias)` for a bias over the last dimension, where the kernels serve.
 pub fn bias_gelu(x: &Tensor, bias: Option<&Tensor>, gelu: Gelu) -> Result<Option<Tensor>> {
+    let name = match gelu {
+        Gelu::Erf => "gelu",
+        Gelu::Tanh => "gelu_tanh",
+        Gelu::Quick => "quick_gelu",
+    };
+    activation(x, bias, name, |x| gelu.composed(x))
+}
+
+/// `act(x + bias)`, where the kernels serve. `composed` is the activation that they are checked against.
+pub fn activation(
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    act: &'static str,
+    composed: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Option<Tensor>> {
     let parameters: Vec<_> = bias.into_iter().collect();
     let (Some(types), Some(device)) = (types(x, &parameters), device_of(x)) else { return Ok(None) };
     if bias.is_some_and(|bias| x.dims().last() != Some(&bias.elem_count())) {
         return Ok(None);
     }
     let (of_x, of_bias) = (x.dtype(), bias.map_or(x.dtype(), Tensor::dtype));
-    let trusted = trust::trusted(&format!("bias_{} {types}", name(gelu)), device, |device| {
+    let trusted = trust::trusted(&format!("bias_{act} {types}"), device, |device| {
         for (rows, dim) in [(70, 132), (3, 17)] {
             let operands = [(&[rows, dim][..], of_x), (&[dim], of_bias)];
-            let kernel = |t: &[Tensor]| kernel(&t[0], Some(&t[1]), gelu, types);
-            trust::agree(device, &operands, &kernel, &|t| gelu.composed(&t[0].broadcast_add(&t[1])?))?;
+            let kernel = |t: &[Tensor]| kernel(&t[0], Some(&t[1]), act, types);
+            trust::agree(device, &operands, &kernel, &|t| composed(&t[0].broadcast_add(&t[1])?))?;
         }
         Ok(())
     });
     if !trusted? {
         return Ok(None);
     }
-    kernel(x, bias, gelu, types).map(Some)
+    kernel(x, bias, act, types).map(Some)
 }
 
-fn name(gelu: Gelu) -> &'static str {
-    match gelu {
-        Gelu::Erf => "gelu",
-        Gelu::Tanh => "gelu_tanh",
-        Gelu::Quick => "quick_gelu",
-    }
-}
-
-fn kernel(x: &Tensor, bias: Option<&Tensor>, gelu: Gelu, types: &'static str) -> Result<Tensor> {
+fn kernel(x: &Tensor, bias: Option<&Tensor>, act: &'static str, types: &'static str) -> Result<Tensor> {
     let x = x.contiguous()?;
     let bias = bias.map(Tensor::contiguous).transpose()?;
-    let Some(device) = device_of(&x) else { bail!("bias_gelu: expected a CUDA device") };
-    let y = forward(device, &x, bias.as_ref(), name(gelu), types)?;
+    let Some(device) = device_of(&x) else { bail!("bias_{act}: expected a CUDA device") };
+    let y = forward(device, &x, bias.as_ref(), act, types)?;
     let device = device.clone();
     let operands: Vec<_> = [Some(&x), bias.as_ref()].into_iter().flatten().collect();
-    graft("bias_gelu", &operands, y, move |operands, _, dy| {
-        backward(&device, operands[0], operands.get(1).copied(), dy, name(gelu), types)
+    graft(act, &operands, y, move |operands, _, dy| {
+        backward(&device, operands[0], operands.get(1).copied(), dy, act, types)
     })
 }
 
