@@ -9,7 +9,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Gelu, MatmulPrecision, SgdStep, SgdTarget};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, Gelu, MatmulPrecision, SgdStep, SgdTarget, Taps};
 use tallow_models::{Mode, Model, Params, zoo};
 
 fn device() -> Device {
@@ -335,6 +335,31 @@ fn training_in_bf16_follows_that_in_float32() -> Result<()> {
     for (step, (got, expected)) in got.iter().zip(&expected).enumerate() {
         assert!((got - expected).abs() < 0.1, "at step {step}: {got} instead of {expected}");
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn levels_are_resized_as_on_the_cpu_to_the_level() -> Result<()> {
+    let device = device();
+    let images = (0..2 * 9 * 7 * 3).map(|i| (i * 7919 % 256) as u8).collect::<Vec<_>>();
+    let images = Tensor::from_vec(images, (2, 9, 7, 3), &Device::Cpu)?;
+    // Weights that sum to one and overshoot, as cubic ones do.
+    let taps = |source: u32, target: u32| {
+        let one = 1 << 22;
+        let starts = (0..target).map(|i| (i * source / target).min(source - 3)).collect();
+        Taps::new(starts, vec![3; target as usize], [one / 8 * 9, one / 4, -(one / 8 * 3)].repeat(target as usize))
+    };
+    let (across, down) = (taps(7, 20)?, taps(9, 5)?);
+    let range = (&[1f32, 0.5, 2.][..], &[0f32, -1., 3.][..]);
+    for (dtype, allowed) in [(DType::F32, 0.), (DType::BF16, 4e-3)] {
+        let expected = ops::resize(&images, (&across, &down), range, DType::F32)?;
+        let got = ops::resize(&images.to_device(&device)?, (&across, &down), range, dtype)?;
+        let got = got.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        assert!(distance(&got, &expected)? <= allowed, "{dtype:?}: {:e}", distance(&got, &expected)?);
+    }
+    let faults: Vec<_> = ops::cuda_kernels().into_iter().filter(|kernel| kernel.fault.is_some()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
     Ok(())
 }
 
