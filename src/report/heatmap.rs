@@ -20,8 +20,9 @@ const SIDE: f64 = 300.;
 const GAP: f64 = 14.;
 /// The width of a colour bar.
 const BAR: f64 = 14.;
-/// More pixels on a side than a page shows are averaged.
-const PIXELS: usize = 1280;
+/// More values on a side than the map has pixels on a screen are averaged, so that none of those that share a
+/// pixel wins.
+const PIXELS: usize = 600;
 
 /// Which colours values get.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,8 +112,6 @@ impl HeatMap {
         let (right, bottom) = (LEFT + SIDE, TOP + SIDE);
         let height = bottom + BOTTOM;
         let image = averaged(&self.image, PIXELS);
-        // Where several pixels share a point of the screen, none of them is to win.
-        let enlarged = if image.width.max(image.height) as f64 > SIDE { Enlarged::Smooth } else { Enlarged::Pixelated };
         let at = |axis: &Axis, start: f64| {
             let ticks = axis.ticks(6).into_iter();
             ticks.filter_map(|(tick, text)| Some((round(start + SIDE * axis.place(tick)?), text))).collect::<Vec<_>>()
@@ -124,7 +123,7 @@ impl HeatMap {
                 rect width=(WIDTH) height=(height) fill="#ffffff" {}
                 text x="12" y="20" font-size="14" font-weight="600" fill="#222222" { (shortened(&self.title, 52)) }
                 text x="12" y="37" fill="#444444" { (self.subtitle) }
-                (raster(&image, [LEFT, TOP, SIDE, SIDE], enlarged))
+                (raster(&image, [LEFT, TOP, SIDE, SIDE], Enlarged::Pixelated))
                 rect x=(LEFT) y=(TOP) width=(SIDE) height=(SIDE) fill="none" stroke="#888888" {}
                 g fill="#444444" stroke="#888888" stroke-width="0" {
                     @for (x, text) in at(&self.x, LEFT) {
