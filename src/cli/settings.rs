@@ -8,7 +8,8 @@ use super::error::{Result, usage};
 use super::flags::{ArchitectureFlags, TrainArgs};
 use super::model;
 use super::session::Session;
-use crate::data::Augment;
+use crate::data::{Augment, whitening};
+use crate::train::config::Normalize;
 use crate::train::defaults::{Family, defaults};
 use crate::train::{RunFolder, TrainConfig, by_hand, freeze, svm};
 
@@ -150,6 +151,9 @@ fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
     }
     by_hand::check_model(config, &architecture)?;
     architecture.validate()?;
+    if config.normalize == Normalize::Zca {
+        whitening::check_size(architecture.input_size())?;
+    }
     if let Some(text) = &config.freeze {
         drop(freeze::rule(text, &architecture)?);
     }

@@ -10,6 +10,7 @@ use super::group::{Group, Spread};
 use super::run::Run;
 use super::{numbers, statistics};
 use crate::train::run_folder::{Predictions, Summary};
+use crate::train::svm;
 
 /// What a comparison found. `Display` is a compact table for a terminal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -241,7 +242,8 @@ impl Row {
             test_accuracy: correct.and_then(|(hits, samples)| (samples > 0).then(|| hits as f64 / samples as f64)),
             interval: correct.and_then(|(hits, samples)| statistics::wilson(hits, samples)),
             test_top5: summary.map(|s| s.test_top5),
-            test_loss: summary.map(|s| s.test_loss).filter(|loss| loss.is_finite()),
+            // A support vector machine has none; that of any other model may be no number.
+            test_loss: summary.filter(|s| s.model != svm::NAME).map(|s| s.test_loss),
             best_epoch: summary.map(|s| s.best_epoch),
             chosen_by: summary.map(|s| s.chosen_by.clone()),
             final_test_accuracy: summary

@@ -37,7 +37,7 @@ pub fn equalize(image: &mut Image) {
                 Some(before)
             })
             .collect();
-        move |level| if step == 0 { level } else { (before[usize::from(level)] / step).min(255) as u8 }
+        move |level| before[usize::from(level)].checked_div(step).map_or(level, |even| even.min(255) as u8)
     });
 }
 

@@ -213,11 +213,12 @@ mod tests {
 
     #[test]
     fn jitter_draws_four_uniform_factors_in_an_order_of_equal_chance() {
+        type Change = fn(&mut Image, f64);
         let all = draws(colour::draw_jitter);
-        let changes =
+        let changes: [Change; 4] =
             [colour::adjust_brightness, colour::adjust_contrast, colour::adjust_saturation, colour::adjust_hue];
-        for (change, range) in changes.map(|change: fn(&mut Image, f64)| change).iter().zip([0.4, 0.4, 0.4, 0.1]) {
-            let place = |jitter: &[(fn(&mut Image, f64), f64); 4]| {
+        for (change, range) in changes.iter().zip([0.4, 0.4, 0.4, 0.1]) {
+            let place = |jitter: &[(Change, f64); 4]| {
                 jitter.iter().position(|(other, _)| std::ptr::fn_addr_eq(*other, *change)).unwrap()
             };
             let factors: Vec<f64> = all.iter().map(|jitter| jitter[place(jitter)].1).collect();
