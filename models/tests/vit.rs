@@ -396,3 +396,31 @@ fn stochastic_depth_rises_linearly_over_the_blocks() {
     assert_eq!(rates(5, 0.4), [0., 0.1, 0.2, 0.4 * 3. / 4., 0.4]);
     assert_eq!(rates(1, 0.4), [0.]);
 }
+
+#[test]
+fn gradient_checkpointing_gives_the_same_gradients_of_every_kind_of_block() {
+    for case in cases() {
+        let dropout =
+            VitConfig { attn_drop_rate: 0.2, proj_drop_rate: 0.1, drop_path_rate: 0.3, ..case.config.clone() };
+        for config in [case.config.clone(), dropout] {
+            let (params, mut vit) = case.build_as(&config, DType::F32);
+            let gradients = [false, true].map(|on| {
+                vit.set_grad_checkpointing(on);
+                let images = (case.tensor("images") * 1.).expect("images");
+                let y = vit.forward(&images, Mode::Train { seed: 5 }).expect("logits");
+                y.sqr().and_then(|y| y.sum_all()).and_then(|loss| loss.backward()).expect("a backward")
+            });
+            for param in params.all() {
+                let [without, with] = gradients.each_ref().map(|store| store.get(&param.var));
+                match (without, with) {
+                    (Some(without), Some(with)) => {
+                        let d =
+                            (without - with).and_then(|d| d.abs()?.max_all()?.to_scalar::<f32>()).expect("a number");
+                        assert_eq!(d, 0., "{}: {}", case.name, param.name);
+                    }
+                    _ => assert_eq!(with.is_some(), without.is_some(), "{}: {}", case.name, param.name),
+                }
+            }
+        }
+    }
+}

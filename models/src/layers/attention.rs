@@ -69,6 +69,15 @@ impl Attention {
         plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
     }
 
+    /// Every tensor that the layer computes with.
+    pub(crate) fn parameters(&self) -> Vec<&Tensor> {
+        let norms = self.qk_norm.iter().flat_map(|(q_norm, k_norm)| [q_norm.parameters(), k_norm.parameters()]);
+        let norms = norms.flat_map(|(weight, bias)| [weight, bias]);
+        let layers = [self.qkv.parameters(), self.proj.parameters()];
+        let layers = layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten();
+        self.scale.iter().chain(norms).chain(layers).collect()
+    }
+
     /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`: a row says how much one
     /// token takes from every other.
     pub fn weights(&self, x: &Tensor) -> Result<Tensor> {

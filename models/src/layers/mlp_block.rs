@@ -36,6 +36,12 @@ impl MlpBlock {
         plain.then(|| Inner { first: self.fc1.parameters(), middle, second: self.fc2.parameters() })
     }
 
+    /// Every tensor that the layer computes with.
+    pub(crate) fn parameters(&self) -> Vec<&Tensor> {
+        let layers = [self.fc1.parameters(), self.fc2.parameters()];
+        layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten().collect()
+    }
+
     /// `[.., dim]` to `[.., dim]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.fc1.forward(x)?;

@@ -55,8 +55,6 @@ pub struct Branch<'a> {
     pub gamma: Option<&'a Tensor>,
     /// A factor for every sample, `[batch]`, as in [`scale_add`]; it has no gradient.
     pub keep: Option<&'a Tensor>,
-    /// Keep nothing for the backward but `x`, and compute the rest again (gradient checkpointing).
-    pub recompute: bool,
 }
 
 /// Adds a residual branch to `x [batch, tokens, dim]`.
@@ -106,7 +104,7 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
         middle: branch.inner.middle,
         sizes: Sizes { batch, tokens, dim, hidden, inner },
         keep,
-        remember: !branch.recompute && (x.track_op() || tickets.is_some()),
+        remember: x.track_op() || tickets.is_some(),
         kept: Mutex::new(None),
         gradients,
     };
@@ -376,7 +374,7 @@ impl Fused {
     fn backward(&self, x: &[f32], dy: &[f32], parameters: &Values, track_x: bool) -> Result<Option<Vec<f32>>> {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let rows = self.sizes.rows();
-        // A second backward of the same pass finds nothing any more, as a recomputing branch does.
+        // A second backward of the same pass finds nothing any more.
         let kept = self.kept().take();
         let Kept { hidden: mut hidden_values, attended, log_sums } =
             kept.unwrap_or_else(|| self.first_half(x, parameters));
@@ -574,11 +572,11 @@ mod tests {
 
     const SIZES: [(usize, usize, usize, usize); 3] = [(1, 1, 4, 6), (2, 5, 8, 24), (3, 17, 32, 48)];
 
-    fn run(t: &[Tensor], middle: Middle, keep: Option<&Tensor>, recompute: bool) -> Result<Tensor> {
+    fn run(t: &[Tensor], middle: Middle, keep: Option<&Tensor>) -> Result<Tensor> {
         // Weights of a size at which softmax does not settle on one token, which float32 could not follow.
         let first = (&t[3] * 0.25)?;
         let inner = Inner { first: (&first, Some(&t[4])), middle, second: (&t[5], Some(&t[6])) };
-        let parts = Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: t.get(7), keep, recompute };
+        let parts = Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: t.get(7), keep };
         branch(&t[0], &parts)
     }
 
@@ -595,10 +593,8 @@ mod tests {
             ] {
                 let shapes: [&[usize]; 8] =
                     [&[batch, tokens, dim], &[dim], &[dim], &[hidden, dim], &[hidden], &[dim, inner], &[dim], &[dim]];
-                for recompute in [false, true] {
-                    check("branch with gamma and keep", &shapes, |t| run(t, middle, Some(keep), recompute))?;
-                    check("branch", &shapes[..7], |t| run(t, middle, None, recompute))?;
-                }
+                check("branch with gamma and keep", &shapes, |t| run(t, middle, Some(keep)))?;
+                check("branch", &shapes[..7], |t| run(t, middle, None))?;
             }
         }
         Ok(())
@@ -614,7 +610,6 @@ mod tests {
                 inner: Inner { first: (&t[3], None), middle: Middle::Activation(Gelu::Erf), second: (&t[4], None) },
                 gamma: None,
                 keep: None,
-                recompute: false,
             };
             branch(&t[0], &parts)
         })
@@ -629,7 +624,7 @@ mod tests {
             .map(|(i, dims)| super::super::check::values(dims, i as u64))
             .collect::<Result<_>>()?;
         let t: Vec<Tensor> = [x.as_tensor().clone()].into_iter().chain(parameters).collect();
-        let y = run(&t, Middle::Activation(Gelu::Erf), None, false)?.sum_all()?;
+        let y = run(&t, Middle::Activation(Gelu::Erf), None)?.sum_all()?;
         let [first, second] = [y.backward()?, y.backward()?].map(|store| store.get(&x).expect("a gradient").clone());
         assert_eq!(super::super::check::distance(&second, &first)?, 0.);
         Ok(())
@@ -640,12 +635,12 @@ mod tests {
         let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu);
         let mut t = vec![zeros(&[2, 5, 8])?, zeros(&[8])?, zeros(&[8])?, zeros(&[12, 8])?, zeros(&[12])?];
         t.extend([zeros(&[8, 11])?, zeros(&[8])?]);
-        let message = run(&t, Middle::Activation(Gelu::Erf), None, false).unwrap_err().to_string();
+        let message = run(&t, Middle::Activation(Gelu::Erf), None).unwrap_err().to_string();
         assert!(message.contains("second.weight") && message.contains("[8, 12]"), "{message}");
         t[5] = zeros(&[8, 4])?;
-        assert!(run(&t, Middle::Attention(3), None, false).is_err());
-        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[3])?), false).is_err());
-        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[2])?), false).is_ok());
+        assert!(run(&t, Middle::Attention(3), None).is_err());
+        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[3])?)).is_err());
+        assert!(run(&t, Middle::Attention(2), Some(&zeros(&[2])?)).is_ok());
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod batch_norm;
 mod branch;
 #[cfg(test)]
 mod check;
+mod checkpoint;
 mod column_sums;
 mod conv2d;
 mod cross_entropy;
@@ -43,6 +44,7 @@ pub use adamw::{AdamWStep, adamw_step};
 pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
 pub use branch::{Branch, Inner, Middle, branch};
+pub use checkpoint::checkpoint;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]

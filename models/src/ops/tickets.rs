@@ -58,6 +58,11 @@ impl CustomOp1 for Ticket {
         Ok((CpuStorage::F32(vec![0.]), Shape::from(1)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, parameter: &candle_core::CudaStorage, _: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
+        super::cuda::zero(parameter, 1)
+    }
+
     fn bwd(&self, parameter: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         match self.gradients.take(self.index) {
             Some(gradient) => hand_over(parameter, gradient),

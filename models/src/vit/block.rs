@@ -38,35 +38,49 @@ impl Block {
         })
     }
 
-    /// Keeps only the inputs of the two residual branches for the backward, which computes the rest again: less memory for
-    /// more time.
+    /// Keeps only the block's input for the backward, which computes the rest again: less memory for more time.
     pub(super) fn set_grad_checkpointing(&mut self, on: bool) {
         self.grad_checkpointing = on;
     }
 
     /// `[batch, tokens, dim]` to the same shape.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        if self.grad_checkpointing {
+            let block = self.clone();
+            return ops::checkpoint(x, &self.parameters(), move |x| block.pass(x, mode));
+        }
+        self.pass(x, mode)
+    }
+
+    fn pass(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = &match self.attn.inner(mode) {
-            Some(inner) => self.fused(x, &self.norm1, inner, &self.residual1, mode)?,
+            Some(inner) => fused(x, &self.norm1, inner, &self.residual1, mode)?,
             None => self.residual1.add(x, &self.attn.forward(&self.norm1.forward(x)?, mode)?, mode)?,
         };
         match self.mlp.inner(mode) {
-            Some(inner) => self.fused(x, &self.norm2, inner, &self.residual2, mode),
+            Some(inner) => fused(x, &self.norm2, inner, &self.residual2, mode),
             None => self.residual2.add(x, &self.mlp.forward(&self.norm2.forward(x)?, mode)?, mode),
         }
     }
 
-    fn fused(&self, x: &Tensor, norm: &LayerNorm, inner: Inner, residual: &Residual, mode: Mode) -> Result<Tensor> {
-        let keep = residual.drop_path.keep(x, mode)?;
-        let (norm, eps, recompute) = (norm.parameters(), norm.eps(), self.grad_checkpointing);
-        let gamma = residual.layer_scale.as_ref().map(LayerScale::gamma);
-        ops::branch(x, &Branch { norm, eps, inner, gamma, keep: keep.as_ref(), recompute })
+    /// Every tensor that the block computes with.
+    fn parameters(&self) -> Vec<&Tensor> {
+        let norms = [self.norm1.parameters(), self.norm2.parameters()];
+        let norms = norms.into_iter().flat_map(|(weight, bias)| [weight, bias]);
+        let scales = [&self.residual1, &self.residual2].into_iter().filter_map(Residual::gamma);
+        norms.chain(self.attn.parameters()).chain(self.mlp.parameters()).chain(scales).collect()
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` for an input `[batch, tokens, dim]`.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
         self.attn.weights(&self.norm1.forward(x)?)
     }
+}
+
+fn fused(x: &Tensor, norm: &LayerNorm, inner: Inner, residual: &Residual, mode: Mode) -> Result<Tensor> {
+    let keep = residual.drop_path.keep(x, mode)?;
+    let (norm, eps) = (norm.parameters(), norm.eps());
+    ops::branch(x, &Branch { norm, eps, inner, gamma: residual.gamma(), keep: keep.as_ref() })
 }
 
 /// How a branch joins the trunk: `x + drop_path(ls(y))`.
@@ -85,8 +99,11 @@ impl Residual {
         })
     }
 
+    fn gamma(&self) -> Option<&Tensor> {
+        self.layer_scale.as_ref().map(LayerScale::gamma)
+    }
+
     fn add(&self, x: &Tensor, y: &Tensor, mode: Mode) -> Result<Tensor> {
-        let gamma = self.layer_scale.as_ref().map(LayerScale::gamma);
-        ops::scale_add(x, y, gamma, self.drop_path.keep(y, mode)?.as_ref())
+        ops::scale_add(x, y, self.gamma(), self.drop_path.keep(y, mode)?.as_ref())
     }
 }

@@ -118,8 +118,8 @@ impl Vit {
         &self.config
     }
 
-    /// Gradient checkpointing: the backward computes what lies inside the residual branches of the blocks again instead of
-    /// finding it in memory. The gradients are the same. (On the CPU in float32; elsewhere it changes nothing.)
+    /// Gradient checkpointing: the backward computes what lies inside the blocks again instead of finding it in memory. The
+    /// gradients are the same. (On Metal it changes nothing.)
     ///
     /// Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
     pub fn set_grad_checkpointing(&mut self, on: bool) {

@@ -24,7 +24,8 @@ mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::{CudaStorage, DType, Result, Shape, Tensor};
 
 use super::matmul::computes_narrow;
 
@@ -50,4 +51,10 @@ pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
     } else {
         Ok(x.clone())
     }
+}
+
+/// A float32 zero of this shape where `like` is: the value of an op that only its backward is for.
+pub(super) fn zero(like: &CudaStorage, shape: impl Into<Shape>) -> Result<(CudaStorage, Shape)> {
+    let shape = shape.into();
+    Ok((like.device().zeros_impl(&shape, DType::F32)?, shape))
 }
