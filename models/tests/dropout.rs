@@ -1,7 +1,8 @@
 //! What is random in a training pass: how much is dropped, and that the seed decides it.
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::layers::{DropPath, Dropout, Law, attention};
+use tallow_models::layers::{DropPath, Dropout, Law, attention, mlp_block};
+use tallow_models::vit::Act;
 use tallow_models::{Architecture, CnnConfig, MlpConfig, Mode, Model, Params, Vit, VitConfig};
 
 const TRAIN: Mode = Mode::Train { seed: 3 };
@@ -192,4 +193,37 @@ fn stochastic_depth_leaves_out_branches_sample_by_sample_and_scales_the_others()
     let first = &model.blocks()[0];
     let same = |mode| flat(&first.forward(&x, mode).expect("tokens"));
     assert_eq!(same(Mode::Eval), same(TRAIN), "the first block's rate is 0");
+}
+
+#[test]
+fn projections_drop_after_the_activation_and_after_each_second_layer() {
+    const DIM: usize = 64;
+    let rate = 0.25;
+    let unit = Tensor::eye(DIM, DType::F32, &Device::Cpu).expect("rows");
+    let shares = |values: &[f32], kept: f32| {
+        assert!(values.iter().all(|&v| v == 0. || (v - kept).abs() < 1e-4 * kept), "kept values are {kept}");
+        dropped(values)
+    };
+    let near = |share: f64, expected: f64, count: usize| {
+        let tolerance = 4. * (expected * (1. - expected) / count as f64).sqrt();
+        assert!((share - expected).abs() < tolerance, "{share} of {count} values, expected {expected}");
+    };
+    // An MLP that computes nothing: GELU(8) is 8. What is left went past two dropouts.
+    let x = (ones(&[32, 65, DIM]) * 8.).expect("numbers");
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    for name in ["fc1.weight", "fc2.weight"] {
+        params.provide(name, unit.clone());
+    }
+    let mlp = mlp_block(DIM, DIM, Act::Gelu, rate, Law::Normal(0.02), params.builder()).expect("a layer");
+    let values = flat(&mlp.forward(&x, TRAIN).expect("a pass"));
+    near(shares(&values, 8. / 0.75 / 0.75), 1. - 0.75 * 0.75, values.len());
+    // Attention over equal tokens gives their value; one dropout lies behind its projection.
+    let config = VitConfig { embed_dim: DIM, num_heads: 2, proj_drop_rate: rate, ..VitConfig::default() };
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    params.provide("qkv.weight", Tensor::cat(&[&unit, &unit, &unit], 0).expect("rows"));
+    params.provide("proj.weight", unit.clone());
+    let layer = attention(&config, Law::Normal(0.02), params.builder()).expect("a layer");
+    let values = flat(&layer.forward(&x, TRAIN).expect("a pass"));
+    near(shares(&values, 8. / 0.75), rate, values.len());
+    assert_eq!(dropped(&flat(&layer.forward(&x, Mode::Eval).expect("a pass"))), 0.);
 }

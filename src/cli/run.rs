@@ -183,6 +183,10 @@ fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
     TrainConfig {
         interpolation: config.interpolation.and(there.interpolation),
         crop_pct: config.crop_pct.and(there.crop_pct),
+        batch_size: match config.batch_size {
+            TrainConfig::AUTO_BATCH_SIZE => TrainConfig::AUTO_BATCH_SIZE,
+            _ => there.batch_size,
+        },
         eval_batch_size: config.eval_batch_size.and(there.eval_batch_size),
         warmup_steps: config.warmup_steps.and(there.warmup_steps),
         device: if config.device == "auto" { config.device.clone() } else { there.device },

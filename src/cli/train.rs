@@ -51,8 +51,7 @@ pub fn one(
         if let Some(account) = &setup.account {
             session.note(account_text(account, session.flags().verbose));
         }
-        train::fit(setup, folder, start, &mut progress, stop)
-            .map_err(|error| error.with_batch_size(config.batch_size))?
+        train::fit(setup, folder, start, &mut progress, stop)?
     };
     if matches!(outcome, Outcome::Finished(_)) {
         report::boundary(folder)?;

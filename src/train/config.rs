@@ -70,7 +70,9 @@ pub struct TrainConfig {
     pub shuffle: bool,
     /// Passes over the training samples. Default 10.
     pub epochs: usize,
-    /// Samples of one forward and backward pass. Default 64.
+    /// Samples of one forward and backward pass; [`TrainConfig::AUTO_BATCH_SIZE`], in TOML `"auto"`, for as many as the
+    /// device's memory holds (a power of two up to 1024). Default 64.
+    #[serde(with = "batch_size")]
     pub batch_size: usize,
     /// Batches whose gradients make one optimiser step. Default 1.
     pub accumulate: usize,
@@ -233,6 +235,9 @@ pub enum Precision {
 }
 
 impl TrainConfig {
+    /// See [`TrainConfig::batch_size`].
+    pub const AUTO_BATCH_SIZE: usize = usize::MAX;
+
     /// Checks that every setting makes sense by itself.
     ///
     /// # Errors
@@ -368,6 +373,44 @@ fn toml_message(error: &toml::de::Error, text: &str) -> String {
     match error.span() {
         Some(span) => format!("{message} in line {}", text[..span.start.min(text.len())].matches('\n').count() + 1),
         None => message,
+    }
+}
+
+/// A batch size in TOML: a number, or `"auto"`.
+pub mod batch_size {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::TrainConfig;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(usize),
+        Word(String),
+    }
+
+    /// Writes one.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        match *size {
+            TrainConfig::AUTO_BATCH_SIZE => Written::Word("auto".into()),
+            number => Written::Number(number),
+        }
+        .serialize(serializer)
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is neither a number nor `"auto"`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        match Written::deserialize(deserializer) {
+            Ok(Written::Number(number)) => Ok(number),
+            Ok(Written::Word(word)) if word == "auto" => Ok(TrainConfig::AUTO_BATCH_SIZE),
+            _ => Err(de::Error::custom("batch_size: expected a number of at least 1, or \"auto\"")),
+        }
     }
 }
 

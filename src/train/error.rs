@@ -39,7 +39,8 @@ pub enum Error {
     /// A GPU has no memory left.
     #[error(
         "the device's memory is full at a batch size of {batch_size}; take a smaller one (--batch-size {}, and --accumulate 2 \
-         for the same steps), or --dtype bf16 where it is not set", .batch_size.div_ceil(2)
+         for the same steps; --batch-size auto finds the largest), or --dtype bf16 where it is not set",
+        .batch_size.div_ceil(2)
     )]
     DeviceFull { batch_size: usize },
     #[error(transparent)]

@@ -25,7 +25,7 @@ use super::schedule::Schedule;
 use super::setup::Setup;
 use super::targets::Targets;
 use super::whiten::{Whitened, whitened};
-use super::{by_hand, memory, svm, warnings};
+use super::{batch_size, by_hand, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
@@ -94,6 +94,32 @@ pub(super) fn fit_keeping(
     limit: u64,
 ) -> Result<Outcome> {
     let session = Instant::now();
+    let mut setup = setup;
+    if setup.config.batch_size == TrainConfig::AUTO_BATCH_SIZE {
+        folder.check_start(start)?;
+        setup.config.batch_size = match (start, folder.config_path().exists()) {
+            (Start::Resume, true) => folder.config()?.batch_size,
+            _ => {
+                listener.on(&Event::Note("Looking for the largest batch that fits".into()));
+                batch_size::largest(&setup)?
+            }
+        };
+        listener.on(&Event::Note(format!("Batches of {}", setup.config.batch_size)));
+    }
+    let batch_size = setup.config.batch_size;
+    fit_batches(setup, folder, start, listener, stop, limit, session).map_err(|error| error.with_batch_size(batch_size))
+}
+
+/// [`fit_keeping`], where the size of the batches is known. `session` is when this process began with the run.
+fn fit_batches(
+    setup: Setup,
+    folder: &RunFolder,
+    start: Start,
+    listener: &mut dyn Listener,
+    stop: &AtomicBool,
+    limit: u64,
+    session: Instant,
+) -> Result<Outcome> {
     memory::reset_peak();
     let mut setup = setup.resolve()?;
     let Setup { config, checkpoint: described, params, .. } = &setup;
@@ -182,6 +208,7 @@ pub(super) fn fit_keeping(
             let first_sample = state.step_in_epoch * config.accumulate * config.batch_size;
             let samples = (train_samples - first_sample).min(config.accumulate * config.batch_size);
             let (mut sum, mut loss_of_step) = (Accumulator::default(), 0.);
+            let mut passes = Vec::with_capacity(config.accumulate);
             for (part, batch) in batches.by_ref().take(config.accumulate).enumerate() {
                 let batch = batch?;
                 let images = batch.images.to_device(device)?;
@@ -201,13 +228,10 @@ pub(super) fn fit_keeping(
                         (targets.loss(&logits, config.label_smoothing)?, logits, None)
                     }
                 };
-                let value = f64::from(loss.to_scalar::<f32>()?);
-                check_finite("the loss", value, state.step, lr)?;
                 let count = batch.indices.len();
                 let correct = logits.detach().argmax(1)?.eq(targets.dominant())?.to_dtype(DType::U32)?.sum_all()?;
-                state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
                 let share = count as f64 / samples as f64;
-                loss_of_step += value * share;
+                passes.push((loss.detach(), correct, count));
                 match gradients {
                     Some(gradients) => sum.put(gradients),
                     None => sum.add(params, &loss, share, config.allow_missing_gradients)?,
@@ -217,7 +241,14 @@ pub(super) fn fit_keeping(
             if state.step == 0 {
                 warn(listener, warnings::of_missing_gradients(&missing));
             }
+            // Read only here, where the gradients are waited for in any case: a GPU has one pause a step.
             let squares = sums_of_squares(&gradients)?;
+            for (loss, correct, count) in passes {
+                let value = f64::from(loss.to_scalar::<f32>()?);
+                check_finite("the loss", value, state.step, lr)?;
+                state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
+                loss_of_step += value * (count as f64 / samples as f64);
+            }
             let norm = squares.iter().sum::<f64>().sqrt();
             check_finite("the norm of the gradients", norm, state.step, lr)?;
             if let Some(learning) = &mut learning {

@@ -9,6 +9,13 @@ pub fn total() -> Option<u64> {
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
+/// What of the machine's memory is free, or can be freed, in bytes, where the system tells.
+pub fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
 /// Checks that `what`, which needs `bytes`, fits the machine's memory: an allocation that fails would end the process.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! the same with a model and data that a program brings itself, in a [`Setup`].
 
 mod averages;
+mod batch_size;
 pub mod by_hand;
 pub mod checkpoint;
 pub mod config;

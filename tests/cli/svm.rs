@@ -100,3 +100,13 @@ fn what_means_nothing_to_an_svm_or_to_a_perceptron_by_hand_is_told_with_status_2
         assert!(ended.stderr.contains(what), "{line}: {}", ended.stderr);
     }
 }
+
+#[cfg(feature = "svm")]
+#[test]
+fn an_svm_of_one_class_is_refused_before_a_folder_is_made() {
+    let tallow = Sandbox::new();
+    let ended = tallow.run("train svm --data mnist --limit 1 --out one");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("expected some of at least two classes, got 1"), "{}", ended.stderr);
+    assert!(!tallow.path("one").exists());
+}

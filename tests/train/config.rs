@@ -96,3 +96,17 @@ fn the_defaults_of_every_family_make_sense() {
         }
     }
 }
+
+#[test]
+fn an_automatic_batch_size_is_a_word_and_a_wrong_one_is_refused() {
+    let with = |text: &str| small().with(&text.parse().unwrap());
+    let auto = with("batch_size = \"auto\"").unwrap();
+    assert_eq!(auto.batch_size, TrainConfig::AUTO_BATCH_SIZE);
+    let text = auto.to_toml().unwrap();
+    assert!(text.contains("batch_size = \"auto\"\n"), "{text}");
+    assert_eq!(TrainConfig::from_toml(&text, "config.toml".as_ref()).unwrap(), auto);
+    for wrong in ["\"many\"", "-1", "2.5", "[3]"] {
+        let error = with(&format!("batch_size = {wrong}")).unwrap_err().to_string();
+        assert!(error.contains("expected a number of at least 1, or \"auto\""), "{error}");
+    }
+}

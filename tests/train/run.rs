@@ -137,6 +137,23 @@ fn batches_that_are_accumulated_give_the_steps_of_one_large_batch() {
 }
 
 #[test]
+fn an_automatic_batch_size_takes_all_of_few_samples_and_leaves_the_model_alone() {
+    let (_directory, folder_of_auto) = folder();
+    let mut config = TrainConfig { model: "cnn_cifar10".into(), epochs: 1, ..small() };
+    let set = [("batch_norm", "true"), ("in_chans", "1"), ("img_size", "28")];
+    config.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    let auto = TrainConfig { batch_size: TrainConfig::AUTO_BATCH_SIZE, ..config.clone() };
+    finish(&auto, &folder_of_auto, Start::New).unwrap();
+    let settled = folder_of_auto.config().unwrap();
+    assert_eq!((settled.batch_size, settled.resolved.unwrap().train_samples), (90, 90));
+    // Trial steps in training mode move no running statistics.
+    let (_directory, by_number) = folder();
+    finish(&TrainConfig { batch_size: 90, ..config }, &by_number, Start::New).unwrap();
+    assert!(weights(&folder_of_auto.last_path()) == weights(&by_number.last_path()));
+    finish(&auto, &folder_of_auto, Start::Resume).unwrap();
+}
+
+#[test]
 fn the_best_epoch_is_chosen_on_the_validation_split_and_its_accuracy_is_reported() {
     let (_directory, folder) = folder();
     let config = TrainConfig { val_fraction: 0.3, epochs: 4, lr: 3e-3, ..small() };

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{ArchitectureFlags, positive};
+use crate::train::{TrainConfig, config};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -84,8 +85,10 @@ pub struct TrainingFlags {
     /// Passes over the training samples
     #[arg(long, value_name = "N", value_parser = positive)]
     pub epochs: Option<usize>,
-    /// Images in one forward and backward pass
-    #[arg(long, value_name = "N", value_parser = positive)]
+    /// Images in one forward and backward pass: a number, or auto for the largest power of two up to 1024 that fits the memory of
+    /// the device
+    #[arg(long, value_name = "N", value_parser = batch_size)]
+    #[serde(serialize_with = "written")]
     pub batch_size: Option<usize>,
     /// Batches whose gradients make one step of the optimiser
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -164,4 +167,18 @@ fn betas(text: &str) -> Result<[f64; 2], String> {
     let wrong = || "expected two numbers in [0, 1), such as 0.9,0.999".to_string();
     let (first, second) = text.split_once(',').ok_or_else(wrong)?;
     Ok([first.trim().parse().map_err(|_| wrong())?, second.trim().parse().map_err(|_| wrong())?])
+}
+
+fn batch_size(text: &str) -> Result<usize, String> {
+    match text {
+        "auto" => Ok(TrainConfig::AUTO_BATCH_SIZE),
+        number => positive(number).map_err(|error| format!("{error}, or auto")),
+    }
+}
+
+fn written<S: Serializer>(size: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    match size {
+        Some(size) => config::batch_size::serialize(size, serializer),
+        None => serializer.serialize_none(),
+    }
 }

@@ -151,7 +151,12 @@ pub fn run(
     let transform = Arc::new(Transform::evaluation(&preprocessing)?);
     let labels: Vec<u32> = (0..dataset.train.len()).map(|index| dataset.train.label(index)).collect();
     let width = preprocessing.input_size.iter().product();
-    check_memory(&sizes(&labels), width, budget())?;
+    let sizes = sizes(&labels);
+    let present = sizes.iter().filter(|&&size| size > 0).count();
+    if present < 2 {
+        return Err(Error::invalid("training samples", "some of at least two classes", present));
+    }
+    check_memory(&sizes, width, budget())?;
     let rows = rows(&dataset.train, &transform)?;
 
     let mut log = begin(config, &preprocessing, folder, start)?;

@@ -41,10 +41,6 @@ pub(super) fn fit(
             None => return Err(Error::invalid("labels", format!("numbers below {classes}"), label)),
         }
     }
-    let present = members.iter().filter(|members| !members.is_empty()).count();
-    if present < 2 {
-        return Err(Error::invalid("training samples", "some of at least two classes", present));
-    }
     let pairs: Vec<(usize, usize)> = (0..classes).flat_map(|i| (i + 1..classes).map(move |j| (i, j))).collect();
     let mut solved = Vec::with_capacity(pairs.len());
     for at_a_time in pairs.chunks(workers) {

@@ -1,0 +1,155 @@
+//! The largest batch that the device's memory holds: `--batch-size auto`.
+
+use candle_core::{DType, Device, Tensor};
+use tallow_models::{AnyModel, Mode, Model, ops};
+
+use super::error::{Error, Result};
+use super::memory;
+use super::optimizer::Optimizer;
+use super::setup::Setup;
+
+/// The most that is looked for: beyond it a step is no quicker by the image, and there are few of them.
+const MOST: usize = 1024;
+
+/// Batches from whose memory that of larger ones follows, where a full memory would end the process.
+const MEASURED: [usize; 2] = [4, 16];
+
+/// The largest power of two, at most 1,024, or all training samples if they are fewer, of which a training step fits the
+/// memory of the run's device. On a GPU steps on noise are tried until one does not fit; on the CPU two are measured, and the
+/// memory of others, which grows with the batch, has to fit three quarters of what is free.
+///
+/// # Errors
+/// If not even one sample fits, or the system does not tell its memory.
+pub(super) fn largest(setup: &Setup) -> Result<usize> {
+    let trial = Trial::new(setup)?;
+    // A step in training mode moves the running statistics of batch norms.
+    let buffers: Vec<_> = setup.params.all().into_iter().filter(|param| param.buffer).collect();
+    let before = buffers.iter().map(|buffer| buffer.var.copy()).collect::<candle_core::Result<Vec<_>>>()?;
+    let found = found(&trial, MOST.min(setup.dataset.train.len().max(1)));
+    buffers.iter().zip(&before).try_for_each(|(buffer, before)| buffer.var.set(before))?;
+    found?.ok_or(Error::DeviceFull { batch_size: 1 })
+}
+
+fn found(trial: &Trial, most: usize) -> Result<Option<usize>> {
+    if trial.device.is_cpu() {
+        let untold = || Error::config("batch_size", "a number, as this system does not tell its memory", "auto");
+        let budget = memory::available().ok_or_else(untold)? / 4 * 3;
+        memory::reset_peak();
+        let before = memory::peak().ok_or_else(untold)?;
+        let mut measured = [(0, 0); 2];
+        for (measured, size) in measured.iter_mut().zip(MEASURED) {
+            memory::reset_peak();
+            trial.step(size)?;
+            *measured = (size, memory::peak().ok_or_else(untold)?.saturating_sub(before));
+        }
+        search(most, |size| Ok(needed(measured, size) <= budget))
+    } else {
+        search(most, |size| fits(trial.step(size), size))
+    }
+}
+
+/// The largest size that fits, of the powers of two below `most` and `most` itself; none where not even 1 does.
+fn search(most: usize, mut fits: impl FnMut(usize) -> Result<bool>) -> Result<Option<usize>> {
+    let (mut found, mut size) = (None, 1);
+    while found != Some(most) && fits(size.min(most))? {
+        found = Some(size.min(most));
+        size *= 2;
+    }
+    Ok(found)
+}
+
+/// Whether a step of `size` samples went well; an error that does not say that the memory is full is passed on.
+fn fits(outcome: Result<()>, size: usize) -> Result<bool> {
+    match outcome.map_err(|error| error.with_batch_size(size)) {
+        Ok(()) => Ok(true),
+        Err(Error::DeviceFull { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// The memory of a step of `size` samples, on the line through two that were measured.
+fn needed([(few, less), (many, more)]: [(usize, u64); 2], size: usize) -> u64 {
+    let each = more.saturating_sub(less).div_ceil((many - few) as u64);
+    less + each * size.saturating_sub(few) as u64
+}
+
+/// What a run holds beside a batch, and its training step on noise.
+struct Trial<'a> {
+    setup: &'a Setup,
+    model: AnyModel,
+    device: Device,
+    /// Held for its memory.
+    _optimizer: Optimizer,
+    /// Held for its memory: the average of the weights.
+    _averages: Vec<Tensor>,
+}
+
+impl<'a> Trial<'a> {
+    fn new(setup: &'a Setup) -> Result<Self> {
+        let Setup { config, checkpoint, params, .. } = setup;
+        let mut model = checkpoint.architecture.build(params.builder())?;
+        model.set_grad_checkpointing(config.grad_checkpointing);
+        let averages = match config.ema {
+            Some(_) => params.all().iter().map(|param| param.var.copy()).collect::<candle_core::Result<_>>()?,
+            None => vec![],
+        };
+        Ok(Self {
+            setup,
+            model,
+            device: params.device().clone(),
+            _optimizer: Optimizer::new(config, &checkpoint.architecture, params)?,
+            _averages: averages,
+        })
+    }
+
+    /// Forward and backward of `size` samples; nothing is changed.
+    fn step(&self, size: usize) -> Result<()> {
+        let Setup { config, checkpoint, params, dataset, .. } = self.setup;
+        let [channels, height, width] = checkpoint.architecture.input_size();
+        let images = Tensor::randn(0f32, 1., (size, channels, height, width), &self.device)?;
+        let labels = Tensor::from_iter((0..size).map(|i| (i % dataset.classes.len()) as u32), &self.device)?;
+        let logits = self.model.forward(&images, Mode::Train { seed: config.seed })?.to_dtype(DType::F32)?;
+        let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
+        drop(params.backward_allowing(&loss)?);
+        Ok(self.device.synchronize()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_size_that_fits_is_found_in_as_few_trials_as_doubling_takes() {
+        let mut tried = vec![];
+        let mut up_to = |most, room| {
+            tried.clear();
+            let found = search(most, |size| {
+                tried.push(size);
+                Ok(size <= room)
+            });
+            (found.unwrap(), tried.clone())
+        };
+        assert_eq!(up_to(1024, 5000).0, Some(1024));
+        assert_eq!(up_to(1024, 100), (Some(64), vec![1, 2, 4, 8, 16, 32, 64, 128]));
+        assert_eq!(up_to(50, 100), (Some(50), vec![1, 2, 4, 8, 16, 32, 50]), "all samples there are");
+        assert_eq!(up_to(50, 0), (None, vec![1]));
+        assert_eq!(up_to(1, 100), (Some(1), vec![1]));
+    }
+
+    #[test]
+    fn only_a_full_memory_ends_the_search() {
+        let error = |text: &str| Err(Error::from(candle_core::Error::Msg(text.into())));
+        let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        assert_eq!(search(64, |size| fits(if size > 16 { error(full) } else { Ok(()) }, size)).unwrap(), Some(16));
+        let other = search(64, |size| fits(error("shapes differ"), size));
+        assert_eq!(other.unwrap_err().to_string(), "shapes differ");
+    }
+
+    #[test]
+    fn memory_grows_with_the_batch_from_what_the_model_takes() {
+        let measured = [(4, 1_400), (16, 2_600)];
+        assert_eq!([1, 4, 16, 64].map(|size| needed(measured, size)), [1_400, 1_400, 2_600, 7_400]);
+        assert_eq!(needed([(4, 1_400), (16, 1_300)], 1024), 1_400, "pages of the first serve the second");
+    }
+}
