@@ -24,10 +24,18 @@ use crate::train::TrainConfig;
     allow_negative_numbers = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "MODEL is a name of the zoo with an optional tag (vit_small_patch16_224.augreg_in1k),\n\
-                  hf-hub:OWNER/REPO[@REVISION], or a path: a folder with config.json and weights, a file with weights, or the folder of a run.\n\
-                  DATA is mnist, fashion-mnist, cifar10, circles, folder:DIR (DIR/train/CLASS/* or DIR/CLASS/*), idx:DIR,\n\
+    after_help = "MODEL is a name of the zoo with an optional tag (vit_small_patch16_224.augreg_in1k), hf-hub:OWNER/REPO[@REVISION], \
+                  or a path: a folder with config.json and weights, a file with weights, or the folder of a run.\n\
+                  DATA is mnist, fashion-mnist, cifar10, circles, folder:DIR (DIR/train/CLASS/* or DIR/CLASS/*), idx:DIR, \
                   cifar:DIR, parquet:PATH, or hf:OWNER/NAME.\n\n\
+                  Environment:\n  \
+                  HF_HOME, HF_HUB_CACHE  Where downloads are kept\n  \
+                  HF_TOKEN               Names you to the hub, for models that ask for it\n  \
+                  HF_ENDPOINT            Another hub\n  \
+                  HF_HUB_OFFLINE=1       Use what is there, download nothing\n  \
+                  RAYON_NUM_THREADS      Threads, where --threads is not given\n  \
+                  TALLOW_CUDA_KERNELS    On CUDA: off computes with Candle's operations alone, on without the check of each\n                         \
+                  kernel against them at its first use\n\n\
                   Examples:\n  \
                   tallow run recipes/quickstart.toml\n  \
                   tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \

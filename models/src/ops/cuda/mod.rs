@@ -20,7 +20,6 @@ mod windows;
 
 /// The PTX of every `.cu` file.
 mod ptx {
-    #![expect(clippy::doc_markdown, reason = "generated")]
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
