@@ -52,6 +52,19 @@ fn a_dry_run_prints_commands_that_do_the_same_and_runs_none() {
 }
 
 #[test]
+fn a_batch_size_that_was_found_is_no_other_setting_than_auto() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", RECIPE.replace("batch_size = 20", "batch_size = \"auto\""));
+    let plan = tallow.json("run r.toml --dry-run");
+    let command = plan["runs"][0]["command"].as_str().expect("a command");
+    assert!(command.contains("--batch-size auto"), "{command}");
+    tallow.ok("run r.toml");
+    let settled = tallow.read("out/one/config.toml");
+    assert!(String::from_utf8_lossy(&settled).contains("\nbatch_size = 60\n"), "all of 60 samples");
+    assert!(tallow.ok("run r.toml").stderr.contains("one: has ended already"));
+}
+
+#[test]
 fn a_run_that_fails_does_not_end_the_others() {
     let tallow = Sandbox::new();
     tallow.write(
