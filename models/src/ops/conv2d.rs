@@ -1,6 +1,6 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework): a matrix product over the windows of an image.
-//! Where products run on vector registers they read the windows where they are ([`Direct`]); for AMX's tiles the windows are
-//! laid out, in parts that fit the cache.
+//! Where its products run on vector registers they read the windows where they are ([`Direct`]); for AMX's tiles the windows
+//! are laid out, in parts that fit the cache.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -144,9 +144,11 @@ impl Conv2d {
         (0..rows).step_by(tile).map(move |start| start..rows.min(start + tile))
     }
 
-    /// The convolution without laid out windows, where there is one.
+    /// The convolution without laid out windows, where there is one. It is no slower than the layout but where that runs on
+    /// tiles, which in float32 takes many channels.
     fn direct(&self) -> Option<Direct> {
-        if on_tiles() { None } else { Direct::new(self.windows, self.channels, self.out) }
+        let (_, depth, positions) = self.sizes();
+        if on_tiles(positions, self.out, depth) { None } else { Direct::new(self.windows, self.channels, self.out) }
     }
 
     fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {

@@ -146,12 +146,15 @@ pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     }
 }
 
-/// Whether products run on tiles, whose operands have to be laid out, wherever it pays.
-pub(super) fn on_tiles() -> bool {
+/// Whether a product of these sizes runs on tiles, whose operands have to be laid out.
+pub(super) fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return tiles(1 << 20, 1 << 20, 1 << 20).is_some();
+    return tiles(rows, columns, depth).is_some();
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    {
+        let _ = (rows, columns, depth);
+        false
+    }
 }
 
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
