@@ -1,7 +1,7 @@
 //! Matrix products of strided views, so that no operand is ever transposed by copying.
 //!
 //! On CPUs with AMX they run on its tiles ([`tiles`]), elsewhere on vector registers: by the crate `gemm`, or by [`vectors`]
-//! where a right operand is prepared for many products.
+//! where it is faster.
 
 #[cfg(target_arch = "x86_64")]
 mod tiles;
@@ -202,6 +202,18 @@ pub(super) unsafe fn multiply_at(
             let right = tiles::Right::new(unit, parts, b.rows_from(first, count_of_slice), count);
             // SAFETY: the caller's.
             unsafe { right.multiply(out, row_stride, start, a.columns_from(first, count_of_slice), scale, count) };
+        }
+        return;
+    }
+    if vectors::serves() && a.rows >= vectors::FEWEST_ROWS && a.rows * b.columns * a.columns >= vectors::FEWEST {
+        // In slices, as above: what is laid out stays small.
+        for first in (0..a.columns).step_by(vectors::SLICE) {
+            let count_of_slice = vectors::SLICE.min(a.columns - first);
+            let start = if first > 0 { Start::Out } else { start };
+            let out = Output { to: out, row_stride, start, scale };
+            let a = Operand::Matrix(a.columns_from(first, count_of_slice));
+            // SAFETY: the caller's.
+            unsafe { Panels::new(b.rows_from(first, count_of_slice), count).multiply(out, a, count) };
         }
         return;
     }

@@ -1,9 +1,9 @@
 //! Matrix products on vector registers, in float32: a block of the product is summed up in registers, from factors of the left
 //! operand that are spread over a vector each, and rows of a panel of the right operand.
 //!
-//! The right operand is laid out once for all rows and threads. The left one is read where it lies, at places that [`Left`]
-//! works out: a matrix, or the windows of an image, which are never laid out. Every value of a product is summed up in the
-//! same order, whatever the number of rows and threads.
+//! The right operand is laid out once for all rows and threads. Of the left one, a part that fits into the second-level cache
+//! is laid out at a time, if it has enough columns to meet; else it is read where it lies, as are the windows of an image.
+//! Every value of a product is summed up in the same order, whatever the number of rows and threads.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -19,11 +19,19 @@ use crate::ops::transpose::transpose;
 const PANEL: usize = 16;
 /// Steps along the common dimension between reading and writing a block of the product: a panel's part stays in the first-level
 /// cache, a task's rows of the left operand in the second-level cache.
-const DEPTH: usize = 256;
+const DEPTH: usize = 384;
+/// The longest common dimension that is laid out at once: four times as many steps.
+pub const SLICE: usize = 4 * DEPTH;
+/// Rows and multiplications from which laying out operands for one product pays.
+pub const FEWEST_ROWS: usize = 32;
+/// As above.
+pub const FEWEST: usize = 1 << 20;
 /// Rows that tasks are made of: whole blocks of every vector width.
 const ROWS: usize = 12;
 /// As many of them at a time have their factors in the second-level cache.
-const MOST: usize = 8;
+const MOST: usize = 16;
+/// Panels that make up for laying out the left operand.
+const ENOUGH: usize = 8;
 /// Values of a right operand from which laying it out is work for several threads.
 const LARGE: usize = 1 << 16;
 
@@ -37,6 +45,8 @@ thread_local! {
     // then gets memory of its own.
     /// The right operand's panels, kept from product to product.
     static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Factors of the left operand, as [`Packed`] has them.
+    static FACTORS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Whether this CPU's products run here: with AVX2 and no AVX-512, for which `gemm` does as well.
@@ -51,12 +61,10 @@ pub fn serves() -> bool {
     false
 }
 
-/// A left operand: the factor of row `row` at step `step` is the value at `start(row) + offset(step)`.
-trait Left: Copy {
-    /// All values.
-    fn values(&self) -> &[f32];
-    /// Where a row starts.
-    fn start(&self, row: usize) -> usize;
+/// Some steps of a left operand: the factor of a row at a step lies at the start of the row plus the step's offset.
+trait Left<const R: usize>: Copy {
+    /// Where `R` rows from `row` on start; those beyond `end` are the last one again.
+    fn starts(&self, row: usize, end: usize) -> [*const f32; R];
     /// How far from the start of any row its factor for a step lies.
     fn offset(&self, step: usize) -> usize;
 }
@@ -64,7 +72,7 @@ trait Left: Copy {
 /// What a left operand can be.
 #[derive(Clone, Copy)]
 pub enum Operand<'a> {
-    /// A matrix with contiguous rows.
+    /// A matrix.
     Matrix(Matrix<'a>),
     /// Values whose places are in two tables.
     Gathered(Gathered<'a>),
@@ -97,15 +105,10 @@ impl<'a> Gathered<'a> {
     }
 }
 
-impl Left for Gathered<'_> {
+impl<const R: usize> Left<R> for Gathered<'_> {
     #[inline(always)]
-    fn values(&self) -> &[f32] {
-        self.values
-    }
-
-    #[inline(always)]
-    fn start(&self, row: usize) -> usize {
-        self.starts[row] as usize
+    fn starts(&self, row: usize, end: usize) -> [*const f32; R] {
+        std::array::from_fn(|r| self.values[self.starts[(row + r).min(end - 1)] as usize..].as_ptr())
     }
 
     #[inline(always)]
@@ -116,24 +119,81 @@ impl Left for Gathered<'_> {
     }
 }
 
-/// As [`Operand::Matrix`].
+/// A matrix with contiguous rows, where it lies.
 #[derive(Clone, Copy)]
 struct Rows<'a>(Matrix<'a>);
 
-impl Left for Rows<'_> {
+impl<const R: usize> Left<R> for Rows<'_> {
     #[inline(always)]
-    fn values(&self) -> &[f32] {
-        self.0.values
-    }
-
-    #[inline(always)]
-    fn start(&self, row: usize) -> usize {
-        row * self.0.row_stride
+    fn starts(&self, row: usize, end: usize) -> [*const f32; R] {
+        std::array::from_fn(|r| self.0.values[(row + r).min(end - 1) * self.0.row_stride..].as_ptr())
     }
 
     #[inline(always)]
     fn offset(&self, step: usize) -> usize {
         step
+    }
+}
+
+/// Rows from `first` on of a matrix, in blocks of as many as are multiplied at a time: their factors for a step lie side by
+/// side, and those of one step after those of the other.
+#[derive(Clone, Copy)]
+struct Packed<'a> {
+    factors: &'a [f32],
+    first: usize,
+    steps: usize,
+}
+
+impl<'a> Packed<'a> {
+    /// Lays out some rows and steps of a matrix in `memory`, which grows if it has to.
+    #[inline(always)]
+    fn new<const R: usize>(a: Matrix, rows: &Range<usize>, steps: &Range<usize>, memory: &'a mut Vec<f32>) -> Self {
+        let size = rows.len().div_ceil(R) * R * steps.len();
+        if memory.len() < size {
+            memory.resize(size, 0.);
+        }
+        if steps.is_empty() {
+            return Self { factors: memory, first: rows.start, steps: 0 };
+        }
+        for (row, factors) in rows.clone().step_by(R).zip(memory.chunks_exact_mut(R * steps.len())) {
+            let step = |step: usize| &a.values[row * a.row_stride + step * a.column_stride..];
+            if a.row_stride == 1 && row + R <= rows.end {
+                for (i, factors) in steps.clone().zip(factors.chunks_exact_mut(R)) {
+                    factors.copy_from_slice(&step(i)[..R]);
+                }
+                continue;
+            }
+            let row_of = |r: usize| (row + r).min(rows.end - 1);
+            if a.column_stride == 1 {
+                let all: [&[f32]; R] = std::array::from_fn(|r| &a.values[row_of(r) * a.row_stride..][steps.clone()]);
+                for (i, factors) in factors.chunks_exact_mut(R).enumerate() {
+                    for (factor, row) in factors.iter_mut().zip(all) {
+                        // SAFETY: every row has a factor for each of the steps.
+                        *factor = unsafe { *row.get_unchecked(i) };
+                    }
+                }
+                continue;
+            }
+            for (i, factors) in steps.clone().zip(factors.chunks_exact_mut(R)) {
+                for (r, factor) in factors.iter_mut().enumerate() {
+                    *factor = a.values[row_of(r) * a.row_stride + i * a.column_stride];
+                }
+            }
+        }
+        Self { factors: memory, first: rows.start, steps: steps.len() }
+    }
+}
+
+impl<const R: usize> Left<R> for Packed<'_> {
+    #[inline(always)]
+    fn starts(&self, row: usize, _: usize) -> [*const f32; R] {
+        let block = self.factors[(row - self.first) * self.steps..].as_ptr();
+        std::array::from_fn(|r| block.wrapping_add(r))
+    }
+
+    #[inline(always)]
+    fn offset(&self, step: usize) -> usize {
+        step * R
     }
 }
 
@@ -215,9 +275,6 @@ impl Panels {
     unsafe fn multiply_block(&self, out: Output, a: Operand, rows: Range<usize>, panels: Range<usize>) {
         let (all, steps) = a.size();
         assert!(steps == self.depth && rows.end <= all, "matrices that do not fit");
-        if let Operand::Matrix(a) = a {
-            assert!(a.column_stride == 1 || steps < 2, "a left operand without contiguous rows");
-        }
         pulp::Arch::new().dispatch(Product { panels: self, out, a, rows, columns: panels });
     }
 }
@@ -286,8 +343,20 @@ impl Product<'_> {
                 let steps = depth * pass / passes..depth * (pass + 1) / passes;
                 let start = if pass > 0 { Start::Out } else { self.out.start };
                 match self.a {
-                    Operand::Matrix(a) => self.pass::<S, R, V, HALF>(simd, Rows(a), rows.clone(), steps, start),
-                    Operand::Gathered(a) => self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start),
+                    Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
+                        let mut memory = FACTORS.take();
+                        let a = Packed::new::<R>(a, &rows, &steps, &mut memory);
+                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                        FACTORS.set(memory);
+                    }
+                    Operand::Matrix(a) => {
+                        let a = Rows(a.columns_from(steps.start, steps.len()));
+                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                    }
+                    Operand::Gathered(a) => {
+                        let a = Gathered { offsets: &a.offsets[steps.clone()], ..a };
+                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                    }
                 }
             }
         }
@@ -297,7 +366,7 @@ impl Product<'_> {
     fn pass<S: Simd, const R: usize, const V: usize, const HALF: usize>(
         &self,
         simd: S,
-        a: impl Left,
+        a: impl Left<R>,
         rows: Range<usize>,
         steps: Range<usize>,
         start: Start,
@@ -308,25 +377,39 @@ impl Product<'_> {
             let count = PANEL.min(self.panels.columns - first);
             let lines = &self.panels.lines[panel * self.panels.depth..][steps.clone()];
             for row in rows.clone().step_by(R) {
-                let rows = R.min(rows.end - row);
-                // Rows beyond the last are the last again, and go nowhere.
-                let mut starts = [a.values().as_ptr(); R];
-                for (r, start) in starts.iter_mut().enumerate() {
-                    *start = a.values()[a.start(row + r.min(rows - 1))..].as_ptr();
-                }
-                let to = Place { row, rows, first, count, start };
+                let starts = a.starts(row, rows.end);
+                let to = Place { row, rows: R.min(rows.end - row), first, count, start };
+                self.fetch(&to);
                 // SAFETY: the left operand vouches for its places.
                 unsafe {
                     if count <= HALF * lanes {
-                        let sums = sums::<S, R, HALF>(simd, starts, a, steps.start, lines);
+                        let sums = sums::<S, R, HALF>(simd, starts, a, lines);
                         self.put(simd, sums, &to);
                     } else {
-                        let sums = sums::<S, R, V>(simd, starts, a, steps.start, lines);
+                        let sums = sums::<S, R, V>(simd, starts, a, lines);
                         self.put(simd, sums, &to);
                     }
                 }
             }
         }
+    }
+
+    /// Has the rows of a block brought into the cache while its sums are computed: they lie far apart, so that the CPU does not
+    /// see them coming.
+    #[inline(always)]
+    fn fetch(&self, to: &Place) {
+        #[cfg(target_arch = "x86_64")]
+        for row in to.row..to.row + to.rows {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch may be of any address.
+            unsafe {
+                let first = self.out.to.wrapping_add(row * self.out.row_stride + to.first);
+                _mm_prefetch(first.cast(), _MM_HINT_T0);
+                _mm_prefetch(first.wrapping_add(to.count - 1).cast(), _MM_HINT_T0);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = to;
     }
 
     /// Writes a block of sums.
@@ -391,34 +474,57 @@ struct Place<'a> {
 /// The sums over `lines` of the factors of `R` rows times `V` vectors of a line.
 ///
 /// # Safety
-/// The factors of all rows at the steps from `first` on must be readable.
+/// The factors of all rows at as many steps as there are lines must be readable.
 #[inline(always)]
 unsafe fn sums<S: Simd, const R: usize, const V: usize>(
     simd: S,
     starts: [*const f32; R],
-    a: impl Left,
-    first: usize,
+    a: impl Left<R>,
     lines: &[Line],
 ) -> [[S::f32s; V]; R] {
     let mut sums = [[simd.splat_f32s(0.); V]; R];
-    for (step, line) in (first..).zip(lines) {
-        let offset = a.offset(step);
-        let line: *const f32 = line.0.as_ptr();
-        // SAFETY: a line has room for all vectors; the factors are the caller's.
+    // Two steps at a time, which halves the counting.
+    let (pairs, last) = lines.as_chunks::<2>();
+    for (i, [line, next]) in pairs.iter().enumerate() {
+        // SAFETY: the caller's.
         unsafe {
-            let mut vectors = [simd.splat_f32s(0.); V];
-            for (v, vector) in vectors.iter_mut().enumerate() {
-                *vector = line.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned();
-            }
-            for (sums, start) in sums.iter_mut().zip(starts) {
-                let factor = simd.splat_f32s(*start.add(offset));
-                for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                    *sum = simd.mul_add_e_f32s(factor, vector, *sum);
-                }
+            add_step(simd, &mut sums, starts, a.offset(2 * i), line);
+            add_step(simd, &mut sums, starts, a.offset(2 * i + 1), next);
+        }
+    }
+    if let [line] = last {
+        // SAFETY: the caller's.
+        unsafe { add_step(simd, &mut sums, starts, a.offset(lines.len() - 1), line) };
+    }
+    sums
+}
+
+/// Adds the products of one step.
+///
+/// # Safety
+/// There must be a factor so far from every start.
+#[inline(always)]
+unsafe fn add_step<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; R],
+    starts: [*const f32; R],
+    offset: usize,
+    line: &Line,
+) {
+    let line: *const f32 = line.0.as_ptr();
+    // SAFETY: a line has room for all vectors; the factors are the caller's.
+    unsafe {
+        let mut vectors = [simd.splat_f32s(0.); V];
+        for (v, vector) in vectors.iter_mut().enumerate() {
+            *vector = line.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+        }
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            let factor = simd.splat_f32s(*start.add(offset));
+            for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                *sum = simd.mul_add_e_f32s(factor, vector, *sum);
             }
         }
     }
-    sums
 }
 
 #[cfg(test)]
@@ -431,11 +537,15 @@ mod tests {
 
     #[test]
     fn every_width_of_vectors_gives_the_product() {
-        for (rows, columns, depth) in [(1, 1, 1), (5, 3, 2), (7, 16, 300), (25, 24, 9), (100, 37, 33)] {
+        let sizes = [(1, 1, 1), (5, 3, 2), (7, 16, 300), (25, 24, 9), (100, 37, 33), (14, 150, 401), (26, 128, 0)];
+        let turned = sizes.iter().flat_map(|&size| [(size, false), (size, true)]);
+        for ((rows, columns, depth), turned) in turned {
             let (a, b) = (numbers(rows * depth, 7919), numbers(depth * columns, 6007));
-            let (left, panels) = (Matrix::new(&a, rows, depth), Panels::new(Matrix::new(&b, depth, columns), 1));
+            let left = if turned { Matrix::new(&a, depth, rows).t() } else { Matrix::new(&a, rows, depth) };
+            let panels = Panels::new(Matrix::new(&b, depth, columns), 1);
+            let at = |row: usize, k: usize| f64::from(a[row * left.row_stride + k * left.column_stride]);
             let exact = |row: usize, column: usize| {
-                (0..depth).map(|k| f64::from(a[row * depth + k]) * f64::from(b[k * columns + column])).sum::<f64>()
+                (0..depth).map(|k| at(row, k) * f64::from(b[k * columns + column])).sum::<f64>()
             };
             let run = |product: &dyn Fn(Product)| {
                 let mut out = vec![0.25f32; rows * columns];
@@ -450,7 +560,7 @@ mod tests {
                 });
                 for (i, value) in out.iter().enumerate() {
                     let exact = 0.25 + 2. * exact(i / columns, i % columns);
-                    assert!((f64::from(*value) - exact).abs() < 1e-4, "{rows}x{columns}x{depth} at {i}");
+                    assert!((f64::from(*value) - exact).abs() < 1e-4, "{rows}x{columns}x{depth}, {turned}, at {i}");
                 }
             };
             run(&|product| product.with_simd(pulp::Scalar::new()));
