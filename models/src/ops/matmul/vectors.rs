@@ -308,6 +308,18 @@ fn lay_out(b: Matrix, first: usize, lines: &mut [Line]) {
     }
 }
 
+/// Has a line of memory brought near, where that can be asked for; it need not exist.
+#[inline(always)]
+fn fetch<T>(line: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch may be of any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 struct Product<'a> {
     panels: &'a Panels,
     out: Output<'a>,
@@ -379,7 +391,13 @@ impl Product<'_> {
             for row in rows.clone().step_by(R) {
                 let starts = a.starts(row, rows.end);
                 let to = Place { row, rows: R.min(rows.end - row), first, count, start };
-                self.fetch(&to);
+                self.fetch_output(&to);
+                // The next panel, a share of it with every block of rows.
+                let (block, blocks) = ((row - rows.start) / R, rows.len().div_ceil(R));
+                let next = lines.as_ptr().wrapping_add(self.panels.depth);
+                for line in steps.len() * block / blocks..steps.len() * (block + 1) / blocks {
+                    fetch(next.wrapping_add(line));
+                }
                 // SAFETY: the left operand vouches for its places.
                 unsafe {
                     if count <= HALF * lanes {
@@ -397,19 +415,12 @@ impl Product<'_> {
     /// Has the rows of a block brought into the cache while its sums are computed: they lie far apart, so that the CPU does not
     /// see them coming.
     #[inline(always)]
-    fn fetch(&self, to: &Place) {
-        #[cfg(target_arch = "x86_64")]
+    fn fetch_output(&self, to: &Place) {
         for row in to.row..to.row + to.rows {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch may be of any address.
-            unsafe {
-                let first = self.out.to.wrapping_add(row * self.out.row_stride + to.first);
-                _mm_prefetch(first.cast(), _MM_HINT_T0);
-                _mm_prefetch(first.wrapping_add(to.count - 1).cast(), _MM_HINT_T0);
-            }
+            let first = self.out.to.wrapping_add(row * self.out.row_stride + to.first);
+            fetch(first);
+            fetch(first.wrapping_add(to.count - 1));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = to;
     }
 
     /// Writes a block of sums.
