@@ -364,6 +364,14 @@ impl AnyModel {
         }
     }
 
+    /// Keeps the layout of weights between forward passes of a model that only predicts, which ViTs do
+    /// ([`Vit::set_prepacking`]); it changes nothing in other models.
+    pub fn set_prepacking(&mut self, on: bool) {
+        if let Self::Vit(vit) = self {
+            vit.set_prepacking(on);
+        }
+    }
+
     /// What the head reads, `[batch, num_features]`, to logits `[batch, num_classes]`: with features that were computed once,
     /// the head alone can be trained.
     ///

@@ -174,7 +174,8 @@ impl Work {
     fn new(architecture: Architecture, batch_size: usize, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
         let params = Params::new(seed, dtype, device);
         let model = architecture.build(params.builder())?;
-        let eval = architecture.build(params.eval_builder())?;
+        let mut eval = architecture.build(params.eval_builder())?;
+        eval.set_prepacking(true);
         let [channels, height, width] = architecture.input_size();
         let images = Tensor::randn(0f32, 1., (batch_size, channels, height, width), device)?.to_dtype(dtype)?;
         let classes = architecture.num_classes() as u32;

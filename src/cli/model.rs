@@ -81,7 +81,8 @@ impl Loaded {
         let params = Params::new(session.seed(), dtype, &device);
         let account = tallow_weights::load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
         config.architecture.build(params.builder())?;
-        let model = config.architecture.build(params.eval_builder())?;
+        let mut model = config.architecture.build(params.eval_builder())?;
+        model.set_prepacking(true);
         Ok(Self { config, params, model, account, device, dtype })
     }
 

@@ -6,7 +6,7 @@
 //! Rows are worked on in chunks that stay in a core's cache from one step to the next.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use super::gelu::Gelu;
 use super::kernel::{Shared, filled, read, serves, tensor, values};
 use super::layer_norm::{backward_rows, normalise_rows};
 use super::linear::linear;
-use super::matmul::{Matrix, Prepared, Start, Threads, multiply};
+use super::matmul::{self, Matrix, Prepared, Start, Threads, multiply};
 use super::simd::vectorised;
 use super::tickets::{Gradients, tickets};
 use super::{attention_qkv, layer_norm, scale_add};
@@ -42,6 +42,43 @@ pub struct Inner<'a> {
     pub second: (&'a Tensor, Option<&'a Tensor>),
 }
 
+/// A branch's weights as matrix products read them, kept from one forward pass to the next. They are laid out by the second
+/// pass, so that one pass alone needs no memory for it, and must not change from then on. Clones share one layout.
+#[derive(Clone, Default)]
+pub struct Prepacked(Arc<Mutex<Packing>>);
+
+#[derive(Default)]
+enum Packing {
+    #[default]
+    New,
+    /// There was a pass.
+    Used,
+    /// Both weights, the second with LayerScale in it; none where they are read as they are.
+    Packed(Option<[matmul::Kept; 2]>),
+}
+
+impl std::fmt::Debug for Prepacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Prepacked").finish_non_exhaustive()
+    }
+}
+
+impl Prepacked {
+    /// What is kept, or what `pack` lays out by the second pass.
+    fn get(&self, pack: impl FnOnce() -> Option<[matmul::Kept; 2]>) -> Option<[Prepared<'static>; 2]> {
+        let mut packing = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*packing {
+            Packing::New => *packing = Packing::Used,
+            Packing::Used => *packing = Packing::Packed(pack()),
+            Packing::Packed(_) => (),
+        }
+        match &*packing {
+            Packing::Packed(Some([first, second])) => Some([first.prepared()?, second.prepared()?]),
+            _ => None,
+        }
+    }
+}
+
 /// A residual branch.
 #[derive(Debug, Clone, Copy)]
 pub struct Branch<'a> {
@@ -55,6 +92,8 @@ pub struct Branch<'a> {
     pub gamma: Option<&'a Tensor>,
     /// A factor for every sample, `[batch]`, as in [`scale_add`]; it has no gradient.
     pub keep: Option<&'a Tensor>,
+    /// Where the layout of the weights is kept between passes that record no history, on a CPU.
+    pub prepacked: Option<&'a Prepacked>,
 }
 
 /// Adds a residual branch to `x [batch, tokens, dim]`.
@@ -105,6 +144,7 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
         sizes: Sizes { batch, tokens, dim, hidden, inner },
         keep,
         remember: x.track_op() || tickets.is_some(),
+        prepacked: branch.prepacked.cloned(),
         kept: Mutex::new(None),
         gradients,
     };
@@ -200,6 +240,7 @@ struct Fused {
     sizes: Sizes,
     keep: Option<Vec<f32>>,
     remember: bool,
+    prepacked: Option<Prepacked>,
     kept: Mutex<Option<Kept>>,
     gradients: Gradients,
 }
@@ -238,8 +279,11 @@ type Values<'a> = [Option<&'a [f32]>; PARAMETERS];
 impl Fused {
     fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
         self.with_parameters(|parameters| {
-            let kept = self.first_half(x, &parameters);
-            let y = self.second_half(x, &kept, &parameters);
+            let prepacked = self.prepacked.as_ref().filter(|_| !self.remember);
+            let prepacked = prepacked.and_then(|prepacked| prepacked.get(|| self.pack(&parameters)));
+            let [first, second] = prepacked.map_or([None, None], |packed| packed.map(Some));
+            let kept = self.first_half(x, &parameters, first);
+            let y = self.second_half(x, &kept, &parameters, second);
             if self.remember {
                 *self.kept() = Some(kept);
             }
@@ -266,13 +310,22 @@ impl Fused {
         Ok(f(slices))
     }
 
-    /// Norm, first layer and, where that is the middle, attention.
-    fn first_half(&self, x: &[f32], parameters: &Values) -> Kept {
+    /// Both layers' weights, to be kept.
+    fn pack(&self, parameters: &Values) -> Option<[matmul::Kept; 2]> {
+        let Sizes { dim, hidden, inner, .. } = self.sizes;
+        let [_, _, Some(first), ..] = *parameters else { unreachable!("always given") };
+        let second = self.second_with_gamma(parameters);
+        let kept = |weight, rows, columns| matmul::Kept::new(Matrix::new(weight, rows, columns).t());
+        Some([kept(first, hidden, dim)?, kept(&second, dim, inner)?])
+    }
+
+    /// Norm, first layer (whose weight may be prepared) and, where that is the middle, attention.
+    fn first_half(&self, x: &[f32], parameters: &Values, first: Option<Prepared>) -> Kept {
         let Sizes { dim, hidden, .. } = self.sizes;
         let [Some(norm_w), Some(norm_b), Some(first_w), first_b, ..] = *parameters else {
             unreachable!("always given")
         };
-        let first = Prepared::new(Matrix::new(first_w, hidden, dim).t());
+        let first = first.unwrap_or_else(|| Prepared::new(Matrix::new(first_w, hidden, dim).t()));
         // SAFETY: the chunks cover the output, and a product covers its chunk.
         let hidden_values = unsafe {
             filled(self.sizes.rows() * hidden, |out| {
@@ -294,11 +347,18 @@ impl Fused {
         Kept { hidden: hidden_values, attended, log_sums }
     }
 
-    /// Activation, second layer, LayerScale and residual.
-    fn second_half(&self, x: &[f32], kept: &Kept, parameters: &Values) -> Vec<f32> {
+    /// Activation, second layer (whose weight may be prepared), LayerScale and residual.
+    fn second_half(&self, x: &[f32], kept: &Kept, parameters: &Values, second: Option<Prepared>) -> Vec<f32> {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
-        let (weight, bias) = self.second_with_gamma(parameters);
-        let second = Prepared::new(Matrix::new(&weight, dim, inner).t());
+        let bias = self.second_bias_with_gamma(parameters);
+        let weight;
+        let second = match second {
+            Some(second) => second,
+            None => {
+                weight = self.second_with_gamma(parameters);
+                Prepared::new(Matrix::new(&weight, dim, inner).t())
+            }
+        };
         // SAFETY: the chunks cover the output, every row of which is written before it is added to.
         unsafe {
             filled(x.len(), |out| {
@@ -349,18 +409,24 @@ impl Fused {
         }
     }
 
-    /// Weight and bias of the second layer with LayerScale in them; a bias of zeros if there is none.
-    fn second_with_gamma<'a>(&self, parameters: &Values<'a>) -> (std::borrow::Cow<'a, [f32]>, Vec<f32>) {
-        let Sizes { dim, inner, .. } = self.sizes;
-        let [.., Some(weight), bias, gamma] = *parameters else { unreachable!("always given") };
-        let mut bias = bias.map_or_else(|| vec![0.; dim], <[f32]>::to_vec);
-        let Some(gamma) = gamma else { return (weight.into(), bias) };
-        bias.iter_mut().zip(gamma).for_each(|(bias, gamma)| *bias *= gamma);
+    /// The second layer's bias with LayerScale in it; zeros if there is none.
+    fn second_bias_with_gamma(&self, parameters: &Values) -> Vec<f32> {
+        let [.., bias, gamma] = *parameters;
+        let mut bias = bias.map_or_else(|| vec![0.; self.sizes.dim], <[f32]>::to_vec);
+        bias.iter_mut().zip(gamma.into_iter().flatten()).for_each(|(bias, gamma)| *bias *= gamma);
+        bias
+    }
+
+    /// The second layer's weight with LayerScale in it.
+    fn second_with_gamma<'a>(&self, parameters: &Values<'a>) -> std::borrow::Cow<'a, [f32]> {
+        let inner = self.sizes.inner;
+        let [.., Some(weight), _, gamma] = *parameters else { unreachable!("always given") };
+        let Some(gamma) = gamma else { return weight.into() };
         let mut weight = weight.to_vec();
         weight.par_chunks_exact_mut(inner).zip(gamma).with_min_len(64).for_each(|(row, &gamma)| {
             row.iter_mut().for_each(|weight| *weight *= gamma);
         });
-        (weight.into(), bias)
+        weight.into()
     }
 
     /// Leaves the gradients of the parameters for their tickets, and gives that of `x` if it is tracked.
@@ -377,7 +443,7 @@ impl Fused {
         // A second backward of the same pass finds nothing any more.
         let kept = self.kept().take();
         let Kept { hidden: mut hidden_values, attended, log_sums } =
-            kept.unwrap_or_else(|| self.first_half(x, parameters));
+            kept.unwrap_or_else(|| self.first_half(x, parameters, None));
         let [norm_w, norm_b, first_w, first_b, second_w, second_b, gamma] = self.tracked;
         let below = track_x || norm_w || norm_b || first_w || first_b;
         let with_keep = self.keep.is_some().then(|| {
@@ -390,7 +456,7 @@ impl Fused {
         // The gradient of what the first layer gave. The activation takes the place of what it was computed from.
         let mut dhidden = vec![];
         if below {
-            let (weight, _) = self.second_with_gamma(parameters);
+            let weight = self.second_with_gamma(parameters);
             let second = Prepared::new(Matrix::new(&weight, dim, inner));
             let into = Shared::new(uninitialised(&mut hidden_values));
             // SAFETY: the chunks cover the output, and a product covers its chunk.
@@ -576,7 +642,7 @@ mod tests {
         // Weights of a size at which softmax does not settle on one token, which float32 could not follow.
         let first = (&t[3] * 0.25)?;
         let inner = Inner { first: (&first, Some(&t[4])), middle, second: (&t[5], Some(&t[6])) };
-        let parts = Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: t.get(7), keep };
+        let parts = Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: t.get(7), keep, prepacked: None };
         branch(&t[0], &parts)
     }
 
@@ -610,6 +676,7 @@ mod tests {
                 inner: Inner { first: (&t[3], None), middle: Middle::Activation(Gelu::Erf), second: (&t[4], None) },
                 gamma: None,
                 keep: None,
+                prepacked: None,
             };
             branch(&t[0], &parts)
         })
@@ -627,6 +694,32 @@ mod tests {
         let y = run(&t, Middle::Activation(Gelu::Erf), None)?.sum_all()?;
         let [first, second] = [y.backward()?, y.backward()?].map(|store| store.get(&x).expect("a gradient").clone());
         assert_eq!(super::super::check::distance(&second, &first)?, 0.);
+        Ok(())
+    }
+
+    #[test]
+    fn prepacked_weights_give_the_same_values_and_leave_training_alone() -> Result<()> {
+        let shapes: [&[usize]; 8] = [&[2, 37, 48], &[48], &[48], &[144, 48], &[144], &[48, 48], &[48], &[48]];
+        let t: Vec<Tensor> = shapes
+            .iter()
+            .zip(0..)
+            .map(|(dims, seed)| super::super::check::values(dims, seed))
+            .collect::<Result<_>>()?;
+        let prepacked = Prepacked::default();
+        let run = |x: &Tensor, first: &Tensor, prepacked: Option<&Prepacked>| {
+            let inner =
+                Inner { first: (first, Some(&t[4])), middle: Middle::Attention(3), second: (&t[5], Some(&t[6])) };
+            branch(x, &Branch { norm: (&t[1], &t[2]), eps: 1e-6, inner, gamma: Some(&t[7]), keep: None, prepacked })
+        };
+        let plain = run(&t[0], &t[3], None)?;
+        for _ in 0..3 {
+            assert_eq!(super::super::check::distance(&run(&t[0], &t[3], Some(&prepacked))?, &plain)?, 0.);
+        }
+        // What was kept is of no use to other weights; a pass that records history does not read it.
+        let other = candle_core::Var::from_tensor(&(&t[3] * 0.5)?)?;
+        let expected = run(&t[0], &other.as_detached_tensor(), None)?;
+        assert_eq!(super::super::check::distance(&run(&t[0], &other, Some(&prepacked))?, &expected)?, 0.);
+        assert!(super::super::check::distance(&expected, &plain)? > 1e-3);
         Ok(())
     }
 

@@ -43,7 +43,7 @@ mod windows;
 pub use adamw::{AdamWStep, adamw_step};
 pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
-pub use branch::{Branch, Inner, Middle, branch};
+pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use checkpoint::checkpoint;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;

@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use super::{LAW, VitConfig};
 use crate::layers::{Attention, DropPath, LayerNorm, LayerScale, MlpBlock};
 use crate::layers::{attention, layer_norm, layer_scale, mlp_block};
-use crate::ops::{Branch, Inner};
+use crate::ops::{Branch, Inner, Prepacked};
 use crate::{Mode, ops};
 
 /// A pre-norm transformer block.
@@ -19,6 +19,8 @@ pub struct Block {
     mlp: MlpBlock,
     residual2: Residual,
     grad_checkpointing: bool,
+    /// Of the attention's branch and the MLP's.
+    prepacked: Option<[Prepacked; 2]>,
 }
 
 impl Block {
@@ -35,12 +37,18 @@ impl Block {
             mlp: mlp_block(dim, config.mlp_dim(), config.act, config.proj_drop_rate, LAW, vb.pp("mlp"))?,
             residual2: Residual::new(config, index, vb.pp("ls2"), vb.pp("drop_path2"))?,
             grad_checkpointing: false,
+            prepacked: None,
         })
     }
 
     /// Keeps only the block's input for the backward, which computes the rest again: less memory for more time.
     pub(super) fn set_grad_checkpointing(&mut self, on: bool) {
         self.grad_checkpointing = on;
+    }
+
+    /// Keeps the layout of the weights from one forward pass to the next.
+    pub(super) fn set_prepacking(&mut self, on: bool) {
+        self.prepacked = on.then(Default::default);
     }
 
     /// `[batch, tokens, dim]` to the same shape.
@@ -53,12 +61,13 @@ impl Block {
     }
 
     fn pass(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let [attn, mlp] = self.prepacked.as_ref().map_or([None, None], |prepacked| prepacked.each_ref().map(Some));
         let x = &match self.attn.inner(mode) {
-            Some(inner) => fused(x, &self.norm1, inner, &self.residual1, mode)?,
+            Some(inner) => fused(x, &self.norm1, inner, &self.residual1, attn, mode)?,
             None => self.residual1.add(x, &self.attn.forward(&self.norm1.forward(x)?, mode)?, mode)?,
         };
         match self.mlp.inner(mode) {
-            Some(inner) => fused(x, &self.norm2, inner, &self.residual2, mode),
+            Some(inner) => fused(x, &self.norm2, inner, &self.residual2, mlp, mode),
             None => self.residual2.add(x, &self.mlp.forward(&self.norm2.forward(x)?, mode)?, mode),
         }
     }
@@ -77,10 +86,17 @@ impl Block {
     }
 }
 
-fn fused(x: &Tensor, norm: &LayerNorm, inner: Inner, residual: &Residual, mode: Mode) -> Result<Tensor> {
+fn fused(
+    x: &Tensor,
+    norm: &LayerNorm,
+    inner: Inner,
+    residual: &Residual,
+    prepacked: Option<&Prepacked>,
+    mode: Mode,
+) -> Result<Tensor> {
     let keep = residual.drop_path.keep(x, mode)?;
     let (norm, eps) = (norm.parameters(), norm.eps());
-    ops::branch(x, &Branch { norm, eps, inner, gamma: residual.gamma(), keep: keep.as_ref() })
+    ops::branch(x, &Branch { norm, eps, inner, gamma: residual.gamma(), keep: keep.as_ref(), prepacked })
 }
 
 /// How a branch joins the trunk: `x + drop_path(ls(y))`.

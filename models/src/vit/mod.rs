@@ -126,6 +126,14 @@ impl Vit {
         self.blocks.iter_mut().for_each(|block| block.set_grad_checkpointing(on));
     }
 
+    /// Prepacking: the second forward pass without history lays out the blocks' weights for matrix products, and later ones find
+    /// them so, which makes passes of one or a few images faster, for as much memory as the weights take. **The weights must
+    /// not change from then on**: it is for models that only predict. (On GPUs, and on CPUs whose products read weights as
+    /// they are, it changes nothing.)
+    pub fn set_prepacking(&mut self, on: bool) {
+        self.blocks.iter_mut().for_each(|block| block.set_prepacking(on));
+    }
+
     /// The blocks, first to last. [`Vit::embed`], the blocks in order and [`Vit::final_norm`] are [`Vit::forward_features`]:
     /// what walks through the model piece by piece (gradient checkpointing) uses these.
     pub fn blocks(&self) -> &[Block] {

@@ -8,6 +8,7 @@ mod tiles;
 mod vectors;
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use gemm::Parallelism;
@@ -266,26 +267,74 @@ fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(tiles::Unit, usiz
     }
 }
 
-/// A right operand that is prepared once, by all threads, for products that each run on one thread.
-pub(super) struct Prepared<'a> {
-    b: Matrix<'a>,
+/// A right operand as products read it; empty where they read it as it is.
+struct Layouts {
+    depth: usize,
+    columns: usize,
     #[cfg(target_arch = "x86_64")]
     tiles: Option<tiles::Right>,
     panels: Option<Panels>,
 }
 
-impl<'a> Prepared<'a> {
-    pub fn new(b: Matrix<'a>) -> Self {
+impl Layouts {
+    /// Lays out `b`, on all threads, in memory of its own if it is to be kept.
+    fn new(b: Matrix, keep: bool) -> Self {
         let threads = rayon::current_num_threads();
-        // Whatever the number of rows, so that a row comes out the same among few as among many.
+        let panels = if keep { Panels::to_keep } else { Panels::new };
         #[cfg(target_arch = "x86_64")]
-        let tiles = tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| tiles::Right::new(unit, parts, b, threads));
+        let tiles = {
+            let right = if keep { tiles::Right::to_keep } else { tiles::Right::new };
+            // Whatever the number of rows, so that a row comes out the same among few as among many.
+            tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| right(unit, parts, b, threads))
+        };
         Self {
-            b,
+            depth: b.rows,
+            columns: b.columns,
             #[cfg(target_arch = "x86_64")]
             tiles,
-            panels: vectors::serves().then(|| Panels::new(b, threads)),
+            panels: vectors::serves().then(|| panels(b, threads)),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.tiles.is_some() {
+            return false;
+        }
+        self.panels.is_none()
+    }
+}
+
+/// A right operand that is prepared once, by all threads, for products that each run on one thread.
+pub(super) struct Prepared<'a> {
+    /// None where its layout was kept.
+    b: Option<Matrix<'a>>,
+    layouts: Arc<Layouts>,
+}
+
+/// The layout of a right operand, without the operand: to be kept for as long as that does not change.
+#[derive(Clone)]
+pub(super) struct Kept {
+    layouts: Arc<Layouts>,
+    precision: MatmulPrecision,
+}
+
+impl Kept {
+    /// Lays out `b`; none where products read it as it is.
+    pub fn new(b: Matrix) -> Option<Self> {
+        let layouts = Layouts::new(b, true);
+        (!layouts.is_empty()).then(|| Self { layouts: layouts.into(), precision: precision() })
+    }
+
+    /// The operand; none if its layout is for another precision than the one that is set now.
+    pub fn prepared(&self) -> Option<Prepared<'static>> {
+        (self.precision == precision()).then(|| Prepared { b: None, layouts: self.layouts.clone() })
+    }
+}
+
+impl<'a> Prepared<'a> {
+    pub fn new(b: Matrix<'a>) -> Self {
+        Self { b: Some(b), layouts: Layouts::new(b, false).into() }
     }
 
     /// Writes `start + a b` to `out`, a matrix whose rows follow one another, on this thread.
@@ -293,18 +342,20 @@ impl<'a> Prepared<'a> {
     /// # Safety
     /// As [`multiply_at`].
     pub unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
-        assert_eq!(a.columns, self.b.rows, "matrices that do not fit");
+        let Layouts { depth, columns, .. } = *self.layouts;
+        assert_eq!(a.columns, depth, "matrices that do not fit");
         // SAFETY: the caller's.
         unsafe {
             #[cfg(target_arch = "x86_64")]
-            if let Some(tiles) = &self.tiles {
-                return tiles.multiply(out, self.b.columns, start, a, 1., 1);
+            if let Some(tiles) = &self.layouts.tiles {
+                return tiles.multiply(out, columns, start, a, 1., 1);
             }
-            if let Some(panels) = &self.panels {
-                let out = Output { to: out, row_stride: self.b.columns, start, scale: 1. };
+            if let Some(panels) = &self.layouts.panels {
+                let out = Output { to: out, row_stride: columns, start, scale: 1. };
                 return panels.multiply(out, Operand::Matrix(a), 1);
             }
-            multiply_at(out, self.b.columns, start, a, self.b, 1., Threads::One)
+            let Some(b) = self.b else { unreachable!("only what is laid out is kept") };
+            multiply_at(out, columns, start, a, b, 1., Threads::One)
         }
     }
 }

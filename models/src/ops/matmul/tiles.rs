@@ -167,7 +167,16 @@ impl Drop for Right {
 impl Right {
     /// Lays out `b` in `parts` parts (1 or 3), on `threads` threads.
     pub fn new(unit: Unit, parts: usize, b: Matrix, threads: usize) -> Self {
-        let mut right = Self { unit, parts, depth: b.rows, columns: b.columns, tiles: RIGHT.take() };
+        Self::within(RIGHT.take(), (unit, parts), b, threads)
+    }
+
+    /// As above, in memory of its own size, to be kept.
+    pub fn to_keep(unit: Unit, parts: usize, b: Matrix, threads: usize) -> Self {
+        Self::within(vec![], (unit, parts), b, threads)
+    }
+
+    fn within(tiles: Vec<Line>, (unit, parts): (Unit, usize), b: Matrix, threads: usize) -> Self {
+        let mut right = Self { unit, parts, depth: b.rows, columns: b.columns, tiles };
         match parts {
             1 => right.lay_out::<1>(b, threads),
             _ => right.lay_out::<3>(b, threads),

@@ -222,7 +222,15 @@ pub struct Output<'a> {
 impl Panels {
     /// Lays out `b`, on so many threads.
     pub fn new(b: Matrix, threads: usize) -> Self {
-        let mut lines = PANELS.take();
+        Self::within(PANELS.take(), b, threads)
+    }
+
+    /// As above, in memory of its own size, to be kept.
+    pub fn to_keep(b: Matrix, threads: usize) -> Self {
+        Self::within(vec![], b, threads)
+    }
+
+    fn within(mut lines: Vec<Line>, b: Matrix, threads: usize) -> Self {
         let count = b.columns.div_ceil(PANEL) * b.rows;
         if lines.len() < count {
             lines.resize(count, Line([0.; PANEL]));
@@ -349,8 +357,11 @@ impl Product<'_> {
     fn run<S: Simd, const R: usize, const V: usize, const HALF: usize>(self, simd: S) {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
-        for first in self.rows.clone().step_by(MOST * ROWS) {
-            let rows = first..self.rows.end.min(first + MOST * ROWS);
+        // Of one size, up to a third above that: few rows left over would read all panels again.
+        let parts = ((self.rows.len() + 2 * MOST * ROWS / 3) / (MOST * ROWS)).max(1);
+        let most = self.rows.len().div_ceil(parts).next_multiple_of(ROWS).max(ROWS);
+        for first in self.rows.clone().step_by(most) {
+            let rows = first..self.rows.end.min(first + most);
             for pass in 0..passes {
                 let steps = depth * pass / passes..depth * (pass + 1) / passes;
                 let start = if pass > 0 { Start::Out } else { self.out.start };
