@@ -9,7 +9,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Gelu, MatmulPrecision, SgdStep, SgdTarget, Taps};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, Branch, Gelu, Inner, Middle};
+use tallow_models::ops::{MatmulPrecision, SgdStep, SgdTarget, Taps};
 use tallow_models::{Mode, Model, Params, zoo};
 
 fn device() -> Device {
@@ -99,6 +100,29 @@ fn cases() -> Vec<Case> {
         let (q, k) = ([2, 5, width], [2, tokens, width]);
         cases.push(case("attention", &[&q, &k, &k], 0, move |t| ops::attention(&t[0], &t[1], &t[2], heads)));
     }
+    for (tokens, dim, hidden, heads) in [(197, 384, 1536, 6), (17, 32, 48, 2)] {
+        let sizes = |first: usize, second: usize| -> Vec<Vec<usize>> {
+            let parameters =
+                [vec![dim], vec![dim], vec![first, dim], vec![first], vec![dim, second], vec![dim], vec![dim]];
+            [vec![vec![3, tokens, dim]], parameters.to_vec()].concat()
+        };
+        for (middle, first, second) in [
+            (Middle::Attention(heads), 3 * dim, dim),
+            (Middle::Activation(Gelu::Erf), hidden, hidden),
+            (Middle::Activation(Gelu::Tanh), hidden, hidden),
+        ] {
+            let shapes = sizes(first, second);
+            let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+            cases.push(case(&format!("branch {middle:?}"), &shapes, 7, move |t| {
+                let keep = Tensor::new(&[0f32, 1.25, 1.25], t[0].device())?;
+                // Smaller weights, so that softmax does not settle on one token.
+                let (first, second) = ((&t[3] * 0.125)?, (&t[5] * 0.125)?);
+                let inner = Inner { first: (&first, Some(&t[4])), middle, second: (&second, Some(&t[6])) };
+                let (norm, gamma) = ((&t[1], &t[2]), Some(&t[7]));
+                ops::branch(&t[0], &Branch { norm, eps: 1e-6, inner, gamma, keep: Some(&keep), prepacked: None })
+            }));
+        }
+    }
     if small() {
         cases.retain(|case| case.shapes.iter().all(|dims| dims.iter().product::<usize>() < 60_000));
     }
@@ -172,6 +196,46 @@ fn kernels_agree_with_the_cpu_and_give_the_same_bits_twice() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn a_branch_gives_candle_the_gradients_that_are_collected_for_params() -> Result<()> {
+    let device = device();
+    let dims: [&[usize]; 7] = [&[2, 9, 32], &[32], &[32], &[96, 32], &[96], &[32, 32], &[32]];
+    let given = |tracked: [bool; 7]| -> Result<Vec<(Option<Var>, Tensor)>> {
+        let of = |(i, dims): (usize, &&[usize])| {
+            let values = values(dims, i as u64)?.to_device(&device)?;
+            Ok(match tracked[i] {
+                true => Var::from_tensor(&values).map(|var| (Some(var.clone()), var.as_tensor().clone()))?,
+                false => (None, values),
+            })
+        };
+        dims.iter().enumerate().map(of).collect()
+    };
+    // All; a frozen backbone's first layer; a frozen second one; the input alone.
+    let all = [true; 7];
+    let [second, first, input] = [
+        [false, false, false, false, false, true, true],
+        [true, true, true, true, true, false, false],
+        [true, false, false, false, false, false, false],
+    ];
+    for tracked in [all, second, first, input] {
+        let given = given(tracked)?;
+        let t: Vec<&Tensor> = given.iter().map(|(_, tensor)| tensor).collect();
+        let inner = Inner { first: (t[3], Some(t[4])), middle: Middle::Attention(2), second: (t[5], Some(t[6])) };
+        let parts = Branch { norm: (t[1], t[2]), eps: 1e-6, inner, gamma: None, keep: None, prepacked: None };
+        let loss = (ops::branch(t[0], &parts)? * values(dims[0], 9)?.to_device(&device)?)?.sum_all()?;
+        let plain = loss.backward()?;
+        let (store, mut kept) = ops::collect(|| loss.backward())?;
+        for (i, var) in given.iter().enumerate().filter_map(|(i, (var, _))| Some((i, var.as_ref()?))) {
+            let collected = kept.remove(&var.id()).or_else(|| store.get(var).cloned()).expect("a collected gradient");
+            let plain = plain.get(var).expect("a gradient");
+            let [plain, collected] = [plain, &collected].map(|t| t.to_device(&Device::Cpu));
+            assert_eq!(distance(&plain?, &collected?)?, 0., "operand {i} of {tracked:?}");
+        }
+    }
     Ok(())
 }
 
@@ -360,6 +424,57 @@ fn levels_are_resized_as_on_the_cpu_to_the_level() -> Result<()> {
     }
     let faults: Vec<_> = ops::cuda_kernels().into_iter().filter(|kernel| kernel.fault.is_some()).collect();
     assert!(faults.is_empty(), "{faults:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn a_grey_image_becomes_a_colour_image_on_the_device() -> Result<()> {
+    let device = device();
+    let levels = Tensor::from_vec((0..2 * 6 * 5).map(|i| (i * 37 % 256) as u8).collect(), (2, 6, 5, 1), &Device::Cpu)?;
+    let (across, down) = (Taps::identity(1, 4)?, Taps::identity(0, 6)?);
+    let range = (&[1f32, 0.5, 2.][..], &[0f32, -1., 3.][..]);
+    let expected = ops::resize(&levels, (&across, &down), range, DType::F32)?;
+    let got = ops::resize(&levels.to_device(&device)?, (&across, &down), range, DType::F32)?;
+    assert_eq!(distance(&got.to_device(&Device::Cpu)?, &expected)?, 0.);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn uploads_arrive_whole_while_the_device_computes_and_never_more_than_two_at_once() -> Result<()> {
+    let device = device();
+    let mut uploads = ops::Uploads::new(&device)?;
+    let size = if small() { 1 << 10 } else { 1 << 22 };
+    let levels = |i: usize| {
+        // Growing and shrinking batches.
+        let count = size / (1 + i % 3);
+        Tensor::from_vec((0..count).map(|at| ((at * 31 + i * 7) % 251) as u8).collect(), count, &Device::Cpu)
+    };
+    let busy = values(&[256, 256], 0)?.to_device(&device)?;
+    let mut arrived = vec![];
+    let mut next = Some(uploads.begin(&levels(0)?)?);
+    for i in 0..8 {
+        let now = next.take().expect("one is under way");
+        next = Some(uploads.begin(&levels(i + 1)?)?);
+        if i == 3 {
+            let refused = uploads.begin(&levels(0)?).unwrap_err().to_string();
+            assert!(refused.contains("a third"), "{refused}");
+        }
+        let mut product = busy.clone();
+        for _ in 0..20 {
+            product = (product.matmul(&busy)? * 1e-2)?;
+        }
+        arrived.push(uploads.end(now)?);
+    }
+    for (i, arrived) in arrived.iter().enumerate() {
+        assert!(arrived.to_vec1::<u8>()? == levels(i)?.to_vec1::<u8>()?, "upload {i}");
+    }
+    let floats = values(&[3, 5], 1)?;
+    drop(uploads.end(next.take().expect("the last one"))?);
+    let upload = uploads.begin(&floats.t()?)?;
+    assert_eq!(uploads.end(upload)?.to_vec2::<f32>()?, floats.t()?.to_vec2::<f32>()?);
+    assert!(uploads.begin(&Tensor::zeros(3, DType::F64, &Device::Cpu)?).is_err());
     Ok(())
 }
 

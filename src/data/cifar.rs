@@ -39,6 +39,9 @@ impl Samples for Cifar {
     fn name(&self, index: usize) -> String {
         format!("{}/{index}", self.part)
     }
+    fn image_size(&self) -> Option<[usize; 3]> {
+        Some([SIDE, SIDE, 3])
+    }
 }
 
 /// CIFAR-10 by its name: the official binary files, where they were unpacked, or the copy on the hub.

@@ -54,6 +54,10 @@ pub trait Samples: Send + Sync {
     fn point(&self, _index: usize) -> Option<&[f32]> {
         None
     }
+    /// Height, width and channels of every image, where all are of one size.
+    fn image_size(&self) -> Option<[usize; 3]> {
+        None
+    }
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0

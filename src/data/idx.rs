@@ -37,6 +37,9 @@ impl Samples for Idx {
     fn name(&self, index: usize) -> String {
         format!("{}/{index}", self.part)
     }
+    fn image_size(&self) -> Option<[usize; 3]> {
+        Some([self.height, self.width, 1])
+    }
 }
 
 /// MNIST: the copy inside the binary.

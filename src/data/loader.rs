@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::transform::Levels;
 use super::{Draw, Error, Result, Samples, Transform};
 
 /// A batch, ready for the model.
@@ -70,6 +71,23 @@ struct Work {
     order: Vec<usize>,
     transform: Arc<Transform>,
     options: LoaderOptions,
+    levels: Option<Levels>,
+}
+
+/// Samples one after the other.
+enum Made {
+    Values(Vec<f32>),
+    Levels(Vec<u8>),
+}
+
+impl Made {
+    fn append(&mut self, more: Self) {
+        match (self, more) {
+            (Self::Values(all), Self::Values(more)) => all.extend(more),
+            (Self::Levels(all), Self::Levels(more)) => all.extend(more),
+            _ => unreachable!("all samples are made in one way"),
+        }
+    }
 }
 
 impl Work {
@@ -89,24 +107,45 @@ impl Work {
         self.batch(batch).chunks(PIECE).nth(piece).unwrap_or(&[])
     }
 
+    /// Values or levels of a sample.
+    fn size(&self) -> usize {
+        self.levels.as_ref().map_or(self.transform.input_size(), |levels| levels.size).iter().product()
+    }
+
     /// Decodes and transforms samples, one after the other in one vector.
-    fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<Vec<f32>> {
-        let [channels, height, width] = self.transform.input_size();
-        let size = channels * height * width;
-        let mut values = vec![0.0; indices.len() * size];
-        for (&index, out) in indices.iter().zip(values.chunks_exact_mut(size)) {
+    fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<Made> {
+        let size = self.size();
+        let mut made = match self.levels {
+            None => Made::Values(vec![0.0; indices.len() * size]),
+            Some(_) => Made::Levels(vec![0; indices.len() * size]),
+        };
+        for (at, &index) in indices.iter().enumerate() {
             if stop() {
                 break;
             }
+            let own = at * size..(at + 1) * size;
+            let sample = || match &mut made {
+                Made::Values(values) => self.sample(index, &mut values[own]),
+                Made::Levels(levels) => self.levels_of(index, &mut levels[own]),
+            };
             // a decoder that panics on a strange file is a bad sample, not the end of the process
-            catch_unwind(AssertUnwindSafe(|| self.sample(index, out))).unwrap_or_else(|panic| {
+            catch_unwind(AssertUnwindSafe(sample)).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
                 let got = format!("a failure of the decoder ({})", text.as_deref().unwrap_or("no message"));
                 Err(Error::invalid(self.samples.name(index), "a sample that can be read", got))
             })?;
         }
-        Ok(values)
+        Ok(made)
+    }
+
+    fn draw(&self, index: usize) -> Draw {
+        Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 }
+    }
+
+    fn levels_of(&self, index: usize, out: &mut [u8]) -> Result<()> {
+        let Some(levels) = &self.levels else { unreachable!("asked for only where there are some") };
+        self.transform.apply_levels(&self.samples.image(index)?, self.draw(index), levels, out)
     }
 
     fn sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
@@ -119,8 +158,7 @@ impl Work {
             return Ok(());
         }
         let image = self.samples.image(index)?;
-        let draw = Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 };
-        self.transform.apply(&image, draw, out)
+        self.transform.apply(&image, self.draw(index), out)
     }
 }
 
@@ -141,7 +179,7 @@ struct State {
     /// The batch that is asked for.
     current: usize,
     /// What was made, by batch and piece.
-    pieces: HashMap<(usize, usize), Result<Vec<f32>>>,
+    pieces: HashMap<(usize, usize), Result<Made>>,
     stop: bool,
 }
 
@@ -172,13 +210,38 @@ impl Loader {
         transform: Arc<Transform>,
         options: LoaderOptions,
     ) -> Result<Self> {
+        Self::start(samples, order, transform, options, None)
+    }
+
+    /// As [`Loader::new`], but images stay levels `[batch, height, width, channels]` (u8) where the transform can do with these, for a
+    /// device to finish.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn of_levels(
+        samples: Arc<dyn Samples>,
+        order: Vec<usize>,
+        transform: Arc<Transform>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        let levels = transform.levels(&*samples);
+        Self::start(samples, order, transform, options, levels)
+    }
+
+    fn start(
+        samples: Arc<dyn Samples>,
+        order: Vec<usize>,
+        transform: Arc<Transform>,
+        options: LoaderOptions,
+        levels: Option<Levels>,
+    ) -> Result<Self> {
         if options.batch_size == 0 {
             return Err(Error::invalid("batch size", "at least 1", 0));
         }
         if let Some(index) = order.iter().find(|&&index| index >= samples.len()) {
             return Err(Error::invalid("order of samples", format!("indices below {}", samples.len()), index));
         }
-        let work = Arc::new(Work { samples, order, transform, options });
+        let work = Arc::new(Work { samples, order, transform, options, levels });
         let meeting = Arc::new(Meeting::default());
         let mut loader = Self { work, meeting, threads: Vec::new(), next: 0 };
         let pieces = loader.work.order.len().div_ceil(PIECE);
@@ -200,12 +263,29 @@ impl Loader {
         self.work.batches()
     }
 
-    /// The values of the samples at `indices`, which are batch number `batch`.
-    fn values(&mut self, batch: usize, indices: &[usize]) -> Result<Vec<f32>> {
+    /// In which form images are left to a device, if they are.
+    pub(super) fn levels(&self) -> Option<&Levels> {
+        self.work.levels.as_ref()
+    }
+
+    /// Whether the next batch is made already.
+    #[cfg(feature = "cuda")]
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.meeting.lock();
+        let pieces = || self.work.batch(self.next).len().div_ceil(PIECE);
+        self.next < self.work.batches() && (0..pieces()).all(|piece| state.pieces.contains_key(&(self.next, piece)))
+    }
+
+    /// The samples at `indices`, which are batch number `batch`.
+    fn made(&mut self, batch: usize, indices: &[usize]) -> Result<Made> {
         if self.threads.is_empty() {
             return self.work.make(indices, || false);
         }
-        let mut values = Vec::with_capacity(indices.len() * self.work.transform.input_size().iter().product::<usize>());
+        let room = indices.len() * self.work.size();
+        let mut all = match self.work.levels {
+            None => Made::Values(Vec::with_capacity(room)),
+            Some(_) => Made::Levels(Vec::with_capacity(room)),
+        };
         for piece in 0..indices.len().div_ceil(PIECE) {
             let mut state = self.meeting.lock();
             let made = loop {
@@ -218,23 +298,27 @@ impl Loader {
                 state = self.meeting.made.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
             drop(state);
-            values.extend(made?);
+            all.append(made?);
         }
         self.meeting.lock().current = batch + 1;
         self.meeting.wanted.notify_all();
-        Ok(values)
+        Ok(all)
     }
 
     fn load(&mut self, batch: usize) -> Result<Batch> {
         let indices = self.work.batch(batch).to_vec();
-        let values = self.values(batch, &indices)?;
-        let at_least = self.work.options.batch_size.min(self.work.samples.len());
+        let images = match (self.made(batch, &indices)?, &self.work.levels) {
+            (Made::Levels(levels), Some(Levels { size: [height, width, channels], .. })) => {
+                Tensor::from_vec(levels, (indices.len(), *height, *width, *channels), &Device::Cpu)?
+            }
+            (Made::Values(values), _) => {
+                let at_least = self.work.options.batch_size.min(self.work.samples.len());
+                self.work.transform.batch(values, indices.len(), at_least)?
+            }
+            _ => unreachable!("levels are made only where they have a form"),
+        };
         let labels: Vec<u32> = indices.iter().map(|&index| self.work.samples.label(index)).collect();
-        Ok(Batch {
-            images: self.work.transform.batch(values, indices.len(), at_least)?,
-            labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?,
-            indices,
-        })
+        Ok(Batch { images, labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?, indices })
     }
 }
 

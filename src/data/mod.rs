@@ -6,6 +6,7 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod input;
 pub mod loader;
 pub mod mix;
 pub mod resize;
@@ -27,6 +28,7 @@ pub use augment::Augment;
 pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_with};
 pub use decode::{decode, open_image};
 pub use error::{Error, Result};
+pub use input::Input;
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
 pub use mix::{Blend, Mix};
 pub use split::Subset;

@@ -4,6 +4,7 @@
 //! This is `Resample.c` of Pillow 13. A checkpoint's accuracy was measured on images that were resized so; the crates at
 //! hand are up to 20 levels away from it where bright lines meet dark ones.
 
+use tallow_models::ops::Taps;
 use tallow_weights::Interpolation;
 
 use super::{Error, Image, Result};
@@ -64,16 +65,46 @@ pub(super) fn resize_window(
     let across = |rows: &[u8]| arch.dispatch(|| resize_across(rows, image.width, *channels, &across));
     let down = |rows: &[u8], row: usize, first: usize| arch.dispatch(|| resize_down(rows, row, first, &down));
     let row = image.width * channels;
-    // Pillow's choice, which is about speed but decides what is rounded and clipped first
-    let shrinks = |from: usize, to: usize| from as i64 - to as i64;
-    let (less_wide, less_high) = (shrinks(image.width, size.0), shrinks(image.height, size.1));
-    let pixels = if less_high > 0 && less_high > 2 * less_wide {
+    let pixels = if down_first((image.width, image.height), size) {
         across(&down(pixels, row, 0))
     } else {
         let (first, end) = reach;
         down(&across(&pixels[first * row..end * row]), width * channels, first)
     };
     Ok(Image { width, height, channels: *channels, pixels })
+}
+
+/// What a device needs to make the same (`ops::resize`) of images of `source` width and height: the taps across and down. None
+/// where it could not: the nearest pixels, or down before across.
+pub(super) fn taps(
+    source: (usize, usize),
+    size: (usize, usize),
+    window: Window,
+    filter: Interpolation,
+) -> Option<(Taps, Taps)> {
+    let Window { left, top, width, height } = window;
+    if size == source {
+        return Some((Taps::identity(left, width).ok()?, Taps::identity(top, height).ok()?));
+    }
+    let (kernel, support) = kernel(filter)?;
+    let of = |weights: Weights| {
+        let number = |places: Vec<usize>| -> Option<Vec<u32>> {
+            places.into_iter().map(|place| u32::try_from(place).ok()).collect()
+        };
+        Taps::new(number(weights.starts)?, number(weights.counts)?, weights.weights).ok()
+    };
+    if down_first(source, size) {
+        return None;
+    }
+    let across = of(Weights::new(source.0, size.0, left, width, kernel, support))?;
+    Some((across, of(Weights::new(source.1, size.1, top, height, kernel, support))?))
+}
+
+/// Pillow's choice between the two orders, which is about speed but decides what is rounded and clipped first.
+fn down_first(source: (usize, usize), size: (usize, usize)) -> bool {
+    let shrinks = |from: usize, to: usize| from as i64 - to as i64;
+    let (less_wide, less_high) = (shrinks(source.0, size.0), shrinks(source.1, size.1));
+    less_high > 0 && less_high > 2 * less_wide
 }
 
 impl Image {

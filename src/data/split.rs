@@ -44,6 +44,9 @@ impl Samples for Subset {
     fn point(&self, index: usize) -> Option<&[f32]> {
         self.samples.point(self.indices[index])
     }
+    fn image_size(&self) -> Option<[usize; 3]> {
+        self.samples.image_size()
+    }
 }
 
 fn by_class(samples: &dyn Samples) -> BTreeMap<u32, Vec<usize>> {

@@ -1,12 +1,13 @@
 //! From a decoded image to the values that a model reads: the evaluation transform, and augmentation on top of it.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tallow_models::ops::{self, Taps};
 use tallow_weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening};
 
 use super::resize::{self, resize_window};
-use super::{Augment, Error, Image, Result};
+use super::{Augment, Error, Image, Result, Samples};
 
 /// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +48,15 @@ pub struct Transform {
     /// The normalised value of every level, per channel.
     levels: Vec<[f32; 256]>,
     whitening: Option<Whitening>,
+}
+
+/// Images in 8-bit levels, of which a device makes the model's input ([`Transform::finish`]): a fraction of the bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Levels {
+    /// Height, width and channels.
+    pub size: [usize; 3],
+    /// How the device resizes them, across and down; none where they are of the input's size.
+    taps: Option<(Taps, Taps)>,
 }
 
 /// Which part of a resized image becomes the input; it may be partly outside, which is black.
@@ -190,6 +200,71 @@ impl Transform {
         let [_, height, width] = self.input;
         self.augment.iter().for_each(|augment| augment.change_values(out, width, height, &mut rng));
         Ok(())
+    }
+
+    /// In which form the images of `samples` can be left to a device: as they are, where all are of one size and smaller than the
+    /// input, else as what [`Transform::seen`] gives. None where values are changed after they are normalised.
+    pub(super) fn levels(&self, samples: &dyn Samples) -> Option<Levels> {
+        let [channels, height, width] = self.input;
+        let points = !samples.is_empty() && samples.point(0).is_some();
+        if points || self.whitening.is_some() || self.augment.contains(&Augment::Erase) || ![1, 3].contains(&channels) {
+            return None;
+        }
+        if let Some([h, w, c]) = samples.image_size().filter(|_| self.augment.is_empty())
+            && h * w * c.min(channels) < height * width * channels
+        {
+            let resized = self.resized(w, h);
+            let (left, top) = (centre(resized.0, width), centre(resized.1, height));
+            if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
+                && let Some(taps) =
+                    resize::taps((w, h), resized, resize::Window { left, top, width, height }, self.filter)
+            {
+                return Some(Levels { size: [h, w, c.min(channels)], taps: Some(taps) });
+            }
+        }
+        Some(Levels { size: [height, width, channels], taps: None })
+    }
+
+    /// Writes the levels of one image to `out`, as many as `levels` says.
+    pub(super) fn apply_levels(&self, image: &Image, draw: Draw, levels: &Levels, out: &mut [u8]) -> Result<()> {
+        let [height, width, channels] = levels.size;
+        let grey;
+        let shown = if levels.taps.is_none() {
+            &self.seen(image, &mut draw.rng())?
+        } else if channels == 1 && image.channels == 3 {
+            grey = image.to_grey();
+            &grey
+        } else {
+            image
+        };
+        if (shown.height, shown.width) != (height, width) {
+            let got = format!("{}x{}", shown.width, shown.height);
+            return Err(Error::invalid("image", format!("{width}x{height} pixels as the others"), got));
+        }
+        if shown.channels == channels {
+            out.copy_from_slice(&shown.pixels);
+        } else {
+            // a grey image is the same in all channels
+            out.chunks_exact_mut(channels).zip(&shown.pixels).for_each(|(pixel, &level)| pixel.fill(level));
+        }
+        Ok(())
+    }
+
+    /// The model's input `[batch, channels, height, width]` of `images [batch, height, width, channels]` in levels, where these are.
+    /// It differs from what [`Transform::apply`] gives by the rounding of the normalisation.
+    pub(super) fn finish(&self, images: &Tensor, levels: &Levels) -> Result<Tensor> {
+        let [_, height, width] = self.input;
+        let whole;
+        let (across, down) = match &levels.taps {
+            Some((across, down)) => (across, down),
+            None => {
+                whole = (Taps::identity(0, width)?, Taps::identity(0, height)?);
+                (&whole.0, &whole.1)
+            }
+        };
+        let (scale, shift): (Vec<f32>, Vec<f32>) =
+            self.levels.iter().map(|levels| ((levels[255] - levels[0]) / 255., levels[0])).unzip();
+        Ok(ops::resize(images, (across, down), (&scale, &shift), DType::F32)?)
     }
 
     /// The image of the input's size that is normalised then; it may be grey for an input of three channels.

@@ -72,9 +72,9 @@ pub(super) fn evaluate_while(
     let samples = part.samples().clone();
     let order = (0..samples.len()).collect();
     let (mut evaluation, mut loss, mut correct, mut among_five) = (Evaluation::default(), 0., 0, 0);
-    for batch in part.batches(order, loading)? {
+    for batch in part.batches(order, loading, device)? {
         let batch = batch?;
-        let logits = part.forward(&batch.indices, &batch.images.to_device(device)?, Mode::Eval)?;
+        let logits = part.forward(&batch.indices, &batch.images, Mode::Eval)?;
         let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for (logits, &index) in logits.iter().zip(&batch.indices) {
             let label = samples.label(index);

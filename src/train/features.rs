@@ -9,7 +9,7 @@ use tallow_models::vit::GlobalPool;
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
 
 use super::error::Result;
-use crate::data::{Augment, Batch, Loader, LoaderOptions, Mix, Samples, Transform};
+use crate::data::{Augment, Batch, Input, LoaderOptions, Mix, Samples, Transform};
 
 /// Bytes that the features of all parts of a data set may take: 1 GiB, 700,000 samples of a ViT-S.
 pub(super) const LIMIT: u64 = 1 << 30;
@@ -126,11 +126,11 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The batches of the samples at `order`.
+    /// The batches of the samples at `order`, their images on `device`.
     ///
     /// # Errors
-    /// Those of [`Loader::new`].
-    pub fn batches(&mut self, order: Vec<usize>, options: LoaderOptions) -> Result<Batches> {
+    /// Those of [`Input::new`].
+    pub fn batches(&mut self, order: Vec<usize>, options: LoaderOptions, device: &Device) -> Result<Batches> {
         if self.all_known()
             && let Reader::Frozen { model, kept: Some(kept), .. } = &mut self.reader
         {
@@ -146,7 +146,10 @@ impl<'a> Part<'a> {
                 batch_size: options.batch_size,
                 done: 0,
             },
-            _ => Batches::Images(Loader::new(self.samples.clone(), order, self.transform.clone(), options)?),
+            _ => {
+                let input = Input::new(self.samples.clone(), order, self.transform.clone(), options, device)?;
+                Batches::Images(Box::new(input))
+            }
         })
     }
 
@@ -181,7 +184,7 @@ fn filled_up(images: &Tensor, at_least: usize) -> Result<Tensor> {
 
 /// The batches of a [`Part`], in order.
 pub(super) enum Batches {
-    Images(Loader),
+    Images(Box<Input>),
     Features { features: Tensor, samples: Arc<dyn Samples>, order: Vec<usize>, batch_size: usize, done: usize },
 }
 
@@ -190,7 +193,7 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Images(loader) => loader.next().map(|batch| Ok(batch?)),
+            Self::Images(input) => input.next().map(|batch| Ok(batch?)),
             Self::Features { features, samples, order, batch_size, done } => {
                 let indices: Vec<usize> = order[*done..].iter().take(*batch_size).copied().collect();
                 *done += indices.len();

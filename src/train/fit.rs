@@ -198,7 +198,7 @@ fn fit_batches(
         let done = (state.step_in_epoch * config.accumulate * config.batch_size).min(train_samples);
         let rest = order[done..].to_vec();
         let through_backbone = !train.all_known();
-        let mut batches = train.batches(rest, LoaderOptions { epoch, ..loading })?;
+        let mut batches = train.batches(rest, LoaderOptions { epoch, ..loading }, device)?;
         let mut learning =
             (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
 
@@ -211,7 +211,7 @@ fn fit_batches(
             let mut passes = Vec::with_capacity(config.accumulate);
             for (part, batch) in batches.by_ref().take(config.accumulate).enumerate() {
                 let batch = batch?;
-                let images = batch.images.to_device(device)?;
+                let images = batch.images;
                 let labels = batch.labels.to_device(device)?;
                 let blend = mix.draw(config.seed, epoch, state.step_in_epoch * config.accumulate + part, &images)?;
                 let images = blend.map_or(Ok(images.clone()), |blend| blend.images(&images))?;

@@ -155,7 +155,16 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
     }
 }
 
+/// Of the other ops; on CUDA as one op.
 fn composed(x: &Tensor, branch: &Branch) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = super::cuda::segment("branch", x, &branch.parameters(), || chained(x, branch))? {
+        return Ok(y);
+    }
+    chained(x, branch)
+}
+
+fn chained(x: &Tensor, branch: &Branch) -> Result<Tensor> {
     let y = layer_norm(x, branch.norm.0, branch.norm.1, branch.eps)?;
     let y = match branch.inner.middle {
         Middle::Attention(heads) => attention_qkv(&linear(&y, branch.inner.first.0, branch.inner.first.1)?, heads)?,

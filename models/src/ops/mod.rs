@@ -48,7 +48,7 @@ pub use checkpoint::checkpoint;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]
-pub use cuda::{CudaKernel, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
+pub use cuda::{CudaKernel, Upload, Uploads, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
 pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;

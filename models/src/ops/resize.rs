@@ -36,6 +36,15 @@ impl Taps {
         Ok(taps)
     }
 
+    /// Of a line that stays as it is: `len` pixels from pixel `first` on.
+    ///
+    /// # Errors
+    /// If there are none, or more than a u32 can number.
+    pub fn identity(first: usize, len: usize) -> Result<Self> {
+        let Ok(end) = u32::try_from(first + len) else { bail!("resize: expected a line of fewer pixels, got {len}") };
+        Self::new((end - len as u32..end).collect(), vec![1; len], vec![1 << PRECISION; len])
+    }
+
     /// Pixels of a line.
     #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
@@ -69,7 +78,7 @@ impl Taps {
 }
 
 /// `images [batch, height, width, channels]` (u8) to `[batch, channels, down, across]` of type `dtype`, every level times the
-/// channel's `scale` plus its `shift`.
+/// channel's `scale` plus its `shift`. Images of one channel become as many as there are scales.
 ///
 /// # Errors
 /// If the images are not u8, the taps reach out of them, or there is not one scale and shift a channel.
@@ -80,7 +89,7 @@ pub fn resize(
     dtype: DType,
 ) -> Result<Tensor> {
     let (_, height, width, channels) = images.dims4()?;
-    if images.dtype() != DType::U8 || scale.len() != channels || shift.len() != channels {
+    if images.dtype() != DType::U8 || channels != 1 && scale.len() != channels || shift.len() != scale.len() {
         bail!(
             "resize: expected u8 images [batch, height, width, channels] with a scale and a shift a channel, got {:?} {:?}, {} \
              scales and {} shifts",
@@ -113,23 +122,24 @@ fn composed(
 ) -> Result<Tensor> {
     let (batch, height, width, channels) = images.dims4()?;
     let pixels = images.flatten_all()?.to_vec1::<u8>()?;
-    let mut out = Vec::with_capacity(batch * channels * across.len() * down.len());
+    let mut out = Vec::with_capacity(batch * scale.len() * across.len() * down.len());
     for image in pixels.chunks_exact((height * width * channels).max(1)) {
-        for channel in 0..channels {
+        for (channel, (scale, shift)) in scale.iter().zip(shift).enumerate() {
+            let source = channel % channels;
             let line = |y: usize| {
                 let row = &image[y * width * channels..][..width * channels];
-                (0..across.len()).map(move |x| across.pixel(x, |from| row[from * channels + channel]))
+                (0..across.len()).map(move |x| across.pixel(x, |from| row[from * channels + source]))
             };
             let lines: Vec<u8> = (0..height).flat_map(line).collect();
             for y in 0..down.len() {
                 out.extend((0..across.len()).map(|x| {
                     let level = down.pixel(y, |from| lines[from * across.len() + x]);
-                    f32::from(level) * scale[channel] + shift[channel]
+                    f32::from(level) * scale + shift
                 }));
             }
         }
     }
-    let shape = (batch, channels, down.len(), across.len());
+    let shape = (batch, scale.len(), down.len(), across.len());
     Tensor::from_vec(out, shape, images.device())?.to_dtype(dtype)
 }
 
@@ -157,6 +167,16 @@ mod tests {
         assert_eq!(got.flatten_all()?.to_vec1::<f32>()?, expected);
         let got = resize(&images, (&taps, &taps), (&[2.], &[-1.]), DType::F32)?;
         assert_eq!(got.flatten_all()?.to_vec1::<f32>()?, expected.map(|level| 2. * level - 1.));
+        Ok(())
+    }
+
+    #[test]
+    fn a_grey_image_becomes_as_many_channels_as_there_are_scales() -> Result<()> {
+        let images = Tensor::new(vec![0u8, 1, 2, 3, 4, 5], &Device::Cpu)?.reshape((1, 2, 3, 1))?;
+        let taps = (&Taps::identity(1, 2)?, &Taps::identity(0, 2)?);
+        let got = resize(&images, taps, (&[1., 2.], &[0., -1.]), DType::F32)?;
+        assert_eq!(got.dims(), [1, 2, 2, 2]);
+        assert_eq!(got.flatten_all()?.to_vec1::<f32>()?, [1., 2., 4., 5., 1., 3., 7., 9.]);
         Ok(())
     }
 

@@ -14,21 +14,30 @@ thread_local! {
     static SINK: RefCell<Option<HashMap<TensorId, Tensor>>> = const { RefCell::new(None) };
 }
 
+/// Puts back what was collected before, also when a pass fails.
+struct Before(Option<HashMap<TensorId, Tensor>>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        SINK.replace(self.0.take());
+    }
+}
+
 /// Runs a backward pass, and gives beside its result the gradients that the ops kept out of it, by variable.
 ///
 /// # Errors
 /// That of `backward`.
 pub fn collect<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, HashMap<TensorId, Tensor>)> {
-    /// Puts back what was there before, also when the pass fails.
-    struct Before(Option<HashMap<TensorId, Tensor>>);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            SINK.replace(self.0.take());
-        }
-    }
     let _before = Before(SINK.replace(Some(HashMap::new())));
     let result = backward()?;
     Ok((result, SINK.take().unwrap_or_default()))
+}
+
+/// Runs what ops do outside of a backward pass of Candle's: no gradient is kept out of it.
+#[cfg(feature = "cuda")]
+pub(super) fn aside<R>(f: impl FnOnce() -> R) -> R {
+    let _before = Before(SINK.take());
+    f()
 }
 
 /// What an op tells Candle about an operand's gradient: the gradient, or nothing if it went to who collects.

@@ -427,6 +427,27 @@ struct Resized {
 };
 #include "resize_reference.h"
 
+// A grey image becomes as many channels as there are scales.
+template <typename T> static void test_grey() {
+    std::vector<uint8_t> lines = {1, 2, 3, 4, 5, 6, 7, 8};  // two images of 2 x 2
+    std::vector<uint32_t> starts = {0, 1}, counts = {1, 1};
+    std::vector<int> weights = {1 << 22, 1 << 22};
+    std::vector<float> scale = {1, 2, 0.5}, shift = {0, 1, -3};
+    Stored<T> out(size_t(2) * 3 * 2 * 2);
+    launch(2, 64, [&] {
+        resize_kernels::resize_down(
+            lines.data(), out.data(), starts.data(), counts.data(), weights.data(), 1, scale.data(), shift.data(), 2LL, 2, 2, 2, 1, 3
+        );
+    });
+    Vector expected;
+    for (int image = 0; image < 2; image++) {
+        for (int c = 0; c < 3; c++) {
+            for (int i = 0; i < 4; i++) expected.push_back(lines[image * 4 + i] * double(scale[c]) + shift[c]);
+        }
+    }
+    check(std::string("grey to colour ") + type_name<T>(), out.values(), expected, sizeof(T) == 4 ? 0 : 4e-3);
+}
+
 template <typename T> static void test_resize() {
     for (Resized& r : resized()) {
         const int batch = 2;
@@ -443,7 +464,7 @@ template <typename T> static void test_resize() {
         launch(2, 64, [&] {
             resize_kernels::resize_down(
                 lines.data(), out.data(), r.starts_down.data(), r.counts_down.data(), r.weights_down.data(), r.taps_down,
-                scale.data(), shift.data(), (long long)batch, r.height, r.out_height, r.out_width, r.channels
+                scale.data(), shift.data(), (long long)batch, r.height, r.out_height, r.out_width, r.channels, r.channels
             );
         });
         Vector expected, got = out.values();
@@ -641,6 +662,7 @@ template <typename T> static void test_type() {
     test_windows<T>(3, 3, 3, 1);
     test_optimizers<T>();
     test_resize<T>();
+    test_grey<T>();
     test_plain_attention<T>({2, 17, 17, 2, 32, true});
     test_plain_attention<T>({1, 5, 33, 3, 20, false});
     test_plain_attention<T>({1, 1, 1, 1, 7, true});

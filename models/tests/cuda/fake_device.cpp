@@ -283,6 +283,12 @@ int cuMemAlloc_v2(uint64_t* place, size_t bytes) { return counts.add("allocation
 int cuMemAllocAsync(uint64_t* place, size_t bytes, void*) { return allocate(place, bytes); }
 int cuMemFree_v2(uint64_t place) { return free(at(place)), 0; }
 int cuMemFreeAsync(uint64_t place, void*) { return free(at(place)), 0; }
+int cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+    uint64_t place;
+    allocate(&place, bytes);
+    return *memory = at(place), 0;
+}
+int cuMemFreeHost(void* memory) { return free(memory), 0; }
 int cuMemsetD8Async(uint64_t place, unsigned char value, size_t bytes, void*) {
     return counts.add("zeros"), memset(at(place), value, bytes), 0;
 }
@@ -299,6 +305,8 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
 int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t bytes) { return copy(at(to), from, bytes); }
 int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) { return copy(to, at(from), bytes); }
 int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t bytes) { return copy(at(to), at(from), bytes); }
+int cuStreamCreate(void** stream, unsigned) { return *stream = &device, 0; }
+int cuStreamDestroy_v2(void*) { return 0; }
 int cuStreamSynchronize(void*) { return 0; }
 int cuStreamWaitEvent(void*, void*, unsigned) { return 0; }
 int cuStreamIsCapturing(void*, int* status) { return *status = 0, 0; }

@@ -1,5 +1,6 @@
 //! How a kernel is launched on tensors, and how what it wrote becomes a tensor with a history.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 
 use candle_core::backend::BackendDevice;
@@ -247,13 +248,47 @@ pub(super) fn dtype_name(dtype: DType) -> Option<&'static str> {
 }
 
 /// The gradients of the operands, from the operands, the output and its gradient (contiguous).
-type Backward = Box<dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
+pub(super) type Backward = Box<dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
 /// An output that kernels have computed, made a function of its operands for Candle's backward.
 struct Graft {
     name: &'static str,
     output: Mutex<Option<Output>>,
     backward: Backward,
+}
+
+/// What [`graft`] was given.
+pub(super) struct Node {
+    pub operands: Vec<Tensor>,
+    pub output: Tensor,
+    pub backward: Backward,
+}
+
+thread_local! {
+    static NODES: RefCell<Option<Vec<Node>>> = const { RefCell::new(None) };
+}
+
+/// Puts back what was recorded before.
+struct Before(Option<Vec<Node>>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        NODES.replace(self.0.take());
+    }
+}
+
+/// Runs `f` and gives, beside its result, what it grafted in place of a history for Candle: outputs are variables where an operand
+/// has a history.
+pub(super) fn recorded<R>(f: impl FnOnce() -> Result<R>) -> Result<(R, Vec<Node>)> {
+    let _before = Before(NODES.replace(Some(vec![])));
+    let result = f()?;
+    Ok((result, NODES.take().unwrap_or_default()))
+}
+
+/// Runs `f` with histories for Candle, also within what is recorded.
+pub(super) fn unrecorded<R>(f: impl FnOnce() -> R) -> R {
+    let _before = Before(NODES.take());
+    f()
 }
 
 /// `output` as a function of one to three `operands`.
@@ -263,6 +298,14 @@ pub(super) fn graft(
     output: Output,
     backward: impl Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
 ) -> Result<Tensor> {
+    if NODES.with_borrow(Option::is_some) {
+        let tracked = operands.iter().any(|operand| operand.track_op());
+        let output = Tensor::from_storage(Storage::Cuda(output.storage), output.shape, BackpropOp::none(), tracked);
+        let operands = operands.iter().map(|&operand| operand.clone()).collect();
+        let node = Node { operands, output: output.clone(), backward: Box::new(backward) };
+        NODES.with_borrow_mut(|nodes| nodes.as_mut().map(|nodes| nodes.push(node)));
+        return Ok(output);
+    }
     let graft = Graft { name, output: Mutex::new(Some(output)), backward: Box::new(backward) };
     match *operands {
         [a] => a.apply_op1(graft),

@@ -15,7 +15,9 @@ mod memory;
 mod optimizer;
 mod residual;
 mod resize;
+mod segment;
 mod trust;
+mod upload;
 mod windows;
 
 /// The PTX of every `.cu` file.
@@ -39,7 +41,9 @@ pub use memory::{cuda_peak_memory, keep_cuda_memory};
 pub(super) use optimizer::{adamw_steps, sgd_steps, sums_of_squares};
 pub(super) use residual::scale_add;
 pub(super) use resize::resize;
+pub(super) use segment::segment;
 pub use trust::{CudaKernel, cuda_kernels};
+pub use upload::{Upload, Uploads};
 pub(super) use windows::unfold;
 
 /// `x` as products are to read it: in bf16 where [`super::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What
@@ -52,8 +56,9 @@ pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A float32 zero of this shape where `like` is: the value of an op that only its backward is for.
-pub(super) fn zero(like: &CudaStorage, shape: impl Into<Shape>) -> Result<(CudaStorage, Shape)> {
+/// A float32 of this shape where `like` is, which nobody reads: the value of an op that only its backward is for.
+pub(super) fn unread(like: &CudaStorage, shape: impl Into<Shape>) -> Result<(CudaStorage, Shape)> {
     let shape = shape.into();
-    Ok((like.device().zeros_impl(&shape, DType::F32)?, shape))
+    // SAFETY: nobody reads it.
+    Ok((unsafe { like.device().alloc_uninit(&shape, DType::F32)? }, shape))
 }

@@ -1,5 +1,5 @@
 // Images of 8-bit levels [batch, height, width, channels] resized as Pillow does it, then (level · scale + shift) of each
-// channel as [batch, channels, out_height, out_width].
+// channel as [batch, out_channels, out_height, out_width]. The only channel of a grey image serves all of them.
 //
 // Across first, then down; every output pixel is a sum of source pixels times integers with 22 bits after the point,
 // rounded to a level after each of the two: bit for bit what `data::resize` computes on the CPU.
@@ -33,17 +33,18 @@ extern "C" __global__ void resize_across_u8(
 template <typename T>
 __device__ void resize_down(
     const uint8_t* lines, T* out, const uint32_t* starts, const uint32_t* counts, const int* weights, int taps,
-    const float* scale, const float* shift, long long batch, int height, int out_height, int out_width, int channels
+    const float* scale, const float* shift, long long batch, int height, int out_height, int out_width, int channels,
+    int out_channels
 ) {
-    const long long count = batch * channels * out_height * out_width, lanes = (long long)gridDim.x * blockDim.x;
+    const long long count = batch * out_channels * out_height * out_width, lanes = (long long)gridDim.x * blockDim.x;
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += lanes) {
         const int column = i % out_width, row = i / out_width % out_height;
-        const int channel = i / out_width / out_height % channels;
-        const uint8_t* image = lines + i / out_width / out_height / channels * height * out_width * channels;
+        const int channel = i / out_width / out_height % out_channels, source = channel % channels;
+        const uint8_t* image = lines + i / out_width / out_height / out_channels * height * out_width * channels;
         const uint32_t start = starts[row], many = counts[row];
         int sum = 1 << (PRECISION - 1);
         for (uint32_t k = 0; k < many; k++) {
-            sum += image[((start + k) * out_width + column) * channels + channel] * weights[row * taps + k];
+            sum += image[((start + k) * out_width + column) * channels + source] * weights[row * taps + k];
         }
         out[i] = from_float<T>(level(sum) * scale[channel] + shift[channel]);
     }
@@ -53,10 +54,11 @@ __device__ void resize_down(
     extern "C" __global__ void resize_down_##name(                                                                     \
         const uint8_t* lines, T* out, const uint32_t* starts, const uint32_t* counts, const int* weights, int taps,    \
         const float* scale, const float* shift, long long batch, int height, int out_height, int out_width,            \
-        int channels                                                                                                   \
+        int channels, int out_channels                                                                                 \
     ) {                                                                                                                \
         resize_down(                                                                                                   \
-            lines, out, starts, counts, weights, taps, scale, shift, batch, height, out_height, out_width, channels    \
+            lines, out, starts, counts, weights, taps, scale, shift, batch, height, out_height, out_width, channels,   \
+            out_channels                                                                                               \
         );                                                                                                             \
     }
 

@@ -64,7 +64,8 @@ fn kernel(
     let count = batch * height * across.len() * channels;
     launch(device, MODULE, "resize_across_u8", values(count), &mut [&mut lines], &args)?;
     let lines = lines.tensor();
-    let mut out = Output::new(device, dtype, (batch, channels, down.len(), across.len()))?;
+    let out_channels = scale.len();
+    let mut out = Output::new(device, dtype, (batch, out_channels, down.len(), across.len()))?;
     let [starts, counts, weights] = uploaded(device, down)?;
     let on_device = |numbers: &[f32]| Tensor::new(numbers, &Device::Cuda(device.clone()));
     let (scale, shift) = (on_device(scale)?, on_device(shift)?);
@@ -82,8 +83,9 @@ fn kernel(
         Arg::Int(down.len()),
         Arg::Int(across.len()),
         Arg::Int(channels),
+        Arg::Int(out_channels),
     ];
-    let count = batch * channels * down.len() * across.len();
+    let count = batch * out_channels * down.len() * across.len();
     launch(device, MODULE, &format!("resize_down_{name}"), values(count), &mut [&mut out], &args)?;
     Ok(out.tensor())
 }

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::super::sink::collect;
+use super::launch::unrecorded;
 
 /// The variable that overrides the check.
 const VARIABLE: &str = "TALLOW_CUDA_KERNELS";
@@ -51,7 +52,7 @@ pub(super) fn trusted(name: &str, device: &CudaDevice, check: impl FnOnce(&Devic
     if let Some(fault) = CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key) {
         return Ok(fault.is_none());
     }
-    let fault = check(&Device::Cuda(device.clone())).err().map(|error| one_line(&error));
+    let fault = unrecorded(|| check(&Device::Cuda(device.clone()))).err().map(|error| one_line(&error));
     let fine = fault.is_none();
     if let Some(fault) = &fault {
         eprintln!(
