@@ -1,6 +1,6 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework): a matrix product over the windows of an image.
-//! Where its products run on vector registers they read the windows where they are ([`Direct`]); for AMX's tiles the windows
-//! are laid out, in parts that fit the cache.
+//! Where its products run on vector registers they read the windows where they are ([`Direct`]), or with windows of 5×5 and many
+//! channels do with fewer multiplications ([`Winograd`]); for AMX's tiles the windows are laid out, in parts that fit the cache.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles}
 use super::simd::{sum, vectorised};
 use super::sink::hand_over;
 use super::windows::Windows;
+use super::winograd::Winograd;
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
 ///
@@ -76,6 +77,13 @@ struct Conv2d {
     channels: usize,
     out: usize,
     windows: Windows,
+}
+
+/// How a convolution is computed.
+enum Way {
+    Winograd(Winograd),
+    Direct(Direct),
+    Layout,
 }
 
 impl CustomOp2 for Conv2d {
@@ -144,17 +152,25 @@ impl Conv2d {
         (0..rows).step_by(tile).map(move |start| start..rows.min(start + tile))
     }
 
-    /// The convolution without laid out windows, where there is one. It is no slower than the layout but where that runs on
-    /// tiles, which in float32 takes many channels.
-    fn direct(&self) -> Option<Direct> {
+    /// The fastest way. Windows are laid out only for tiles, which in float32 takes many channels.
+    fn way(&self) -> Way {
         let (_, depth, positions) = self.sizes();
-        if on_tiles(positions, self.out, depth) { None } else { Direct::new(self.windows, self.channels, self.out) }
+        if on_tiles(positions, self.out, depth) {
+            return Way::Layout;
+        }
+        // It shares out images, not parts of them: with fewer than half as many as threads, twice the work on all is done sooner.
+        let enough = 2 * self.batch >= rayon::current_num_threads();
+        match Winograd::new(self.windows, self.channels, self.out).filter(|_| enough) {
+            Some(winograd) => Way::Winograd(winograd),
+            None => Direct::new(self.windows, self.channels, self.out).map_or(Way::Layout, Way::Direct),
+        }
     }
 
     fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
-        match self.direct() {
-            Some(direct) => direct.forward(x, w, b, self.batch),
-            None => self.forward_on_layout(x, w, b),
+        match self.way() {
+            Way::Winograd(winograd) => winograd.forward(x, w, b, self.batch),
+            Way::Direct(direct) => direct.forward(x, w, b, self.batch),
+            Way::Layout => self.forward_on_layout(x, w, b),
         }
     }
 
@@ -215,7 +231,11 @@ impl Conv2d {
 
     /// The gradients that are wanted; the others come back empty.
     fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], wanted: Wanted) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-        let Some(direct) = self.direct() else { return self.backward_on_layout(x, w, dy, wanted) };
+        let direct = match self.way() {
+            Way::Winograd(winograd) => return winograd.gradients(x, w, dy, self.batch, wanted).into(),
+            Way::Direct(direct) => direct,
+            Way::Layout => return self.backward_on_layout(x, w, dy, wanted),
+        };
         let directly = Wanted { dx: wanted.dx && direct.has_input_gradient(), ..wanted };
         let [mut dx, dw, db] = direct.gradients(x, w, dy, self.batch, directly);
         if wanted.dx && !directly.dx {
@@ -295,6 +315,7 @@ mod tests {
             (2, 3, 4, (11, 10), (3, 2), 2, 1),
             (1, 2, 3, (8, 9), (2, 3), 3, 0),
             (2, 1, 2, (4, 4), (4, 4), 1, 3),
+            (3, 16, 18, (9, 8), (5, 5), 1, 2),
         ];
         for (batch, channels, out, image, kernel, stride, padding) in cases {
             let x = [batch, channels, image.0, image.1];

@@ -210,7 +210,7 @@ impl Direct {
 }
 
 /// Adds the sum of every channel of one image.
-fn add_sums(dy: &[f32], sums: &mut [f32]) {
+pub(super) fn add_sums(dy: &[f32], sums: &mut [f32]) {
     let positions = dy.len() / sums.len().max(1);
     vectorised(
         #[inline(always)]

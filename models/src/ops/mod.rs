@@ -39,6 +39,7 @@ mod tanh;
 mod tickets;
 mod transpose;
 mod windows;
+mod winograd;
 
 pub use adamw::{AdamWStep, adamw_step};
 pub use attention::{attention, attention_qkv};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use gemm::Parallelism;
 
-pub(super) use vectors::{Gathered, Operand, Output, Panels};
+pub(super) use vectors::{Gathered, Operand, Output, PANEL, Panels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
 #[derive(Clone, Copy)]

@@ -16,7 +16,7 @@ use crate::ops::kernel::Shared;
 use crate::ops::transpose::transpose;
 
 /// Columns of a panel: a cache line.
-const PANEL: usize = 16;
+pub const PANEL: usize = 16;
 /// Steps along the common dimension between reading and writing a block of the product: a panel's part stays in the first-level
 /// cache, a task's rows of the left operand in the second-level cache.
 const DEPTH: usize = 384;
@@ -201,6 +201,8 @@ impl<const R: usize> Left<R> for Packed<'_> {
 pub struct Panels {
     depth: usize,
     columns: usize,
+    /// Lines from one panel to the next.
+    stride: usize,
     lines: Vec<Line>,
 }
 
@@ -230,21 +232,48 @@ impl Panels {
         Self::within(vec![], b, threads)
     }
 
-    fn within(mut lines: Vec<Line>, b: Matrix, threads: usize) -> Self {
-        let count = b.columns.div_ceil(PANEL) * b.rows;
-        if lines.len() < count {
-            lines.resize(count, Line([0.; PANEL]));
+    /// Panels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
+    /// set of the first-level cache.
+    pub fn blank(depth: usize, columns: usize) -> Self {
+        let mut panels = Self { depth, columns, stride: depth + 1, lines: PANELS.take() };
+        panels.grow();
+        panels
+    }
+
+    /// Panel by panel, [`PANEL`] values for every step.
+    pub fn values(&mut self) -> &mut [f32] {
+        let lines = self.grow();
+        // SAFETY: a line is nothing but its values.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * PANEL) }
+    }
+
+    /// Lines from one panel to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The lines of all panels.
+    fn grow(&mut self) -> &mut [Line] {
+        let count = self.columns.div_ceil(PANEL) * self.stride;
+        if self.lines.len() < count {
+            self.lines.resize(count, Line([0.; PANEL]));
         }
-        if count > 0 {
-            let panels = lines[..count].chunks_exact_mut(b.rows).enumerate();
+        &mut self.lines[..count]
+    }
+
+    fn within(lines: Vec<Line>, b: Matrix, threads: usize) -> Self {
+        let mut panels = Self { depth: b.rows, columns: b.columns, stride: b.rows, lines };
+        let lines = panels.grow();
+        if !lines.is_empty() {
             if threads > 1 && b.rows * b.columns >= LARGE {
-                let panels = lines[..count].par_chunks_exact_mut(b.rows).enumerate();
+                let panels = lines.par_chunks_exact_mut(b.rows).enumerate();
                 panels.for_each(|(panel, lines)| lay_out(b, panel * PANEL, lines));
             } else {
+                let panels = lines.chunks_exact_mut(b.rows).enumerate();
                 panels.for_each(|(panel, lines)| lay_out(b, panel * PANEL, lines));
             }
         }
-        Self { depth: b.rows, columns: b.columns, lines }
+        panels
     }
 
     /// Writes the product of `a` and the panels to `out`, on so many threads.
@@ -274,6 +303,15 @@ impl Panels {
                 self.multiply_block(out, a, own.start..own.end.min(rows), columns)
             }
         });
+    }
+
+    /// Writes the product of `a` and some of the panels to where it lies in the product with all of them, on this thread.
+    ///
+    /// # Safety
+    /// As [`Panels::multiply`].
+    pub unsafe fn multiply_panels(&self, out: Output, a: Operand, panels: Range<usize>) {
+        // SAFETY: the caller's.
+        unsafe { self.multiply_block(out, a, 0..a.size().0, panels) }
     }
 
     /// Some rows and panels of a product, on this thread.
@@ -398,14 +436,14 @@ impl Product<'_> {
         for panel in self.columns.clone() {
             let first = panel * PANEL;
             let count = PANEL.min(self.panels.columns - first);
-            let lines = &self.panels.lines[panel * self.panels.depth..][steps.clone()];
+            let lines = &self.panels.lines[panel * self.panels.stride..][steps.clone()];
             for row in rows.clone().step_by(R) {
                 let starts = a.starts(row, rows.end);
                 let to = Place { row, rows: R.min(rows.end - row), first, count, start };
                 self.fetch_output(&to);
                 // The next panel, a share of it with every block of rows.
                 let (block, blocks) = ((row - rows.start) / R, rows.len().div_ceil(R));
-                let next = lines.as_ptr().wrapping_add(self.panels.depth);
+                let next = lines.as_ptr().wrapping_add(self.panels.stride);
                 for line in steps.len() * block / blocks..steps.len() * (block + 1) / blocks {
                     fetch(next.wrapping_add(line));
                 }
