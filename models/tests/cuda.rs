@@ -9,7 +9,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Branch, Gelu, Inner, Middle};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, Branch, Clip, Gelu, Inner, Middle};
 use tallow_models::ops::{MatmulPrecision, SgdStep, SgdTarget, Taps};
 use tallow_models::{Mode, Model, Params, zoo};
 
@@ -258,7 +258,7 @@ fn every_op_runs_its_kernel() -> Result<()> {
         expected.extend(types[..2].iter().map(|types| format!("{name} {types}")));
     }
     for name in ["f32", "bf16"] {
-        expected.extend([format!("cross_entropy {name}"), format!("max_pool2d {name}"), format!("unfold {name}")]);
+        expected.extend(["cublaslt", "cross_entropy", "max_pool2d", "unfold"].map(|op| format!("{op} {name}")));
         expected.extend([16, 32, 64, 96, 128].map(|d| format!("attention {name} d={d}")));
     }
     expected.extend(["adamw", "sgd", "sum_of_squares"].map(String::from));
@@ -306,23 +306,27 @@ fn tensors(device: &Device, seed: u64) -> Result<Vec<Tensor>> {
     [33, 4096, 10_000].iter().map(|&count| values(&[count], seed)?.to_device(device)?.copy()).collect()
 }
 
-/// Three steps of AdamW, three of SGD, and sums of squares.
+/// Steps of AdamW and of SGD, as they are, clipped, and left out; and sums of squares.
 fn steps(device: &Device) -> Result<(Vec<Tensor>, Vec<f64>)> {
     let (p, m, g) = (tensors(device, 1)?, tensors(device, 2)?, tensors(device, 3)?);
     let v = tensors(device, 4)?.iter().map(Tensor::sqr).collect::<Result<Vec<_>>>()?;
-    for step in 1..=3 {
+    let squares = ops::sums_of_squares(&g.iter().collect::<Vec<_>>())?;
+    assert_eq!(squares.are_known(), device.is_cpu());
+    let infinite = Tensor::new(&[f32::INFINITY, 1.], device)?;
+    let infinite = ops::sums_of_squares(&[&infinite])?;
+    let clips = [None, Some(Clip { squares: &squares, largest: 10. }), Some(Clip { squares: &infinite, largest: 10. })];
+    for (step, clip) in (1..).zip(clips) {
         let numbers =
             AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step, grad_scale: 0.5 };
         let target = |i: usize| AdamWTarget { param: &p[i], m: &m[i], v: &v[i], grad: &g[i], step: numbers };
-        ops::adamw_steps(&[target(0), target(1), target(2)])?;
+        ops::adamw_steps(&[target(0), target(1), target(2)], clip)?;
     }
-    for nesterov in [true, false, true] {
+    for (nesterov, clip) in [true, false, true].into_iter().zip(clips) {
         let numbers = SgdStep { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 0.01, grad_scale: 0.5 };
         let target = |i: usize| SgdTarget { param: &p[i], momentum_buffer: Some(&m[i]), grad: &g[i], step: numbers };
-        ops::sgd_steps(&[target(0), target(1), target(2)])?;
+        ops::sgd_steps(&[target(0), target(1), target(2)], clip)?;
     }
-    let sums = ops::sums_of_squares(&g.iter().collect::<Vec<_>>())?;
-    Ok(([p, m, v].concat(), sums))
+    Ok(([p, m, v].concat(), squares.read()?))
 }
 
 #[test]
@@ -366,7 +370,7 @@ fn losses(device: &Device, model: &str) -> Result<Vec<f32>> {
         for ((param, (_, grad)), [m, v]) in trainable.iter().zip(gradients.iter()).zip(&state) {
             targets.push(AdamWTarget { param, m, v, grad, step: numbers });
         }
-        ops::adamw_steps(&targets)?;
+        ops::adamw_steps(&targets, None)?;
     }
     Ok(losses)
 }

@@ -200,7 +200,7 @@ impl Training {
         let logits = work.model.forward(&work.images, Mode::Train { seed: step as u64 })?;
         let loss = ops::cross_entropy(&logits, &work.labels, 0.)?;
         let gradients = work.params.backward(&loss)?;
-        Ok(self.optimizer.step(&gradients, 1., self.lr)?)
+        Ok(self.optimizer.step(&gradients, None, self.lr)?)
     }
 }
 

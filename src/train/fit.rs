@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use candle_core::DType;
 use tallow_models::Mode;
 use tallow_models::mlp::Pass;
+use tallow_models::ops::{Clip, Later, Squares};
 use tallow_weights::OpenOptions;
 
 use super::averages::Averages;
@@ -16,7 +17,7 @@ use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
 use super::event::{EpochMetrics, Event, Listener, StepMetrics};
 use super::features::{self, Fixed, Part};
-use super::gradients::{Accumulator, clip_factor, sums_of_squares};
+use super::gradients::{Accumulator, sums_of_squares};
 use super::metrics_log::MetricsLog;
 use super::optimizer::Optimizer;
 use super::predictions::predictions;
@@ -48,6 +49,23 @@ pub enum Outcome {
     Finished(Summary),
     /// `stop` was set; the checkpoint holds everything up to `step` steps, and a resume goes on from there.
     Interrupted { step: usize },
+}
+
+/// A step that was taken, with its numbers as far as the device has come to them.
+struct Taken {
+    epoch: usize,
+    step: usize,
+    lr: f64,
+    samples: usize,
+    passes: Vec<Measured>,
+    squares: Squares,
+}
+
+/// What one batch came to.
+struct Measured {
+    loss: Later,
+    correct: Later,
+    count: usize,
 }
 
 /// Trains what `config` says: [`Setup::new`], then [`fit`]; or [`svm::run`].
@@ -202,12 +220,14 @@ fn fit_batches(
         let mut learning =
             (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
 
+        // A step whose numbers are on their way from the device, which goes on with the next one meanwhile.
+        let mut under_way: Option<Taken> = None;
+        let mut since = Instant::now();
         while state.step_in_epoch < steps_per_epoch {
-            let began = Instant::now();
             let lr = schedule.lr(state.step);
             let first_sample = state.step_in_epoch * config.accumulate * config.batch_size;
             let samples = (train_samples - first_sample).min(config.accumulate * config.batch_size);
-            let (mut sum, mut loss_of_step) = (Accumulator::default(), 0.);
+            let mut sum = Accumulator::default();
             let mut passes = Vec::with_capacity(config.accumulate);
             for (part, batch) in batches.by_ref().take(config.accumulate).enumerate() {
                 let batch = batch?;
@@ -230,60 +250,49 @@ fn fit_batches(
                 };
                 let count = batch.indices.len();
                 let correct = logits.detach().argmax(1)?.eq(targets.dominant())?.to_dtype(DType::U32)?.sum_all()?;
-                let share = count as f64 / samples as f64;
-                passes.push((loss.detach(), correct, count));
+                passes.push(Measured { loss: Later::new(&loss)?, correct: Later::new(&correct)?, count });
                 match gradients {
                     Some(gradients) => sum.put(gradients),
-                    None => sum.add(params, &loss, share, config.allow_missing_gradients)?,
+                    None => sum.add(params, &loss, count as f64 / samples as f64, config.allow_missing_gradients)?,
                 }
             }
             let Some((gradients, missing)) = sum.take() else { break };
             if state.step == 0 {
                 warn(listener, warnings::of_missing_gradients(&missing));
             }
-            // Read only here, where the gradients are waited for in any case: a GPU has one pause a step.
             let squares = sums_of_squares(&gradients)?;
-            for (loss, correct, count) in passes {
-                let value = f64::from(loss.to_scalar::<f32>()?);
-                check_finite("the loss", value, state.step, lr)?;
-                state.running.add(value, correct.to_scalar::<u32>()? as usize, count);
-                loss_of_step += value * (count as f64 / samples as f64);
-            }
-            let norm = squares.iter().sum::<f64>().sqrt();
-            check_finite("the norm of the gradients", norm, state.step, lr)?;
-            if let Some(learning) = &mut learning {
-                learning.iter_mut().zip(&squares).for_each(|(learns, &square)| *learns |= square > 0.);
+            let late = !squares.are_known() && by_hand.is_none();
+            let taken = Taken { epoch, step: state.step, lr, samples, passes, squares };
+            if !late {
+                report(&taken, &mut since, &mut state.running, &mut learning, &mut log, listener)?;
             }
             match &by_hand {
                 Some(perceptron) => perceptron.step(&gradients, lr)?,
-                None => optimizer.step(&gradients, clip_factor(norm, config.clip_grad), lr)?,
+                None => {
+                    let clip = Clip { squares: &taken.squares, largest: config.clip_grad };
+                    optimizer.step(&gradients, Some(clip), lr)?;
+                }
             }
             averages.iter().try_for_each(|averages| averages.update(params, state.step))?;
-
-            let seconds = began.elapsed().as_secs_f64();
-            state.running.seconds += seconds;
-            let metrics = StepMetrics {
-                epoch,
-                step: state.step,
-                loss: loss_of_step,
-                lr,
-                grad_norm: norm,
-                images_per_second: samples as f64 / seconds,
-            };
-            log.add(&MetricsLine::Step(metrics))?;
             state.step += 1;
             state.step_in_epoch += 1;
-            listener.on(&Event::Step(metrics));
+            let before = if late { under_way.replace(taken) } else { None };
 
             let stopping = stop.load(Ordering::Relaxed);
             let due = match config.checkpoint_every {
                 Some(steps) => state.step.is_multiple_of(steps),
                 None => last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL,
             };
-            if stopping || (due && state.step_in_epoch < steps_per_epoch) {
+            let ended = state.step_in_epoch == steps_per_epoch;
+            let last = if stopping || due || ended { under_way.take() } else { None };
+            for taken in before.into_iter().chain(last) {
+                report(&taken, &mut since, &mut state.running, &mut learning, &mut log, listener)?;
+            }
+            if stopping || (due && !ended) {
                 state.seconds = seconds_before + session.elapsed().as_secs_f64();
                 save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
                 last_checkpoint = Instant::now();
+                since = last_checkpoint;
             }
             if stopping {
                 listener.on(&Event::Interrupted { step: state.step });
@@ -399,6 +408,38 @@ fn fit_batches(
     write_json(&folder.summary_path(), &summary)?;
     listener.on(&Event::End { elapsed: Duration::from_secs_f64(elapsed) });
     Ok(Outcome::Finished(summary))
+}
+
+/// Waits for a step's numbers and tells them, with the time `since` the step before.
+fn report(
+    taken: &Taken,
+    since: &mut Instant,
+    running: &mut Running,
+    learning: &mut Option<Vec<bool>>,
+    log: &mut MetricsLog,
+    listener: &mut dyn Listener,
+) -> Result<()> {
+    let &Taken { epoch, step, lr, samples, .. } = taken;
+    let mut loss = 0.;
+    for pass in &taken.passes {
+        let value = f64::from(pass.loss.read()?.to_scalar::<f32>()?);
+        check_finite("the loss", value, step, lr)?;
+        running.add(value, pass.correct.read()?.to_scalar::<u32>()? as usize, pass.count);
+        loss += value * (pass.count as f64 / samples as f64);
+    }
+    let squares = taken.squares.read()?;
+    let grad_norm = squares.iter().sum::<f64>().sqrt();
+    check_finite("the norm of the gradients", grad_norm, step, lr)?;
+    if let Some(learning) = learning {
+        learning.iter_mut().zip(&squares).for_each(|(learns, &square)| *learns |= square > 0.);
+    }
+    let seconds = since.elapsed().as_secs_f64();
+    *since = Instant::now();
+    running.seconds += seconds;
+    let metrics = StepMetrics { epoch, step, loss, lr, grad_norm, images_per_second: samples as f64 / seconds };
+    log.add(&MetricsLine::Step(metrics))?;
+    listener.on(&Event::Step(metrics));
+    Ok(())
 }
 
 /// Makes the folder ready: of a new run, or of one that goes on, whose weights, averages, optimiser and place are taken back

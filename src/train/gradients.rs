@@ -1,7 +1,8 @@
 //! The gradients of one optimiser step: of the mean loss over its samples, however many batches they come in.
 
 use candle_core::Tensor;
-use tallow_models::{Gradients, Params, ops};
+use tallow_models::ops::{self, Squares};
+use tallow_models::{Gradients, Params};
 
 use super::error::Result;
 
@@ -49,13 +50,7 @@ impl Accumulator {
 ///
 /// # Errors
 /// If memory cannot be had.
-pub fn sums_of_squares(gradients: &Gradients) -> Result<Vec<f64>> {
+pub fn sums_of_squares(gradients: &Gradients) -> Result<Squares> {
     let gradients: Vec<_> = gradients.iter().map(|(_, gradient)| gradient).collect();
     Ok(ops::sums_of_squares(&gradients)?)
-}
-
-/// The factor that brings a global norm of `norm` down to `largest`, as `torch.nn.utils.clip_grad_norm_` computes it; 1
-/// where `largest` is 0, which means no clipping.
-pub fn clip_factor(norm: f64, largest: f64) -> f64 {
-    if largest == 0. { 1. } else { (largest / (norm + 1e-6)).min(1.) }
 }

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, SgdStep, SgdTarget};
+use tallow_models::ops::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
 use tallow_models::{Architecture, Gradients, Params};
 
 use super::config::{OptimizerKind, TrainConfig};
@@ -75,12 +75,12 @@ impl Optimizer {
         Ok(optimizer)
     }
 
-    /// One step along `gradients`, each times `scale`, at the learning rate `lr`. A parameter without a gradient stays as it
-    /// is.
+    /// One step along `gradients`, clipped if that is asked for, at the learning rate `lr`. A parameter without a gradient stays
+    /// as it is, and all do if the norm to clip by is not finite.
     ///
     /// # Errors
     /// If a gradient has another shape than its parameter.
-    pub fn step(&mut self, gradients: &Gradients, scale: f64, lr: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &Gradients, clip: Option<Clip>, lr: f64) -> Result<()> {
         let mut stepped = Vec::with_capacity(self.slots.len());
         for (name, gradient) in gradients.iter() {
             let Some(&index) = self.by_name.get(name) else { continue };
@@ -98,14 +98,16 @@ impl Optimizer {
                 eps: self.eps,
                 weight_decay: slot.weight_decay,
                 step: slot.steps as usize,
-                grad_scale: scale,
+                grad_scale: 1.,
             };
             match (self.kind, &slot.state[..]) {
                 (OptimizerKind::Adamw, [m, v]) => adamw.push(AdamWTarget { param, m, v, grad, step: adam }),
                 (OptimizerKind::Adam, [m, v]) => {
-                    let gradient = ((*grad * scale)? + (param * slot.weight_decay)?)?;
-                    let step = AdamWStep { weight_decay: 0., grad_scale: 1., ..adam };
-                    ops::adamw_step(param, m, v, &gradient, &step)?;
+                    // Decay goes through the moments, and is not clipped: the factor has to be known.
+                    let factor = clip.map_or(Ok(Some(1.)), |clip| clip.factor())?;
+                    let Some(factor) = factor else { continue };
+                    let gradient = ((*grad * factor)? + (param * slot.weight_decay)?)?;
+                    ops::adamw_step(param, m, v, &gradient, &AdamWStep { weight_decay: 0., ..adam })?;
                 }
                 (_, state) => {
                     let step = SgdStep {
@@ -113,14 +115,14 @@ impl Optimizer {
                         momentum: self.momentum,
                         nesterov: self.nesterov,
                         weight_decay: slot.weight_decay,
-                        grad_scale: scale,
+                        grad_scale: 1.,
                     };
                     sgd.push(SgdTarget { param, momentum_buffer: state.first(), grad, step });
                 }
             }
         }
-        ops::adamw_steps(&adamw)?;
-        Ok(ops::sgd_steps(&sgd)?)
+        ops::adamw_steps(&adamw, clip)?;
+        Ok(ops::sgd_steps(&sgd, clip)?)
     }
 
     /// The state by name, as PyTorch calls it: `NAME.momentum_buffer`, or `NAME.exp_avg` and `NAME.exp_avg_sq`; and

@@ -1,8 +1,9 @@
 //! Optimisers and clipping against PyTorch in float64.
 
 use candle_core::{DType, Device, Tensor};
+use tallow::models::ops::{Clip, clip_factor};
 use tallow::models::{Architecture, MlpConfig, Params};
-use tallow::train::gradients::{Accumulator, clip_factor, sums_of_squares};
+use tallow::train::gradients::{Accumulator, sums_of_squares};
 use tallow::train::optimizer::Optimizer;
 
 use crate::{numbers, reference, small};
@@ -50,7 +51,10 @@ fn parameters_take_the_same_steps_as_in_pytorch() {
             // Half of twice the gradient: the factor of clipping is part of the step.
             let doubled = |key: &str| numbers(&gradient[key]).iter().map(|v| 2. * v).collect::<Vec<_>>();
             let gradients = pair.params.backward(&pair.loss(&doubled("weight"), &doubled("bias"))).unwrap();
-            optimizer.step(&gradients, 0.5, 0.1).unwrap();
+            let squares = sums_of_squares(&gradients).unwrap();
+            let norm = squares.read().unwrap().iter().sum::<f64>().sqrt();
+            let clip = Clip { squares: &squares, largest: (norm + 1e-6) / 2. };
+            optimizer.step(&gradients, Some(clip), 0.1).unwrap();
             if step == 2 {
                 // A state that was written and read back goes on as if nothing had happened.
                 let state = optimizer.state().unwrap();
@@ -102,7 +106,7 @@ fn batches_of_unequal_size_add_up_to_the_gradient_of_the_mean() {
     let expected: Vec<f32> = first.iter().zip(second).map(|(a, b)| (0.75 * a + 0.25 * b) as f32).collect();
     assert_eq!(gradients.get("weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected);
     assert_eq!(gradients.get("bias").unwrap().to_vec1::<f32>().unwrap(), [1.5; 3]);
-    assert_eq!(sums_of_squares(&gradients).unwrap()[1], 6.75);
+    assert_eq!(sums_of_squares(&gradients).unwrap().read().unwrap()[1], 6.75);
 }
 
 #[test]
@@ -116,7 +120,7 @@ fn a_parameter_that_no_gradient_reaches_is_an_error_unless_allowed() {
     let (gradients, missing) = sum.take().unwrap();
     assert_eq!(missing, ["bias"]);
     let mut optimizer = Optimizer::new(&small(), &Architecture::Mlp(MlpConfig::default()), &pair.params).unwrap();
-    optimizer.step(&gradients, 1., 0.1).unwrap();
+    optimizer.step(&gradients, None, 0.1).unwrap();
     assert_eq!(pair.values("bias"), [1.; 3]);
     assert!(pair.values("weight").iter().all(|&value| value < 1.));
 }

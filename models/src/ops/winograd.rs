@@ -648,10 +648,11 @@ mod tests {
         let mut y: Vec<f64> = vec![];
         let (mut dx, mut dw) = (vec![0f64; x.len()], vec![0f64; w.len()]);
         let mut db = vec![0f64; b.len()];
-        for at in 0..batch * of.out * rows * columns {
+        assert_eq!(dy.len(), batch * of.out * rows * columns);
+        for (at, &slope) in dy.iter().enumerate() {
             let (image, out) = (at / (of.out * rows * columns), at / (rows * columns) % of.out);
             let (row, column) = (at / columns % rows, at % columns);
-            let slope = f64::from(dy[at]);
+            let slope = f64::from(slope);
             let mut sum = f64::from(b[out]);
             for channel in 0..of.channels {
                 for place in 0..KERNEL * KERNEL {
@@ -709,7 +710,8 @@ mod tests {
     #[test]
     fn every_width_of_vectors_gives_the_same_transform() {
         let from: Vec<f32> = (0..PLACES * PANEL).map(|i| (i * 7919 % 997) as f32 / 500. - 1.).collect();
-        let run = |on: &dyn Fn(Transform<Input, fn(usize) -> (usize, usize), IN, IN>)| {
+        type One = Transform<Input, fn(usize) -> (usize, usize), IN, IN>;
+        let run = |on: &dyn Fn(One)| {
             let mut to = vec![0f32; PLACES * PANEL];
             let places = |start| Places { start, row: IN * PANEL, column: PANEL, block: PANEL };
             on(Transform {

@@ -380,10 +380,17 @@ template <typename G> static void test_optimizers() {
         sgd.push_back(entry);
         blocks += (counts[i] + optimizer_kernels::BLOCK - 1) / optimizer_kernels::BLOCK;
     }
-    launch(blocks, 256, [&] {
-        optimizer_kernels::adamw_f32(adamw.data(), tensors, beta1, 1 - beta1, beta2, 1 - beta2, eps, scale);
-    });
-    launch(blocks, 256, [&] { optimizer_kernels::sgd_f32(sgd.data(), tensors, momentum, 1, scale); });
+    // The factor comes from clipping to half of the norm, and there is no step for a norm that is not finite.
+    const double norm = 3, not_finite = INFINITY, square = norm * norm;
+    for (const double* squares : {&not_finite, &square}) {
+        launch(blocks, 256, [&] {
+            optimizer_kernels::adamw_f32(
+                adamw.data(), tensors, beta1, 1 - beta1, beta2, 1 - beta2, eps, 1, squares, norm / 2
+            );
+        });
+    }
+    launch(blocks, 256, [&] { optimizer_kernels::sgd_f32(sgd.data(), tensors, momentum, 1, scale, &square, 2 * norm); });
+    launch(blocks, 256, [&] { optimizer_kernels::sgd_f32(sgd.data(), tensors, momentum, 1, 1, &not_finite, 0); });
     Vector got, expected, sgd_got, sgd_expected;
     auto append = [](Vector& to, const Vector& values) { to.insert(to.end(), values.begin(), values.end()); };
     for (int t = 0; t < tensors; t++) {
@@ -408,13 +415,15 @@ template <typename G> static void test_optimizers() {
     }
     check(std::string("adamw over 5 tensors, gradients ") + type_name<G>(), got, expected, 1e-6);
     check(std::string("sgd over 5 tensors, gradients ") + type_name<G>(), sgd_got, sgd_expected, 1e-6);
-    std::vector<double> partials(blocks), sums(tensors);
+    std::vector<double> partials(blocks), sums(tensors + 1);
     launch(blocks, 256, [&] { optimizer_kernels::sum_of_squares_f64(adamw.data(), tensors, partials.data()); });
     launch(1, 64, [&] {
         optimizer_kernels::sum_of_squares_by_tensor_f64(adamw.data(), tensors, partials.data(), sums.data(), blocks);
     });
     Vector squares;
-    for (const Vector& gradient : g) squares.push_back(dot(gradient, gradient));
+    double all = 0;
+    for (const Vector& gradient : g) all += squares.emplace_back(dot(gradient, gradient));
+    squares.push_back(all);
     check(std::string("sums of squares of 5 tensors, ") + type_name<G>(), sums, squares, 1e-12);
 }
 

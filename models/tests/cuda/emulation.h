@@ -16,6 +16,7 @@
 #include <functional>
 #include <vector>
 
+using std::isfinite;
 using std::isnan;
 using std::max;
 using std::min;

@@ -363,7 +363,81 @@ int cublasGemmStridedBatchedEx(
     }
     return 0;
 }
+
+// cuBLASLt: d [m, n] = alpha op(a) op(b), column by column; plus a bias for every row, or with the sums of the rows of op(b)ᵀ.
+struct Described {
+    int transpose_a = 0, transpose_b = 0, epilogue = 1;
+    void* bias = nullptr;
+};
+struct Layout {
+    int type;
+    long long rows, columns, stride;
+};
 int cublasLtCreate(void** handle) { return *handle = &device, 0; }
+int cublasLtMatmulDescCreate(void** description, int, int) { return *description = new Described, 0; }
+int cublasLtMatmulDescDestroy(void* description) { return delete static_cast<Described*>(description), 0; }
+int cublasLtMatmulDescSetAttribute(void* to, int attribute, const void* value, size_t size) {
+    Described& description = *static_cast<Described*>(to);
+    switch (attribute) {
+        case 3: return memcpy(&description.transpose_a, value, size), size != 4;
+        case 4: return memcpy(&description.transpose_b, value, size), size != 4;
+        case 7: return memcpy(&description.epilogue, value, size), size != 4;
+        case 8: return memcpy(&description.bias, value, size), size != 8;
+        default: return 7;
+    }
+}
+int cublasLtMatrixLayoutCreate(void** layout, int type, uint64_t rows, uint64_t columns, int64_t stride) {
+    return *layout = new Layout{type, (long long)rows, (long long)columns, stride}, 0;
+}
+int cublasLtMatrixLayoutDestroy(void* layout) { return delete static_cast<Layout*>(layout), 0; }
+int cublasLtMatmulPreferenceCreate(void** preference) { return *preference = &device, 0; }
+int cublasLtMatmulPreferenceDestroy(void*) { return 0; }
+int cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void*, size_t size) {
+    return size != (attribute == 1 ? 8 : 4);
+}
+int cublasLtMatmulAlgoGetHeuristic(
+    void*, void*, void*, void*, void*, void*, void*, int, void* result, int* count
+) {
+    const char* broken = getenv("TALLOW_FAKE_BROKEN");
+    *count = !(broken && std::string(broken) == "cublasLtMatmul");
+    // The algorithm, the workspace, the state, waves and what is reserved.
+    memset(result, 0, 64 + 8 + 4 + 4 + 16);
+    return 0;
+}
+int cublasLtMatmul(
+    void*, void* described, const float* alpha, const void* a, void* layout_a, const void* b, void* layout_b, const float* beta,
+    const void*, void*, void* d, void* layout_d, const void*, void*, size_t, void*
+) {
+    const Described& description = *static_cast<Described*>(described);
+    const Layout &la = *static_cast<Layout*>(layout_a), &lb = *static_cast<Layout*>(layout_b);
+    const Layout& ld = *static_cast<Layout*>(layout_d);
+    const long long k = description.transpose_a ? la.rows : la.columns;
+    const bool fits = k == (description.transpose_b ? lb.columns : lb.rows) && *beta == 0 &&
+        ld.rows == (description.transpose_a ? la.columns : la.rows) &&
+        ld.columns == (description.transpose_b ? lb.rows : lb.columns);
+    if (!fits) return 7;
+    counts.add("product");
+    auto type = [](int code) { return code == 0 ? Type::F32 : Type::BF16; };
+    auto of_a = [&](long long row, long long l) {
+        return get(type(la.type), a, description.transpose_a ? l + row * la.stride : row + l * la.stride);
+    };
+    auto of_b = [&](long long l, long long column) {
+        return get(type(lb.type), b, description.transpose_b ? column + l * lb.stride : l + column * lb.stride);
+    };
+    for (long long column = 0; column < ld.columns; column++) {
+        for (long long row = 0; row < ld.rows; row++) {
+            double sum = 0;
+            for (long long l = 0; l < k; l++) sum += of_a(row, l) * of_b(l, column);
+            const double bias = description.epilogue == 4 ? get(type(ld.type), description.bias, row) : 0;
+            set(type(ld.type), d, row + column * ld.stride, *alpha * sum + bias);
+        }
+        if (description.epilogue != 512) continue;
+        double sum = 0;
+        for (long long l = 0; l < k; l++) sum += of_b(l, column);
+        set(type(ld.type), description.bias, column, sum);
+    }
+    return 0;
+}
 
 // cuRAND, with noise of its own.
 int curandCreateGenerator(void** generator, int) { return *generator = &device, 0; }

@@ -88,6 +88,11 @@ impl Output {
         Self { shape: shape.into(), ..self }
     }
 
+    /// Where it lies on the device, for what is ordered by this stream, the device's own.
+    pub fn place(&mut self, stream: &CudaStream) -> Result<u64> {
+        Ok(self.storage.place_mut(stream)?.0)
+    }
+
     /// The output as a tensor without a history.
     pub fn tensor(self) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)

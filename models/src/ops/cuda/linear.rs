@@ -1,13 +1,12 @@
-//! Linear layers: products by cuBLAS, the bias and its gradient by kernels. In the backward only what is asked for is
-//! computed, and the gradients of parameters go past Candle's sums. Weights of float32 serve inputs of bf16.
+//! Linear layers, out of products ([`super::product`]). In the backward only what is asked for is computed, and the gradients of
+//! parameters go past Candle's sums. Weights of float32 serve inputs of bf16.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CudaDevice, Result, Storage, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::super::sink::hand_over;
-use super::activation::add_bias;
 use super::column_sums::column_sums;
-use super::launch::{Output, device_of, graft, types};
+use super::launch::{device_of, graft, types};
+use super::product::{product, weight_gradient};
 use super::trust;
 
 /// `x wᵀ + b`, where the kernels serve. `composed` is what they are checked against.
@@ -22,65 +21,50 @@ pub fn linear(
     let (of_x, of_w) = (x.dtype(), w.dtype());
     let trusted = trust::trusted(&format!("linear {types}"), device, |device| {
         let operands = [(&[3, 7, 40][..], of_x), (&[24, 40], of_w), (&[24], of_w)];
-        let kernel = |t: &[Tensor]| kernel(&t[0], &t[1], Some(&t[2]), types);
+        let kernel = |t: &[Tensor]| kernel(&t[0], &t[1], Some(&t[2]));
         trust::agree(device, &operands, &kernel, &|t| composed(&t[0], &t[1], Some(&t[2])))
     });
     if !trusted? {
         return Ok(None);
     }
-    kernel(x, w, b, types).map(Some)
+    kernel(x, w, b).map(Some)
 }
 
-fn kernel(x: &Tensor, w: &Tensor, b: Option<&Tensor>, types: &'static str) -> Result<Tensor> {
+fn kernel(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (out, width) = w.dims2()?;
     let (x, w) = (x.contiguous()?, w.contiguous()?);
-    let Some(device) = device_of(&x) else { bail!("linear: expected a CUDA device") };
+    let b = b.map(Tensor::contiguous).transpose()?;
     let narrow = w.detach().to_dtype(x.dtype())?;
     let mut dims = x.dims().to_vec();
     dims.pop();
     dims.push(out);
-    let product = product(&x.detach().reshape(((), width))?, &narrow.t()?)?.shaped(dims);
-    let device = device.clone();
-    match b {
-        None => graft("linear", &[&x, &w], product, move |operands, _, dy| {
-            let (dx, dw) = backward(operands[0], operands[1], &narrow, dy)?;
-            Ok(vec![dx, dw])
-        }),
-        Some(b) => {
-            let y = add_bias(&device, &product.tensor(), b, types)?;
-            graft("linear", &[&x, &w, b], y, move |operands, _, dy| {
-                let (dx, dw) = backward(operands[0], operands[1], &narrow, dy)?;
-                Ok(vec![dx, dw, bias_gradient(&device, operands[2], dy)?])
-            })
-        }
-    }
+    let y = product(&x.detach().reshape(((), width))?, &narrow.t()?, b.as_ref())?.shaped(dims);
+    let operands: Vec<_> = [Some(&x), Some(&w), b.as_ref()].into_iter().flatten().collect();
+    graft("linear", &operands, y, move |operands, _, dy| backward(operands, &narrow, dy))
 }
 
-fn backward(x: &Tensor, w: &Tensor, narrow: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+/// The gradients of input, weights and bias, of those that are there.
+fn backward(operands: &[&Tensor], narrow: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    let (x, w, b) = (operands[0], operands[1], operands.get(2).copied());
     let (out, width) = w.dims2()?;
     let dy = dy.detach().reshape(((), out))?;
-    let dx = if x.track_op() { Some(product(&dy, narrow)?.shaped(x.dims()).tensor()) } else { None };
-    let dw = if w.track_op() {
-        let dw = product(&dy.t()?, &x.detach().reshape(((), width))?)?.tensor();
-        hand_over(w, dw.to_dtype(w.dtype())?)?
-    } else {
-        None
+    let dx = if x.track_op() { Some(product(&dy, narrow, None)?.shaped(x.dims()).tensor()) } else { None };
+    let b = b.filter(|b| b.track_op());
+    let (dw, db) = match (w.track_op(), b) {
+        (true, b) => {
+            let (dw, db) = weight_gradient(&dy, &x.detach().reshape(((), width))?, w.dtype(), b.is_some())?;
+            (hand_over(w, dw)?, db)
+        }
+        (false, None) => (None, None),
+        (false, Some(b)) => {
+            let Some(device) = device_of(&dy) else { bail!("linear: expected a CUDA device") };
+            (None, Some(column_sums(device, &dy, out, b.dtype())?))
+        }
     };
-    Ok((dx, dw))
-}
-
-/// The gradient of a bias that was added to every row of something.
-fn bias_gradient(device: &CudaDevice, bias: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-    if !bias.track_op() {
-        return Ok(None);
-    }
-    hand_over(bias, column_sums(device, dy, bias.elem_count(), bias.dtype())?)
-}
-
-/// `a [m, k]` times `b [k, n]`, either of which may be transposed.
-fn product(a: &Tensor, b: &Tensor) -> Result<Output> {
-    let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
-    let ((a, la), (b, lb)) = (a.storage_and_layout(), b.storage_and_layout());
-    let (Storage::Cuda(a), Storage::Cuda(b)) = (&*a, &*b) else { bail!("linear: expected operands on a CUDA device") };
-    Ok(Output::of(a.matmul(b, (1, m, n, k), la, lb)?, (m, n)))
+    let db = match (b, db) {
+        (Some(b), Some(db)) => hand_over(b, db)?,
+        _ => None,
+    };
+    let all = [dx, dw, db];
+    Ok(all.into_iter().take(operands.len()).collect())
 }

@@ -42,9 +42,23 @@ template <typename F> __device__ __forceinline__ void values_of_block(const Entr
     for (long long i = start + threadIdx.x; i < end; i += blockDim.x) f(i);
 }
 
+// What gradients are multiplied by, `scale` brought down so that their norm is no larger than `largest` (0 for any) as
+// `clip_factor` in multi_tensor.rs does; false if their norm is not finite, so that there is no step. Without `squares`, the
+// square of the norm, it is `scale`.
+__device__ __forceinline__ bool clipped(const double* squares, float largest, float& scale) {
+    if (!squares) return true;
+    const double norm = sqrt(*squares);
+    if (!isfinite(norm)) return false;
+    const double factor = static_cast<double>(largest) / (norm + 1e-6);
+    if (largest > 0 && factor < 1) scale = static_cast<float>(scale * factor);
+    return true;
+}
+
 extern "C" __global__ void adamw_f32(
-    const Entry* entries, int tensors, float beta1, float rest1, float beta2, float rest2, float eps, float scale
+    const Entry* entries, int tensors, float beta1, float rest1, float beta2, float rest2, float eps, float scale,
+    const double* squares, float largest
 ) {
+    if (!clipped(squares, largest, scale)) return;
     const Entry entry = entry_of_block(entries, tensors);
     values_of_block(entry, [&](long long i) {
         const float g = gradient_at(entry, i) * scale;
@@ -56,7 +70,10 @@ extern "C" __global__ void adamw_f32(
     });
 }
 
-extern "C" __global__ void sgd_f32(const Entry* entries, int tensors, float momentum, int nesterov, float scale) {
+extern "C" __global__ void sgd_f32(
+    const Entry* entries, int tensors, float momentum, int nesterov, float scale, const double* squares, float largest
+) {
+    if (!clipped(squares, largest, scale)) return;
     const Entry entry = entry_of_block(entries, tensors);
     values_of_block(entry, [&](long long i) {
         const float p = entry.param[i];
@@ -89,14 +106,19 @@ extern "C" __global__ void sum_of_squares_f64(const Entry* entries, int tensors,
     if (threadIdx.x == 0) partials[blockIdx.x] = sums[0];
 }
 
-// sums [tensors] of the partials of every tensor, one thread a tensor, its blocks in order
+// sums [tensors + 1]: of the partials of every tensor, its blocks in order, and of all tensors; by one block of threads
 extern "C" __global__ void sum_of_squares_by_tensor_f64(
     const Entry* entries, int tensors, const double* partials, double* sums, long long blocks
 ) {
-    const int tensor = blockIdx.x * blockDim.x + threadIdx.x;
-    if (tensor >= tensors) return;
-    const long long end = tensor + 1 < tensors ? entries[tensor + 1].first_block : blocks;
+    for (int tensor = threadIdx.x; tensor < tensors; tensor += blockDim.x) {
+        const long long end = tensor + 1 < tensors ? entries[tensor + 1].first_block : blocks;
+        double sum = 0;
+        for (long long i = entries[tensor].first_block; i < end; i++) sum += partials[i];
+        sums[tensor] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x > 0) return;
     double sum = 0;
-    for (long long i = entries[tensor].first_block; i < end; i++) sum += partials[i];
-    sums[tensor] = sum;
+    for (int tensor = 0; tensor < tensors; tensor++) sum += sums[tensor];
+    sums[tensors] = sum;
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::super::multi_tensor::{AdamWTarget, SgdTarget};
-use super::super::{AdamWStep, SgdStep, adamw_step, sgd_step, sum_of_squares};
+use super::super::multi_tensor::{AdamWTarget, Clip, SgdTarget};
+use super::super::{AdamWStep, Later, SgdStep, adamw_step, clip_factor, sgd_step, sum_of_squares};
 use super::launch::{Arg, Grid, Module, Output, device_of, launch, place, whole};
 use super::{ptx, trust};
 
@@ -65,8 +65,51 @@ fn serves(device: &CudaDevice, gradient: &Tensor, others: &[&Tensor]) -> bool {
     here(gradient) && of_gradient && others.iter().all(|t| here(t) && t.dtype() == DType::F32)
 }
 
+/// The sums of squares of some tensors, and their sum, on the device; and on their way to the host.
+#[derive(Debug)]
+pub struct Squares {
+    sums: Tensor,
+    later: Later,
+}
+
+impl Squares {
+    /// The sums, once the device has come to them.
+    pub fn read(&self) -> Result<Vec<f64>> {
+        let mut sums: Vec<f64> = self.later.read()?.to_vec1()?;
+        sums.pop();
+        Ok(sums)
+    }
+}
+
+/// What a step is clipped by: nothing, or these sums on the device and the largest norm.
+#[derive(Clone, Copy)]
+enum Clipping<'a> {
+    None,
+    By(&'a Squares, f64),
+}
+
+impl<'a> Clipping<'a> {
+    /// None if the sums are not on this device.
+    fn of(clip: Option<Clip<'a>>, device: &CudaDevice) -> Option<Self> {
+        let Some(clip) = clip else { return Some(Self::None) };
+        let squares = clip.squares.on_cuda()?;
+        let here = device_of(&squares.sums).is_some_and(|of| of.id() == device.id());
+        here.then_some(Self::By(squares, clip.largest))
+    }
+
+    /// The last arguments of a step's kernel.
+    fn args(self) -> [Arg<'a>; 2] {
+        match self {
+            Self::None => [Arg::Null, Arg::Float(0.)],
+            Self::By(squares, largest) => {
+                [Arg::InFrom(&squares.sums, squares.sums.elem_count() - 1), Arg::Float(largest as f32)]
+            }
+        }
+    }
+}
+
 /// Steps of AdamW in one launch, where the kernel serves; gives whether it did.
-pub fn adamw_steps(targets: &[AdamWTarget]) -> Result<bool> {
+pub fn adamw_steps(targets: &[AdamWTarget], clip: Option<Clip>) -> Result<bool> {
     let Some(first) = targets.first() else { return Ok(false) };
     let Some(device) = device_of(first.param) else { return Ok(false) };
     // What is one number for a launch has to be one for all targets.
@@ -76,14 +119,15 @@ pub fn adamw_steps(targets: &[AdamWTarget]) -> Result<bool> {
         let sized = [t.param, t.m, t.v].iter().all(|x| x.dims() == t.grad.dims()) && t.step.step > 0;
         sized && shared(&t.step) == shared(&first.step) && serves(device, t.grad, &[t.param, t.m, t.v])
     };
+    let Some(clipping) = Clipping::of(clip, device) else { return Ok(false) };
     if !targets.iter().all(fits) || !trust::trusted("adamw", device, check_adamw)? {
         return Ok(false);
     }
-    adamw_kernel(device, targets)?;
+    adamw_kernel(device, targets, clipping)?;
     Ok(true)
 }
 
-fn adamw_kernel(device: &CudaDevice, targets: &[AdamWTarget]) -> Result<()> {
+fn adamw_kernel(device: &CudaDevice, targets: &[AdamWTarget], clipping: Clipping) -> Result<()> {
     let mut table = Table::default();
     for AdamWTarget { param, m, v, grad, step } in targets {
         let correction = |beta: f64| 1. - beta.powf(step.step as f64);
@@ -95,12 +139,12 @@ fn adamw_kernel(device: &CudaDevice, targets: &[AdamWTarget]) -> Result<()> {
     let entries = table.upload(device)?;
     let numbers = [step.beta1, 1. - step.beta1, step.beta2, 1. - step.beta2, step.eps, step.grad_scale]
         .map(|x| Arg::Float(x as f32));
-    let args = [&[Arg::In(&entries), Arg::Int(table.tensors)][..], &numbers].concat();
+    let args = [&[Arg::In(&entries), Arg::Int(table.tensors)][..], &numbers, &clipping.args()].concat();
     launch(device, MODULE, "adamw_f32", table.grid(), &mut [], &args)
 }
 
 /// Steps of SGD in one launch, where the kernel serves; gives whether it did.
-pub fn sgd_steps(targets: &[SgdTarget]) -> Result<bool> {
+pub fn sgd_steps(targets: &[SgdTarget], clip: Option<Clip>) -> Result<bool> {
     let Some(first) = targets.first() else { return Ok(false) };
     let Some(device) = device_of(first.param) else { return Ok(false) };
     let shared = |s: &SgdStep| (s.momentum, s.nesterov, s.grad_scale);
@@ -111,14 +155,15 @@ pub fn sgd_steps(targets: &[SgdTarget]) -> Result<bool> {
             && serves(device, t.grad, &state)
             && (t.step.momentum == 0. || t.momentum_buffer.is_some())
     };
+    let Some(clipping) = Clipping::of(clip, device) else { return Ok(false) };
     if !targets.iter().all(fits) || !trust::trusted("sgd", device, check_sgd)? {
         return Ok(false);
     }
-    sgd_kernel(device, targets)?;
+    sgd_kernel(device, targets, clipping)?;
     Ok(true)
 }
 
-fn sgd_kernel(device: &CudaDevice, targets: &[SgdTarget]) -> Result<()> {
+fn sgd_kernel(device: &CudaDevice, targets: &[SgdTarget], clipping: Clipping) -> Result<()> {
     let mut table = Table::default();
     for SgdTarget { param, momentum_buffer, grad, step } in targets {
         let buffer = if step.momentum == 0. { None } else { *momentum_buffer };
@@ -126,18 +171,21 @@ fn sgd_kernel(device: &CudaDevice, targets: &[SgdTarget]) -> Result<()> {
     }
     let step = &targets[0].step;
     let entries = table.upload(device)?;
+    let [squares, largest] = clipping.args();
     let args = [
         Arg::In(&entries),
         Arg::Int(table.tensors),
         Arg::Float(step.momentum as f32),
         Arg::Int(usize::from(step.nesterov)),
         Arg::Float(step.grad_scale as f32),
+        squares,
+        largest,
     ];
     launch(device, MODULE, "sgd_f32", table.grid(), &mut [], &args)
 }
 
-/// The sum of the squares of every tensor, read back once, where the kernel serves.
-pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Option<Vec<f64>>> {
+/// The sum of the squares of every tensor, where the kernel serves.
+pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Option<Squares>> {
     let Some(device) = tensors.first().and_then(|first| device_of(first)) else { return Ok(None) };
     let fits = tensors.iter().all(|tensor| serves(device, tensor, &[]) && tensor.elem_count() > 0);
     if !fits || !trust::trusted("sum_of_squares", device, check_sums)? {
@@ -146,7 +194,7 @@ pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Option<Vec<f64>>> {
     sums_kernel(device, tensors).map(Some)
 }
 
-fn sums_kernel(device: &CudaDevice, tensors: &[&Tensor]) -> Result<Vec<f64>> {
+fn sums_kernel(device: &CudaDevice, tensors: &[&Tensor]) -> Result<Squares> {
     let mut table = Table::default();
     for tensor in tensors {
         table.add(None, tensor, [None, None], [0.; 3])?;
@@ -156,11 +204,11 @@ fn sums_kernel(device: &CudaDevice, tensors: &[&Tensor]) -> Result<Vec<f64>> {
     let args = [Arg::In(&entries), Arg::Int(table.tensors), Arg::Out(0)];
     launch(device, MODULE, "sum_of_squares_f64", table.grid(), &mut [&mut partials], &args)?;
     let partials = partials.tensor();
-    let mut sums = Output::new(device, DType::F64, table.tensors)?;
+    let mut sums = Output::new(device, DType::F64, table.tensors + 1)?;
     let args = [Arg::In(&entries), Arg::Int(table.tensors), Arg::In(&partials), Arg::Out(0), Arg::Long(table.blocks)];
-    let grid = ((whole(table.tensors.div_ceil(64)), 1, 1), (64, 1, 1));
-    launch(device, MODULE, "sum_of_squares_by_tensor_f64", grid, &mut [&mut sums], &args)?;
-    sums.tensor().to_vec1()
+    launch(device, MODULE, "sum_of_squares_by_tensor_f64", ((1, 1, 1), (256, 1, 1)), &mut [&mut sums], &args)?;
+    let sums = sums.tensor();
+    Ok(Squares { later: Later::new(&sums)?, sums })
 }
 
 /// Sizes of the tensors of a check: less than a block, and more than two.
@@ -169,6 +217,19 @@ const CHECKED: [usize; 2] = [33, 2 * BLOCK + 100];
 /// Tensors of those sizes; those of one seed are the same.
 fn tensors(device: &Device, seed: u64) -> Result<Vec<Tensor>> {
     CHECKED.iter().map(|&count| trust::random(&[count], seed, device)?.copy()).collect()
+}
+
+/// A largest norm that is half of the gradients', with the factor that this makes.
+struct Halved {
+    largest: f64,
+    factor: f64,
+}
+
+fn halved(device: &CudaDevice, gradients: &[Tensor]) -> Result<(Squares, Halved)> {
+    let squares = gradients.iter().map(sum_of_squares).sum::<Result<f64>>()?;
+    let largest = squares.sqrt() / 2.;
+    let halved = Halved { largest, factor: clip_factor(squares.sqrt(), largest) };
+    Ok((sums_kernel(device, &gradients.iter().collect::<Vec<_>>())?, halved))
 }
 
 fn check_adamw(device: &Device) -> Result<()> {
@@ -183,10 +244,15 @@ fn check_adamw(device: &Device) -> Result<()> {
     let [p, m, v] = &got;
     let target = |i: usize| AdamWTarget { param: &p[i], m: &m[i], v: &v[i], grad: &grads[i], step: numbers(i + 1) };
     let Device::Cuda(cuda) = device else { bail!("adamw: expected a CUDA device") };
-    adamw_kernel(cuda, &[target(0), target(1)])?;
+    adamw_kernel(cuda, &[target(0), target(1)], Clipping::None)?;
+    let (squares, halved) = halved(cuda, &grads)?;
+    adamw_kernel(cuda, &[target(0), target(1)], Clipping::By(&squares, halved.largest))?;
     let [p, m, v] = &expected;
     for i in 0..CHECKED.len() {
         adamw_step(&p[i], &m[i], &v[i], &grads[i], &numbers(i + 1))?;
+        let step = numbers(i + 1);
+        let clipped = AdamWStep { grad_scale: step.grad_scale * halved.factor, ..step };
+        adamw_step(&p[i], &m[i], &v[i], &grads[i], &clipped)?;
     }
     for (what, (got, expected)) in ["the parameter", "m", "v"].iter().zip(got.iter().zip(&expected)) {
         for (got, expected) in got.iter().zip(expected) {
@@ -203,10 +269,14 @@ fn check_sgd(device: &Device) -> Result<()> {
     let [p, b] = &got;
     let target = |i: usize| SgdTarget { param: &p[i], momentum_buffer: Some(&b[i]), grad: &grads[i], step };
     let Device::Cuda(cuda) = device else { bail!("sgd: expected a CUDA device") };
-    sgd_kernel(cuda, &[target(0), target(1)])?;
+    sgd_kernel(cuda, &[target(0), target(1)], Clipping::None)?;
+    let (squares, halved) = halved(cuda, &grads)?;
+    sgd_kernel(cuda, &[target(0), target(1)], Clipping::By(&squares, halved.largest))?;
     let [p, b] = &expected;
     for i in 0..CHECKED.len() {
         sgd_step(&p[i], Some(&b[i]), &grads[i], &step)?;
+        let clipped = SgdStep { grad_scale: step.grad_scale * halved.factor, ..step };
+        sgd_step(&p[i], Some(&b[i]), &grads[i], &clipped)?;
     }
     for (what, (got, expected)) in ["the parameter", "the buffer"].iter().zip(got.iter().zip(&expected)) {
         for (got, expected) in got.iter().zip(expected) {
@@ -219,7 +289,7 @@ fn check_sgd(device: &Device) -> Result<()> {
 fn check_sums(device: &Device) -> Result<()> {
     let tensors = tensors(device, 1)?;
     let Device::Cuda(cuda) = device else { bail!("sum_of_squares: expected a CUDA device") };
-    let got = sums_kernel(cuda, &tensors.iter().collect::<Vec<_>>())?;
+    let got = sums_kernel(cuda, &tensors.iter().collect::<Vec<_>>())?.read()?;
     for (got, tensor) in got.iter().zip(&tensors) {
         let expected = sum_of_squares(tensor)?;
         if (got - expected).abs() > 1e-9 * expected || got.is_nan() {
