@@ -126,12 +126,15 @@ impl Model for Cnn {
         check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
         let mut x = images.clone();
         for (i, (convolution, norm)) in self.convolutions.iter().enumerate() {
-            x = convolution.forward(&x)?;
-            if let Some(norm) = norm {
-                x = norm.forward(&x, mode)?;
-            }
             // The pool before the ReLU gives the same values and gradients for a quarter of the work. Only the third rounds up.
-            x = ops::relu(&ops::max_pool2d(&x, 2, 2, 0, i == 2)?)?;
+            let ceil_mode = i == 2;
+            x = match norm {
+                None => convolution.forward_pooled(&x, ceil_mode)?,
+                Some(norm) => {
+                    let x = norm.forward(&convolution.forward(&x)?, mode)?;
+                    ops::relu(&ops::max_pool2d(&x, 2, 2, 0, ceil_mode)?)?
+                }
+            };
         }
         let x = ops::relu(&self.fc4.forward(&x.flatten_from(1)?)?)?;
         self.dropout.forward(&x, mode)

@@ -27,4 +27,10 @@ impl Conv2d {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::conv2d(x, &self.weight, Some(&self.bias), 1, self.padding)
     }
+
+    /// As [`Conv2d::forward`], then the maxima of windows of 2×2, then ReLU: half of height and width, rounded up with
+    /// `ceil_mode`.
+    pub fn forward_pooled(&self, x: &Tensor, ceil_mode: bool) -> Result<Tensor> {
+        ops::conv_pool_relu(x, &self.weight, &self.bias, 1, self.padding, ceil_mode)
+    }
 }

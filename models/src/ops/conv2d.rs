@@ -22,26 +22,15 @@ use super::winograd::Winograd;
 /// # Errors
 /// If the shapes do not fit each other, or the kernel does not fit the image.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    let (out, expected, kh, kw) = w.dims4()?;
-    if channels != expected || b.is_some_and(|b| b.dims() != [out]) {
-        let b = b.map(|b| format!(", bias {:?}", b.dims())).unwrap_or_default();
-        bail!(
-            "conv2d: expected x [batch, {expected}, height, width] and bias [{out}] for weight {:?}, got x {:?}{b}",
-            w.dims(),
-            x.dims()
-        )
-    }
-    let windows = Windows::new("conv2d", (height, width), (kh, kw), stride, padding, false)?;
+    let conv = Conv2d::new(x, w, b, stride, padding)?;
     #[cfg(feature = "cuda")]
-    if let Some(y) = on_cuda(x, w, b, &windows)? {
+    if let Some(y) = on_cuda(x, w, b, &conv.windows)? {
         return Ok(y);
     }
-    let conv = Conv2d { batch, channels, out, windows };
     match b {
         Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, conv),
         None if serves(&[x, w]) => x.contiguous()?.apply_op2(&w.contiguous()?, conv),
-        _ => composed(x, w, b, &windows),
+        _ => composed(x, w, b, &conv.windows),
     }
 }
 
@@ -72,11 +61,12 @@ fn on_cuda(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Res
     y.transpose(1, 2)?.reshape((x.dim(0)?, out, windows.out.0, windows.out.1)).map(Some)
 }
 
-struct Conv2d {
-    batch: usize,
+/// The kernels of a convolution.
+pub(super) struct Conv2d {
+    pub batch: usize,
     channels: usize,
-    out: usize,
-    windows: Windows,
+    pub out: usize,
+    pub windows: Windows,
 }
 
 /// How a convolution is computed.
@@ -133,6 +123,22 @@ impl CustomOp3 for Conv2d {
 }
 
 impl Conv2d {
+    /// For operands whose shapes fit each other.
+    pub fn new(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding: usize) -> Result<Self> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let (out, expected, kh, kw) = w.dims4()?;
+        if channels != expected || b.is_some_and(|b| b.dims() != [out]) {
+            let b = b.map(|b| format!(", bias {:?}", b.dims())).unwrap_or_default();
+            bail!(
+                "conv2d: expected x [batch, {expected}, height, width] and bias [{out}] for weight {:?}, got x {:?}{b}",
+                w.dims(),
+                x.dims()
+            )
+        }
+        let windows = Windows::new("conv2d", (height, width), (kh, kw), stride, padding, false)?;
+        Ok(Self { batch, channels, out, windows })
+    }
+
     fn output_shape(&self) -> Shape {
         (self.batch, self.out, self.windows.out.0, self.windows.out.1).into()
     }
@@ -166,7 +172,8 @@ impl Conv2d {
         }
     }
 
-    fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
+    /// The output, `[batch, out, rows, columns]`.
+    pub fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>) -> Vec<f32> {
         match self.way() {
             Way::Winograd(winograd) => winograd.forward(x, w, b, self.batch),
             Way::Direct(direct) => direct.forward(x, w, b, self.batch),
@@ -210,7 +217,8 @@ impl Conv2d {
         }
     }
 
-    fn gradients(
+    /// The gradients of the operands that are tracked.
+    pub fn gradients(
         &self,
         x: &Tensor,
         w: &Tensor,

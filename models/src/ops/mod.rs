@@ -14,6 +14,7 @@ mod check;
 mod checkpoint;
 mod column_sums;
 mod conv2d;
+mod conv_pool;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -47,6 +48,7 @@ pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use checkpoint::checkpoint;
+pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]

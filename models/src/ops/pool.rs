@@ -77,54 +77,62 @@ impl CustomOp1 for MaxPool {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(storage, layout)?;
-        let shape = output_shape(layout, &self.windows)?;
-        let (before, after) = plane_sizes(&self.windows);
-        let mut maxima = vec![0u32; shape.elem_count()];
-        let task = rows_per_task(x.len() / before.max(1), before);
-        // SAFETY: the tasks cover the output, and every value of every plane is written.
-        let y = unsafe {
-            filled(shape.elem_count(), |y| {
-                let tasks = y.par_chunks_mut(task * after).zip(maxima.par_chunks_mut(task * after));
-                tasks.zip(x.par_chunks((task * before).max(1))).for_each(|((y, maxima), x)| {
-                    let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
-                    for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
-                        y.fill(MaybeUninit::new(f32::NEG_INFINITY));
-                        match two_by_two(&self.windows) {
-                            true => largest_of_four(&self.windows, x, written(y), maxima),
-                            false => largest(&self.windows, x, written(y), maxima),
-                        }
-                    }
-                })
-            })
-        };
+        let (y, maxima) = largest_of_planes(&self.windows, values(storage, layout)?);
         // A second forward of the same op would find the same maxima.
         let _ = self.maxima.set(maxima);
-        Ok((CpuStorage::F32(y), shape))
+        Ok((CpuStorage::F32(y), output_shape(layout, &self.windows)?))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let Some(maxima) = self.maxima.get() else { bail!("max_pool2d: a backward before the forward") };
-        let (before, after) = plane_sizes(&self.windows);
-        if two_by_two(&self.windows) && before == 4 * after {
-            let dx = read(dy, |dy| spread(&self.windows, dy, maxima))?;
-            return tensor(dx, x.dims()).map(Some);
-        }
-        let mut dx = vec![0f32; x.elem_count()];
-        read(dy, |dy| {
-            let task = rows_per_task(dx.len() / before.max(1), before);
-            let tasks = dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after));
-            tasks.zip(maxima.par_chunks(task * after)).for_each(|((dx, dy), maxima)| {
-                let planes = dx.chunks_exact_mut(before).zip(dy.chunks_exact(after));
-                for ((dx, dy), maxima) in planes.zip(maxima.chunks_exact(after)) {
-                    for (&dy, &maximum) in dy.iter().zip(maxima) {
-                        dx[maximum as usize] += dy;
+        tensor(read(dy, |dy| spread_over_planes(&self.windows, dy, maxima))?, x.dims()).map(Some)
+    }
+}
+
+/// The maximum of every window of every plane, and where in its plane it is.
+pub(super) fn largest_of_planes(windows: &Windows, x: &[f32]) -> (Vec<f32>, Vec<u32>) {
+    let (before, after) = plane_sizes(windows);
+    let planes = x.len() / before.max(1);
+    let mut maxima = vec![0u32; planes * after];
+    let task = rows_per_task(planes, before);
+    // SAFETY: the tasks cover the output, and every value of every plane is written.
+    let y = unsafe {
+        filled(planes * after, |y| {
+            let tasks = y.par_chunks_mut(task * after).zip(maxima.par_chunks_mut(task * after));
+            tasks.zip(x.par_chunks((task * before).max(1))).for_each(|((y, maxima), x)| {
+                let planes = y.chunks_exact_mut(after).zip(maxima.chunks_exact_mut(after));
+                for ((y, maxima), x) in planes.zip(x.chunks_exact(before)) {
+                    y.fill(MaybeUninit::new(f32::NEG_INFINITY));
+                    match two_by_two(windows) {
+                        true => largest_of_four(windows, x, written(y), maxima),
+                        false => largest(windows, x, written(y), maxima),
                     }
                 }
-            });
-        })?;
-        tensor(dx, x.dims()).map(Some)
+            })
+        })
+    };
+    (y, maxima)
+}
+
+/// The gradient of every plane: the output's at the maxima of its windows.
+pub(super) fn spread_over_planes(windows: &Windows, dy: &[f32], maxima: &[u32]) -> Vec<f32> {
+    let (before, after) = plane_sizes(windows);
+    if two_by_two(windows) && before == 4 * after {
+        return spread(windows, dy, maxima);
     }
+    let planes = dy.len() / after.max(1);
+    let mut dx = vec![0f32; planes * before];
+    let task = rows_per_task(planes, before);
+    let tasks = dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after));
+    tasks.zip(maxima.par_chunks(task * after)).for_each(|((dx, dy), maxima)| {
+        let planes = dx.chunks_exact_mut(before).zip(dy.chunks_exact(after));
+        for ((dx, dy), maxima) in planes.zip(maxima.chunks_exact(after)) {
+            for (&dy, &maximum) in dy.iter().zip(maxima) {
+                dx[maximum as usize] += dy;
+            }
+        }
+    });
+    dx
 }
 
 /// The first maximum of every window of a plane, or its last NaN, and where it is; `y` starts from -∞.
@@ -180,7 +188,11 @@ fn spread(windows: &Windows, dy: &[f32], maxima: &[u32]) -> Vec<f32> {
                             for (((above, below), (&dy, &maximum)), place) in
                                 pairs.zip(dy.iter().zip(maxima)).zip(places)
                             {
-                                let at = |place: u32| MaybeUninit::new(if place == maximum { dy } else { 0. });
+                                // Without a branch: which of four it is cannot be foreseen.
+                                let at = |place: u32| {
+                                    let mask = u32::from(place == maximum).wrapping_neg();
+                                    MaybeUninit::new(f32::from_bits(dy.to_bits() & mask))
+                                };
                                 *above = [at(place), at(place + 1)];
                                 *below = [at(place + width as u32), at(place + width as u32 + 1)];
                             }
