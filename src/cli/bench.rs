@@ -60,6 +60,9 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     memory::check(&format!("a batch of {} images and the model", args.batch_size), 4 * numbers)?;
     let mut work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
     work.model.set_grad_checkpointing(args.grad_checkpointing);
+    if args.grad_checkpointing {
+        memory::spare();
+    }
     let bar = progress::count(session, WARM_UP + args.steps, "steps");
     let mut times = Vec::with_capacity(args.steps);
     let mut training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };

@@ -143,6 +143,9 @@ fn fit_batches(
     let Setup { config, checkpoint: described, params, .. } = &setup;
     let mut model = described.architecture.build(params.builder())?;
     model.set_grad_checkpointing(config.grad_checkpointing);
+    if config.grad_checkpointing {
+        memory::spare();
+    }
     let (averages, eval_model) = match config.ema {
         None => (None, described.architecture.build(params.eval_builder())?),
         Some(decay) => {

@@ -1,6 +1,23 @@
 //! The machine's memory, and the peak of what the process takes of it.
 
+use std::sync::OnceLock;
+
 use super::error::{Error, Result};
+
+static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
+
+/// Has `give_back` called when a run would rather take less memory than less time: a program's allocator may then give back
+/// sooner what is free. Of several calls the first counts.
+pub fn on_spare(give_back: fn()) {
+    let _ = GIVE_BACK.set(give_back);
+}
+
+/// Tells what [`on_spare`] was given.
+pub fn spare() {
+    if let Some(give_back) = GIVE_BACK.get() {
+        give_back();
+    }
+}
 
 /// The machine's memory in bytes, where the system tells.
 pub fn total() -> Option<u64> {
