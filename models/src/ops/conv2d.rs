@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::column_sums::add_up;
-use super::direct_conv::{Direct, Wanted};
+use super::direct_conv::{Direct, Wanted, shares};
 use super::kernel::{Shared, filled, read, serves, tensor, values};
 use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
 use super::simd::{sum, vectorised};
@@ -256,16 +256,12 @@ impl Conv2d {
         let (pixels, depth, positions) = self.sizes();
         let w = Matrix::new(w, self.out, depth).t();
         let mut dx = vec![0f32; if wanted.dx { x.len() } else { 0 }];
-        // A thread sums over images of its own; the threads' sums are added in order.
-        let share = self.batch.div_ceil(rayon::current_num_threads()).max(1);
-        let starts: Vec<usize> = (0..self.batch).step_by(share).collect();
-        let mut dx_shares = dx.chunks_mut((share * pixels).max(1));
-        let shares: Vec<_> = starts.into_iter().map(|start| (start, dx_shares.next().unwrap_or_default())).collect();
-        let parts = shares.into_par_iter().map(|(start, dx)| {
+        let parts = shares(self.batch, pixels, &mut dx).into_par_iter().map(|(images, dx)| {
             let mut dw = vec![0f32; if wanted.dw { self.out * depth } else { 0 }];
             let mut db = vec![0f32; if wanted.db { self.out } else { 0 }];
             let (mut padded, mut columns, mut dpadded, mut dcolumns) = (vec![], vec![], vec![], vec![]);
-            for image in start..self.batch.min(start + share) {
+            let first = images.start;
+            for image in images {
                 let x = &x[image * pixels..][..pixels];
                 let dy = &dy[image * self.out * positions..][..self.out * positions];
                 for (db, dy) in db.iter_mut().zip(dy.chunks_exact(positions)) {
@@ -296,7 +292,7 @@ impl Conv2d {
                     }
                 }
                 if wanted.dx {
-                    self.windows.add_inside(&mut dpadded, &mut dx[(image - start) * pixels..][..pixels]);
+                    self.windows.add_inside(&mut dpadded, &mut dx[(image - first) * pixels..][..pixels]);
                 }
             }
             (dw, db)

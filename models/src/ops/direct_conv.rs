@@ -144,18 +144,13 @@ impl Direct {
             let weights = Panels::new(Matrix::new(&turned, back.places.len(), back.out), rayon::current_num_threads());
             (back, weights)
         });
-        // A thread sums over images of its own; the threads' sums are added in order.
-        let share = batch.div_ceil(rayon::current_num_threads()).max(1);
         let (mut dw, mut db) = (vec![], vec![]);
         let mut work = |dx: &mut Out| {
-            let mut dx_shares = dx.chunks_mut((share * before).max(1));
-            let shares = (0..batch).step_by(share).map(|first| (first, dx_shares.next().unwrap_or_default()));
-            let shares: Vec<_> = shares.collect();
-            let parts = shares.into_par_iter().with_max_len(1).map(|(first, dx)| {
+            let parts = shares(batch, before, dx).into_par_iter().with_max_len(1).map(|(images, dx)| {
                 let mut dw = vec![0f32; if wanted.dw { depth * out } else { 0 }];
                 let mut db = vec![0f32; if wanted.db { out } else { 0 }];
                 let (mut scratch, mut dx_images) = (Scratch::default(), dx.chunks_exact_mut(before.max(1)));
-                for image in first..batch.min(first + share) {
+                for image in images {
                     let dy = &dy[image * after..][..after];
                     if wanted.db {
                         add_sums(dy, &mut db);
@@ -207,6 +202,15 @@ impl Direct {
         }
         turned
     }
+}
+
+/// The images of a batch shared out among threads, each share with its part of `out`, of `size` values an image; or none, if it is
+/// empty. A thread sums up gradients over its share, and the threads' sums are added in order.
+pub(super) fn shares<T>(batch: usize, size: usize, out: &mut [T]) -> Vec<(Range<usize>, &mut [T])> {
+    let share = batch.div_ceil(rayon::current_num_threads()).max(1);
+    let mut outs = out.chunks_mut((share * size).max(1));
+    let images = (0..batch).step_by(share).map(|first| first..batch.min(first + share));
+    images.map(|images| (images, outs.next().unwrap_or_default())).collect()
 }
 
 /// Adds the sum of every channel of one image.

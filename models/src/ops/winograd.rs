@@ -17,7 +17,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::column_sums::add_up;
-use super::direct_conv::{Wanted, add_sums};
+use super::direct_conv::{Wanted, add_sums, shares};
 use super::kernel::{Out, Shared, filled};
 use super::matmul::{Gathered, Matrix, Operand, Output, PANEL, Panels, Start};
 use super::transpose::transpose;
@@ -271,21 +271,15 @@ impl Winograd {
         let filters = wanted.dx.then(|| back.filters(w, true));
         let grid = self.gradient(&back);
         let (lanes, row) = (lanes(self.channels), PLACES * lanes(self.channels));
-        // A thread sums over images of its own; the threads' sums are added in order.
-        let share = batch.div_ceil(rayon::current_num_threads()).max(1);
         let together = self.together(batch);
         let (mut dw, mut db) = (vec![], vec![]);
         let mut work = |dx: &mut Out| {
-            let mut dx_shares = dx.chunks_mut((share * before).max(1));
-            let shares = (0..batch).step_by(share).map(|first| (first, dx_shares.next().unwrap_or_default()));
-            let shares: Vec<_> = shares.collect();
-            let parts = shares.into_par_iter().with_max_len(1).map(|(first, dx)| {
+            let parts = shares(batch, before, dx).into_par_iter().with_max_len(1).map(|(share, dx)| {
                 let mut dw = vec![0f32; if wanted.dw { self.out * row } else { 0 }];
                 let mut db = vec![0f32; if wanted.db { self.out } else { 0 }];
                 let (mut scratch, mut dx) = (Scratch::default(), dx.chunks_mut((together * before).max(1)));
-                let end = batch.min(first + share);
-                for image in (first..end).step_by(together) {
-                    let images = image..end.min(image + together);
+                for image in share.clone().step_by(together) {
+                    let images = image..share.end.min(image + together);
                     let of_images = |all: Range<usize>, size: usize| all.start * size..all.end * size;
                     let dy = &dy[of_images(images.clone(), after)];
                     if wanted.db {
