@@ -16,15 +16,22 @@ struct Exported<'a> {
 }
 
 pub fn run(args: &ExportArgs, session: &Session) -> Result {
-    let loaded = Loaded::open(&args.model, &ArchitectureFlags::default(), session)?;
+    let loaded = Loaded::open(&args.model, &ArchitectureFlags::default(), &args.checkpoint, session)?;
     loaded.say_account(session);
     let format = match args.format {
         ExportFormat::Timm => {
             if args.out.is_file() {
                 return Err(usage(format!("--out {}: expected a folder, got a file", args.out.display())));
             }
-            if let Err(reason) = save::check_timm(&loaded.config) {
-                session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
+            match save::check_timm(&loaded.config) {
+                Ok(()) => {}
+                Err(reason) if args.force => {
+                    session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
+                }
+                Err(reason) => {
+                    let hint = "or write it for Tallow alone with --force";
+                    return Err(usage(format!("{}: timm would not build this model: {reason}, {hint}", args.model)));
+                }
             }
             save::timm(&args.out, &loaded.params, &loaded.config)?;
             "timm"

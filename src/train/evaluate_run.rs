@@ -132,7 +132,12 @@ impl Chosen {
             super::set_precision(config.dtype, &device)?;
         }
         let params = Params::new(config.seed, DType::F32, &device);
-        tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
+        tallow_weights::load(
+            &loaded,
+            &described.architecture,
+            &LoadOptions { head: Head::Keep, ..LoadOptions::default() },
+            &params,
+        )?;
         described.architecture.build(params.builder())?;
         let model = described.architecture.build(params.eval_builder())?;
         Ok(Self { described, model, device })

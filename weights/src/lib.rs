@@ -36,6 +36,7 @@ pub mod load;
 mod naming;
 mod options;
 pub mod save;
+mod selection;
 pub mod source;
 mod whitening;
 

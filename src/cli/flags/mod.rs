@@ -1,6 +1,7 @@
 //! The command line: every command and flag, as clap reads them. What they mean is checked elsewhere.
 
 mod architecture;
+mod checkpoint;
 mod global;
 mod training;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use architecture::ArchitectureFlags;
+pub use checkpoint::CheckpointFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
@@ -149,6 +151,8 @@ pub struct InfoArgs {
     pub model: String,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +200,8 @@ pub struct PredictArgs {
     pub attention: Option<PathBuf>,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +242,8 @@ pub struct PositionsArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +256,8 @@ pub struct FiltersArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -278,6 +288,8 @@ pub struct EmbedArgs {
     pub batch_size: usize,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -357,6 +369,8 @@ pub struct BenchArgs {
     pub grad_checkpointing: bool,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -373,6 +387,11 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
+    /// Write timm's layout where timm has no words for the model too, for Tallow alone
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
