@@ -4,7 +4,7 @@ use serde::Serialize;
 use tallow_weights::save;
 
 use super::error::{Result, usage};
-use super::flags::{ArchitectureFlags, ExportArgs, ExportFormat, Quantisation};
+use super::flags::{ExportArgs, ExportFormat, Quantisation};
 use super::model::Loaded;
 use super::session::Session;
 
@@ -16,7 +16,7 @@ struct Exported<'a> {
 }
 
 pub fn run(args: &ExportArgs, session: &Session) -> Result {
-    let loaded = Loaded::open(&args.model, &ArchitectureFlags::default(), &args.checkpoint, session)?;
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
     let format = match args.format {
         ExportFormat::Timm => {
@@ -29,8 +29,7 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
                     session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
                 }
                 Err(reason) => {
-                    let hint = "or write it for Tallow alone with --force";
-                    return Err(usage(format!("{}: timm would not build this model: {reason}, {hint}", args.model)));
+                    return Err(usage(format!("{}: {reason}, or with --force for Tallow alone", args.model)));
                 }
             }
             save::timm(&args.out, &loaded.params, &loaded.config)?;

@@ -1,6 +1,7 @@
 //! What a user does with the binary, from end to end, on a few hundred digits.
 
 mod bad_input;
+mod checkpoints;
 mod commands;
 #[cfg(feature = "hub")]
 mod hub;

@@ -92,7 +92,6 @@ impl Checkpoint {
     }
 
     fn add(&mut self, info: TensorInfo, (file, place): (usize, usize)) -> Result<()> {
-        self.readers[file].check(place)?;
         if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
             return Err(Error::format(&self.origin, "names that are unique", format!("{} twice", info.name)));
         }
@@ -167,6 +166,12 @@ impl Checkpoint {
             Some(&at) => Ok(self.read(at)?.detach()),
             None => Err(Error::NoTensor { origin: self.origin.clone(), name: name.into() }),
         }
+    }
+
+    /// Says why a tensor cannot be read, as far as that is known without reading it.
+    pub(crate) fn check(&self, at: usize) -> Result<()> {
+        let (file, place) = self.places[at];
+        self.readers[file].check(place)
     }
 
     /// Reads a tensor by its position in [`Checkpoint::tensors`]. It may be a variable that a parameter can take over.

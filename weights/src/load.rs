@@ -100,6 +100,9 @@ impl Plan {
         if translation.naming == Naming::Plain && matches!(architecture, Architecture::Vit(_)) {
             return Err(naming::unknown(origin, checkpoint.tensors()));
         }
+        for part in translation.mapped.iter().flat_map(|mapped| &mapped.parts) {
+            checkpoint.check(part.index)?;
+        }
         let specs = architecture.parameters()?;
         let head = HeadDecision::decide(origin, &translation, architecture, &specs, options.head)?;
         let mut planner = Planner {
@@ -160,7 +163,13 @@ impl Plan {
                 fates[part.index] = Some(Fate::LeftOut { why: why.clone() });
             }
         }
-        if options.ignore_unknown && missing.is_empty() {
+        let mut ignored = None;
+        if options.ignore_unknown && missing.is_empty() && !unused.is_empty() {
+            ignored = Some(format!(
+                "left out as was asked, though they could be a part of the model: {}",
+                unused.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ")
+                    + if unused.len() > 6 { ", …" } else { "" }
+            ));
             let why = || Fate::LeftOut { why: "unknown, and left out as was asked".into() };
             for (fate, info) in fates.iter_mut().zip(checkpoint.tensors()) {
                 if unused.contains(&info.name) {
@@ -185,7 +194,7 @@ impl Plan {
             .map(|(info, fate)| TensorFate { name: info.name.clone(), shape: info.shape.clone(), fate })
             .collect();
         let mut notes = checkpoint.notes().to_vec();
-        notes.extend(translation.notes.iter().cloned());
+        notes.extend(translation.notes.iter().cloned().chain(ignored));
         notes.extend(planner.notes(&fillings));
         let account =
             Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };

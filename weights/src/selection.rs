@@ -133,8 +133,10 @@ fn candidates(items: &[Item]) -> Vec<(Candidate, bool)> {
         let Some((naming, prefix)) = naming::anchor(&item.path, &item.info.shape) else { continue };
         let words = words(prefix);
         // A text tower, and what belongs to an optimiser, are none, whatever their tensors are called.
-        let other = ["text", "txt", "textual"].iter().chain(&around::OPTIMISER).any(|word| words.contains(*word));
-        if (other && naming != Naming::Jax) || words.contains("txt") || found.len() == MAX_NETWORKS {
+        let text = ["text", "txt", "textual"].iter().any(|word| words.contains(*word));
+        // A text tower, and what belongs to an optimiser, are none, whatever their tensors are called. JAX has targets in `opt/`.
+        let other = text || (naming != Naming::Jax && around::is_of_an_optimiser(prefix));
+        if other || found.len() == MAX_NETWORKS {
             continue;
         }
         let members = under(items, &order, prefix);
@@ -211,8 +213,10 @@ fn preferred(candidates: &[Candidate], kept: &[usize], wish: &Wish) -> Option<(u
     let passed: Vec<usize> = kept.iter().copied().filter(|&at| rank(at) < rank(chosen)).collect();
     let names =
         |all: &[usize]| all.iter().map(|&at| format!("{:?}", candidates[at].called())).collect::<Vec<_>>().join(", ");
-    let other: Vec<usize> = passed.iter().copied().filter(|&at| !fits(at)).collect();
-    let cut: Vec<usize> = passed.iter().copied().filter(|&at| fits(at) && !candidates[at].complete).collect();
+    // Without all of its blocks it may still be of the same width.
+    let cut = |at: usize| !candidates[at].complete && sizes.is_none_or(|(width, _)| candidates[at].sizes.0 == width);
+    let (cut, other): (Vec<usize>, Vec<usize>) =
+        passed.into_iter().filter(|&at| !fits(at) || !candidates[at].complete).partition(|&at| cut(at));
     let mut why = Vec::new();
     if !other.is_empty() {
         let (width, depth) = candidates[other[0]].sizes;
@@ -375,7 +379,7 @@ fn plain(origin: &str, items: &[Item], wrappers: Wrappers, wish: &Wish) -> Resul
     for item in items {
         *counts.entry(item.dictionary).or_default() += 1;
     }
-    counts.retain(|dictionary, _| !around::OPTIMISER.iter().any(|word| words(dictionary).contains(*word)));
+    counts.retain(|dictionary, _| !around::is_of_an_optimiser(dictionary));
     let most = counts.values().copied().max().unwrap_or(0);
     let mut large: Vec<&str> =
         counts.iter().filter(|(_, count)| 2 * **count > most).map(|(dictionary, _)| *dictionary).collect();
@@ -453,7 +457,22 @@ impl Wrappers {
     }
 }
 
-/// The words of a name, in lower case.
+/// The words of a name, in lower case: `model_ema`, `modelEma` and `model.ema` are the same two.
 pub(crate) fn words(name: &str) -> BTreeSet<String> {
-    name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    let mut words = BTreeSet::new();
+    let mut word = String::new();
+    let mut lower = false;
+    for c in name.chars() {
+        let begins = !c.is_alphanumeric() || (lower && c.is_uppercase());
+        if begins && !word.is_empty() {
+            words.insert(std::mem::take(&mut word));
+        }
+        if c.is_alphanumeric() {
+            word.extend(c.to_lowercase());
+        }
+        lower = c.is_lowercase();
+    }
+    words.insert(word);
+    words.remove("");
+    words
 }

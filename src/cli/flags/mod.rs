@@ -393,6 +393,8 @@ pub struct ExportArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
     pub checkpoint: CheckpointFlags,
 }
 

@@ -6,165 +6,50 @@ use crate::format::TensorInfo;
 use crate::naming::Naming;
 use crate::selection::words;
 
-/// Words of what belongs to an optimiser.
-pub(crate) const OPTIMISER: [&str; 9] =
-    ["optimizer", "optimizers", "optimiser", "optim", "opt", "grad", "grads", "gradients", "fisher"];
-
 /// Words that tell what a tensor outside of the ViT is for.
-const ROLES: [(&[&str], &str); 9] = [
-    (&OPTIMISER, "state of the optimiser"),
-    (&["scheduler", "schedulers", "scaler", "lr"], "state of the training loop"),
-    (&["rng", "random", "generator"], "a state of random numbers"),
-    (&["text", "txt", "textual", "lm", "tokenizer"], "the text tower, which images do not need"),
-    (&["decoder", "decode", "mask", "reconstruction", "pixel"], "the decoder of masked pre-training"),
+const ROLES: [(&str, &str); 9] = [
+    ("scheduler schedulers scaler lr", "state of the training loop"),
+    ("rng random generator", "a state of random numbers"),
+    ("text txt textual lm tokenizer", "the text tower, which images do not need"),
+    ("decoder decode mask reconstruction pixel", "the decoder of masked pre-training"),
     (
-        &[
-            "proj",
-            "projection",
-            "projector",
-            "projectors",
-            "predictor",
-            "predictors",
-            "prediction",
-            "pred",
-            "dino",
-            "ibot",
-            "contrastive",
-            "prototype",
-            "prototypes",
-            "simclr",
-            "moco",
-            "byol",
-            "ssl",
-            "embedder",
-            "rotation",
-            "jigsaw",
-        ],
+        "proj projection projector projectors predictor predictors prediction pred dino ibot contrastive prototype prototypes \
+         simclr moco byol ssl embedder rotation jigsaw",
         "a projection head or predictor of pre-training",
     ),
     (
-        &[
-            "loss",
-            "losses",
-            "criterion",
-            "criteria",
-            "objective",
-            "center",
-            "centers",
-            "centre",
-            "queue",
-            "bank",
-            "memory",
-            "logit",
-            "temperature",
-            "temp",
-            "tau",
-            "margin",
-            "arc",
-            "arcface",
-            "cosface",
-            "sphereface",
-            "koleo",
-            "sinkhorn",
-        ],
+        "loss losses criterion criteria objective center centers centre queue bank memory logit temperature temp tau margin arc \
+         arcface cosface sphereface koleo sinkhorn",
         "what a loss keeps",
     ),
+    ("metric metrics acc acc1 acc5 accuracy best top1 top5 auroc f1 confmat score scores", "what a metric keeps"),
     (
-        &[
-            "metric", "metrics", "acc", "acc1", "acc5", "accuracy", "best", "top1", "top5", "auroc", "f1", "confmat",
-            "score", "scores",
-        ],
-        "what a metric keeps",
-    ),
-    (
-        &[
-            "averaged",
-            "decay",
-            "epoch",
-            "epochs",
-            "step",
-            "steps",
-            "iter",
-            "iteration",
-            "counter",
-            "num",
-            "updates",
-            "version",
-            "args",
-            "config",
-            "hparams",
-            "hyper",
-            "settings",
-            "teacher",
-            "student",
-            "aux",
-            "auxiliary",
-            "momentum",
-        ],
+        "averaged decay epoch epochs step steps iter iteration counter num updates version args config hparams hyper settings aux \
+         auxiliary",
         "what training keeps beside the model",
     ),
+    ("teacher student momentum online target", "a part of another network of the file"),
 ];
 
 /// Words of names that classifiers have.
-const CLASSIFIERS: [&str; 20] = [
-    "head",
-    "heads",
-    "fc",
-    "classifier",
-    "classifiers",
-    "cls",
-    "clf",
-    "linear",
-    "lin",
-    "logits",
-    "output",
-    "out",
-    "probe",
-    "classification",
-    "last",
-    "final",
-    "dense",
-    "lp",
-    "softmax",
-    "top",
-];
+const CLASSIFIERS: &str = "head heads fc classifier classifiers cls clf linear lin logits output out probe classification last \
+                           final dense lp softmax top";
 
 /// Words of names that could be a part of a ViT that this crate does not know: leaving them out would change what it computes.
-const VIT: [&str; 33] = [
-    "pos",
-    "position",
-    "positions",
-    "rel",
-    "relative",
-    "rope",
-    "rotary",
-    "token",
-    "tokens",
-    "prompt",
-    "prompts",
-    "block",
-    "blocks",
-    "layer",
-    "layers",
-    "attn",
-    "attention",
-    "patch",
-    "embed",
-    "embedding",
-    "embeddings",
-    "norm",
-    "norms",
-    "ln",
-    "layernorm",
-    "stem",
-    "temporal",
-    "adapter",
-    "adapters",
-    "lora",
-    "stage",
-    "stages",
-    "gamma",
-];
+const VIT: &str = "pos position positions rel relative rope rotary token tokens prompt prompts block blocks layer layers attn \
+                   attention patch embed embedding embeddings norm norms ln layernorm stem temporal adapter adapters lora stage \
+                   stages gamma";
+
+/// Whether a name has one of these words.
+fn has(name: &str, list: &str) -> bool {
+    let words = words(name);
+    list.split_whitespace().any(|word| words.contains(word))
+}
+
+/// Whether a name is that of something of an optimiser's.
+pub(crate) fn is_of_an_optimiser(name: &str) -> bool {
+    has(name, "optimizer optimizers optimiser optim opt grad grads gradients fisher")
+}
 
 /// Why the tensors of another network are left out.
 pub(crate) fn another(called: &str) -> String {
@@ -183,8 +68,10 @@ pub(crate) fn reason(path: &str, info: &TensorInfo) -> String {
 
 /// What a name says of what it is for, if it is for something else than a ViT or its classifier.
 fn role(path: &str) -> Option<&'static str> {
-    let words = words(path);
-    ROLES.iter().find(|(list, _)| list.iter().any(|word| words.contains(*word))).map(|(_, why)| *why)
+    if is_of_an_optimiser(path) {
+        return Some("state of the optimiser");
+    }
+    ROLES.iter().find(|(list, _)| has(path, list)).map(|(_, why)| *why)
 }
 
 /// Whether a tensor is a single value or of whole numbers.
@@ -195,14 +82,12 @@ fn is_count(info: &TensorInfo) -> bool {
 
 /// Whether an unknown name directly in the ViT could be a part of it.
 pub(crate) fn could_be_of_the_vit(name: &str, info: &TensorInfo) -> bool {
-    let words = words(name);
-    role(name).is_none() && !is_count(info) && VIT.iter().any(|word| words.contains(*word))
+    has(name, VIT) && role(name).is_none() && !is_count(info)
 }
 
 /// Whether a module of this name may be taken for a classifier without another sign.
 pub(crate) fn names_a_classifier(name: &str) -> bool {
-    let words = words(name);
-    role(name).is_none() && CLASSIFIERS.iter().any(|word| words.contains(*word))
+    has(name, CLASSIFIERS) && role(name).is_none()
 }
 
 /// Rows and width of a module that is a single linear layer: one matrix, and a bias of as many values as that has rows.
@@ -276,13 +161,13 @@ impl<'a> Around<'a> {
             if taken.contains(at) {
                 continue;
             }
-            let path = self.path(*at);
-            let own = self.naming.head(at.1).is_some() && role(&path).is_none();
+            let own = self.naming.head(at.1).is_some() && role(at.1).is_none();
             for (index, within) in members {
-                let info = &self.infos[*index];
-                let why = match role(&format!("{path}.{within}")) {
+                // What stands before the module says what the whole network is for.
+                let name = format!("{}.{within}", at.1);
+                let why = match role(&name) {
                     None if own => "a head that is not a single linear layer over the features".into(),
-                    _ => reason(&format!("{path}.{within}"), info),
+                    _ => reason(&name, &self.infos[*index]),
                 };
                 settled.out.push((*index, why));
             }
@@ -313,7 +198,8 @@ impl<'a> Around<'a> {
             let Some(layer) = self.linear(at) else { continue };
             // Inside of the ViT another width is an error of its own, which says what to do.
             let fits = at.0 == 0 || layer.width == width || layer.width == 2 * width;
-            if fits && taken.iter().all(|(other, _)| *other != name) && self.nothing_between(&layer, width, settled) {
+            let first = taken.iter().all(|(other, _)| *other != name);
+            if fits && first && (at.0 == 0 || self.nothing_between(&layer, width, settled)) {
                 taken.push((name, layer));
             }
         }
@@ -359,9 +245,8 @@ impl<'a> Around<'a> {
         let between = self.modules.iter().find(|(at, members)| {
             **at != layer.at
                 && at.0 <= layer.at.0
-                && layer.at.0 > 0
                 && self.naming.head(at.1).is_none()
-                && role(&self.path(**at)).is_none()
+                && role(at.1).is_none()
                 && members.iter().any(|(index, _)| features(&self.infos[*index]))
         });
         if let Some((at, _)) = between {

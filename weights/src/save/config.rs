@@ -95,7 +95,7 @@ fn check_read_back(config: &CheckpointConfig) -> Result<()> {
             let of = timm_name(config);
             let base = read.get(field.as_str()).cloned().unwrap_or_default();
             let what = format!("{field} = {value} (its {of} has {base}, and no argument changes that)");
-            Err(Error::unsupported("timm", what, "export as GGUF, or for Tallow alone"))
+            Err(Error::unsupported("timm", what, "export as GGUF"))
         }
     }
 }
