@@ -1,5 +1,6 @@
 //! `tallow export`: weights for other programs.
 
+use anyhow::bail;
 use serde::Serialize;
 use tallow_weights::save;
 
@@ -18,6 +19,10 @@ struct Exported<'a> {
 pub fn run(args: &ExportArgs, session: &Session) -> Result {
     let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
+    // Before anything is said of the model: a place that cannot be written to is the first thing to put right.
+    if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
+        bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
+    }
     let format = match args.format {
         ExportFormat::Timm => {
             if args.out.is_file() {
@@ -29,7 +34,7 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
                     session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
                 }
                 Err(reason) => {
-                    return Err(usage(format!("{}: {reason}, or with --force for Tallow alone", args.model)));
+                    bail!("{}: {reason}, or write it with --force for Tallow alone", args.model);
                 }
             }
             save::timm(&args.out, &loaded.params, &loaded.config)?;

@@ -84,7 +84,7 @@ impl Setup {
             Head::Keep => tallow_weights::Head::Keep,
             Head::New => tallow_weights::Head::New,
         };
-        let load = LoadOptions { head, ignore_unknown: config.ignore_unknown, ..LoadOptions::default() };
+        let load = LoadOptions { head, ignore_unknown: config.ignore_unknown };
         let mut account = match &loaded {
             Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &load, &params)?),
             None => None,
