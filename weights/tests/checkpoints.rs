@@ -17,6 +17,8 @@ use references::{reference, references};
 use torch::{Py, dict};
 
 type Tensors = Vec<(String, Tensor)>;
+/// Names and shapes.
+type More<'a> = &'a [(&'a str, &'a [usize])];
 
 /// The tensors of the ViT in `references/timm`, in an order of their own.
 fn vit() -> Tensors {
@@ -55,7 +57,7 @@ fn ones(shape: &[usize]) -> Tensor {
     Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()
 }
 
-fn plus(mut tensors: Tensors, more: &[(&str, &[usize])]) -> Tensors {
+fn plus(mut tensors: Tensors, more: More) -> Tensors {
     tensors.extend(more.iter().map(|(name, shape)| (name.to_string(), ones(shape))));
     tensors
 }
@@ -271,8 +273,8 @@ fn siblings_under_one_outer_prefix_belong_together() {
 
 #[test]
 fn what_may_be_no_classifier_is_not_taken_for_one() {
-    let vit_and = |more: &[(&str, &[usize])]| state(plus(at("encoder.", body(vit())), more));
-    let cases: [(&str, &[(&str, &[usize])], &str); 6] = [
+    let vit_and = |more: More| state(plus(at("encoder.", body(vit())), more));
+    let cases: [(&str, More, &str); 6] = [
         ("two", &[("fc_a.weight", &[5, 24]), ("fc_b.weight", &[5, 24])], "is unclear"),
         ("a norm before it", &[("bn.weight", &[24]), ("fc.weight", &[5, 24])], "may stand between"),
         (
@@ -293,7 +295,7 @@ fn what_may_be_no_classifier_is_not_taken_for_one() {
 
 #[test]
 fn tensors_outside_of_the_vit_are_left_out_with_the_reason() {
-    let decoder: &[(&str, &[usize])] = &[
+    let decoder: More = &[
         ("mask_token", &[1, 1, 8]),
         ("decoder_embed.weight", &[8, 24]),
         ("decoder_pos_embed", &[1, 17, 8]),
