@@ -166,7 +166,7 @@ impl<'a> Around<'a> {
                 // What stands before the module says what the whole network is for.
                 let name = format!("{}.{within}", at.1);
                 let why = match role(&name) {
-                    None if own => "a head that is not a single linear layer over the features".into(),
+                    None if own => "a head that is not, or not surely, a single linear layer over the features".into(),
                     _ => reason(&name, &self.infos[*index]),
                 };
                 settled.out.push((*index, why));
