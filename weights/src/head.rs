@@ -138,17 +138,16 @@ impl Chooser<'_> {
             };
         }
         if wish == Head::New {
-            let why = format!("a new head for {classes} classes was asked for in place of {theirs}");
-            return Ok(self.anew(why));
+            return Ok(self.anew(format!("a new head for {classes} classes was asked for in place of {theirs}")));
         }
         if let Some(fault) = self.fault(theirs) {
             return match wish {
                 Head::Keep => Err(self.refuse(
                     "a head that can be kept",
-                    &fault,
+                    format!("one that cannot: {fault}"),
                     "ask for a new head, or mend what the checkpoint says of itself",
                 )),
-                _ => Ok(self.anew(format!("a head for {classes} classes; the checkpoint's is not taken: {fault}"))),
+                _ => Ok(self.anew(format!("a head for {classes} classes in place of the checkpoint's: {fault}"))),
             };
         }
         let Some(labels) = &self.options.labels else { return self.by_number(theirs, None) };
@@ -178,8 +177,9 @@ impl Chooser<'_> {
         let stated = config.architecture.num_classes();
         // Who asks for as many classes as there are rows has settled it.
         let settled = self.options.labels.is_none() && self.architecture.num_classes() == theirs;
+        let remedy = if self.options.labels.is_some() { "" } else { " (ask for as many classes to take it by number)" };
         (stated > 0 && stated != theirs && !settled)
-            .then(|| format!("its config says {stated} classes, its head has {theirs} rows"))
+            .then(|| format!("its config says {stated} classes, its head has {theirs} rows{remedy}"))
     }
 
     /// By the number of classes alone. `unnamed` is why their names do not tell, where they were to tell.
@@ -187,7 +187,9 @@ impl Chooser<'_> {
         let classes = self.architecture.num_classes();
         if theirs == classes {
             let note = |why| {
-                format!("head: its {classes} classes were kept by number, as {why}; ask for a new head if they are others")
+                format!(
+                    "head: its {classes} classes were kept by number, as {why}; ask for a new head if they are others"
+                )
             };
             return Ok(HeadDecision { notes: unnamed.map(note).into_iter().collect(), ..HeadDecision::default() });
         }
@@ -209,7 +211,7 @@ impl Chooser<'_> {
         if !new.is_empty() && self.options.head == Head::Keep {
             return Err(self.refuse(
                 format!("a head for the data's {} classes", labels.len()),
-                format!("one without {}{double} (it has {})", few(&new), few(self.labels())),
+                format!("one without {} (it has {}{double})", few(&new), few(self.labels())),
                 "ask for a new head, which keeps no row, or leave it open, which keeps those that it has",
             ));
         }
@@ -217,14 +219,21 @@ impl Chooser<'_> {
             return Ok(self.anew(format!("a head for {} classes on another pool than the checkpoint's", labels.len())));
         }
         let taken: HashSet<usize> = places.iter().map(|&(_, theirs)| theirs).collect();
-        let rest: Vec<String> =
-            self.labels().iter().enumerate().filter(|(at, _)| !taken.contains(at)).map(|(_, name)| name.clone()).collect();
+        let rest: Vec<String> = self
+            .labels()
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !taken.contains(at))
+            .map(|(_, name)| name.clone())
+            .collect();
         let rest = if rest.is_empty() { String::new() } else { format!("; the checkpoint's {} left out", few(&rest)) };
         let (how, note) = if new.is_empty() && taken.len() == theirs {
             let (order, before) = (few(labels), few(self.labels()));
             (
                 "rows in the order of the data's classes".to_string(),
-                format!("head: its rows were put in the order of the data's classes, by name: {order} (before: {before})"),
+                format!(
+                    "head: its rows were put in the order of the data's classes, by name: {order} (before: {before})"
+                ),
             )
         } else if new.is_empty() {
             (
@@ -244,7 +253,8 @@ impl Chooser<'_> {
                 ),
             )
         };
-        let others = (!new.is_empty()).then(|| format!("the rows of {}, which the checkpoint's head has not", few(&new)));
+        let others =
+            (!new.is_empty()).then(|| format!("the rows of {}, which the checkpoint's head has not", few(&new)));
         let parameters = self.head.iter().map(|spec| spec.name.clone()).collect();
         let rows = Rows { parameters, theirs, places, how, others };
         Ok(HeadDecision { rows: Some(rows), notes: vec![note], ..HeadDecision::default() })
@@ -253,7 +263,11 @@ impl Chooser<'_> {
     /// What to say where the checkpoint has more than one row of a name that was asked for.
     fn double(&self, names: &[String]) -> String {
         let double: Vec<String> = names.iter().filter(|name| self.labels().contains(name)).cloned().collect();
-        if double.is_empty() { String::new() } else { format!(" (more than one row is called {})", few(&double)) }
+        if double.is_empty() {
+            String::new()
+        } else {
+            format!("; more than one of its rows is called {}", few(&double))
+        }
     }
 
     fn labels(&self) -> &[String] {

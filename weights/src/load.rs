@@ -433,9 +433,7 @@ impl Filling {
                 Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
                 Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
                 Change::AddFirstOf(positions) => (value + positions.make(read)?.narrow(1, 0, 1)?)?,
-                Change::Rows { from, .. } => {
-                    value.index_select(&Tensor::new(from.as_slice(), value.device())?, 0)?
-                }
+                Change::Rows { from, .. } => value.index_select(&Tensor::new(from.as_slice(), value.device())?, 0)?,
             };
         }
         // What was computed from a variable has a history, which keeps that alive.

@@ -45,7 +45,10 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
 fn head_fault(own: &Fields) -> Result<Option<String>> {
     match own.text("head")? {
         None => Ok(None),
-        Some("untrained") => Ok(Some(own.text("head_why")?.unwrap_or("it was drawn and never trained").into())),
+        Some("untrained") => {
+            let why = own.text("head_why")?.map_or(String::new(), |why| format!(" ({why})"));
+            Ok(Some(format!("its head was drawn at random and never trained{why}")))
+        }
         Some(_) => Err(own.error("head", "untrained, or nothing")),
     }
 }
