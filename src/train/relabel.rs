@@ -74,10 +74,8 @@ fn check_known(samples: &Arc<dyn Samples>, dataset: &Dataset, names: &[String], 
     let mut unknown = vec![0usize; labels.len()];
     for index in 0..samples.len() {
         let label = samples.label(index) as usize;
-        if labels.get(label).copied().flatten().is_none() {
-            if let Some(count) = unknown.get_mut(label) {
-                *count += 1;
-            }
+        if let (None, Some(count)) = (labels.get(label).copied().flatten(), unknown.get_mut(label)) {
+            *count += 1;
         }
     }
     let samples: usize = unknown.iter().sum();

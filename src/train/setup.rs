@@ -49,6 +49,10 @@ impl Setup {
         let device = device(&config.device)?;
         set_precision(config.dtype, &device)?;
         let dataset = open_data(config, options)?;
+        if let Some(Ok(wanted)) = config.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
+            // Before weights are downloaded for it.
+            check_classes(wanted, &dataset)?;
+        }
         let loaded = match config.weights.as_deref() {
             None => None,
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
@@ -118,7 +122,12 @@ impl Setup {
     pub(super) fn resolve(mut self) -> Result<Self> {
         let config = &mut self.config;
         config.validate()?;
-        check_classes(&self.checkpoint.architecture, &self.dataset)?;
+        check_classes(self.checkpoint.architecture.num_classes(), &self.dataset)?;
+        let (labels, classes) = (&self.checkpoint.labels, self.dataset.classes.len());
+        if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != classes) {
+            let expected = format!("a name for each of the data set's {classes} classes");
+            return Err(Error::invalid("labels of the checkpoint", expected, format!("{} names", labels.len())));
+        }
         if config.augment.trim() == "auto" {
             let names: Vec<String> = self.dataset.augment.iter().map(Augment::to_string).collect();
             config.augment = if names.is_empty() { "none".into() } else { names.join(",") };
@@ -190,21 +199,19 @@ fn architecture(
     };
     architecture = architecture.with_num_classes(dataset.classes.len());
     set_all(&mut architecture, &config.set)?;
-    check_classes(&architecture, dataset)?;
     architecture.validate()?;
     Ok(architecture)
 }
 
 /// The head has a row for every class of the data and no other: what it said of a class without samples or a name would mean
 /// nothing to whoever reads the checkpoint.
-fn check_classes(architecture: &Architecture, dataset: &Dataset) -> Result<()> {
-    let classes = dataset.classes.len();
-    if architecture.num_classes() == classes {
+fn check_classes(classes: usize, dataset: &Dataset) -> Result<()> {
+    let of_data = dataset.classes.len();
+    if classes == of_data {
         return Ok(());
     }
-    let expected =
-        format!("{classes}, as many classes as {} has (leave it out and it follows from the data)", dataset.spec);
-    Err(Error::config("num_classes", expected, architecture.num_classes()))
+    let expected = format!("{of_data}, as many classes as {} has (left out, it follows from the data)", dataset.spec);
+    Err(Error::config("num_classes", expected, classes))
 }
 
 /// Points need a model that reads as many values as they have coordinates.

@@ -249,7 +249,8 @@ fn a_config_that_disagrees_with_the_head_gives_a_new_one_that_says_both_numbers_
             *config.pointer_mut(place).unwrap() = json!(2);
         }
     };
-    let changes: [(&str, &dyn Fn(&mut Value)); 5] = [
+    type Change = dyn Fn(&mut Value);
+    let changes: [(&str, &Change); 5] = [
         ("hf_vit_classifier", &two),
         ("hf_vit_classifier", &number),
         ("hf_dinov2_classifier", &two),
