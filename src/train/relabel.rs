@@ -85,8 +85,8 @@ fn check_known(samples: &Arc<dyn Samples>, dataset: &Dataset, names: &[String], 
     let classes = dataset.classes.iter().zip(&unknown).filter(|(_, count)| **count > 0);
     let classes: Vec<String> = classes.map(|(class, _)| class.clone()).collect();
     let double = classes.iter().any(|class| names.contains(class));
-    let expected = format!("classes that the model knows, each by a name of its own ({})", few(names));
-    let double = if double { "; a name that stands twice tells no class" } else { "" };
+    let expected = format!("samples of the model's {} classes ({})", names.len(), few(names));
+    let double = if double { "; a name that is empty or stands twice tells no class" } else { "" };
     let got = format!("{} in {samples} of the samples{double}", few(&classes));
     Err(Error::invalid(&dataset.spec, expected, got))
 }

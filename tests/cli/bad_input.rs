@@ -149,7 +149,7 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
         ("train --resume --out run", "config.toml"),
         ("eval nowhere", "nowhere"),
         ("eval trained --data folder:photos", "photos"),
-        ("eval trained --data circles", "classes that the model knows, each by a name of its own (\"0\", \"1\""),
+        ("eval trained --data circles", "samples of the model's 10 classes (\"0\", \"1\""),
         ("predict trained nowhere.png", "nowhere.png"),
         ("predict trained cut.png", "cut.png"),
         ("predict trained text.png", "text.png"),

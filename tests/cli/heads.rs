@@ -125,6 +125,14 @@ fn a_run_is_measured_on_some_of_its_classes_in_any_order_and_not_on_others() {
     assert!(ended.stderr.contains("by their names"), "{}", ended.stderr);
     let message = refused(&tallow, "eval run --data folder:bcx", 1);
     assert!(message.contains("got \"x\" in 4 of the samples"), "{message}");
+    // Of two classes of one name neither is meant.
+    let path = "run/checkpoints/best/config.json";
+    let mut config: Value = serde_json::from_slice(&tallow.read(path)).expect("JSON");
+    config["label_names"] = json!(["b", "b", "c"]);
+    std::fs::remove_file(tallow.path(path)).expect("a file");
+    tallow.write(path, config.to_string());
+    let message = refused(&tallow, "eval run --data folder:bc", 1);
+    assert!(message.contains("got \"b\" in 4 of the samples; a name that is empty or stands twice"), "{message}");
 }
 
 #[test]
