@@ -25,6 +25,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
         architecture,
         whitening: None,
         labels: Some((0..classes).map(|class| format!("class {class}")).collect()),
+        head_fault: None,
         license: Some("mit".into()),
     }
 }
