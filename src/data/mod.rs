@@ -18,6 +18,7 @@ mod cifar;
 mod circles;
 mod decode;
 mod error;
+pub mod files;
 mod folder;
 mod idx;
 #[cfg(feature = "hub")]
