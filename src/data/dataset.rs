@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tallow_weights::OpenOptions;
 
 use super::split::{self, Subset};
-use super::{Augment, Error, Result, cifar, circles, folder, idx};
+use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
 
 /// A decoded image: 8 bits a channel, rows from top to bottom, channels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +15,14 @@ pub struct Image {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// 1 (grey) or 3 (RGB).
+    /// 1 (grey), 3 (RGB) or 4 (RGB and alpha).
     pub channels: usize,
     /// `height * width * channels` values.
     pub pixels: Vec<u8>,
 }
 
 impl Image {
-    /// The luma of a colour image (ITU-R 601-2, in Pillow's integers); a grey image as it is.
+    /// The luma of a colour image (ITU-R 601-2, in Pillow's integers), without its alpha; a grey image as it is.
     pub fn to_grey(&self) -> Self {
         if self.channels == 1 {
             return self.clone();
@@ -31,8 +31,28 @@ impl Image {
             let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
             ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
         };
-        let pixels = self.pixels.chunks_exact(3).map(luma).collect();
+        let pixels = self.pixels.chunks_exact(self.channels).map(luma).collect();
         Self { width: self.width, height: self.height, channels: 1, pixels }
+    }
+
+    /// Red, green and blue alone; a grey image as it is.
+    pub fn to_rgb(&self) -> Self {
+        if self.channels != 4 {
+            return self.clone();
+        }
+        let pixels = self.pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+        Self { width: self.width, height: self.height, channels: 3, pixels }
+    }
+
+    /// Red, green, blue and alpha; what has no alpha is opaque.
+    pub fn to_rgba(&self) -> Self {
+        let rgba = |p: &[u8]| match *p {
+            [grey] => [grey, grey, grey, 255],
+            [r, g, b] => [r, g, b, 255],
+            _ => [p[0], p[1], p[2], p[3]],
+        };
+        let pixels = self.pixels.chunks_exact(self.channels).flat_map(rgba).collect();
+        Self { width: self.width, height: self.height, channels: 4, pixels }
     }
 }
 
@@ -47,6 +67,25 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// If it cannot be read, or is a point and no image (see [`Samples::point`]).
     fn image(&self, index: usize) -> Result<Image>;
+    /// Sample `index` in red, green, blue and alpha, for models that read four channels; what has no alpha is opaque.
+    ///
+    /// # Errors
+    /// As [`Samples::image`].
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(self.image(index)?.to_rgba())
+    }
+    /// Reads sample `index` only to see whether it can be read, with `alpha` as a model of four channels does; gives what is odd
+    /// about it, as words behind "3 of 10 images".
+    ///
+    /// # Errors
+    /// As [`Samples::image`].
+    fn look(&self, index: usize, _alpha: bool) -> Result<Option<&'static str>> {
+        // What is in memory in full needs no look.
+        if self.point(index).is_none() && self.image_size().is_none() {
+            self.image(index)?;
+        }
+        Ok(None)
+    }
     /// What to call sample `index` in a message or report: a file's path inside of the data set, or its part and index.
     fn name(&self, index: usize) -> String;
     /// The coordinates of sample `index`, where the samples are points and not images. A model reads a point of n
@@ -80,15 +119,22 @@ pub struct DataOptions {
     /// The seed of these two splits. Runs can be compared sample by sample only if they share it, so it is not the seed of
     /// the run.
     pub split_seed: u64,
-    /// Where a folder has images that cannot be read or classes without images: go on without them, with a note. Every
-    /// image is then decoded once when the folder is opened. Otherwise they are errors.
-    pub skip_bad: bool,
+    /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
+    /// is read once when the data set is opened; or an error, when they are met. Default: an error.
+    pub on_bad_image: OnBadImage,
 }
 
 impl Default for DataOptions {
     /// Everything, no validation part, one fifth for testing where a test part is missing.
     fn default() -> Self {
-        Self { limit: None, test_limit: None, val_fraction: 0.0, test_fraction: 0.2, split_seed: 0, skip_bad: false }
+        Self {
+            limit: None,
+            test_limit: None,
+            val_fraction: 0.0,
+            test_fraction: 0.2,
+            split_seed: 0,
+            on_bad_image: OnBadImage::Error,
+        }
     }
 }
 
@@ -170,7 +216,6 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
 ///
 /// # Errors
 /// As [`open`].
-#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is downloaded"))]
 pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
     let parts = match spec.split_once(':') {
@@ -186,7 +231,7 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         },
         Some(("idx", dir)) => idx::open(Path::new(dir))?,
         Some(("cifar", path)) => cifar::open(Path::new(path))?,
-        Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad)?,
+        Some(("folder", dir)) => folder::open(Path::new(dir), options.on_bad_image == OnBadImage::Skip)?,
         #[cfg(feature = "hub")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
         #[cfg(feature = "hub")]
@@ -198,7 +243,11 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         }
         Some(_) => return Err(unknown(spec)),
     };
-    assemble(spec, parts, options)
+    let dataset = assemble(spec, parts, options)?;
+    match options.on_bad_image {
+        OnBadImage::Error => Ok(dataset),
+        OnBadImage::Skip => check::without_bad(dataset, &|text| hub.progress.iter().for_each(|who| who.note(text))),
+    }
 }
 
 /// Whether `spec` names a data set of points and not of images.

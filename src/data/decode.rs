@@ -11,7 +11,8 @@ use std::io::{Cursor, Read};
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use flate2::Crc;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::files::{self, UNREADABLE};
 use super::{Error, Image, Result};
@@ -29,6 +30,22 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 /// If it cannot be read or decoded; the message names the file.
 pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
     Ok(open_file(path.as_ref(), false)?.image)
+}
+
+/// Reads and decodes an image file to RGBA. What has no alpha channel is opaque.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn open_image_with_alpha(path: impl AsRef<Path>) -> Result<Image> {
+    Ok(open_file(path.as_ref(), true)?.image)
+}
+
+/// Reads an image file only to see whether it can be, with `alpha` as a model of four channels does; gives what is odd about it.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn look_at_file(path: impl AsRef<Path>, alpha: bool) -> Result<Option<&'static str>> {
+    Ok(open_file(path.as_ref(), alpha)?.odd)
 }
 
 /// Decodes the bytes of an image file, whose name is for messages. Grey stays grey, all else becomes RGB; an alpha channel
@@ -154,7 +171,11 @@ fn any_image(bytes: &[u8], format: ImageFormat, name: &str) -> Result<(DynamicIm
     };
     let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
     reader.limits(limits());
-    let decoder = reader.into_decoder().map_err(|e| bad(name, e))?;
+    let refused = |error: ImageError| match error {
+        ImageError::Unsupported(_) => unread(name, format!("one of a kind that this build does not read ({error})")),
+        error => bad(name, error),
+    };
+    let decoder = reader.into_decoder().map_err(refused)?;
     let (width, height) = decoder.dimensions();
     if decoder.total_bytes() > MAX_BYTES {
         return Err(too_large(name, width, height));
@@ -168,7 +189,16 @@ fn any_image(bytes: &[u8], format: ImageFormat, name: &str) -> Result<(DynamicIm
         L16 if format != ImageFormat::Png => odd = Some(DEEP_GREY),
         _ => {}
     }
-    Ok((DynamicImage::from_decoder(decoder).map_err(|e| bad(name, e))?, odd))
+    let image = DynamicImage::from_decoder(decoder).map_err(refused)?;
+    Ok((if format == ImageFormat::Pnm { rounded(image) } else { image }, odd))
+}
+
+/// A colour image of 16 bits as Pillow reads PNM: rounded to 8.
+fn rounded(image: DynamicImage) -> DynamicImage {
+    let DynamicImage::ImageRgb16(image) = image else { return image };
+    let (width, height) = image.dimensions();
+    let pixels = image.into_raw().into_iter().map(|value| ((u32::from(value) + 128) / 257) as u8).collect();
+    image::RgbImage::from_raw(width, height, pixels).unwrap_or_default().into()
 }
 
 fn limits() -> Limits {
@@ -186,18 +216,23 @@ fn with_end_of_png(png: &[u8]) -> Cow<'_, [u8]> {
     let mut data = false;
     while let Some(&[a, b, c, d, ref kind @ ..]) = png.get(at..at + 8) {
         let end = at + 12 + u32::from_be_bytes([a, b, c, d]) as usize;
-        if kind == b"IEND" || end > png.len() {
-            break;
+        match kind {
+            b"IEND" if end <= png.len() => return Cow::Borrowed(png),
+            // The last pixels are there, and their checksum is not.
+            b"IDAT" if end > png.len() && end - 4 <= png.len() => {
+                let mut crc = Crc::new();
+                crc.update(&png[at + 4..end - 4]);
+                return Cow::Owned([&png[..end - 4], &crc.sum().to_be_bytes(), &END].concat());
+            }
+            // In the middle of the pixels: it was cut.
+            b"IDAT" if end > png.len() => return Cow::Borrowed(png),
+            _ if end > png.len() => break,
+            kind => data |= kind == b"IDAT",
         }
-        data |= kind == b"IDAT";
         at = end;
     }
-    let rest = png.get(at..).unwrap_or_default();
-    // Without any pixels, or in the middle of them, it was cut.
-    if !data || rest.get(4..8).is_some_and(|kind| kind == b"IEND" && rest.len() >= END.len() || kind == b"IDAT") {
-        return Cow::Borrowed(png);
-    }
-    Cow::Owned([&png[..at], &END].concat())
+    // Without any pixels it was cut too.
+    if data { Cow::Owned([&png[..at], &END].concat()) } else { Cow::Borrowed(png) }
 }
 
 fn jpeg_image(bytes: &[u8], name: &str) -> Result<(DynamicImage, Option<&'static str>)> {

@@ -111,8 +111,11 @@ pub(super) fn left_out(files: &[PathBuf]) -> Option<String> {
         .collect();
     if let Some(first) = foreign.first() {
         let named = first.file_name().unwrap_or_default().to_string_lossy();
-        let more = if foreign.len() > 1 { format!(" and {} more", foreign.len() - 1) } else { String::new() };
-        parts.push(format!("{} {} that are no images: {named}{more}", foreign.len(), files(foreign.len())));
+        let more = format!(" and {} more", foreign.len() - 1);
+        parts.push(match foreign.len() {
+            1 => format!("1 file that is no image: {named}"),
+            count => format!("{count} files that are no images: {named}{more}"),
+        });
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }

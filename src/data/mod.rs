@@ -5,6 +5,7 @@
 //! of an epoch in threads of its own.
 
 pub mod augment;
+pub mod check;
 pub mod dataset;
 pub mod input;
 pub mod loader;
@@ -26,8 +27,9 @@ mod parquet;
 mod split;
 
 pub use augment::Augment;
+pub use check::{BadImage, Checked, OnBadImage};
 pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_with};
-pub use decode::{decode, open_image};
+pub use decode::{decode, look_at_file, open_image, open_image_with_alpha};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};

@@ -23,7 +23,7 @@ use self::{
     columns::{Columns, Labels},
     pages::Table,
 };
-use super::{Augment, Error, Image, Result, Samples, dataset::Parts, decode};
+use super::{Augment, Error, Image, Result, Samples, dataset::Parts, decode, files};
 
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
@@ -99,6 +99,9 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let entry = entry.map_err(|e| Error::io(folder, e))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
+        if files::is_clutter(name.as_ref()) {
+            continue;
+        }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&entry.path(), &format!("{prefix}{name}/"), names)?;
         } else {
@@ -245,7 +248,8 @@ struct Group {
     group: usize,
     /// Its first row, counted over all files.
     start: usize,
-    images: Mutex<Option<Arc<Vec<ByteArray>>>>,
+    /// None where a row has no image.
+    images: Mutex<Option<Arc<Vec<Option<ByteArray>>>>>,
 }
 
 impl Encoded {
@@ -254,9 +258,12 @@ impl Encoded {
         let group = &self.groups[at];
         let table = &self.tables[group.table];
         let row = index - group.start;
-        let missing = || Error::invalid(self.name(index), "an image", "nothing");
+        let missing = || {
+            let remedy = "images have to be inside of the file: write it with embedded images, or remove that row";
+            Error::unusable(self.name(index), "an image", "none", remedy)
+        };
         if !self.keep {
-            return table.images(group.group, row, 1)?.pop().ok_or_else(missing);
+            return table.images(group.group, row, 1)?.pop().flatten().ok_or_else(missing);
         }
         let images = {
             let mut images = group.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,7 +275,7 @@ impl Encoded {
                 }
             }
         };
-        images.get(row).cloned().ok_or_else(missing)
+        images.get(row).cloned().flatten().ok_or_else(missing)
     }
 }
 
@@ -281,6 +288,12 @@ impl Samples for Encoded {
     }
     fn image(&self, index: usize) -> Result<Image> {
         decode(self.bytes(index)?.data(), &self.name(index))
+    }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), true)?.image)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), alpha)?.odd)
     }
     fn name(&self, index: usize) -> String {
         format!("{} row {index}", self.name)

@@ -82,7 +82,8 @@ impl Transform {
     /// If the preprocessing makes no sense, or two augmentations exclude each other.
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
-        let Preprocessing { input_size, interpolation, crop_pct, squash, mean, std } = preprocessing;
+        let per_channel = preprocessing.clone().per_channel();
+        let Preprocessing { input_size, interpolation, crop_pct, squash, mean, std } = &per_channel;
         let [channels, height, width] = *input_size;
         if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
             let expected = format!("channels, height and width from 1 to {MAX_SIDE}");
@@ -92,14 +93,14 @@ impl Transform {
             return Err(Error::invalid("crop_pct", "a share between 0.05 and 20, usually from 0.8 to 1", crop_pct));
         }
         Augment::check(augment)?;
-        let mean = per_channel("mean", mean, channels)?;
-        let std = per_channel("std", std, channels)?;
+        check_values("mean", mean, channels)?;
+        check_values("std", std, channels)?;
         if let Some(bad) = std.iter().find(|s| **s <= 0.0) {
             return Err(Error::invalid("std", "positive deviations", bad));
         }
         let levels = mean
             .iter()
-            .zip(&std)
+            .zip(std)
             // in torchvision's order of operations, in float32
             .map(|(m, s)| std::array::from_fn(|level| (level as f32 / 255.0 - *m as f32) / *s as f32))
             .collect();
@@ -138,6 +139,25 @@ impl Transform {
         self.input
     }
 
+    /// Whether the model reads images at all: grey, RGB or RGBA.
+    ///
+    /// # Errors
+    /// If it reads another number of channels.
+    pub fn check_reads_images(&self) -> Result<()> {
+        match self.input[0] {
+            1 | 3 | 4 => Ok(()),
+            channels => {
+                let expected = "a model that reads 1 (grey), 3 (RGB) or 4 channels (RGBA)";
+                Err(Error::invalid("images", expected, format!("one that reads {channels}")))
+            }
+        }
+    }
+
+    /// Whether the model reads an alpha channel.
+    pub(super) fn reads_alpha(&self) -> bool {
+        self.input[0] == 4
+    }
+
     /// One image as a tensor `[channels, height, width]` on the CPU.
     ///
     /// # Errors
@@ -166,7 +186,7 @@ impl Transform {
     }
 
     /// The image that an input `[channels, height, width]` shows: the normalisation taken back, and what is then beyond black
-    /// or white cut off. A whitened input is shown as it is, with 0 in middle grey and three times the root of its mean square
+    /// or white cut off, and without its alpha channel. A whitened input is shown as it is, with 0 in middle grey and three times the root of its mean square
     /// in black and white.
     ///
     /// # Errors
@@ -188,7 +208,8 @@ impl Transform {
             (255.0 * (value - levels[0]) / (levels[255] - levels[0])).round().clamp(0.0, 255.0) as u8
         };
         let pixels = values.into_iter().zip(self.levels.iter().cycle()).map(level).collect();
-        Ok(Image { width, height, channels, pixels })
+        let image = Image { width, height, channels, pixels };
+        Ok(if channels == 4 { image.to_rgb() } else { image })
     }
 
     /// Writes the input made from one image to `out`, `channels * height * width` values; whitening comes in
@@ -231,7 +252,7 @@ impl Transform {
         let grey;
         let shown = if levels.taps.is_none() {
             &self.seen(image, &mut draw.rng())?
-        } else if channels == 1 && image.channels == 3 {
+        } else if channels == 1 && image.channels != 1 {
             grey = image.to_grey();
             &grey
         } else {
@@ -269,17 +290,22 @@ impl Transform {
 
     /// The image of the input's size that is normalised then; it may be grey for an input of three channels.
     pub(super) fn seen(&self, image: &Image, rng: &mut ChaCha8Rng) -> Result<Image> {
-        let [channels, ..] = self.input;
-        if channels != 1 && channels != 3 {
-            let expected = "a model that reads 1 or 3 channels";
-            return Err(Error::invalid("images", expected, format!("one that reads {channels}")));
-        }
-        let grey;
-        let image = if channels == 1 && image.channels == 3 {
-            grey = image.to_grey();
-            &grey
-        } else {
-            image
+        self.check_reads_images()?;
+        let converted;
+        let image = match (self.input[0], image.channels) {
+            (1, 3 | 4) => {
+                converted = image.to_grey();
+                &converted
+            }
+            (3, 4) => {
+                converted = image.to_rgb();
+                &converted
+            }
+            (4, 1 | 3) => {
+                converted = image.to_rgba();
+                &converted
+            }
+            _ => image,
         };
         let cropped;
         let (image, window) = if self.augment.contains(&Augment::ResizedCrop) {
@@ -364,16 +390,12 @@ impl Transform {
     }
 }
 
-/// A value per channel; one value is repeated, and for a grey input three are averaged.
-fn per_channel(what: &str, values: &[f64], channels: usize) -> Result<Vec<f64>> {
-    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::invalid(what, "finite numbers", bad));
-    }
-    match (values.len(), channels) {
-        (n, channels) if n == channels => Ok(values.to_vec()),
-        (1, _) => Ok(vec![values[0]; channels]),
-        (3, 1) => Ok(vec![values.iter().sum::<f64>() / 3.0]),
-        (n, _) => Err(Error::invalid(what, format!("{channels} values, one a channel"), n)),
+/// There is a finite value for every channel.
+fn check_values(what: &str, values: &[f64], channels: usize) -> Result<()> {
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(bad) => Err(Error::invalid(what, "finite numbers", bad)),
+        None if values.len() == channels => Ok(()),
+        None => Err(Error::invalid(what, format!("{channels} values, one a channel"), values.len())),
     }
 }
 

@@ -15,7 +15,7 @@ use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::event::{Event, Listener};
 use super::run_folder::RunFolder;
 use super::{device, setup, svm};
-use crate::data::{Dataset, Samples, Transform};
+use crate::data::{Dataset, OnBadImage, Samples, Transform};
 
 /// Where the measurement is to differ from the run's own.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub struct RunEvaluation {
     pub train_part: bool,
     /// At most so many samples. Default: as the run was tested on, or all of another data set's.
     pub limit: Option<usize>,
+    /// What becomes of images that cannot be read. Default: as the run has it.
+    pub on_bad_image: Option<OnBadImage>,
     /// Another device. Default: the run's own.
     pub device: Option<String>,
     /// Another batch size. Default: the run's own.
@@ -59,8 +61,13 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     } else {
         config.test_limit = options.limit.or(config.test_limit);
     }
+    config.on_bad_image = options.on_bad_image.unwrap_or(config.on_bad_image);
     let dataset = setup::open_data(&config, &options.hub)?;
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
+    if config.on_bad_image == OnBadImage::Error {
+        let name = if options.train_part { "training" } else { "test" };
+        setup::check_part(&dataset, name, &**samples, false, &options.hub)?;
+    }
     if let Some(svm) = svm {
         check_classes(&svm.classes, &dataset)?;
         let evaluation = svm.evaluate(samples, listener, None)?.unwrap_or_default();

@@ -13,7 +13,7 @@ use super::features::trains_head_alone;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::{by_hand, device, device_name, freeze, memory, set_precision, warnings};
-use crate::data::{self, Augment, DataOptions, Dataset, Statistics, whitening};
+use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, Statistics, check, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
 /// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
@@ -48,7 +48,7 @@ impl Setup {
         config.validate()?;
         let device = device(&config.device)?;
         set_precision(config.dtype, &device)?;
-        let dataset = open_data(config, options)?;
+        let mut dataset = open_data(config, options)?;
         let loaded = match config.weights.as_deref() {
             None => None,
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
@@ -57,6 +57,7 @@ impl Setup {
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
+        check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
         by_hand::check_model(config, &architecture)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
         let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
@@ -155,9 +156,40 @@ pub(super) fn open_data(config: &TrainConfig, hub: &OpenOptions) -> Result<Datas
         limit: config.limit,
         test_limit: config.test_limit,
         val_fraction: config.val_fraction,
+        on_bad_image: config.on_bad_image,
         ..DataOptions::default()
     };
     Ok(data::open_with(&config.data, &options, hub)?)
+}
+
+/// Reads what results are measured on before anything is trained for it. Bad training images are met in the first epoch; where they
+/// are to be left out, they are already.
+pub(super) fn check_images(dataset: &mut Dataset, alpha: bool, on_bad: OnBadImage, hub: &OpenOptions) -> Result<()> {
+    if on_bad == OnBadImage::Skip && !alpha {
+        return Ok(());
+    }
+    for (name, part) in [("test", Some(dataset.test.clone())), ("validation", dataset.val.clone())] {
+        let Some(part) = part else { continue };
+        let notes = check_part(dataset, name, &*part, alpha, hub)?;
+        dataset.notes.extend(notes);
+    }
+    Ok(())
+}
+
+/// Reads all images of a part; gives notes on those that are odd.
+pub(super) fn check_part(
+    dataset: &Dataset,
+    name: &str,
+    part: &dyn Samples,
+    alpha: bool,
+    hub: &OpenOptions,
+) -> Result<Vec<String>> {
+    let say = |text: &str| hub.progress.iter().for_each(|who| who.note(text));
+    let checked = check::look_through(&dataset.spec, name, part, alpha, &say);
+    let named = format!("{}: {name} part", dataset.spec);
+    let notes = checked.notes(&named);
+    checked.into_result(&named)?;
+    Ok(notes)
 }
 
 /// A zoo's name without its tag.
@@ -262,5 +294,6 @@ pub(super) fn preprocessing(
         squash: base.squash,
         mean,
         std,
-    })
+    }
+    .per_channel())
 }

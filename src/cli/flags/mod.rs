@@ -13,6 +13,7 @@ pub use architecture::ArchitectureFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
+use crate::data::OnBadImage;
 use crate::train::TrainConfig;
 
 /// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
@@ -160,6 +161,8 @@ pub struct FetchArgs {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// The folder of a run
     pub run: PathBuf,
     /// Other data than the run's own, with the same classes
@@ -190,6 +193,8 @@ pub struct PredictArgs {
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
     /// all blocks
     #[arg(long, value_name = "DIR")]
@@ -273,6 +278,8 @@ pub struct EmbedArgs {
     /// At most this many images
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
@@ -314,6 +321,8 @@ pub struct DataArgs {
     /// Look at this many training samples
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
@@ -373,6 +382,27 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
+}
+
+/// What becomes of images that cannot be read, for commands that train nothing.
+#[derive(Debug, Args)]
+pub struct BadImageFlags {
+    /// What becomes of images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
+    /// [default: error, and in eval the run's own]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"])]
+    on_bad_image: Option<String>,
+}
+
+impl BadImageFlags {
+    /// What was asked for, if anything was.
+    pub fn asked(&self) -> Option<OnBadImage> {
+        self.on_bad_image.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// What was asked for, else the default.
+    pub fn choice(&self) -> OnBadImage {
+        self.asked().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,10 @@ pub struct TrainingFlags {
     /// Set apart this share of the training samples, to choose the best checkpoint
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
+    /// What becomes of images that cannot be read: error names them, those that results are measured on before the first epoch;
+    /// skip reads every image once at the start and leaves the bad ones out, with a warning [default: error]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"], help_heading = "Data")]
+    pub on_bad_image: Option<String>,
     /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
     /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]

@@ -38,12 +38,13 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 14] = [
     "name",
     "model",
     "data",
     "limit",
     "test_limit",
+    "on_bad_image",
     "normalize",
     "interpolation",
     "crop_pct",
@@ -86,7 +87,7 @@ pub fn check(config: &TrainConfig) -> Result<()> {
     let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
     for (key, value) in &mine {
         if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
-            let known = "the settings of an SVM (data, limit, test_limit, normalize, set.c, set.gamma, set.img_size)";
+            let known = "the settings of an SVM (data, limit, test_limit, on_bad_image, normalize, set.c, set.gamma, set.img_size)";
             return Err(Error::config(key, format!("only {known}"), value));
         }
     }
@@ -145,7 +146,8 @@ pub fn run(
     folder.check_start(start)?;
     memory::reset_peak();
     let options = Options::of(config)?;
-    let dataset = setup::open_data(config, hub)?;
+    let mut dataset = setup::open_data(config, hub)?;
+    setup::check_images(&mut dataset, false, config.on_bad_image, hub)?;
     dataset.notes.iter().for_each(|note| listener.on(&Event::Warning(note.clone())));
     let preprocessing = setup::preprocessing(config, input_size(&dataset, &options), None, &dataset)?;
     let transform = Arc::new(Transform::evaluation(&preprocessing)?);

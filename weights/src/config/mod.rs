@@ -53,6 +53,24 @@ pub struct Preprocessing {
     pub std: Vec<f64>,
 }
 
+impl Preprocessing {
+    /// The same with a mean and a deviation for every channel of the input: one value is repeated, three become their mean for a
+    /// grey model, and an alpha channel that they say nothing about gets 0.5 and 0.5. Other numbers stay as they are.
+    #[must_use]
+    pub fn per_channel(mut self) -> Self {
+        let channels = self.input_size[0];
+        for values in [&mut self.mean, &mut self.std] {
+            match (values.len(), channels) {
+                (1, _) => *values = vec![values[0]; channels],
+                (3, 1) => *values = vec![values.iter().sum::<f64>() / 3.],
+                (3, 4) => values.push(0.5),
+                _ => {}
+            }
+        }
+        self
+    }
+}
+
 /// Everything that a checkpoint says about itself apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointConfig {

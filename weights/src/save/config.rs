@@ -156,7 +156,7 @@ fn model_args(vit: &VitConfig) -> Value {
 }
 
 fn pretrained_cfg(config: &CheckpointConfig) -> Value {
-    let preprocessing = &config.preprocessing;
+    let preprocessing = config.preprocessing.clone().per_channel();
     let mut cfg = json!({
         "input_size": preprocessing.input_size,
         "fixed_input_size": true,
