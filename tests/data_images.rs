@@ -123,8 +123,8 @@ fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
     let expected: Vec<f32> = colour.pixels.chunks(3).map(|pixel| luma(pixel) as f32 / 255.0).collect();
     assert_eq!(grey, expected);
     assert_eq!(values(&colour.to_grey(), 3), [&grey[..], &grey[..], &grey[..]].concat());
-    let four = Transform::evaluation(&preprocessing(4)).unwrap().tensor(&colour, Draw::default());
-    assert!(four.unwrap_err().to_string().contains("1 or 3 channels"));
+    let two = Transform::evaluation(&preprocessing(2)).unwrap().tensor(&colour, Draw::default());
+    assert!(two.unwrap_err().to_string().contains("1 (grey), 3 (RGB) or 4 channels"));
 }
 
 #[test]

@@ -8,13 +8,15 @@ use serde::Serialize;
 use tallow_weights::{Preprocessing, save};
 
 use super::error::{Result, Told, usage};
-use super::images::tell_bad;
 use super::flags::DataArgs;
+use super::images::tell_bad;
 use super::output::{Align, Table, thousands};
 use super::progress;
 use super::session::Session;
 use crate::data::whitening::{self, Whiteness};
-use crate::data::{self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Samples, Statistics, Subset, Transform};
+use crate::data::{
+    self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Samples, Statistics, Subset, Transform,
+};
 use crate::report::{SheetRow, contact_sheet};
 use crate::train::TrainConfig;
 
@@ -123,8 +125,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
 /// Reads every image of every part once and names those that cannot be read; what follows is about the others.
 fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Result<Vec<Bad>> {
     let mut found = Vec::new();
-    let parts =
-        [("train", Some(&mut dataset.train)), ("val", dataset.val.as_mut()), ("test", Some(&mut dataset.test))];
+    let parts = [("train", Some(&mut dataset.train)), ("val", dataset.val.as_mut()), ("test", Some(&mut dataset.test))];
     for (name, part) in parts {
         let Some(part) = part else { continue };
         let bar = progress::count(session, part.len(), "images read");
@@ -140,7 +141,11 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
             return Err(Told.into());
         }
         *part = Arc::new(Subset::new(part.clone(), good)?);
-        found.extend(checked.bad.into_iter().map(|bad| Bad { part: name, name: bad.name, error: bad.error.to_string() }));
+        found.extend(checked.bad.into_iter().map(|bad| Bad {
+            part: name,
+            name: bad.name,
+            error: bad.error.to_string(),
+        }));
     }
     Ok(found)
 }
@@ -174,7 +179,7 @@ fn transforms(
     session: &Session,
 ) -> Result<(Arc<Transform>, Transform)> {
     let (width, height) = match args.img_size {
-        Some(side) => (side, side),
+        Some(size) => (size.width, size.height),
         None if images.width[0] == images.width[1] && images.height[0] == images.height[1] => {
             (images.width[0], images.height[0])
         }

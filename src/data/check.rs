@@ -120,7 +120,11 @@ impl Checked {
         let first = self.bad.first()?;
         let names: Vec<String> = self.bad.iter().map(|bad| bad.name.clone()).collect();
         let (count, all) = (self.bad.len(), self.samples);
-        Some(format!("skipped: {part}: {count} of {all} images cannot be read: {} ({})", listed(&names), first.error.without_remedy()))
+        Some(format!(
+            "skipped: {part}: {count} of {all} images cannot be read: {} ({})",
+            listed(&names),
+            first.error.without_remedy()
+        ))
     }
 
     /// The bad ones as one error.
@@ -148,7 +152,11 @@ fn listed(names: &[String]) -> String {
 
 /// A data set without the images that cannot be read, with notes on what is left out. `say` is told what takes a while.
 pub(super) fn without_bad(mut dataset: Dataset, say: &dyn Fn(&str)) -> Result<Dataset> {
-    let parts = [("training", Some(&mut dataset.train)), ("validation", dataset.val.as_mut()), ("test", Some(&mut dataset.test))];
+    let parts = [
+        ("training", Some(&mut dataset.train)),
+        ("validation", dataset.val.as_mut()),
+        ("test", Some(&mut dataset.test)),
+    ];
     for (name, part) in parts {
         let Some(part) = part else { continue };
         let checked = look_through(&dataset.spec, name, &**part, false, say);

@@ -1,9 +1,8 @@
 //! What a data set is: labelled images by index, in a training and a test part; and what its name means.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use tallow_weights::OpenOptions;
+use tallow_weights::{OpenOptions, expanded};
 
 use super::split::{self, Subset};
 use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
@@ -229,9 +228,9 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
             "circles" => circles::circles(),
             other => return Err(unknown(other)),
         },
-        Some(("idx", dir)) => idx::open(Path::new(dir))?,
-        Some(("cifar", path)) => cifar::open(Path::new(path))?,
-        Some(("folder", dir)) => folder::open(Path::new(dir), options.on_bad_image == OnBadImage::Skip)?,
+        Some(("idx", dir)) => idx::open(&expanded(dir))?,
+        Some(("cifar", path)) => cifar::open(&expanded(path))?,
+        Some(("folder", dir)) => folder::open(&expanded(dir), options.on_bad_image == OnBadImage::Skip)?,
         #[cfg(feature = "hub")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
         #[cfg(feature = "hub")]
@@ -257,7 +256,7 @@ pub fn holds_points(spec: &str) -> bool {
 
 fn unknown(spec: &str) -> Error {
     let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR, parquet:PATH or hf:OWNER/NAME";
-    if Path::new(spec).is_dir() {
+    if expanded(spec).is_dir() {
         return Error::unusable(
             "data set",
             known,

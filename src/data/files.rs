@@ -105,10 +105,8 @@ pub(super) fn left_out(files: &[PathBuf]) -> Option<String> {
         if UNREAD.contains(&ending.as_str()) { *unread.entry(ending).or_default() += 1 } else { foreign.push(file) }
     }
     let files = |count: usize| if count == 1 { "file" } else { "files" };
-    let mut parts: Vec<String> = unread
-        .into_iter()
-        .map(|(ending, count)| format!("{count} .{ending} {}, {UNREADABLE}", files(count)))
-        .collect();
+    let mut parts: Vec<String> =
+        unread.into_iter().map(|(ending, count)| format!("{count} .{ending} {}, {UNREADABLE}", files(count))).collect();
     if let Some(first) = foreign.first() {
         let named = first.file_name().unwrap_or_default().to_string_lossy();
         let more = format!(" and {} more", foreign.len() - 1);
@@ -135,9 +133,24 @@ mod tests {
     fn images_are_told_by_their_ending_in_any_case_and_clutter_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         for name in [
-            "b.JPG", "a.jfif", "c/d.JpE", "c/e.TIFF", "f.pgm", "._b.jpg", ".DS_Store", ".ipynb_checkpoints/a.png",
-            "__MACOSX/._b.jpg", "__MACOSX/x.jpg", "@eaDir/b.jpg", "Thumbs.db", "desktop.ini", "x.avif", "y.AVIF", "z.heic",
-            "notes.txt", "more.csv",
+            "b.JPG",
+            "a.jfif",
+            "c/d.JpE",
+            "c/e.TIFF",
+            "f.pgm",
+            "._b.jpg",
+            ".DS_Store",
+            ".ipynb_checkpoints/a.png",
+            "__MACOSX/._b.jpg",
+            "__MACOSX/x.jpg",
+            "@eaDir/b.jpg",
+            "Thumbs.db",
+            "desktop.ini",
+            "x.avif",
+            "y.AVIF",
+            "z.heic",
+            "notes.txt",
+            "more.csv",
         ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -15,7 +15,7 @@ use std::{
 
 use parquet::data_type::ByteArray;
 use tallow_weights::{
-    OpenOptions,
+    OpenOptions, expanded,
     hub::{Split, download_dataset, split_files},
 };
 
@@ -78,7 +78,8 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions) -> Result<Parts> {
 /// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names as on the hub.
 pub(super) fn open_local(spec: &str) -> Result<Parts> {
     let (path, choice) = Choice::split(spec)?;
-    let path = Path::new(path);
+    let path = expanded(path);
+    let path = path.as_path();
     let splits = if path.is_file() {
         vec![Split { name: "train", files: vec![path.to_path_buf()] }]
     } else {

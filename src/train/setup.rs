@@ -57,6 +57,7 @@ impl Setup {
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
+        check_channels(&dataset, &architecture)?;
         check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
         by_hand::check_model(config, &architecture)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
@@ -234,6 +235,19 @@ fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
     }
     let expected = format!("a model that reads points of {0} coordinates (--in-chans {0} --img-size 1)", point.len());
     Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
+}
+
+/// Images are grey, RGB or RGBA.
+fn check_channels(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
+    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    match architecture.input_size()[0] {
+        1 | 3 | 4 => Ok(()),
+        _ if points => Ok(()),
+        channels => {
+            let expected = "1 (grey), 3 (RGB) or 4 (RGB and alpha), as files have them";
+            Err(Error::config("in_chans", expected, channels))
+        }
+    }
 }
 
 /// Only images can be mixed.

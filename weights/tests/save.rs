@@ -31,7 +31,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
 
 fn tiny() -> VitConfig {
     VitConfig {
-        img_size: 8,
+        img_size: 8.into(),
         patch_size: 4,
         embed_dim: 32,
         depth: 1,
@@ -126,7 +126,7 @@ fn gguf_without_quantisation_is_exact() {
 fn gguf_quantises_matrices_and_leaves_vectors_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
-    let architecture = Architecture::Vit(VitConfig { img_size: 48, ..tiny() });
+    let architecture = Architecture::Vit(VitConfig { img_size: 48.into(), ..tiny() });
     let (params, config) = (built(&architecture), config(None, architecture));
     save::gguf(&file, &params, &config, Quantisation::Q8_0).unwrap();
     let checkpoint = reopened(&file);

@@ -6,8 +6,11 @@ mod training;
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tallow_models::ImgSize;
+use tallow_weights::expanded;
 
 pub use architecture::ArchitectureFlags;
 pub use global::GlobalFlags;
@@ -164,6 +167,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub bad: BadImageFlags,
     /// The folder of a run
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// Other data than the run's own, with the same classes
     #[arg(long)]
@@ -185,7 +189,7 @@ pub struct PredictArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// Images, or folders of images
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// How many of the most probable classes to show
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
@@ -197,7 +201,7 @@ pub struct PredictArgs {
     pub bad: BadImageFlags,
     /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
     /// all blocks
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub attention: Option<PathBuf>,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -237,7 +241,7 @@ pub struct PositionsArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = drawable, conflicts_with = "model")]
     pub dim: usize,
     /// The picture, without its ending: .svg and .png are put behind it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -249,7 +253,7 @@ pub struct FiltersArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// The picture, without its ending: .svg and .png are put behind it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -261,13 +265,13 @@ pub struct EmbedArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// Images, or folders of images, where no --data is given
-    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data")]
+    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// A data set: mnist, folder:DIR, … (see tallow --help)
     #[arg(long)]
     pub data: Option<String>,
     /// The file to write: tensors `features` and `labels`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     /// What to write for every image
     #[arg(long, value_enum, default_value_t = Features::Pooled)]
@@ -290,9 +294,10 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The recipe, a TOML file
+    #[arg(value_parser = path())]
     pub recipe: PathBuf,
     /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub out: Option<PathBuf>,
     /// Another value for a setting of all runs, in place of the recipe's and of each run's own; of a grid, the list. Keys are as
     /// in the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
@@ -306,10 +311,10 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Folders of runs
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = path())]
     pub runs: Vec<PathBuf>,
     /// Where report.html and its curves go [default: comparison, beside the first run]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub out: Option<PathBuf>,
 }
 
@@ -324,7 +329,7 @@ pub struct DataArgs {
     #[command(flatten)]
     pub bad: BadImageFlags,
     /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub sheet: Option<PathBuf>,
     /// Images on the sheet
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
@@ -333,9 +338,10 @@ pub struct DataArgs {
     /// auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST")]
     pub augment: Option<String>,
-    /// The side of the model's input in pixels [default: the images' own size where they have one in common, else 224]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub img_size: Option<usize>,
+    /// Height and width of the model's input in pixels: one number for a square, or HEIGHTxWIDTH such as 224x160 [default: the
+    /// images' own size where they have one in common, else 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<ImgSize>,
     /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it. With zca it shows
     /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
@@ -377,7 +383,7 @@ pub struct ExportArgs {
     #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
     pub format: ExportFormat,
     /// The folder or file to write
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path())]
     pub out: PathBuf,
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
@@ -455,6 +461,11 @@ pub enum Quantisation {
     Q8_0,
     F16,
     F32,
+}
+
+/// A path, in which `~` is the home folder.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(expanded)
 }
 
 /// A side of a heat map.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
-use super::{ArchitectureFlags, positive};
+use super::{ArchitectureFlags, path, positive};
 use crate::train::{TrainConfig, config};
 
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
     /// The folder of the run [default: runs/MODEL-DATA-N]
-    #[arg(long, value_name = "DIR", help_heading = "The run's folder")]
+    #[arg(long, value_name = "DIR", value_parser = path(), help_heading = "The run's folder")]
     pub out: Option<PathBuf>,
     /// Go on with the run in --out where it stopped, with its own settings
     #[arg(long, requires = "out", help_heading = "The run's folder")]

@@ -180,4 +180,3 @@ fn rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     };
     [cyan, magenta, yellow].map(|ink| product(255 - ink, 255 - black))
 }
-

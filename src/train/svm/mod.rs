@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use tallow_models::ImgSize;
 use tallow_weights::{OpenOptions, Preprocessing, save};
 
 pub use classifier::{Svm, Votes};
@@ -60,7 +61,7 @@ const SETTINGS: [&str; 14] = [
 struct Options {
     c: f64,
     gamma: Gamma,
-    img_size: Option<usize>,
+    img_size: Option<ImgSize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -116,9 +117,11 @@ impl Options {
                 ("gamma", text) => {
                     options.gamma = Gamma::Value(positive("gamma", text, "scale, auto or a number above 0")?);
                 }
-                ("img_size", text) => match text.parse() {
-                    Ok(size) if (1..=4096).contains(&size) => options.img_size = Some(size),
-                    _ => return Err(Error::config("img_size", "1 to 4096", format!("{text:?}"))),
+                ("img_size", text) => match text.parse::<ImgSize>() {
+                    Ok(size) if size.sides().iter().all(|side| (1..=4096).contains(side)) => {
+                        options.img_size = Some(size);
+                    }
+                    _ => return Err(Error::config("img_size", "1 to 4096, or HEIGHTxWIDTH", format!("{text:?}"))),
                 },
                 (key, _) => return Err(Error::config("set", "the options c, gamma and img_size of an SVM", key)),
             }
@@ -253,7 +256,7 @@ fn input_size(dataset: &Dataset, options: &Options) -> [usize; 3] {
     let own = dataset.shape.unwrap_or([3, SIDE, SIDE]);
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
     match options.img_size {
-        Some(side) if !points => [own[0], side, side],
+        Some(size) if !points => [own[0], size.height, size.width],
         _ => own,
     }
 }

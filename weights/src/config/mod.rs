@@ -99,21 +99,34 @@ impl CheckpointConfig {
     /// # Errors
     /// If the text is no JSON, a field makes no sense, or the model is none that this project has.
     pub fn parse(text: &str, preprocessor: Option<&str>, origin: &str) -> Result<Self> {
+        let preprocessor = preprocessor.map(|text| (text, "preprocessor_config.json"));
+        Ok(Self::parse_noting(text, preprocessor, origin)?.0)
+    }
+
+    /// As [`CheckpointConfig::parse`], with what a reader should know about how it was understood. `processor` is the text and the
+    /// name of `preprocessor_config.json`, or of `processor_config.json`, in which newer versions of transformers have it as
+    /// `image_processor`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_noting(text: &str, processor: Option<(&str, &str)>, origin: &str) -> Result<(Self, Vec<String>)> {
+        let mut notes = Vec::new();
         let value = json(text, origin)?;
         let fields = Fields::new(origin, &value)?;
         let config = if fields.has("architecture") || fields.has("tallow") {
             timm::parse(&fields)?
         } else if fields.has("model_type") {
-            let beside = origin.replace("config.json", "preprocessor_config.json");
-            let preprocessor = preprocessor.map(|text| json(text, &beside)).transpose()?;
-            let preprocessor = preprocessor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
-            hugging_face::parse(&fields, preprocessor.as_ref())?
+            let beside = origin.replace("config.json", processor.map_or("preprocessor_config.json", |(_, name)| name));
+            let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;
+            let processor = processor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
+            let nested = processor.as_ref().map(|fields| fields.object("image_processor")).transpose()?.flatten();
+            hugging_face::parse(&fields, nested.as_ref().or(processor.as_ref()), &mut notes)?
         } else {
             let expected = "architecture (timm's layout) or model_type (Hugging Face's)";
             return Err(Error::format(origin, expected, "neither"));
         };
         config.check(origin)?;
-        Ok(config)
+        Ok((config, notes))
     }
 
     /// Whether the text of a `config.json` names a whitening, which is then in [`Whitening::FILE`] beside it.

@@ -48,12 +48,9 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
     let mut architecture = found.architecture.clone();
     let Architecture::Vit(vit) = &mut architecture else { return Ok(architecture) };
     if let Some([channels, height, width]) = cfg.input_size("input_size")? {
-        if height != width {
-            return Err(cfg.error("input_size", "square images"));
-        }
         vit.in_chans = channels;
         if cfg.bool("fixed_input_size")?.unwrap_or(true) {
-            vit.img_size = height;
+            vit.img_size = [height, width].into();
         }
     }
     for fields in [cfg, root] {
@@ -86,7 +83,7 @@ fn global_pool(name: &str) -> Option<GlobalPool> {
 fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
     for field in args.iter() {
         match field {
-            "img_size" => set(&mut vit.img_size, args.side(field)?),
+            "img_size" => set(&mut vit.img_size, args.img_size(field)?),
             "patch_size" => set(&mut vit.patch_size, args.side(field)?),
             "in_chans" => set(&mut vit.in_chans, args.size(field)?),
             "num_classes" => set(&mut vit.num_classes, args.size(field)?),
