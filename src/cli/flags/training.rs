@@ -39,7 +39,8 @@ pub struct TrainingFlags {
     /// Use this many test samples
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub test_limit: Option<usize>,
-    /// Set apart this share of the training samples, to choose the best checkpoint
+    /// Set apart this share of the training samples as the validation part, which chooses the best checkpoint. The test part is
+    /// only ever measured: it chooses nothing
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
     /// What becomes of images that cannot be read: error names them, those that results are measured on before the first epoch;
