@@ -122,6 +122,7 @@ fn four_channels(side: usize) -> Preprocessing {
         interpolation: Interpolation::Bicubic,
         crop_pct: 1.0,
         squash: true,
+        crop_floor: false,
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
     }

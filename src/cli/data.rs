@@ -195,6 +195,7 @@ fn transforms(
         interpolation: Default::default(),
         crop_pct: 1.,
         squash: false,
+        crop_floor: false,
         mean,
         std,
     };

@@ -42,6 +42,7 @@ pub struct Transform {
     /// Height and width before the crop.
     scaled: (usize, usize),
     squash: bool,
+    crop_floor: bool,
     filter: Interpolation,
     /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
@@ -83,7 +84,7 @@ impl Transform {
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
         let per_channel = preprocessing.clone().per_channel();
-        let Preprocessing { input_size, interpolation, crop_pct, squash, mean, std } = &per_channel;
+        let Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, mean, std } = &per_channel;
         let [channels, height, width] = *input_size;
         if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
             let expected = format!("channels, height and width from 1 to {MAX_SIDE}");
@@ -109,6 +110,7 @@ impl Transform {
             input: *input_size,
             scaled: (scaled(height).max(1), scaled(width).max(1)),
             squash: *squash,
+            crop_floor: *crop_floor,
             filter: *interpolation,
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
@@ -235,7 +237,7 @@ impl Transform {
             && h * w * c.min(channels) < height * width * channels
         {
             let resized = self.resized(w, h);
-            let (left, top) = (centre(resized.0, width), centre(resized.1, height));
+            let (left, top) = (self.centre(resized.0, width), self.centre(resized.1, height));
             if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
                 && let Some(taps) =
                     resize::taps((w, h), resized, resize::Window { left, top, width, height }, self.filter)
@@ -323,7 +325,7 @@ impl Transform {
         let [_, height, width] = self.input;
         let resized = self.resized(image.width, image.height);
         if !self.augment.contains(&Augment::Crop) {
-            return Window { left: centre(resized.0, width), top: centre(resized.1, height), resized };
+            return Window { left: self.centre(resized.0, width), top: self.centre(resized.1, height), resized };
         }
         let roomy = resized.0 > width || resized.1 > height;
         let mut place = |side: usize, input: usize| {
@@ -332,6 +334,14 @@ impl Transform {
             rng.random_range((-padding).min(room)..=(room + padding).max(0))
         };
         Window { left: place(resized.0, width), top: place(resized.1, height), resized }
+    }
+
+    /// Where a centre crop begins (torchvision's `CenterCrop`: half a pixel is rounded to even; what is missing is added on
+    /// both sides, the odd pixel at the end).
+    fn centre(&self, side: usize, crop: usize) -> i64 {
+        let half =
+            |length: usize| if self.crop_floor { (length / 2) as f64 } else { (length as f64 / 2.0).round_ties_even() };
+        if side >= crop { half(side - crop) as i64 } else { -(((crop - side) / 2) as i64) }
     }
 
     /// Width and height of an image after resizing, before the crop.
@@ -397,12 +407,6 @@ fn check_values(what: &str, values: &[f64], channels: usize) -> Result<()> {
         None if values.len() == channels => Ok(()),
         None => Err(Error::invalid(what, format!("{channels} values, one a channel"), values.len())),
     }
-}
-
-/// Where a centre crop begins (torchvision's `CenterCrop`: half a pixel is rounded to even; what is missing is added on
-/// both sides, the odd pixel at the end).
-fn centre(side: usize, crop: usize) -> i64 {
-    if side >= crop { ((side - crop) as f64 / 2.0).round_ties_even() as i64 } else { -(((crop - side) / 2) as i64) }
 }
 
 /// A random window with 8 to 100 % of the area and an aspect ratio from 3:4 to 4:3: torchvision's `RandomResizedCrop`.

@@ -297,6 +297,7 @@ pub(super) fn preprocessing(
         interpolation: Default::default(),
         crop_pct: 1.,
         squash: false,
+        crop_floor: false,
         mean: Vec::new(),
         std: Vec::new(),
     };
@@ -306,6 +307,7 @@ pub(super) fn preprocessing(
         interpolation: config.interpolation.unwrap_or(base.interpolation),
         crop_pct: config.crop_pct.unwrap_or(base.crop_pct),
         squash: base.squash,
+        crop_floor: false,
         mean,
         std,
     }

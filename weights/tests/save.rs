@@ -19,6 +19,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
             interpolation: Interpolation::Bilinear,
             crop_pct: 0.9,
             squash: true,
+            crop_floor: false,
             mean: vec![0.1307],
             std: vec![0.3081],
         },

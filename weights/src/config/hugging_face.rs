@@ -97,7 +97,15 @@ fn unsaid(vit: &VitConfig, dinov2: bool) -> Preprocessing {
     };
     let interpolation = if dinov2 { Interpolation::Bicubic } else { Interpolation::Bilinear };
     let crop_pct = if dinov2 { 224. / 256. } else { 1. };
-    Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash: !dinov2, mean, std }
+    Preprocessing {
+        input_size: vit.input_size(),
+        interpolation,
+        crop_pct,
+        squash: !dinov2,
+        crop_floor: true,
+        mean,
+        std,
+    }
 }
 
 /// Kinds of image processors, by what they do where their file says nothing.
@@ -250,7 +258,7 @@ impl Processor {
             }
         };
         let Self { interpolation, mean, std, .. } = self;
-        Ok(Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash, mean, std })
+        Ok(Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash, crop_floor: true, mean, std })
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         interpolation: Interpolation::Bicubic,
         crop_pct: 0.875,
         squash: false,
+        crop_floor: false,
         mean: IMAGENET_MEAN.into(),
         std: IMAGENET_STD.into(),
     };

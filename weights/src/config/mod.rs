@@ -47,6 +47,10 @@ pub struct Preprocessing {
     /// Resize both sides to the target, without keeping the aspect ratio (timm's `crop_mode: squash`, and what Hugging Face's
     /// ViT processor does).
     pub squash: bool,
+    /// Where the centre crop leaves an odd number of pixels: half of it is cut off, as in transformers, instead of rounded to even, as
+    /// in torchvision. What is trained is cropped as in torchvision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crop_floor: bool,
     /// Mean per channel, of pixels in [0, 1].
     pub mean: Vec<f64>,
     /// Standard deviation per channel, of pixels in [0, 1].

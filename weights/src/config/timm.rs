@@ -159,6 +159,7 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         interpolation,
         crop_pct: cfg.number("crop_pct")?.unwrap_or(0.875),
         squash,
+        crop_floor: false,
         mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
         std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
     })
