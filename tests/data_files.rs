@@ -46,6 +46,17 @@ fn jpegs_in_several_scans_or_with_fine_chroma_tiffs_pnms_and_small_gif_frames_ar
 }
 
 #[test]
+fn ordinary_jpegs_have_the_bits_of_the_decoder_that_read_them_always() {
+    let others = references("../decode");
+    for path in ["ordinary-420.jpg", "ordinary-progressive.jpg"].map(|name| references("read").join(name)).into_iter().chain(
+        ["rgb.jpg", "rgb-444.jpg", "progressive.jpg", "cmyk.jpg"].map(|name| others.join(name)),
+    ) {
+        let want = image::open(&path).unwrap().into_rgb8().into_raw();
+        assert_eq!(open_image(&path).unwrap().pixels, want, "{}", path.display());
+    }
+}
+
+#[test]
 fn a_file_without_its_end_is_whole_where_no_pixel_is_missing_and_that_is_told() {
     let mut whole = files("whole");
     let [baseline, progressive] = ["baseline.png", "progressive.png"].map(|name| whole.remove(name).unwrap());
@@ -174,4 +185,33 @@ fn what_changes_colours_leaves_alpha_and_what_moves_an_image_moves_it_too() {
         assert!(alpha.iter().all(|&value| value == 0. || value == 1.), "nearest pixels, and no change of colours");
     }
     assert!((0..20).any(|epoch| alpha_after(&[Augment::Rotate], epoch).1 != before.1));
+}
+
+/// Row 2 of eight has no image, and row 5 bytes that are none (`references/data/make_bad_rows.py`).
+#[cfg(feature = "hub")]
+#[test]
+fn rows_without_an_image_are_bad_images_and_their_neighbours_are_not() {
+    use tallow::data::{Checked, DataOptions, OnBadImage, open};
+
+    let spec = format!("parquet:{}/tests/references/data/bad_rows.parquet", env!("CARGO_MANIFEST_DIR"));
+    let options = DataOptions { test_fraction: 0.25, ..Default::default() };
+    let data = open(&spec, &options).unwrap();
+    let mut bad = Vec::new();
+    for part in [&data.train, &data.test] {
+        bad.extend(Checked::of(&**part, false, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
+    }
+    bad.sort();
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    assert!(bad[0].contains("row 2") && bad[0].contains("expected an image, got none"), "{bad:?}");
+    assert!(bad[1].contains("row 5") && bad[1].contains("got something else"), "{bad:?}");
+
+    let data = open(&spec, &DataOptions { on_bad_image: OnBadImage::Skip, ..options }).unwrap();
+    assert_eq!(data.train.len() + data.test.len(), 6);
+    for part in [&data.train, &data.test] {
+        for index in 0..part.len() {
+            part.image(index).unwrap();
+        }
+    }
+    let skipped: Vec<&String> = data.notes.iter().filter(|note| note.starts_with("skipped: ")).collect();
+    assert!(!skipped.is_empty() && skipped.iter().all(|note| note.contains("images cannot be read")), "{skipped:?}");
 }

@@ -251,7 +251,7 @@ fn jpeg_image(bytes: &[u8], name: &str) -> Result<(DynamicImage, Option<&'static
         let got = format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len());
         return Err(bad(name, got));
     }
-    if width > MAX_SIDE || height > MAX_SIDE || 4 * u64::from(width) * u64::from(height) > MAX_BYTES {
+    if width > MAX_SIDE || height > MAX_SIDE || header.decoded_bytes() > MAX_BYTES {
         return Err(too_large(name, width, height));
     }
     let read = |bytes: &[u8]| {

@@ -64,6 +64,11 @@ impl Header {
         (u32::from(self.width), u32::from(self.height))
     }
 
+    /// Bytes of its pixels.
+    pub(super) fn decoded_bytes(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * self.sampling.len() as u64
+    }
+
     /// Where the coded values begin.
     pub(super) fn scan(&self) -> usize {
         self.scan
