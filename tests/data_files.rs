@@ -48,9 +48,11 @@ fn jpegs_in_several_scans_or_with_fine_chroma_tiffs_pnms_and_small_gif_frames_ar
 #[test]
 fn ordinary_jpegs_have_the_bits_of_the_decoder_that_read_them_always() {
     let others = references("../decode");
-    for path in ["ordinary-420.jpg", "ordinary-progressive.jpg"].map(|name| references("read").join(name)).into_iter().chain(
-        ["rgb.jpg", "rgb-444.jpg", "progressive.jpg", "cmyk.jpg"].map(|name| others.join(name)),
-    ) {
+    for path in ["ordinary-420.jpg", "ordinary-progressive.jpg"]
+        .map(|name| references("read").join(name))
+        .into_iter()
+        .chain(["rgb.jpg", "rgb-444.jpg", "progressive.jpg", "cmyk.jpg"].map(|name| others.join(name)))
+    {
         let want = image::open(&path).unwrap().into_rgb8().into_raw();
         assert_eq!(open_image(&path).unwrap().pixels, want, "{}", path.display());
     }
