@@ -123,7 +123,7 @@ impl Image {
             let product = u32::from(level) * u32::from(alpha) + 128;
             ((product + (product >> 8)) >> 8) as u8
         };
-        self.with_colours(|level, alpha| product(level, alpha))
+        self.with_colours(product)
     }
 
     /// The image whose colours times their alpha these are (Pillow's conversion from RGBa to RGBA).

@@ -181,8 +181,8 @@ fn a_model_is_trained_on_rectangles_and_says_so_wherever_it_goes() {
     assert!(settings.contains("img_size = \"28x21\""), "{settings}");
     tallow.ok("eval run --on-bad-image skip");
     tallow.ok("predict run photos/test/a/1.png --attention attention");
-    let svg = std::fs::read_dir(tallow.path("attention")).unwrap().map(|entry| entry.unwrap().path());
-    let svg = svg.filter(|path| path.extension().is_some_and(|ending| ending == "svg")).next().unwrap();
+    let mut pictures = std::fs::read_dir(tallow.path("attention")).unwrap().map(|entry| entry.unwrap().path());
+    let svg = pictures.find(|path| path.extension().is_some_and(|ending| ending == "svg")).unwrap();
     assert!(std::fs::read_to_string(svg).unwrap().contains("4×3 patches"));
     tallow.ok("draw positions run --out positions");
     tallow.ok("export run --format gguf --quantisation f32 --out model.gguf");
