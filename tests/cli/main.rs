@@ -3,6 +3,7 @@
 mod bad_images;
 mod bad_input;
 mod commands;
+mod heads;
 #[cfg(feature = "hub")]
 mod hub;
 mod interruption;

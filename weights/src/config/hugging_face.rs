@@ -73,6 +73,7 @@ pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<S
         architecture: Architecture::Vit(vit),
         whitening: None,
         labels: labels.filter(|labels| classifies && !unnamed(labels)),
+        head_fault: None,
         license: root.text("license")?.map(str::to_lowercase),
     })
 }
