@@ -1,11 +1,16 @@
 //! What a data set is: labelled images by index, in a training and a test part; and what its name means.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tallow_weights::{OpenOptions, expanded};
 
-use super::split::{self, Subset};
+use super::digest::{Digest, Digested};
+use super::split::{self, Parted, Purpose, SplitBy, Subset};
 use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
+
+/// Samples are read for a split for so long before that is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A decoded image: 8 bits a channel, rows from top to bottom, channels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +101,16 @@ pub trait Samples: Send + Sync {
     fn image_size(&self) -> Option<[usize; 3]> {
         None
     }
+    /// The hash of what sample `index` holds: of its file where it has one of its own, else of its pixels or coordinates.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn digest(&self, index: usize) -> Result<Digest> {
+        match self.point(index) {
+            Some(point) => Ok(Digest::of_point(point)),
+            None => Ok(Digest::of_image(&self.image(index)?)),
+        }
+    }
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -118,6 +133,8 @@ pub struct DataOptions {
     /// The seed of these two splits. Runs can be compared sample by sample only if they share it, so it is not the seed of
     /// the run.
     pub split_seed: u64,
+    /// What these two splits follow from.
+    pub split_by: SplitBy,
     /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
     /// is read once when the data set is opened; or an error, when they are met. Default: an error.
     pub on_bad_image: OnBadImage,
@@ -132,6 +149,7 @@ impl Default for DataOptions {
             val_fraction: 0.0,
             test_fraction: 0.2,
             split_seed: 0,
+            split_by: SplitBy::default(),
             on_bad_image: OnBadImage::Error,
         }
     }
@@ -150,6 +168,8 @@ pub struct Dataset {
     pub val: Option<Arc<dyn Samples>>,
     /// The part that results are reported on.
     pub test: Arc<dyn Samples>,
+    /// Whether the test part was split off here, as the data set has none of its own.
+    pub test_held_out: bool,
     /// `[channels, height, width]` of the samples, where they all have the same: `[1, 28, 28]` for MNIST, `[2, 1, 1]` for
     /// points in the plane.
     pub shape: Option<[usize; 3]>,
@@ -216,9 +236,18 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
 /// # Errors
 /// As [`open`].
 pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
+    open_at(spec, spec, options, hub)
+}
+
+/// As [`open_with`], where the data set that is called `spec` lies at `place`, another name of it: `folder:photos` at
+/// `folder:/home/me/photos`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
-    let parts = match spec.split_once(':') {
-        None => match spec {
+    let parts = match place.split_once(':') {
+        None => match place {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
             #[cfg(feature = "hub")]
@@ -234,15 +263,15 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         #[cfg(feature = "hub")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
         #[cfg(feature = "hub")]
-        Some(("parquet", path)) => super::parquet::open_local(path)?,
+        Some(("parquet", path)) => super::parquet::open_local(spec, path)?,
         #[cfg(not(feature = "hub"))]
         Some(("hf", _)) => {
             let remedy = "build with the feature `hub`, or download it and write folder:DIR";
             return Err(Error::unusable(spec, "a data set on this machine", "one on the hub", remedy));
         }
-        Some(_) => return Err(unknown(spec)),
+        Some(_) => return Err(unknown(place)),
     };
-    let dataset = assemble(spec, parts, options)?;
+    let dataset = assemble(spec, parts, options, hub)?;
     match options.on_bad_image {
         OnBadImage::Error => Ok(dataset),
         OnBadImage::Skip => check::without_bad(dataset, &|text| hub.progress.iter().for_each(|who| who.note(text))),
@@ -287,23 +316,21 @@ fn check(options: &DataOptions) -> Result<()> {
 }
 
 /// Splits, limits and checks what a reader gave.
-fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> {
+fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     let Parts { classes, mut train, mut val, test, shape, mut notes, augment, sorted } = parts;
     if classes.len() < 2 {
         let remedy = "a single class leaves nothing to tell apart: add samples of another one";
         return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
     }
+    let splitting = Splitting { spec, classes: &classes, options, hub };
+    let test_held_out = test.is_none();
     let mut test = match test {
         Some(test) => test,
         None => {
-            let (kept, held_out) = split::stratified(&*train, options.test_fraction, options.split_seed);
-            notes.push(format!(
-                "{spec} has no test part: {} of {} samples are held out for it",
-                held_out.len(),
-                train.len()
-            ));
-            let test: Arc<dyn Samples> = Arc::new(Subset::new(train.clone(), held_out)?);
-            train = Arc::new(Subset::new(train, kept)?);
+            let all = train.len();
+            let (rest, test) = splitting.part(train, options.test_fraction, Purpose::Test, &mut notes)?;
+            notes.push(format!("{spec} has no test part: {} of {all} samples are held out for it", test.len()));
+            train = rest;
             test
         }
     };
@@ -322,9 +349,8 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
         if val.is_some() {
             notes.push(format!("{spec} has a validation part of its own: no share of the training part is split off"));
         } else {
-            let (kept, held_out) = split::stratified(&*train, options.val_fraction, options.split_seed);
-            val = Some(Arc::new(Subset::new(train.clone(), held_out)?));
-            train = Arc::new(Subset::new(train, kept)?);
+            let (rest, held_out) = splitting.part(train, options.val_fraction, Purpose::Validation, &mut notes)?;
+            (train, val) = (rest, Some(held_out));
         }
     }
     let empty = |part: &str| {
@@ -344,5 +370,57 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
     if val.as_ref().is_some_and(|val| val.is_empty()) {
         return Err(empty("validation"));
     }
-    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, shape, notes, augment })
+    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, test_held_out, shape, notes, augment })
+}
+
+/// What the splits of one data set have in common.
+struct Splitting<'a> {
+    spec: &'a str,
+    classes: &'a [String],
+    options: &'a DataOptions,
+    hub: &'a OpenOptions,
+}
+
+impl Splitting<'_> {
+    /// The samples that stay, and those that are held out.
+    fn part(
+        &self,
+        samples: Arc<dyn Samples>,
+        fraction: f64,
+        purpose: Purpose,
+        notes: &mut Vec<String>,
+    ) -> Result<(Arc<dyn Samples>, Arc<dyn Samples>)> {
+        let seed = self.options.split_seed;
+        let (samples, Parted { kept, held_out, copies }): (Arc<dyn Samples>, _) = match self.options.split_by {
+            SplitBy::Position => (samples.clone(), split::by_position(&*samples, fraction, seed)),
+            SplitBy::Content => {
+                let digested = Arc::new(self.digested(samples)?);
+                let parted = split::by_content(&digested, fraction, seed, purpose);
+                (digested, parted)
+            }
+        };
+        for class in copies.iter().filter_map(|&label| self.classes.get(label as usize)) {
+            notes
+                .push(format!("{}: all images of class {class:?} are the same one: they are split by name", self.spec));
+        }
+        let subset = |indices| -> Result<Arc<dyn Samples>> { Ok(Arc::new(Subset::new(samples.clone(), indices)?)) };
+        Ok((subset(kept)?, subset(held_out)?))
+    }
+
+    /// The samples with their digests; where reading them takes long, that is told.
+    fn digested(&self, samples: Arc<dyn Samples>) -> Result<Digested> {
+        let (began, mut told, total) = (Instant::now(), false, samples.len());
+        let mut go_on = |_| {
+            if !told && began.elapsed() > PATIENCE {
+                told = true;
+                let progress = self.hub.progress.iter();
+                progress.for_each(|progress| {
+                    progress.note(&format!("reading {total} samples of {} to split them", self.spec))
+                });
+            }
+            true
+        };
+        let digested = Digested::new(samples, &mut go_on)?;
+        digested.ok_or_else(|| Error::invalid(self.spec, "samples that are read to the end", "a stop"))
+    }
 }

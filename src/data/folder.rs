@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::dataset::Parts;
 use super::files::{self, Listing};
-use super::{Augment, Error, Image, Result, Samples, decode};
+use super::{Augment, Digest, Error, Image, Result, Samples, decode};
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
@@ -32,6 +32,10 @@ impl Samples for Files {
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+    }
+    fn digest(&self, index: usize) -> Result<Digest> {
+        let path = &self.files[index].0;
+        Ok(Digest::of(&std::fs::read(path).map_err(|e| Error::io(path, e))?))
     }
 }
 

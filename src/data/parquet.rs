@@ -23,7 +23,7 @@ use self::{
     columns::{Columns, Labels},
     pages::Table,
 };
-use super::{Augment, Error, Image, Result, Samples, dataset::Parts, decode, files};
+use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode, files};
 
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
@@ -75,9 +75,10 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions) -> Result<Parts> {
     open(&format!("hf:{spec}"), &splits, &choice)
 }
 
-/// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names as on the hub.
-pub(super) fn open_local(spec: &str) -> Result<Parts> {
-    let (path, choice) = Choice::split(spec)?;
+/// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names as on the hub. It is called
+/// `name`.
+pub(super) fn open_local(name: &str, place: &str) -> Result<Parts> {
+    let (path, choice) = Choice::split(place)?;
     let path = expanded(path);
     let path = path.as_path();
     let splits = if path.is_file() {
@@ -92,7 +93,7 @@ pub(super) fn open_local(spec: &str) -> Result<Parts> {
         let full = |files: Vec<String>| files.iter().map(|file| path.join(file)).collect();
         splits.into_iter().map(|(name, files)| Split { name, files: full(files) }).collect()
     };
-    open(&format!("parquet:{spec}"), &splits, &choice)
+    open(name, &splits, &choice)
 }
 
 /// All files under `folder`, with `/` between the parts of their names.
@@ -298,6 +299,9 @@ impl Samples for Encoded {
     }
     fn name(&self, index: usize) -> String {
         format!("{} row {index}", self.name)
+    }
+    fn digest(&self, index: usize) -> Result<Digest> {
+        Ok(Digest::of(self.bytes(index)?.data()))
     }
 }
 

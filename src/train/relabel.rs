@@ -130,6 +130,14 @@ impl Samples for Relabelled {
         self.samples.image(index)
     }
 
+    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
+        self.samples.image_with_alpha(index)
+    }
+
+    fn look(&self, index: usize, alpha: bool) -> data::Result<Option<&'static str>> {
+        self.samples.look(index, alpha)
+    }
+
     fn name(&self, index: usize) -> String {
         self.samples.name(index)
     }
@@ -140,5 +148,9 @@ impl Samples for Relabelled {
 
     fn image_size(&self) -> Option<[usize; 3]> {
         self.samples.image_size()
+    }
+
+    fn digest(&self, index: usize) -> data::Result<data::Digest> {
+        self.samples.digest(index)
     }
 }

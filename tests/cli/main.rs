@@ -6,6 +6,7 @@ mod commands;
 mod heads;
 #[cfg(feature = "hub")]
 mod hub;
+mod identity;
 mod interruption;
 mod pictures;
 mod recipes;

@@ -174,8 +174,8 @@ pub struct EvalArgs {
     /// Other data than the run's own, with the same classes
     #[arg(long)]
     pub data: Option<String>,
-    /// The part of other data to measure on
-    #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
+    /// The part to measure on
+    #[arg(long, value_enum, default_value_t = Split::Test)]
     pub split: Split,
     /// At most this many samples
     #[arg(long, value_name = "N", value_parser = positive)]
