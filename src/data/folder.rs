@@ -3,13 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::dataset::Parts;
+use super::files::{self, Listing};
 use super::{Augment, Digest, Error, Image, Result, Samples, decode};
-
-/// Endings of the files that are images, in lower case.
-const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "jfif"];
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
@@ -26,6 +22,12 @@ impl Samples for Files {
     }
     fn image(&self, index: usize) -> Result<Image> {
         decode::open_image(&self.files[index].0)
+    }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(decode::open_file(&self.files[index].0, true)?.image)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        Ok(decode::open_file(&self.files[index].0, alpha)?.odd)
     }
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
@@ -108,40 +110,24 @@ impl Reading {
         let (mut files, mut others) = (Vec::new(), Vec::new());
         for (label, class) in classes.iter().enumerate() {
             let folder = part.join(class);
-            let mut found = Vec::new();
-            if folder.is_dir() {
-                walk(&folder, &mut found, &mut others)?;
-            }
-            found.sort();
-            if self.skip_bad {
-                found = self.readable(found);
-            }
+            let listing = if folder.is_dir() { Listing::of(&folder)? } else { Listing::default() };
+            let found = listing.images;
             if found.is_empty() {
-                let got = if folder.is_dir() { "none" } else { "no such folder" };
+                let got = match (folder.is_dir(), files::left_out(&listing.others)) {
+                    (false, _) => "no such folder".to_string(),
+                    (true, None) => "none".into(),
+                    (true, Some(others)) => format!("none, but {others}"),
+                };
                 let remedy = "add some, or remove the class";
                 self.fault(Error::unusable(folder.display(), "images of this class", got, remedy))?;
             }
+            others.extend(listing.others);
             files.extend(found.into_iter().map(|file| (file, label as u32)));
         }
-        if let Some(first) = others.first() {
-            let part = part.display();
-            let more = if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
-            self.notes.push(format!("{part}: files that are no images were skipped: {}{more}", first.display()));
+        if let Some(others) = files::left_out(&others) {
+            self.notes.push(format!("{}: left out: {others}", part.display()));
         }
         Ok(Files { root: root.to_path_buf(), files })
-    }
-
-    /// Those files that can be decoded.
-    fn readable(&mut self, files: Vec<PathBuf>) -> Vec<PathBuf> {
-        let checked: Vec<_> = files.into_par_iter().map(|file| decode::open_image(&file).map(|_| file)).collect();
-        let mut readable = Vec::new();
-        for file in checked {
-            match file {
-                Ok(file) => readable.push(file),
-                Err(error) => self.notes.push(format!("skipped: {error}")),
-            }
-        }
-        readable
     }
 }
 
@@ -150,7 +136,7 @@ fn subfolders(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let path = entry.map_err(|e| Error::io(dir, e))?.path();
-        if hidden(&path) || !path.is_dir() {
+        if path.file_name().is_none_or(files::is_clutter) || !path.is_dir() {
             continue;
         }
         match path.file_name().and_then(|name| name.to_str()) {
@@ -167,29 +153,4 @@ fn subfolders(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Collects the image files under `dir`, at any depth, and those that are not images; leaves out hidden ones. A folder that
-/// is a link is not followed, so that there is an end.
-fn walk(dir: &Path, images: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
-        let entry = entry.map_err(|e| Error::io(dir, e))?;
-        let path = entry.path();
-        if hidden(&path) {
-            continue;
-        }
-        if entry.file_type().map_err(|e| Error::io(&path, e))?.is_dir() {
-            walk(&path, images, others)?;
-            continue;
-        }
-        // a pipe or a link to a folder; of a link to nowhere the decoder will tell
-        let special = std::fs::metadata(&path).is_ok_and(|target| !target.is_file());
-        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if ENDINGS.contains(&ending.as_str()) && !special { images.push(path) } else { others.push(path) }
-    }
-    Ok(())
-}
-
-fn hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }

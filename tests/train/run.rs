@@ -446,6 +446,7 @@ fn a_fine_tuned_folder_keeps_the_name_and_what_comes_with_it() {
                 interpolation: Interpolation::Bicubic,
                 crop_pct: 1.,
                 squash: false,
+                crop_floor: false,
                 mean: vec![0.5; 3],
                 std: vec![0.5; 3],
             },

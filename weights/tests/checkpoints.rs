@@ -442,7 +442,7 @@ fn raw_weights_have_the_heads_that_the_field_gives_their_width_and_say_so() {
             embed_dim,
             depth,
             num_heads: heads,
-            img_size: 32,
+            img_size: 32.into(),
             mlp_ratio: 1.,
             num_classes: 0,
             ..VitConfig::default()
@@ -460,7 +460,7 @@ fn what_is_told_of_raw_weights_is_heard() {
         embed_dim: 48,
         depth: 2,
         num_heads: 4,
-        img_size: 32,
+        img_size: 32.into(),
         patch_size: 8,
         num_classes: 3,
         ..VitConfig::default()
@@ -473,7 +473,7 @@ fn what_is_told_of_raw_weights_is_heard() {
     assert_eq!(config.architecture, architecture);
     // A name of the zoo says what shapes do not: here CLIP's activation.
     let name = "vit_base_patch16_clip_quickgelu_224";
-    let clip = VitConfig { img_size: 64, num_classes: 7, depth: 1, ..vit_of(name) };
+    let clip = VitConfig { img_size: 64.into(), num_classes: 7, depth: 1, ..vit_of(name) };
     let (folder, _) = raw(clip.clone());
     let options = OpenOptions { arch: Some(name.into()), ..OpenOptions::default() };
     let (config, notes) = opened(folder.path(), &options).unwrap().config_or_inferred().unwrap();

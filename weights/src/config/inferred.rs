@@ -54,7 +54,7 @@ fn of_name(
         if let Some(&[.., count, _]) = shape("pos_embed") {
             let grids = [count.checked_sub(vit.num_prefix_tokens()), Some(count)];
             if let Some(grid) = grids.into_iter().flatten().find_map(square_root) {
-                vit.img_size = grid * vit.patch_size;
+                vit.img_size = (grid * vit.patch_size).into();
             }
         }
         vit.num_classes = shape("head.weight").map_or(0, |shape| shape.first().copied().unwrap_or(0));
@@ -93,6 +93,7 @@ fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Prep
         interpolation: weights.interpolation.parse().unwrap_or_default(),
         crop_pct: weights.crop_pct,
         squash: weights.squash,
+        crop_floor: false,
         mean: weights.mean.to_vec(),
         std: weights.std.to_vec(),
     };
@@ -124,6 +125,7 @@ fn assumed(input_size: [usize; 3]) -> Preprocessing {
         interpolation: Interpolation::Bicubic,
         crop_pct: 0.875,
         squash: false,
+        crop_floor: false,
         mean: fit(IMAGENET_MEAN),
         std: fit(IMAGENET_STD),
     }
@@ -184,7 +186,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
         GlobalPool::Token
     };
     let vit = VitConfig {
-        img_size: grid * patch_size,
+        img_size: (grid * patch_size).into(),
         patch_size,
         in_chans,
         spt,
