@@ -250,7 +250,7 @@ pub(super) fn open_for_run(
         && (limit, test_limit, val_fraction) == (run.limit, run.test_limit, run.val_fraction);
     // Other settings are told as such, when the run goes on.
     if asks_for_the_same {
-        data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false))?;
+        data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false));
         data_record::check(folder, &record, &data_record::of(&config, &dataset)?)?;
     }
     Ok((config, dataset))
