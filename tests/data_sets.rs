@@ -179,6 +179,6 @@ fn folders_with_faults_are_refused_by_name_or_read_with_notes_on_request() {
     assert!(data.notes[0].starts_with("skipped: ") && data.notes[0].contains("b/000.jpg"), "{:?}", data.notes);
     // one class only, no training part, images without classes
     assert!(message(open_folder(&folder(&[("train/a", 2)]), &strict)).contains("at least two folders"));
-    assert!(message(open_folder(&folder(&[("test/a", 2), ("test/b", 1)]), &strict)).contains("a folder train"));
+    assert!(message(open_folder(&folder(&[("test/a", 2), ("test/b", 1)]), &strict)).contains("a part for training"));
     assert!(message(open_folder(&folder(&[("", 3)]), &strict)).contains("at least two folders"));
 }

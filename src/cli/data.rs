@@ -12,7 +12,7 @@ use super::flags::DataArgs;
 use super::output::{Align, Table, thousands};
 use super::session::Session;
 use crate::data::whitening::{self, Whiteness};
-use crate::data::{self, Augment, DataOptions, Dataset, Draw, Samples, Statistics, Transform};
+use crate::data::{self, Augment, DataOptions, Dataset, Draw, Part, Samples, Statistics, Transform};
 use crate::report::{SheetRow, contact_sheet};
 use crate::train::TrainConfig;
 
@@ -28,6 +28,8 @@ struct Facts<'a> {
     val: usize,
     test: usize,
     classes: Vec<Class<'a>>,
+    /// Which folder or file became which part, and why.
+    parts: &'a [Part],
     /// None for points.
     images: Option<Images>,
     augment: Vec<Augment>,
@@ -61,7 +63,12 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     if let Some(path) = args.sheet.as_ref().filter(|path| path.is_dir()) {
         return Err(usage(format!("--sheet {}: expected a file, got a folder", path.display())));
     }
-    let options = DataOptions { limit: args.limit, ..DataOptions::default() };
+    let options = DataOptions {
+        limit: args.limit,
+        train_split: args.parts.train_split.clone(),
+        test_split: args.parts.test_split.clone(),
+        ..DataOptions::default()
+    };
     let dataset = data::open_with(&args.data, &options, &session.open_options())?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());
@@ -98,6 +105,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         val: dataset.val.as_ref().map_or(0, |val| val.len()),
         test: dataset.test.len(),
         classes: dataset.classes.iter().map(String::as_str).enumerate().map(class).collect(),
+        parts: &dataset.parts,
         images,
         augment,
         whitened,
@@ -217,6 +225,10 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
     facts.classes.iter().for_each(|class| row(class.name, [class.train, class.val, class.test]));
     row("all", [facts.train, facts.val, facts.test]);
     let mut text = table.to_string();
+    for Part { name, role, source, why, samples } in facts.parts {
+        let samples = samples.map_or("not counted".into(), |samples| format!("{} samples", thousands(samples)));
+        text.push_str(&format!("\n{name}: {} ({source}, {samples}): {why}", role.name()));
+    }
     if let Some(coordinates) = points {
         text.push_str(&format!("\npoints of {coordinates} coordinates"));
     }

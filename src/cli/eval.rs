@@ -28,6 +28,8 @@ struct Evaluated<'a> {
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
     let options = RunEvaluation {
         data: args.data.clone(),
+        train_split: args.parts.train_split.clone(),
+        test_split: args.parts.test_split.clone(),
         train_part: args.split == Split::Train,
         limit: args.limit,
         device: session.flags().device.clone(),
@@ -38,6 +40,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         return Err(anyhow!("{}: expected the folder of a run, got none (no config.toml there)", args.run.display()));
     }
     let measured = evaluate_run(&RunFolder::new(&args.run), &options, &mut Progress::new(session))?;
+    if args.data.is_some() {
+        measured.dataset.notes.iter().for_each(|note| session.warn(note));
+    }
     let evaluation = &measured.evaluation;
     let samples = evaluation.labels.len();
     let evaluated = Evaluated {

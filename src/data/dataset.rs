@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tallow_weights::OpenOptions;
 
+use super::parts::{Part, Role, Wishes};
 use super::split::{self, Subset};
 use super::{Augment, Error, Result, cifar, circles, folder, idx};
 
@@ -68,7 +69,8 @@ pub trait Samples: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataOptions {
     /// Take only so many training samples. From data sets in random order (MNIST, CIFAR) the first; from those that may be
-    /// sorted by class (folders, the hub's) the first of every class, in proportion, in their order.
+    /// sorted by class (folders, the hub's, others whose labels come in blocks) the first of every class, in proportion, in
+    /// their order.
     pub limit: Option<usize>,
     /// The same for the test part.
     pub test_limit: Option<usize>,
@@ -80,6 +82,14 @@ pub struct DataOptions {
     /// The seed of these two splits. Runs can be compared sample by sample only if they share it, so it is not the seed of
     /// the run.
     pub split_seed: u64,
+    /// The parts to train on, by name, separated by commas; `.` is a folder of classes itself. Default: the training part as
+    /// `docs/data.md` says.
+    pub train_split: Option<String>,
+    /// The parts to test on, likewise.
+    pub test_split: Option<String>,
+    /// The data is only measured, not trained on: nothing is split off, and where there is no test part, all samples are the
+    /// test part, and the training part as well. Default false.
+    pub whole: bool,
     /// Where a folder has images that cannot be read or classes without images: go on without them, with a note. Every
     /// image is then decoded once when the folder is opened. Otherwise they are errors.
     pub skip_bad: bool,
@@ -88,7 +98,23 @@ pub struct DataOptions {
 impl Default for DataOptions {
     /// Everything, no validation part, one fifth for testing where a test part is missing.
     fn default() -> Self {
-        Self { limit: None, test_limit: None, val_fraction: 0.0, test_fraction: 0.2, split_seed: 0, skip_bad: false }
+        Self {
+            limit: None,
+            test_limit: None,
+            val_fraction: 0.0,
+            test_fraction: 0.2,
+            split_seed: 0,
+            train_split: None,
+            test_split: None,
+            whole: false,
+            skip_bad: false,
+        }
+    }
+}
+
+impl DataOptions {
+    fn wishes(&self) -> Wishes<'_> {
+        Wishes { train: self.train_split.as_deref(), test: self.test_split.as_deref(), whole: self.whole }
     }
 }
 
@@ -110,6 +136,8 @@ pub struct Dataset {
     pub shape: Option<[usize; 3]>,
     /// What the user should know about how it was read: files that were skipped, parts that were split.
     pub notes: Vec<String>,
+    /// Which folder or file became which part, and why, before limits.
+    pub parts: Vec<Part>,
     /// The augmentation that suits it, where the user asks for none in particular.
     pub augment: Vec<Augment>,
 }
@@ -152,9 +180,33 @@ pub(crate) struct Parts {
     pub test: Option<Arc<dyn Samples>>,
     pub shape: Option<[usize; 3]>,
     pub notes: Vec<String>,
+    /// Which folder or file became which part. Empty where the format knows a training and a test part and no others.
+    pub parts: Vec<Part>,
     pub augment: Vec<Augment>,
     /// Whether the samples may be sorted by class, so that the first few would be of one class.
     pub sorted: bool,
+}
+
+/// A part without samples.
+pub(super) fn nothing() -> Arc<dyn Samples> {
+    struct Nothing;
+
+    impl Samples for Nothing {
+        fn len(&self) -> usize {
+            0
+        }
+        fn label(&self, _: usize) -> u32 {
+            0
+        }
+        fn image(&self, index: usize) -> Result<Image> {
+            Err(Error::invalid(self.name(index), "a sample", "none"))
+        }
+        fn name(&self, index: usize) -> String {
+            format!("nothing/{index}")
+        }
+    }
+
+    Arc::new(Nothing)
 }
 
 /// Opens the data set that `spec` names: `mnist`, `fashion-mnist`, `cifar10`, `circles`, `idx:DIR`, `cifar:DIR`,
@@ -173,12 +225,13 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
 #[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is downloaded"))]
 pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
+    let wishes = options.wishes();
     let parts = match spec.split_once(':') {
         None => match spec {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
             #[cfg(feature = "hub")]
-            "cifar10" => cifar::cifar10(hub)?,
+            "cifar10" => cifar::cifar10(hub, wishes)?,
             #[cfg(not(feature = "hub"))]
             "cifar10" => cifar::cifar10()?,
             "circles" => circles::circles(),
@@ -186,11 +239,11 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         },
         Some(("idx", dir)) => idx::open(Path::new(dir))?,
         Some(("cifar", path)) => cifar::open(Path::new(path))?,
-        Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad)?,
+        Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
+        Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("parquet", path)) => super::parquet::open_local(path)?,
+        Some(("parquet", path)) => super::parquet::open_local(path, wishes)?,
         #[cfg(not(feature = "hub"))]
         Some(("hf", _)) => {
             let remedy = "build with the feature `hub`, or download it and write folder:DIR";
@@ -198,7 +251,34 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         }
         Some(_) => return Err(unknown(spec)),
     };
-    assemble(spec, parts, options)
+    assemble(spec, fixed(spec, parts, wishes)?, options)
+}
+
+/// Formats that know a training and a test part and no others: these are listed, and nothing can be chosen.
+fn fixed(spec: &str, mut parts: Parts, wishes: Wishes) -> Result<Parts> {
+    if !parts.parts.is_empty() {
+        return Ok(parts);
+    }
+    let has_test = parts.test.is_some();
+    let wished = [("--train-split", wishes.train, "train"), ("--test-split", wishes.test, "test")];
+    for (flag, wish, name) in wished {
+        if let Some(wish) = wish.filter(|wish| *wish != name || (name == "test" && !has_test)) {
+            let there = if has_test { "train and test" } else { "train alone" };
+            let expected = format!("{name}, if it is given; the parts are {there}, and cannot be exchanged");
+            return Err(Error::invalid(format!("{spec}: {flag}"), expected, format!("{wish:?}")));
+        }
+    }
+    let part = |name: &str, role, samples: usize| Part {
+        name: name.into(),
+        role,
+        source: spec.into(),
+        why: "the format says so".into(),
+        samples: Some(samples),
+    };
+    parts.parts.push(part("train", Role::Train, parts.train.len()));
+    parts.parts.extend(parts.val.iter().map(|val| part("val", Role::Val, val.len())));
+    parts.parts.extend(parts.test.iter().map(|test| part("test", Role::Test, test.len())));
+    Ok(parts)
 }
 
 /// Whether `spec` names a data set of points and not of images.
@@ -240,13 +320,22 @@ fn check(options: &DataOptions) -> Result<()> {
 
 /// Splits, limits and checks what a reader gave.
 fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> {
-    let Parts { classes, mut train, mut val, test, shape, mut notes, augment, sorted } = parts;
-    if classes.len() < 2 {
+    let Parts { classes, mut train, mut val, test, shape, mut notes, mut parts, augment, sorted } = parts;
+    if classes.len() < 2 && !options.whole {
         let remedy = "a single class leaves nothing to tell apart: add samples of another one";
         return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
     }
     let mut test = match test {
         Some(test) => test,
+        None if options.whole => {
+            notes.push(format!("{spec} has no test part: all {} samples are taken", train.len()));
+            parts.iter_mut().filter(|part| part.role == Role::Train).for_each(|part| {
+                part.role = Role::Test;
+                part.why =
+                    format!("{}; there is no test part, and nothing is trained on: all of it is measured", part.why);
+            });
+            train.clone()
+        }
         None => {
             let (kept, held_out) = split::stratified(&*train, options.test_fraction, options.split_seed);
             notes.push(format!(
@@ -254,27 +343,32 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
                 held_out.len(),
                 train.len()
             ));
+            split_off(&mut parts, "test", Role::Test, kept.len(), held_out.len());
             let test: Arc<dyn Samples> = Arc::new(Subset::new(train.clone(), held_out)?);
             train = Arc::new(Subset::new(train, kept)?);
             test
         }
     };
-    let limited = |samples: Arc<dyn Samples>, limit: Option<usize>| -> Result<Arc<dyn Samples>> {
-        match limit {
-            Some(limit) if limit < samples.len() => {
-                let indices = if sorted { split::proportional(&*samples, limit) } else { (0..limit).collect() };
-                Ok(Arc::new(Subset::new(samples, indices)?))
-            }
-            _ => Ok(samples),
+    let mut limited = |samples: Arc<dyn Samples>, limit: Option<usize>, part: &str| -> Result<Arc<dyn Samples>> {
+        let Some(limit) = limit.filter(|limit| *limit < samples.len()) else { return Ok(samples) };
+        let in_blocks = !sorted && split::is_in_blocks(&*samples);
+        if in_blocks {
+            notes.push(format!(
+                "{spec}: the {part} part is sorted by class: of every class its share is taken, not the first {limit}"
+            ));
         }
+        let share = sorted || in_blocks;
+        let indices = if share { split::proportional(&*samples, limit) } else { (0..limit).collect() };
+        Ok(Arc::new(Subset::new(samples, indices)?))
     };
-    train = limited(train, options.limit)?;
-    test = limited(test, options.test_limit)?;
+    train = limited(train, options.limit, "training")?;
+    test = limited(test, options.test_limit, "test")?;
     if options.val_fraction > 0.0 {
         if val.is_some() {
             notes.push(format!("{spec} has a validation part of its own: no share of the training part is split off"));
         } else {
             let (kept, held_out) = split::stratified(&*train, options.val_fraction, options.split_seed);
+            split_off(&mut parts, "val", Role::Val, kept.len(), held_out.len());
             val = Some(Arc::new(Subset::new(train.clone(), held_out)?));
             train = Arc::new(Subset::new(train, kept)?);
         }
@@ -287,7 +381,7 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
             "add samples or change how it is split",
         )
     };
-    if train.is_empty() {
+    if train.is_empty() && !options.whole {
         return Err(empty("training"));
     }
     if test.is_empty() {
@@ -296,5 +390,17 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
     if val.as_ref().is_some_and(|val| val.is_empty()) {
         return Err(empty("validation"));
     }
-    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, shape, notes, augment })
+    parts.sort_by_key(|part| part.role);
+    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, shape, notes, parts, augment })
+}
+
+/// Adds a part that was split off the training part to the list, and takes its samples off that one.
+fn split_off(parts: &mut Vec<Part>, name: &str, role: Role, kept: usize, held_out: usize) {
+    let mut training = parts.iter_mut().filter(|part| part.role == Role::Train);
+    if let (Some(only), None) = (training.next(), training.next()) {
+        only.samples = Some(kept);
+    }
+    let why = format!("the data has none, so a share of every class is held out for {}", role.name());
+    let source = "the training part".into();
+    parts.push(Part { name: name.into(), role, source, why, samples: Some(held_out) });
 }

@@ -22,6 +22,7 @@ mod folder;
 mod idx;
 #[cfg(feature = "hub")]
 mod parquet;
+mod parts;
 mod split;
 
 pub use augment::Augment;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 pub use input::Input;
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
 pub use mix::{Blend, Mix};
+pub use parts::{Part, Role};
 pub use split::Subset;
 pub use statistics::Statistics;
 pub use transform::{Draw, Transform};

@@ -22,6 +22,10 @@ use crate::data::{Dataset, Samples, Transform};
 pub struct RunEvaluation {
     /// Another data set. Default: the run's own.
     pub data: Option<String>,
+    /// The parts of another data set that are for training and for testing, by name. Default: the usual ones.
+    pub train_split: Option<String>,
+    /// See above.
+    pub test_split: Option<String>,
     /// Its training part instead of its test part. Default false.
     pub train_part: bool,
     /// At most so many samples. Default: as the run was tested on, or all of another data set's.
@@ -50,17 +54,28 @@ pub struct RunMeasured {
 pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
     let mut config = folder.config()?;
     let svm = svm::of_run(folder)?;
+    // The run's own data keeps its split, whatever it is called: all of it would contain what was trained on.
+    let other = options.data.as_ref().is_some_and(|data| !is_same(data, &config.data));
+    if other {
+        (config.train_split, config.test_split, config.val_fraction) = (None, None, 0.);
+    }
     if let Some(data) = &options.data {
         config.data.clone_from(data);
-        (config.limit, config.test_limit, config.val_fraction) = (None, None, 0.);
+        (config.limit, config.test_limit) = (None, None);
+        config.train_split = options.train_split.clone().or(config.train_split);
+        config.test_split = options.test_split.clone().or(config.test_split);
     }
     if options.train_part {
         config.limit = options.limit.or(config.limit);
     } else {
         config.test_limit = options.limit.or(config.test_limit);
     }
-    let dataset = setup::open_data(&config, &options.hub)?;
+    let dataset =
+        if other { setup::open_whole(&config, &options.hub)? } else { setup::open_data(&config, &options.hub)? };
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
+    if samples.is_empty() {
+        return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
+    }
     if let Some(svm) = svm {
         check_classes(&svm.classes, &dataset)?;
         let evaluation = svm.evaluate(samples, listener, None)?.unwrap_or_default();
@@ -78,6 +93,15 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let evaluation =
         evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
     Ok(RunMeasured { evaluation, dataset })
+}
+
+/// Whether two names of data sets mean the same one.
+fn is_same(one: &str, other: &str) -> bool {
+    let place = |spec: &str| {
+        let (kind, path) = spec.split_once(':')?;
+        Some((kind.to_string(), std::fs::canonicalize(path).ok()?))
+    };
+    one == other || place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// What the chosen model of a run says of points in the plane.

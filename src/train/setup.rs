@@ -151,13 +151,24 @@ impl Setup {
 
 /// The data set of a configuration, from the hub as `hub` says.
 pub(super) fn open_data(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
-    let options = DataOptions {
+    Ok(data::open_with(&config.data, &data_options(config), hub)?)
+}
+
+/// As [`open_data`], where nothing is trained on it: without a test part, all of it is the test part.
+pub(super) fn open_whole(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
+    Ok(data::open_with(&config.data, &DataOptions { whole: true, ..data_options(config) }, hub)?)
+}
+
+/// How a configuration opens its data set.
+fn data_options(config: &TrainConfig) -> DataOptions {
+    DataOptions {
         limit: config.limit,
         test_limit: config.test_limit,
         val_fraction: config.val_fraction,
+        train_split: config.train_split.clone(),
+        test_split: config.test_split.clone(),
         ..DataOptions::default()
-    };
-    Ok(data::open_with(&config.data, &options, hub)?)
+    }
 }
 
 /// A zoo's name without its tag.

@@ -5,6 +5,7 @@ mod commands;
 #[cfg(feature = "hub")]
 mod hub;
 mod interruption;
+mod parts;
 mod pictures;
 mod recipes;
 mod sandbox;
