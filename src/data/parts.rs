@@ -211,7 +211,7 @@ pub(super) fn assign(
         candidates.iter_mut().for_each(|c| c.why = "no name speaks of a part, so it is the whole data".into());
         notes.push(format!("{place}: no name speaks of a part ({shown}), so all of it is the training part"));
     }
-    if train.is_empty() && !(wishes.whole && !test.is_empty()) {
+    if train.is_empty() && (test.is_empty() || !wishes.whole) {
         return Err(nothing_to_train_on(place, &candidates));
     }
     let role = |index: usize| {

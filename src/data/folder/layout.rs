@@ -98,7 +98,8 @@ fn has_images_below(dir: &Path) -> Result<bool> {
 fn with_images(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for name in subfolders(dir)? {
-        if has_images_below(&dir.join(&name))? {
+        // Where a folder cannot be read, that matters only if it turns out to be a class.
+        if has_images_below(&dir.join(&name)).unwrap_or(false) {
             names.push(name);
         }
     }
