@@ -192,7 +192,7 @@ fn sheet(
     };
     let rows =
         in_turn(&*dataset.train, dataset.classes.len(), args.count).par_iter().map(row).collect::<Result<_>>()?;
-    let columns = std::iter::once("test".into()).chain((0..EPOCHS).map(|epoch| format!("epoch {epoch}"))).collect();
+    let columns = std::iter::once("test".into()).chain((1..=EPOCHS).map(|epoch| format!("epoch {epoch}"))).collect();
     Ok((columns, rows))
 }
 

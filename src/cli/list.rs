@@ -9,9 +9,18 @@ use super::flags::ListArgs;
 use super::output::{Align, Table, thousands};
 use super::session::Session;
 
+/// Weights inside the binary are called so.
+const BUNDLED: &str = "bundled";
+
 pub fn run(args: &ListArgs, session: &Session) -> Result {
     let pattern = args.pattern.as_deref().unwrap_or("*");
-    let models: Vec<Listed> = zoo::list(pattern).iter().map(Listed::new).collect::<Result<_>>()?;
+    let mut models: Vec<Listed> = zoo::list(pattern).iter().map(Listed::new).collect::<Result<_>>()?;
+    if models.is_empty() && pattern.trim_matches('*') == BUNDLED {
+        // What the table says of weights that need no download.
+        models = zoo::list("*").iter().map(Listed::new).collect::<Result<_>>()?;
+        models.iter_mut().for_each(|model| model.weights.retain(|weights| weights.bundled));
+        models.retain(|model| !model.weights.is_empty());
+    }
     if models.is_empty() {
         bail!("{pattern:?}: no architecture and no tag has such a name; tallow list shows all");
     }
@@ -81,7 +90,7 @@ fn table(models: &[Listed]) -> String {
         }
         for weights in &model.weights {
             let [name, parameters, gmacs, size] = std::mem::take(&mut start);
-            let tag = if weights.bundled { format!("{} (bundled)", weights.tag) } else { weights.tag.into() };
+            let tag = if weights.bundled { format!("{} ({BUNDLED})", weights.tag) } else { weights.tag.into() };
             table.row([
                 name,
                 parameters,

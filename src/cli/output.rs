@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::Context;
 
 use super::error::{OutputClosed, Result};
-pub(super) use crate::report::numbers::count as thousands;
+pub(super) use crate::report::numbers::{count as thousands, rate};
 
 /// Writes a result and a newline to stdout.
 ///
@@ -90,6 +90,11 @@ pub fn seconds(seconds: f64) -> String {
         0..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
     }
+}
+
+/// So many of something, with its unit: `1 epoch`, `8 epochs`.
+pub fn counted(count: usize, unit: &str) -> String {
+    format!("{} {unit}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{seconds, stderr_line, thousands};
+use super::output::{counted, rate, seconds, stderr_line};
 use super::session::Session;
 use crate::train::{EpochMetrics, Event, Listener, StepMetrics};
 
@@ -17,6 +17,8 @@ pub struct Progress {
     display: Display,
     epochs: usize,
     steps: usize,
+    /// Whether the bar says how much time is left.
+    timed: bool,
 }
 
 enum Display {
@@ -31,9 +33,9 @@ impl Progress {
         let display = match (session.flags().quiet, std::io::stderr().is_terminal()) {
             (true, _) => Display::Quiet,
             (false, false) => Display::Lines { last: Instant::now() },
-            (false, true) => Display::Bar(ProgressBar::no_length().with_style(style())),
+            (false, true) => Display::Bar(ProgressBar::no_length().with_style(untimed())),
         };
-        Self { display, epochs: 0, steps: 0 }
+        Self { display, epochs: 0, steps: 0, timed: false }
     }
 
     fn line(&self, text: String) {
@@ -45,7 +47,7 @@ impl Progress {
     }
 
     fn step(&mut self, step: &StepMetrics) {
-        let text = format!("loss {:.4}  lr {:.2e}  {:.0} images/s", step.loss, step.lr, step.images_per_second);
+        let text = format!("loss {:.4}  lr {:.2e}  {} images/s", step.loss, step.lr, rate(step.images_per_second));
         match &mut self.display {
             Display::Quiet => {}
             Display::Lines { last } if last.elapsed() < LINE_EVERY => {}
@@ -60,6 +62,11 @@ impl Progress {
                 ));
             }
             Display::Bar(bar) => {
+                if !self.timed {
+                    // Until a step is done, nothing tells how long the others will take.
+                    self.timed = true;
+                    bar.set_style(style());
+                }
                 bar.set_position(step.step as u64 + 1);
                 bar.set_message(format!("epoch {}/{}  {text}", step.epoch + 1, self.epochs));
             }
@@ -88,13 +95,13 @@ impl Progress {
             _ => String::new(),
         };
         format!(
-            "epoch {}/{}  train {}{validation}  test {}  {}  {:.0} images/s",
+            "epoch {}/{}  train {}{validation}  test {}  {}  {} images/s",
             epoch.epoch + 1,
             self.epochs,
             measured(epoch.train_loss, epoch.train_accuracy),
             measured(epoch.test_loss, epoch.test_accuracy),
             seconds(epoch.seconds),
-            epoch.images_per_second,
+            rate(epoch.images_per_second),
         )
     }
 }
@@ -103,11 +110,13 @@ impl Listener for Progress {
     fn on(&mut self, event: &Event) {
         match event {
             Event::Start { run, epochs, steps_per_epoch, trainable_parameters, resumed_at_step } => {
-                (self.epochs, self.steps) = (*epochs, epochs * steps_per_epoch);
+                (self.epochs, self.steps, self.timed) = (*epochs, epochs * steps_per_epoch, false);
                 if let Display::Bar(bar) = &self.display {
+                    bar.set_style(untimed());
                     bar.set_length(self.steps as u64);
                     bar.set_position(*resumed_at_step as u64);
                     bar.reset_eta();
+                    bar.set_message("the first step");
                 }
                 let resumed = if *resumed_at_step > 0 {
                     format!(", going on after step {resumed_at_step}")
@@ -115,8 +124,10 @@ impl Listener for Progress {
                     String::new()
                 };
                 self.line(format!(
-                    "{run}: {epochs} epochs of {steps_per_epoch} steps, {} parameters to train{resumed}",
-                    thousands(*trainable_parameters)
+                    "{run}: {} of {}, {} to train{resumed}",
+                    counted(*epochs, "epoch"),
+                    counted(*steps_per_epoch, "step"),
+                    counted(*trainable_parameters, "parameter")
                 ));
             }
             Event::Step(step) => self.step(step),
@@ -154,4 +165,9 @@ fn measured(loss: f64, accuracy: f64) -> String {
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:24} {pos}/{len}  {eta} left  {wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A bar that says nothing of the time that is left.
+fn untimed() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,5 +1,8 @@
 //! What every command has at hand: the checked global flags, and where output goes.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Device};
 use serde::Serialize;
 use tallow_weights::OpenOptions;
@@ -15,13 +18,15 @@ use crate::train::{self, Precision};
 pub struct Session {
     flags: GlobalFlags,
     threads: Threads,
+    /// What was said once and for all.
+    said: Mutex<HashSet<String>>,
 }
 
 impl Session {
     /// Checks the global flags and sets the number of threads.
     pub fn start(flags: GlobalFlags) -> Result<Self> {
         let threads = threads::set(flags.threads)?;
-        Ok(Self { flags, threads })
+        Ok(Self { flags, threads, said: Mutex::default() })
     }
 
     /// The global flags as they were given.
@@ -87,6 +92,15 @@ impl Session {
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.flags.quiet {
             output::stderr_line(text.as_ref());
+        }
+    }
+
+    /// As [`Session::note`], but a text that was said before is not said again: the runs of a recipe load the same weights.
+    pub fn note_once(&self, text: String) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if !said.contains(&text) {
+            self.note(&text);
+            said.insert(text);
         }
     }
 

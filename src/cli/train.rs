@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::error::{Interrupted, Result};
 use super::flags::TrainArgs;
 use super::model::account_text;
-use super::output::{bytes, seconds, thousands};
+use super::output::{bytes, rate, seconds, thousands};
 use super::progress::Progress;
 use super::session::Session;
 use super::{interrupt, settings};
@@ -49,7 +49,7 @@ pub fn one(
     } else {
         let setup = Setup::with(config, &hub)?;
         if let Some(account) = &setup.account {
-            session.note(account_text(account, session.flags().verbose));
+            session.note_once(account_text(account, session.flags().verbose));
         }
         train::fit(setup, folder, start, &mut progress, stop)?
     };
@@ -86,7 +86,7 @@ fn text(summary: &Summary, folder: &RunFolder) -> String {
             "checkpoint     epoch {} of {}, {}",
             summary.best_epoch + 1,
             summary.epochs,
-            if summary.chosen_by == "last" { "the last".into() } else { format!("chosen by {}", summary.chosen_by) }
+            if summary.chosen_by == "last" { "the last" } else { "the best on the validation part" }
         ));
     }
     lines.extend([
@@ -95,7 +95,7 @@ fn text(summary: &Summary, folder: &RunFolder) -> String {
             thousands(summary.trainable_parameters),
             thousands(summary.parameters)
         ),
-        format!("time           {}, {:.0} images/s", seconds(summary.seconds), summary.images_per_second),
+        format!("time           {}, {} images/s", seconds(summary.seconds), rate(summary.images_per_second)),
     ]);
     if let Some(peak) = summary.peak_memory_bytes {
         lines.push(format!("peak memory    {}", bytes(peak)));

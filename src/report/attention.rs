@@ -3,9 +3,9 @@
 use maud::html;
 use tallow_weights::Interpolation;
 
-use super::chart::shortened;
 use super::heatmap::Colours;
 use super::raster::{Enlarged, raster};
+use super::text::shortened;
 use crate::data::resize::resize;
 use crate::data::{self, Image};
 

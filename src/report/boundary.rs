@@ -8,6 +8,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::chart::colour;
 use super::error::{Error, Result};
+use super::text::shortened;
 use super::{figure, numbers};
 use crate::data::{self, DataOptions, Samples};
 use crate::train::run_folder::Predictions;
@@ -205,7 +206,7 @@ fn draw(
             font-family="system-ui, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="12" {
             rect width=(WIDTH) height=(HEIGHT) fill="#ffffff" {}
             text x=(LEFT) y="22" font-size="14" font-weight="600" fill="#222222" {
-                "Decision boundary: " (shortened(name))
+                "Decision boundary: " (shortened(name, 32))
             }
             (legend(classes, field, test, wrong.len()))
             g transform=(cells) shape-rendering="crispEdges" {
@@ -322,11 +323,6 @@ fn tint(lean: f64) -> String {
         (white + share * (f64::from(channel(at)) - white)).round() as u8
     });
     format!("#{:02x}{:02x}{:02x}", mixed[0], mixed[1], mixed[2])
-}
-
-fn shortened(name: &str) -> String {
-    const LONGEST: usize = 32;
-    if name.chars().count() <= LONGEST { name.into() } else { name.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
 
 /// Hundredths of a cell cannot be seen.

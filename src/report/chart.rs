@@ -7,6 +7,8 @@
 
 use maud::{Markup, html};
 
+use super::text::wrapped;
+
 /// Colours that people with any kind of colour vision can tell apart: Okabe and Ito (2008) with Tol's purple and olive
 /// in place of those too pale for thin lines on white. The style sheet holds their counterparts on black.
 pub(super) const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#aa3377", "#8a8a00", "#3a9bdc", "#666666"];
@@ -208,6 +210,9 @@ fn linear_ticks(low: f64, high: f64, count: usize, whole: bool) -> Vec<(f64, Str
 /// A tick of an axis that ends at `high`.
 fn label(tick: f64, decimals: usize, high: f64) -> String {
     match high {
+        // Learning rates: so many zeros leave no room for the axis.
+        high if high < 1e-2 && tick != 0. => format!("{tick:.1e}").replace(".0e", "e"),
+        high if high < 1e-2 => "0".into(),
         _ if tick == 0. => format!("{tick:.decimals$}"),
         high if high >= 1e6 => format!("{}M", tick / 1e6),
         high if high >= 1e4 => format!("{}k", tick / 1e3),
@@ -285,7 +290,11 @@ impl Chart {
                     (legend(left, keys, &self.key_styles(keys.len()), styles))
                 }
                 @if small {
-                    text class="ink" x=(left) y="16" font-weight="600" fill="#222222" { (shortened(&self.title, 26)) }
+                    // Values of a setting are short; a longer one is drawn narrower, not cut.
+                    @let room = width - left - self.frame.right;
+                    @let fitted = (self.title.chars().count() > 26).then_some(room);
+                    text class="ink" x=(left) y="16" font-weight="600" fill="#222222" textLength=[fitted]
+                        lengthAdjust=[fitted.map(|_| "spacingAndGlyphs")] { (self.title) }
                 }
                 g class="grid" stroke="#dddddd" stroke-width="1" {
                     @for y in self.y.ticks(ticks[1]).iter().filter_map(|(tick, _)| at_y(*tick)) {
@@ -442,33 +451,50 @@ pub(super) fn ring_swatch() -> Markup {
 /// Of more names than this a legend only counts the rest.
 const LEGEND: usize = 40;
 
+/// Characters of a name in a line of a legend, where it has the whole width.
+const LEGEND_NAME: usize = 56;
+
 /// Many short names stand in two columns.
 fn legend_columns(keys: &[&str]) -> usize {
     if keys.len() > 3 && keys.iter().all(|name| name.chars().count() <= 22) { 2 } else { 1 }
 }
 
-/// How many lines the names take, and how many of them are left out.
-fn legend_lines(keys: &[&str]) -> (usize, usize) {
-    (keys.len().min(LEGEND).div_ceil(legend_columns(keys)), keys.len().saturating_sub(LEGEND))
+/// The lines of a legend: of every name that it shows its lines, how many lines they take, and how many names are left out.
+fn legend_lines(keys: &[&str]) -> (Vec<Vec<String>>, usize, usize) {
+    let names: Vec<Vec<String>> = keys.iter().take(LEGEND).map(|name| wrapped(name, LEGEND_NAME)).collect();
+    let lines = match legend_columns(keys) {
+        1 => names.iter().map(Vec::len).sum(),
+        columns => names.len().div_ceil(columns),
+    };
+    (names, lines, keys.len().saturating_sub(LEGEND))
 }
 
 /// The height of a title and a legend.
 pub(super) fn legend_height(keys: &[&str], styles: &[(Style, &str)]) -> f64 {
-    let (lines, left_out) = legend_lines(keys);
+    let (_, lines, left_out) = legend_lines(keys);
     24. + LEGEND_LINE * (lines + usize::from(left_out > 0) + usize::from(!styles.is_empty())) as f64
 }
 
 /// The legend inside a chart that stands alone: its keys, each with its own style, and a line for the styles that all have.
 pub(super) fn legend(left: f64, keys: &[&str], key_styles: &[Style], styles: &[(Style, &str)]) -> Markup {
-    let (lines, left_out) = legend_lines(keys);
+    let (names, lines, left_out) = legend_lines(keys);
     let below = lines + usize::from(left_out > 0);
+    let single = legend_columns(keys) == 1;
+    // The column and the first line of every name.
+    let place = |key: usize| match single {
+        true => (0, names[..key].iter().map(Vec::len).sum()),
+        false => (key / lines, key % lines),
+    };
     html! {
-        @for (key, name) in keys.iter().enumerate().take(LEGEND) {
-            @let (x, y) = (left + (key / lines) as f64 * 190., 40. + LEGEND_LINE * (key % lines) as f64);
+        @for (key, name) in names.iter().enumerate() {
+            @let (column, line) = place(key);
+            @let (x, y) = (left + column as f64 * 190., 40. + LEGEND_LINE * line as f64);
             @let (_, width, _, dashes) = key_styles.get(key).copied().unwrap_or(Style::Solid).attributes();
             path d={ "M" (x) " " (y) "h28" } stroke=(colour(key)) stroke-width=(width) stroke-dasharray=[dashes] fill="none" {}
             path d=(shape(key, x + 14., y)) fill=(colour(key)) {}
-            text x=(x + 36.) y=(y + 4.) fill="#222222" { (shortened(name, 52)) }
+            @for (i, part) in name.iter().enumerate() {
+                text x=(x + 36.) y=(y + 4. + LEGEND_LINE * i as f64) fill="#222222" { (part) }
+            }
         }
         @if left_out > 0 {
             text x=(left + 36.) y=(44. + LEGEND_LINE * lines as f64) fill="#444444" { "and " (left_out) " more" }
@@ -481,14 +507,6 @@ pub(super) fn legend(left: f64, keys: &[&str], key_styles: &[Style], styles: &[(
             text x=(x + 36.) y=(y + 4.) fill="#444444" { (name) }
         }
     }
-}
-
-/// At most `length` characters of `text`.
-pub(super) fn shortened(text: &str, length: usize) -> String {
-    if text.chars().count() <= length {
-        return text.into();
-    }
-    text.chars().take(length - 1).chain(['…']).collect()
 }
 
 impl Style {
@@ -524,7 +542,8 @@ mod tests {
     fn ticks_are_round_and_inside_the_range() {
         assert_eq!(ticks(&axis([0., 1.], false, false)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(ticks(&axis([71.3, 96.2], false, false)), ["75", "80", "85", "90", "95"]);
-        assert_eq!(ticks(&axis([-0.001, 0.001], false, false)), ["-0.0010", "-0.0005", "0.0000", "0.0005", "0.0010"]);
+        assert_eq!(ticks(&axis([-0.001, 0.001], false, false)), ["-1e-3", "-5e-4", "0", "5e-4", "1e-3"]);
+        assert_eq!(ticks(&axis([0., 1.6e-4], false, false)), ["0", "5e-5", "1e-4", "1.5e-4"]);
         assert_eq!(ticks(&axis([0., 38_000.], false, true)), ["0", "10k", "20k", "30k"]);
         assert_eq!(ticks(&axis([0., 24_000.], false, true)), ["0", "5k", "10k", "15k", "20k"]);
     }

@@ -68,7 +68,8 @@ pub struct Row {
     pub test_accuracy: Option<f64>,
     /// Its 95 % interval (Wilson), in [0, 1].
     pub interval: Option<[f64; 2]>,
-    /// Top-5 test accuracy of the chosen checkpoint, in [0, 1].
+    /// Top-5 test accuracy of the chosen checkpoint, in [0, 1]; none for fewer than six classes, of which five are always all or
+    /// all but one.
     pub test_top5: Option<f64>,
     /// Test loss of the chosen checkpoint.
     pub test_loss: Option<f64>,
@@ -241,7 +242,7 @@ impl Row {
             test_samples: correct.map(|(_, samples)| samples),
             test_accuracy: correct.and_then(|(hits, samples)| (samples > 0).then(|| hits as f64 / samples as f64)),
             interval: correct.and_then(|(hits, samples)| statistics::wilson(hits, samples)),
-            test_top5: summary.map(|s| s.test_top5),
+            test_top5: summary.filter(|s| s.classes.len() > 5).map(|s| s.test_top5),
             // A support vector machine has none; that of any other model may be no number.
             test_loss: summary.filter(|s| s.model != svm::NAME).map(|s| s.test_loss),
             best_epoch: summary.map(|s| s.best_epoch),

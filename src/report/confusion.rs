@@ -161,6 +161,7 @@ mod tests {
             predicted: vec![0, 3, 3],
             confidence: vec![0.5; 3],
             mistakes: vec![],
+            right: vec![],
         };
         let expected = [
             Cell { true_label: 3, predicted: 3, count: 2 },

@@ -38,7 +38,11 @@ pub(super) fn loss(runs: &[Run]) -> Chart {
             raw.extend(steps.iter().map(|[_, loss]| *loss).filter(|loss| loss.is_finite()));
             lines.push(Line { key, style: Style::Faint, points: unmarked(envelope(&steps)) });
         }
-        lines.push(Line { key, style: Style::Dashed, points: unmarked(thinned(&smoothed(&run.steps))) });
+        lines.push(Line {
+            key,
+            style: Style::Dashed,
+            points: unmarked(thinned(&smoothed(&run.steps, |step| step.loss))),
+        });
     }
     for (key, run) in runs.iter().enumerate() {
         let points = |value: fn(&Epoch) -> Option<f64>, what: &str| -> Vec<Point> {
@@ -85,6 +89,55 @@ pub(super) fn loss(runs: &[Run]) -> Chart {
         }
     };
     Chart { frame: WIDE, title: "Loss over optimiser steps".into(), description: describe(runs, course), x, y, lines }
+}
+
+/// Learning rate and gradient norm over optimiser steps; none where no run tells them.
+pub(super) fn steps(runs: &[Run]) -> Option<[Chart; 2]> {
+    let told = runs.iter().flat_map(|run| &run.steps).any(|step| step.lr.is_some() && step.grad_norm.is_some());
+    told.then(|| {
+        let rates = runs.iter().enumerate().map(|(key, run)| {
+            let rates: Vec<[f64; 2]> =
+                run.steps.iter().map(|step| [f64::from(step.step), step.lr.unwrap_or(f64::NAN)]).collect();
+            Line { key, style: Style::Solid, points: unmarked(thinned(&rates)) }
+        });
+        let mut norms = vec![];
+        for (key, run) in runs.iter().enumerate() {
+            let all: Vec<[f64; 2]> =
+                run.steps.iter().map(|step| [f64::from(step.step), step.grad_norm.unwrap_or(f64::NAN)]).collect();
+            let smooth = thinned(&smoothed(&run.steps, |step| step.grad_norm));
+            if runs.len() <= FEW {
+                norms.push(Line { key, style: Style::Faint, points: unmarked(envelope(&all)) });
+            }
+            norms.push(Line { key, style: Style::Solid, points: unmarked(smooth) });
+        }
+        [
+            over_steps(runs, "Learning rate over optimiser steps", "learning rate", rates.collect()),
+            over_steps(runs, "Norm of the gradients over optimiser steps", "norm of the gradients", norms),
+        ]
+    })
+}
+
+/// A chart of values that are never below 0 over optimiser steps, on a logarithmic axis where they differ much.
+fn over_steps(runs: &[Run], title: &str, label: &str, mut lines: Vec<Line>) -> Chart {
+    tidy(&mut lines, runs.len());
+    let drawn = || lines.iter().filter(|line| line.style != Style::Faint).flat_map(|line| &line.points);
+    let (mut values, mut ends) = (vec![], vec![]);
+    for point in drawn().filter(|point| point.y.is_finite()) {
+        values.push(point.y);
+        ends.push(point.x);
+    }
+    let (low, high) = values.iter().fold((f64::INFINITY, 0f64), |(low, high), y| (low.min(*y), high.max(*y)));
+    let log = low > 0. && high > LOG_FACTOR * low && label != "learning rate";
+    let label = if log { format!("{label} (logarithmic)") } else { label.into() };
+    let mut y = Axis::over(&label, log, values);
+    if !log {
+        y.range[0] = 0.;
+    }
+    let mut x = Axis::over("optimiser steps", false, ends);
+    x.whole = true;
+    x.range[0] = x.range[0].max(0.);
+    let course = |run: &Run| format!("{}: {} steps", run.name, numbers::count(run.steps.len()));
+    Chart { frame: WIDE, title: title.into(), description: describe(runs, course), x, y, lines }
 }
 
 /// Accuracy over epochs.
@@ -177,15 +230,15 @@ fn end_of(epoch: &Epoch, steps: &[Step]) -> f64 {
 }
 
 /// An exponential mean whose weight falls to 1/e over a thirtieth of the run, without the bias towards its start. Steps
-/// without a loss leave it as it is.
-fn smoothed(steps: &[Step]) -> Vec<[f64; 2]> {
+/// without a value leave it as it is.
+fn smoothed(steps: &[Step], value: fn(&Step) -> Option<f64>) -> Vec<[f64; 2]> {
     let keep = (-1. / (steps.len() as f64 / SMOOTHING as f64).max(1.)).exp();
     let (mut sum, mut weight) = (0., 0.);
     steps
         .iter()
         .map(|step| {
-            if let Some(loss) = step.loss.filter(|loss| loss.is_finite()) {
-                (sum, weight) = (keep * sum + (1. - keep) * loss, keep * weight + (1. - keep));
+            if let Some(value) = value(step).filter(|value| value.is_finite()) {
+                (sum, weight) = (keep * sum + (1. - keep) * value, keep * weight + (1. - keep));
             }
             [f64::from(step.step), sum / weight]
         })
@@ -227,17 +280,23 @@ fn unmarked(points: Vec<[f64; 2]>) -> Vec<Point> {
 mod tests {
     use super::*;
 
-    fn steps(losses: &[f64]) -> Vec<Step> {
+    fn losses(losses: &[f64]) -> Vec<Step> {
         losses
             .iter()
             .enumerate()
-            .map(|(step, loss)| Step { epoch: 0, step: step as u32, loss: loss.is_finite().then_some(*loss) })
+            .map(|(step, loss)| Step {
+                epoch: 0,
+                step: step as u32,
+                loss: loss.is_finite().then_some(*loss),
+                lr: None,
+                grad_norm: None,
+            })
             .collect()
     }
 
     #[test]
     fn smoothing_keeps_a_constant_from_its_first_step_and_passes_over_gaps() {
-        let losses = smoothed(&steps(&[2., 2., f64::NAN, 2.]));
+        let losses = smoothed(&losses(&[2., 2., f64::NAN, 2.]), |step| step.loss);
         assert!(losses.iter().all(|[_, loss]| (loss - 2.).abs() < 1e-12), "{losses:?}");
     }
 
@@ -245,7 +304,7 @@ mod tests {
     fn smoothing_forgets_a_step_over_a_thirtieth_of_the_run() {
         let mut losses = vec![0.; 3000];
         losses[1500] = 1.;
-        let curve = smoothed(&steps(&losses));
+        let curve = smoothed(&self::losses(&losses), |step| step.loss);
         // After a hundred steps a peak has fallen to 1/e of what it was; what is left of the bias is far below 1e-6.
         assert!((curve[1600][1] / curve[1500][1] - (-1f64).exp()).abs() < 1e-6);
     }

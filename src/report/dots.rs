@@ -2,14 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Axis, FONT, PALETTE, WIDTH, colour, legend, legend_height, round, shape, shortened};
+use super::chart::{Axis, FONT, PALETTE, WIDTH, colour, legend, legend_height, round, shape};
+use super::text::wrapped;
 
 /// Between the left edge and the axis stand the names.
 const LEFT: f64 = 184.;
 const RIGHT: f64 = 16.;
+/// The height of a row, and of every line of a name beyond the first.
 const ROW: f64 = 26.;
+const NAME_LINE: f64 = 15.;
 const BOTTOM: f64 = 46.;
-/// Characters of a name that fit.
+/// Characters of a name that fit into a line.
 const NAME: usize = 24;
 
 /// A dot plot.
@@ -54,7 +57,8 @@ impl Dots {
     fn svg(&self, keys: &[&str]) -> Markup {
         let standalone = !keys.is_empty();
         let top = 8. + if standalone { legend_height(keys, &[]) } else { 0. };
-        let bottom = top + ROW * self.rows.len() as f64;
+        let names: Vec<Vec<String>> = self.rows.iter().map(|row| wrapped(&row.name, NAME)).collect();
+        let (middles, bottom) = middles(top, &names);
         let height = bottom + BOTTOM;
         let right = WIDTH - RIGHT;
         let at = |x: f64| self.x.place(x).map(|place| round(LEFT + place * (right - LEFT)));
@@ -80,16 +84,16 @@ impl Dots {
                 g class="ink" fill="#444444" {
                     @for (x, label) in &ticks { text x=(x) y=(bottom + 18.) text-anchor="middle" { (label) } }
                     text x=((LEFT + right) / 2.) y=(height - 8.) text-anchor="middle" { (self.x.label) }
-                    @for (i, row) in self.rows.iter().enumerate() {
-                        text x=(LEFT - 10.) y=(round(middle(top, i) + 4.)) text-anchor="end" {
-                            title { (row.name) }
-                            (shortened(&row.name, NAME))
+                    @for (lines, middle) in names.iter().zip(&middles) {
+                        @let first = middle + 4. - NAME_LINE * (lines.len() - 1) as f64 / 2.;
+                        @for (i, line) in lines.iter().enumerate() {
+                            text x=(LEFT - 10.) y=(round(first + NAME_LINE * i as f64)) text-anchor="end" { (line) }
                         }
                     }
                 }
-                @for (i, row) in self.rows.iter().enumerate() {
+                @for (row, middle) in self.rows.iter().zip(&middles) {
                     @for (key, dot) in row.dots.iter().enumerate().rev() {
-                        @if let Some(dot) = dot { (draw(dot, key, middle(top, i), &at)) }
+                        @if let Some(dot) = dot { (draw(dot, key, *middle, &at)) }
                     }
                 }
             }
@@ -97,8 +101,16 @@ impl Dots {
     }
 }
 
-fn middle(top: f64, row: usize) -> f64 {
-    top + ROW * (row as f64 + 0.5)
+/// The middle of every row, whose height follows from its name's lines, and where the last one ends.
+fn middles(top: f64, names: &[Vec<String>]) -> (Vec<f64>, f64) {
+    let mut y = top;
+    let middle = |lines: &Vec<String>| {
+        let height = ROW + NAME_LINE * (lines.len() - 1) as f64;
+        y += height;
+        y - height / 2.
+    };
+    let middles = names.iter().map(middle).collect();
+    (middles, y)
 }
 
 fn draw(dot: &Dot, key: usize, y: f64, at: &dyn Fn(f64) -> Option<f64>) -> Markup {

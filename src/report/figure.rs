@@ -21,6 +21,11 @@ const LARGEST: u32 = 16_384;
 /// How the SVG of a run's figure starts; a report shows no other.
 const OPENING: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" class="tallow-figure""#;
 
+/// What a page adds to a figure: on a dark page the paper and what is written on it take the page's colours. What is drawn in the
+/// plot itself stays, and the files, which have white paper.
+const DARK: &str = "<style>@media (prefers-color-scheme: dark) { svg > rect:first-of-type { fill: #16181b } text { fill: #e8e6e3 } \
+                    svg > :is(path, circle):is([stroke='#222222'], [stroke='#000000']) { stroke: #e8e6e3 } }</style>";
+
 /// A figure in a run's folder that is larger than this is not shown, and of more figures than [`SHOWN`] only the first.
 const LARGEST_SHOWN: u64 = 2 << 20;
 
@@ -80,9 +85,13 @@ impl Figure {
 
     /// The picture for a page. As an image it can neither run a script nor load anything, whatever is in the file.
     pub(super) fn inline(&self) -> Markup {
+        let svg = match self.svg.split_once('>') {
+            Some((opening, content)) => format!("{opening}>{DARK}{content}"),
+            None => self.svg.clone(),
+        };
         html! {
             figure class="drawn" {
-                img src={ "data:image/svg+xml;base64," (STANDARD.encode(&self.svg)) } alt=(self.title);
+                img src={ "data:image/svg+xml;base64," (STANDARD.encode(svg)) } alt=(self.title);
                 figcaption {
                     strong { (self.title) } "." @if !self.caption.is_empty() { " " (self.caption) }
                 }

@@ -9,11 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use tallow_models::Architecture;
 use tallow_weights::{OpenOptions, Source};
 
-use super::chart::shortened;
 use super::error::{Error, Result};
 use super::figure::write_figure;
 use super::heatmap::Colours;
 use super::raster::{Enlarged, raster};
+use super::text::shortened;
 use crate::data::Image;
 use crate::train::RunFolder;
 

@@ -192,7 +192,11 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 fn mean_steps(runs: &[&Run]) -> Vec<Step> {
     let length = runs.iter().map(|run| run.steps.len()).min().unwrap_or(0);
-    let step = |i: usize| Step { loss: mean(runs.iter().map(|run| run.steps[i].loss)), ..runs[0].steps[i].clone() };
+    let step = |i: usize| {
+        let mean = |value: fn(&Step) -> Option<f64>| mean(runs.iter().map(|run| value(&run.steps[i])));
+        let Step { epoch, step, .. } = runs[0].steps[i];
+        Step { epoch, step, loss: mean(|s| s.loss), lr: mean(|s| s.lr), grad_norm: mean(|s| s.grad_norm) }
+    };
     (0..length).map(step).collect()
 }
 

@@ -6,8 +6,9 @@
 use colorous::{Color, Gradient, RED_BLUE, VIRIDIS};
 use maud::{Markup, html};
 
-use super::chart::{Axis, round, shortened};
+use super::chart::{Axis, round};
 use super::raster::{Enlarged, raster};
+use super::text::shortened;
 use crate::data::Image;
 
 const WIDTH: f64 = 440.;

@@ -3,6 +3,7 @@
 //! [`compare`] reads any number of runs' folders and writes a report of them; [`single`] does so for one run, into its
 //! folder. Unfinished runs are shown with what is there.
 
+mod answers;
 mod attention;
 mod boundary;
 mod chart;
@@ -16,10 +17,10 @@ mod figure;
 mod filters;
 mod group;
 mod heatmap;
-mod mistakes;
 mod multiples;
 pub(crate) mod numbers;
 mod page;
+mod per_class;
 mod pictures;
 mod positions;
 mod quickness;
@@ -28,6 +29,7 @@ mod run;
 mod sheet;
 pub mod statistics;
 mod sweep;
+mod text;
 
 use std::fs;
 use std::path::Path;

@@ -87,7 +87,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// A rate, with three digits: `4.83`, `75.3`, `1,240`.
-pub(super) fn rate(value: f64) -> String {
+pub(crate) fn rate(value: f64) -> String {
     match value {
         v if !v.is_finite() || v < 0. => "–".into(),
         v if v < 9.995 => format!("{v:.2}"),

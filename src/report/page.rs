@@ -8,7 +8,8 @@ use super::configuration::differences;
 use super::pictures::Pictures;
 use super::run::Run;
 use super::sweep::{self, Results};
-use super::{confusion, curves, mistakes, numbers};
+use super::text::breakable;
+use super::{answers, confusion, curves, numbers, per_class};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -35,8 +36,8 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -
             }
             body {
                 header {
-                    h1 { (title) }
-                    p class="headline" { (comparison.headline) }
+                    h1 { (breakable(&title)) }
+                    p class="headline" { (breakable(&comparison.headline)) }
                 }
                 main {
                     (results_section(comparison, pictures))
@@ -46,7 +47,7 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -
                     @if comparison.is_repeated() { (group_tests_section(comparison)) }
                     @if runs.len() > 1 { (tests_section(comparison)) }
                     (confusion_section(runs, comparison))
-                    (mistakes_section(runs, comparison))
+                    (answers_section(runs, comparison))
                     (figures_section(runs, comparison))
                     (configuration_section(runs))
                 }
@@ -126,7 +127,7 @@ fn group_table(comparison: &Comparison) -> Markup {
                 @for (i, group) in comparison.groups.iter().enumerate() {
                     @let (accuracy, loss) = (group.test_accuracy, group.test_loss);
                     tr {
-                        th scope="row" { (group.name) }
+                        th scope="row" { (breakable(&group.name)) }
                         td class="number" { (accuracy.map_or(0, |spread| spread.count)) }
                         td class="number" {
                             (or_dash(accuracy.map(|s| numbers::spread(s.mean, s.deviation, comparison.samples(i)))))
@@ -154,7 +155,7 @@ fn quickness_section(pictures: &Pictures) -> Markup {
         section aria-labelledby="quickness" {
             h2 id="quickness" { "Which learns quicker" }
             ul class="legend" {
-                @for (key, course) in pictures.courses.iter().enumerate() { li { (chart::swatch(key)) (course.name) } }
+                @for (key, course) in pictures.courses.iter().enumerate() { li { (chart::swatch(key)) (breakable(&course.name)) } }
             }
             div class="side-by-side" {
                 @for (chart, caption) in charts.iter().zip([
@@ -177,7 +178,7 @@ fn curves_section(runs: &[Run], comparison: &Comparison, pictures: &Pictures) ->
             h2 id="curves" { "Curves" }
             ul class="legend" {
                 @if courses.len() > 1 {
-                    @for (key, course) in courses.iter().enumerate() { li { (chart::swatch(key)) (course.name) } }
+                    @for (key, course) in courses.iter().enumerate() { li { (chart::swatch(key)) (breakable(&course.name)) } }
                 }
                 @for (style, name) in &pictures.styles { li { (chart::style_swatch(*style)) (name) } }
                 @if chosen { li { (chart::ring_swatch()) "chosen checkpoint" } }
@@ -205,6 +206,22 @@ fn curves_section(runs: &[Run], comparison: &Comparison, pictures: &Pictures) ->
                 }
             }
             @if let Some(multiples) = &pictures.multiples { (multiples.inline()) }
+            @if let Some([rate, norm]) = &pictures.steps {
+                details {
+                    summary { "Learning rate and gradients" }
+                    div class="side-by-side" {
+                        figure { (rate.inline()) figcaption { "Learning rate of every step." } }
+                        figure {
+                            (norm.inline())
+                            figcaption {
+                                "The global norm of the gradients before they were clipped, as its exponential mean over a \
+                                 thirtieth of the run"
+                                @if courses.len() <= curves::FEW { ", over the pale line of every step" } "."
+                            }
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -221,8 +238,8 @@ struct Fact {
 fn fact_table(label: &str, names: &[String], facts: &[Fact]) -> Markup {
     if names.len() <= FEW {
         let table = html! {
-            table class="facts" {
-                thead { tr { td {} @for name in names { th scope="col" { (name) } } } }
+            table class={ "facts runs-" (names.len()) } {
+                thead { tr { td {} @for name in names { th scope="col" { (breakable(name)) } } } }
                 tbody {
                     @for fact in facts {
                         tr { th scope="row" { (fact.name) } @for value in &fact.values { td { (value) } } }
@@ -243,7 +260,7 @@ fn fact_table(label: &str, names: &[String], facts: &[Fact]) -> Markup {
             tbody {
                 @for (run, name) in names.iter().enumerate() {
                     tr {
-                        th scope="row" { (name) }
+                        th scope="row" { (breakable(name)) }
                         @for fact in &own { td class=[class(fact)] { (fact.values[run]) } }
                     }
                 }
@@ -312,7 +329,7 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
     let weights = |row: &Row| {
         html! {
             @match (&row.weights, row.finished) {
-                (Some(weights), _) => (weights),
+                (Some(weights), _) => (breakable(weights)),
                 (None, true) => "from scratch",
                 (None, false) => "–",
             }
@@ -334,7 +351,7 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
             @if let Some(threads) = row.threads { ", " (threads) @if threads == 1 { " thread" } @else { " threads" } }
         }
     };
-    vec![
+    let mut facts = vec![
         fact("test accuracy", true, &accuracy),
         fact("after the last epoch", true, &|row| html! { (percent(row, row.final_test_accuracy)) }),
         fact("chosen checkpoint", false, &chosen),
@@ -346,12 +363,17 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
         fact("images a second", true, &|row| html! { (or_dash(row.images_per_second.map(numbers::rate))) }),
         fact("peak memory", true, &|row| html! { (or_dash(row.peak_memory_bytes.map(numbers::bytes))) }),
         fact("parameters", false, &parameters),
-        fact("model", false, &|row| html! { (or_dash(row.model.clone())) }),
+        fact("model", false, &|row| html! { (breakable(&or_dash(row.model.clone()))) }),
         fact("weights", false, &weights),
-        fact("data", false, &|row| html! { (or_dash(row.data.clone())) }),
+        fact("data", false, &|row| html! { (breakable(&or_dash(row.data.clone()))) }),
         fact("test images", true, &|row| html! { (or_dash(row.test_samples.map(numbers::count))) }),
         fact("device", false, &device),
-    ]
+    ];
+    // Of fewer than six classes all are among the top five.
+    if rows.iter().all(|row| row.test_top5.is_none()) {
+        facts.retain(|fact| fact.name.0 != "top-5 accuracy");
+    }
+    facts
 }
 
 /// Whether groups differ by more than their seeds do.
@@ -448,11 +470,11 @@ fn one_test(a: &str, b: &str, outcome: &Outcome) -> Markup {
     let counts = html! {
         table {
             caption { "Of " (numbers::count(samples)) " test images" }
-            thead { tr { td {} @for what in ["right", "wrong"] { th scope="col" class="number" { (b) " " (what) } } } }
+            thead { tr { td {} @for what in ["right", "wrong"] { th scope="col" class="number" { (breakable(b)) " " (what) } } } }
             tbody {
                 @for (what, counts) in [("right", [both, only_a]), ("wrong", [only_b, neither])] {
                     tr {
-                        th scope="row" { (a) " " (what) }
+                        th scope="row" { (breakable(a)) " " (what) }
                         @for count in counts { td class="number" { (numbers::count(*count)) } }
                     }
                 }
@@ -504,10 +526,10 @@ fn pairwise(names: &[&str], cell: impl Fn(usize, usize) -> Markup) -> Markup {
     let table = html! {
         table {
             caption { "Points by which that of a row is ahead of that of a column; bold where it is more than chance" }
-            thead { tr { td {} @for name in names { th scope="col" class="number" { (name) } } } }
+            thead { tr { td {} @for name in names { th scope="col" class="number" { (breakable(name)) } } } }
             tbody {
                 @for (a, name) in names.iter().enumerate() {
-                    tr { th scope="row" { (name) } @for b in 0..names.len() { (cell(a, b)) } }
+                    tr { th scope="row" { (breakable(name)) } @for b in 0..names.len() { (cell(a, b)) } }
                 }
             }
         }
@@ -522,7 +544,7 @@ fn against_best(names: &[&str], best: usize, cell: impl Fn(usize, usize) -> Mark
             thead { tr { th scope="col" { "run" } th scope="col" class="number" { "difference" } } }
             tbody {
                 @for (a, name) in names.iter().enumerate() {
-                    tr { th scope="row" { (name) } (cell(a, best)) }
+                    tr { th scope="row" { (breakable(name)) } (cell(a, best)) }
                 }
             }
         }
@@ -553,9 +575,9 @@ fn each_run(runs: &[Run], comparison: &Comparison, show: impl Fn(&Run) -> Option
     html! {
         @for (i, run, content) in shown {
             @if runs.len() <= FEW {
-                div { @if runs.len() > 1 { h3 { (run.name) } } (content) }
+                div { @if runs.len() > 1 { h3 { (breakable(&run.name)) } } (content) }
             } @else {
-                details open[i == best] { summary { (run.name) } (content) }
+                details open[i == best] { summary { (breakable(&run.name)) } (content) }
             }
         }
     }
@@ -573,22 +595,28 @@ fn confusion_section(runs: &[Run], comparison: &Comparison) -> Markup {
                  they were taken for."
             }
             div class=[(runs.len() <= FEW).then_some("side-by-side")] {
-                (each_run(runs, comparison, confusion::confusion))
+                (each_run(runs, comparison, |run| {
+                    Some(html! { (confusion::confusion(run)?) @if let Some(table) = per_class::per_class(run) { (table) } })
+                }))
+            }
+            p class="note" {
+                "Precision: of the images that were called so, how many are. Recall: of the images that are, how many were called \
+                 so. F1: the harmonic mean of both. The mean counts every class alike."
             }
         }
     }
 }
 
-fn mistakes_section(runs: &[Run], comparison: &Comparison) -> Markup {
-    let mistakes = |run: &Run| mistakes::mistakes(run, runs.len());
-    if runs.iter().all(|run| mistakes(run).is_none()) {
+fn answers_section(runs: &[Run], comparison: &Comparison) -> Markup {
+    let answers = |run: &Run| answers::answers(run, runs.len());
+    if runs.iter().all(|run| answers(run).is_none()) {
         return html! {};
     }
     html! {
         section aria-labelledby="mistakes" {
             h2 id="mistakes" { "The most confident mistakes" }
             p class="note" { "Test images that the chosen checkpoint was most sure of and wrong about." }
-            (each_run(runs, comparison, mistakes))
+            (each_run(runs, comparison, answers))
         }
     }
 }
@@ -613,12 +641,12 @@ fn figures_section(runs: &[Run], comparison: &Comparison) -> Markup {
 fn configuration_section(runs: &[Run]) -> Markup {
     let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
     let cell = |value: &Option<String>| {
-        html! { @match value { Some(value) => code { (value) }, None => span class="quiet" { "not set" } } }
+        html! { @match value { Some(value) => code { (breakable(value)) }, None => span class="quiet" { "not set" } } }
     };
     let found: Vec<Fact> = differences(runs)
         .iter()
         .map(|difference| Fact {
-            name: html! { code { (difference.setting) } },
+            name: html! { code { (breakable(&difference.setting)) } },
             number: false,
             values: difference.values.iter().map(cell).collect(),
         })
@@ -635,13 +663,13 @@ fn configuration_section(runs: &[Run]) -> Markup {
             @for run in runs {
                 @if !run.config.is_empty() {
                     details {
-                        summary { "All settings" @if runs.len() > 1 { " of " (run.name) } }
+                        summary { "All settings" @if runs.len() > 1 { " of " (breakable(&run.name)) } }
                         pre tabindex="0" { (run.config) }
                     }
                 }
                 @if let Some(load) = &run.load {
                     details {
-                        summary { "Loaded weights" @if runs.len() > 1 { " of " (run.name) } }
+                        summary { "Loaded weights" @if runs.len() > 1 { " of " (breakable(&run.name)) } }
                         pre class="prose" tabindex="0" { (load) }
                     }
                 }

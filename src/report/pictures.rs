@@ -15,7 +15,8 @@ use super::run::Run;
 use super::sweep::{KEYS, Results, label, results};
 
 /// The names of the files that only some reports have.
-const OPTIONAL: [&str; 4] = ["results", "multiples", "quickness-by-images", "quickness-by-seconds"];
+const OPTIONAL: [&str; 6] =
+    ["results", "multiples", "quickness-by-images", "quickness-by-seconds", "learning-rate", "gradient-norm"];
 
 /// The pictures of a report.
 pub(super) struct Pictures {
@@ -27,6 +28,8 @@ pub(super) struct Pictures {
     pub loss: Chart,
     /// Accuracy over epochs.
     pub accuracy: Chart,
+    /// Learning rate and gradient norm over optimiser steps.
+    pub steps: Option<[Chart; 2]>,
     /// What every group reached.
     pub results: Option<Results>,
     /// The curves of a sweep, one chart for each of its values.
@@ -52,6 +55,7 @@ impl Pictures {
             styles: curves::styles(&courses),
             loss: curves::loss(&courses),
             accuracy: curves::accuracy(&courses),
+            steps: curves::steps(&courses),
             quickness: quickness(&courses),
             results,
             multiples,
@@ -78,6 +82,10 @@ impl Pictures {
         if let Some([images, seconds]) = &self.quickness {
             pictures.push(("quickness-by-images", images.standalone(&names, &[])));
             pictures.push(("quickness-by-seconds", seconds.standalone(&names, &[])));
+        }
+        if let Some([rate, norm]) = &self.steps {
+            pictures.push(("learning-rate", rate.standalone(&names, &[])));
+            pictures.push(("gradient-norm", norm.standalone(&names, &[])));
         }
         for (name, svg) in &pictures {
             write_figure(&out.join(name), svg)?;

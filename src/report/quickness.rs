@@ -10,6 +10,10 @@ const MOST: usize = 6;
 /// Times that differ by more than this factor are drawn on a logarithmic axis.
 const LOG_FACTOR: f64 = 10.;
 
+/// A course whose epochs all end within this share of the axis, as where kept features make all but the first take no time, is
+/// drawn as the one point where it ends: its line would stand upright.
+const AT_ONCE: f64 = 0.02;
+
 /// Up to so many epochs every point is marked.
 const MARKED_EPOCHS: usize = 24;
 
@@ -49,7 +53,12 @@ fn reached(run: &Run) -> Option<Vec<Reached>> {
 fn chart(courses: &[Run], all: &[Option<Vec<Reached>>], title: String, label: &str, x: fn(&Reached) -> f64) -> Chart {
     let known =
         || courses.iter().zip(all).enumerate().filter_map(|(key, (run, all))| Some((key, run, all.as_deref()?)));
+    let furthest = known().filter_map(|(_, _, reached)| reached.last()).map(x).fold(0., f64::max);
     let line = |(key, course, reached): (usize, &Run, &[Reached])| {
+        let reached = match reached {
+            [first, .., last] if x(last) - x(first) < AT_ONCE * furthest => std::slice::from_ref(last),
+            course => course,
+        };
         let mark = |point: &Reached| match reached.len() <= MARKED_EPOCHS {
             true => Mark::Shape(format!(
                 "{}, epoch {}: test accuracy {} after {} images and {}",

@@ -41,6 +41,8 @@ pub(super) struct Step {
     pub epoch: u32,
     pub step: u32,
     pub loss: Option<f64>,
+    pub lr: Option<f64>,
+    pub grad_norm: Option<f64>,
 }
 
 /// A line of `metrics.jsonl` about one epoch. A number that was not finite is missing.
@@ -99,8 +101,9 @@ impl Run {
             summary.weights = summary.weights.as_deref().map(clean);
             summary.classes.iter_mut().for_each(|class| *class = clean(class));
         }
-        for mistake in predictions.iter_mut().flat_map(|predictions| &mut predictions.mistakes) {
-            mistake.name = clean(&mistake.name);
+        if let Some(predictions) = &mut predictions {
+            let shown = predictions.mistakes.iter_mut().chain(&mut predictions.right);
+            shown.for_each(|answer| answer.name = clean(&answer.name));
         }
         let config = match read(&config_path)? {
             Some(text) => text.parse::<toml::Table>().map(clean_table).map_err(|error| Error::Damaged {

@@ -266,7 +266,10 @@ pub struct Predictions {
     /// The probability given to it.
     pub confidence: Vec<f32>,
     /// The most confident mistakes, worst first.
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Answer>,
+    /// Some that are right: of every class in turn the most confident. None in runs of versions that did not keep them.
+    #[serde(default)]
+    pub right: Vec<Answer>,
 }
 
 impl Predictions {
@@ -282,9 +285,9 @@ impl Predictions {
     }
 }
 
-/// A confident mistake, with its picture.
+/// What was said of one test sample, with its picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Mistake {
+pub struct Answer {
     /// Index in the test set.
     pub index: usize,
     /// The sample's name.
@@ -295,6 +298,7 @@ pub struct Mistake {
     pub predicted: u32,
     /// The probability given to it.
     pub confidence: f32,
-    /// A thumbnail: a PNG in base64.
-    pub png: String,
+    /// A thumbnail in base64: a PNG of what is small, a JPEG of what is larger. Empty for points in the plane.
+    #[serde(alias = "png")]
+    pub picture: String,
 }

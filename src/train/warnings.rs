@@ -74,8 +74,9 @@ pub fn of_collapse(evaluation: &Evaluation, classes: &[String], epoch: usize) ->
     }
     let class = classes.get(first as usize).map_or("one class", String::as_str);
     Some(format!(
-        "after epoch {epoch} the model calls every test sample {class}: the learning rate may be too high or too low, or the \
-         head may not learn"
+        "after epoch {} the model calls every test sample {class}: the learning rate may be too high or too low, or the \
+         head may not learn",
+        epoch + 1
     ))
 }
 

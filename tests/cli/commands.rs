@@ -32,6 +32,9 @@ fn every_command_has_help_with_examples() {
         let help = tallow.ok(&format!("{command} --help")).stdout;
         assert!(help.contains("Examples:\n") && help.contains(&format!("tallow {command}")), "{command}: {help}");
     }
+    // Support vector machines have no pretrained weights.
+    assert!(tallow.ok("train --help").stdout.contains("support vector machine"));
+    assert!(!tallow.ok("finetune --help").stdout.contains("support vector machine"));
 }
 
 #[test]
@@ -43,6 +46,9 @@ fn list_tells_size_cost_and_licence() {
     assert!((model["gmacs"].as_f64().unwrap() - 4.6).abs() < 0.1);
     assert_eq!(model["weights"][0]["license"], "apache-2.0");
     assert!(tallow.ok("list *dinov2*").stdout.contains("saliency (bundled)"));
+    // What the table calls bundled is found by that word, and nothing else.
+    let bundled = tallow.ok("list bundled").stdout;
+    assert!(bundled.lines().count() == 2 && bundled.contains("saliency (bundled)"), "{bundled}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tallow::train::RunFolder;
 use tallow::train::event::{EpochMetrics, StepMetrics};
-use tallow::train::run_folder::{MetricsLine, Mistake, Predictions, Summary};
+use tallow::train::run_folder::{Answer, MetricsLine, Predictions, Summary};
 
 /// A run to make up.
 #[derive(Clone)]
@@ -182,15 +182,17 @@ impl FakeRun {
         let confidence: Vec<f32> = (0..self.test_samples).map(|_| own.random_range(0.4..1.)).collect();
         let mut wrong: Vec<usize> = (0..self.test_samples).filter(|&i| predicted[i] != labels[i]).collect();
         wrong.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]));
-        let mistakes = wrong.into_iter().take(16).map(|index| Mistake {
+        let answer = |index: usize| Answer {
             index,
             name: format!("mnist test {index}"),
             label: labels[index],
             predicted: predicted[index],
             confidence: confidence[index],
-            png: picture(self.picture, index as u32),
-        });
-        Predictions { mistakes: mistakes.collect(), labels, predicted, confidence }
+            picture: picture(self.picture, index as u32),
+        };
+        let right = (0..self.test_samples).filter(|&i| predicted[i] == labels[i]).take(12).map(answer).collect();
+        let mistakes = wrong.into_iter().take(16).map(answer).collect();
+        Predictions { mistakes, right, labels, predicted, confidence }
     }
 }
 

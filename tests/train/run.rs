@@ -68,7 +68,7 @@ fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
     assert_eq!(confusion.iter().flatten().sum::<usize>(), 40);
     assert_eq!(predictions.mistakes.len(), 16.min(40 - correct));
     assert!(predictions.mistakes.windows(2).all(|pair| pair[0].confidence >= pair[1].confidence));
-    assert!(predictions.mistakes.iter().all(|m| m.png.starts_with("iVBOR") && m.label != m.predicted));
+    assert!(predictions.mistakes.iter().all(|m| m.picture.starts_with("iVBOR") && m.label != m.predicted));
 
     assert_eq!(weights(&folder.best_path()), weights(&folder.last_path()));
     for name in ["optimizer.safetensors", "state.toml", "config.json"] {

@@ -75,6 +75,8 @@ pub enum Command {
                             tallow finetune vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 2000\n  \
                             tallow finetune hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k --data folder:photos \
                             --freeze backbone")]
+    #[command(mut_arg("model", |model| model
+        .help("A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path")))]
     Finetune(TrainArgs),
     /// Measure a run's chosen checkpoint again, on its own test set or on other data
     #[command(

@@ -46,7 +46,8 @@ pub struct TrainingFlags {
     /// Use this many test samples
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub test_limit: Option<usize>,
-    /// Set apart this share of the training samples, to choose the best checkpoint
+    /// Set apart this share of the training samples as the validation part, which chooses the best checkpoint. The test part is
+    /// only ever measured: it chooses nothing
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
     /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
