@@ -97,6 +97,9 @@ fn check(args: &EmbedArgs, loaded: &Loaded) -> Result {
 
 fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
     let Some(spec) = &args.data else {
+        if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
+            return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
+        }
         return Ok(Arc::new(ImageFiles::find(&args.images)?.limited(args.limit)));
     };
     let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };

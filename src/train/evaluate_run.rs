@@ -22,7 +22,8 @@ use crate::data::{Dataset, Samples, Transform};
 pub struct RunEvaluation {
     /// Another data set. Default: the run's own.
     pub data: Option<String>,
-    /// The parts of another data set that are for training and for testing, by name. Default: the usual ones.
+    /// The parts of the data set that are for training and for testing, by name. Default: as the run chose of its own data, the
+    /// usual ones of other data.
     pub train_split: Option<String>,
     /// See above.
     pub test_split: Option<String>,
@@ -59,8 +60,8 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     if other {
         (config.train_split, config.test_split, config.val_fraction) = (None, None, 0.);
     }
-    if let Some(data) = &options.data {
-        config.data.clone_from(data);
+    if options.data.is_some() || options.train_split.is_some() || options.test_split.is_some() {
+        config.data = options.data.clone().unwrap_or(config.data);
         (config.limit, config.test_limit) = (None, None);
         config.train_split = options.train_split.clone().or(config.train_split);
         config.test_split = options.test_split.clone().or(config.test_split);
@@ -70,8 +71,10 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     } else {
         config.test_limit = options.limit.or(config.test_limit);
     }
+    // With a test part by name nothing has to be left to train on either.
+    let whole = other || options.test_split.is_some();
     let dataset =
-        if other { setup::open_whole(&config, &options.hub)? } else { setup::open_data(&config, &options.hub)? };
+        if whole { setup::open_whole(&config, &options.hub)? } else { setup::open_data(&config, &options.hub)? };
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));

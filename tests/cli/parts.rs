@@ -84,7 +84,11 @@ fn a_run_and_a_recipe_remember_the_parts_that_were_chosen() {
     let config = String::from_utf8(tallow.read("run/config.toml")).unwrap();
     assert!(config.contains("test_split = \"hard\""), "{config}");
     assert_eq!(tallow.json("eval run")["accuracy"], summary["test_accuracy"]);
-    assert_eq!(tallow.json("eval run --data folder:d --test-split test")["samples"], 30);
+    for line in
+        ["eval run --data folder:d --test-split train,test", "eval run --train-split hard --test-split train,test"]
+    {
+        assert_eq!(tallow.json(line)["samples"], 60, "{line}");
+    }
     tallow.write(
         "r.toml",
         "[shared]\ncommand = \"train\"\nmodel = \"mlp_mnist\"\ndata = \"folder:d\"\nepochs = 1\ntest_split = \"hard\"\n[[run]]\nname = \"a\"\n\
