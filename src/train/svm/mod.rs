@@ -38,10 +38,12 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 15] = [
     "name",
     "model",
     "data",
+    "train_split",
+    "test_split",
     "limit",
     "test_limit",
     "normalize",
