@@ -90,6 +90,13 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// What a parameter that is not there yet starts from.
+enum Provided {
+    Whole(Tensor),
+    /// These rows have values, in this order; the others are drawn.
+    Rows(Vec<usize>, Tensor),
+}
+
 /// Says of a name whether the parameter is frozen.
 type FreezingRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -97,7 +104,7 @@ type FreezingRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 struct State {
     order: Vec<Param>,
     index: HashMap<String, usize>,
-    provided: HashMap<String, Tensor>,
+    provided: HashMap<String, Provided>,
     frozen: Option<FreezingRule>,
 }
 
@@ -148,7 +155,13 @@ impl Params {
     /// checked when the model asks for the parameter, and a name that no model asks for stays in [`Params::left_over`]. The
     /// value is copied, except for a variable (`Var`) of this store's type and device, which becomes the parameter itself.
     pub fn provide(&self, name: impl Into<String>, value: Tensor) {
-        self.state().provided.insert(name.into(), value);
+        self.state().provided.insert(name.into(), Provided::Whole(value));
+    }
+
+    /// As [`Params::provide`], for a part of a parameter: `values` `[rows.len(), ..]` are what these rows start from; the others
+    /// start from what would be drawn for them if nothing were provided.
+    pub fn provide_rows(&self, name: impl Into<String>, rows: Vec<usize>, values: Tensor) {
+        self.state().provided.insert(name.into(), Provided::Rows(rows, values));
     }
 
     /// The names of provided values that no model has asked for, sorted.
@@ -198,6 +211,17 @@ impl Params {
         check_shape(name, param.var.dims(), value.dims())?;
         // A copy first: `Var::set` refuses a source that shares the destination's storage.
         Ok(param.var.set(&value.to_device(self.device())?.to_dtype(self.dtype())?.copy()?)?)
+    }
+
+    /// Writes `values` `[rows.len(), ..]` into these rows of an existing parameter, and leaves its others as they are.
+    ///
+    /// # Errors
+    /// If there is no such parameter, it has no such row, or its rows have another shape.
+    pub fn set_rows(&self, name: &str, rows: &[usize], values: &Tensor) -> Result<()> {
+        let param = self.get(name).ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
+        let old = param.var.as_detached_tensor().to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        check_rows(name, old.dims(), rows, values.dims())?;
+        self.set(name, &with_rows(&old, rows, values)?)
     }
 
     /// The number of values in all parameters, buffers not counted.
@@ -289,6 +313,26 @@ fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<()> {
     Err(Error::Shape { name: name.into(), expected: expected.into(), got: got.into() })
 }
 
+/// Checks that `values` of this shape fit into these rows of a parameter.
+fn check_rows(name: &str, param: &[usize], rows: &[usize], values: &[usize]) -> Result<()> {
+    let (count, row) = param.split_first().map_or((0, param), |(&count, row)| (count, row));
+    let expected = [&[rows.len()], row].concat();
+    check_shape(name, &expected, values)?;
+    match rows.iter().find(|&&at| at >= count) {
+        None => Ok(()),
+        Some(&at) => Err(Error::Shape { name: name.into(), expected: [&[at + 1], row].concat(), got: param.into() }),
+    }
+}
+
+/// `old` with `values` in these rows, on the CPU in float32.
+fn with_rows(old: &Tensor, rows: &[usize], values: &Tensor) -> candle_core::Result<Tensor> {
+    let count = old.dim(0)?;
+    let mut from: Vec<u32> = (0..count as u32).collect();
+    rows.iter().enumerate().for_each(|(at, &row)| from[row] = (count + at) as u32);
+    let values = values.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Tensor::cat(&[old, &values], 0)?.index_select(&Tensor::new(from, &Device::Cpu)?, 0)
+}
+
 fn is_buffer(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
 }
@@ -305,7 +349,12 @@ impl SimpleBackend for Creating {
             return Ok(hand_out(param));
         }
         let value = match state.provided.remove(name) {
-            Some(value) => {
+            Some(Provided::Rows(rows, values)) => {
+                check_rows(name, shape.dims(), &rows, values.dims()).map_err(candle_core::Error::wrap)?;
+                let drawn = initial(params.0.seed, name, &shape, init)?;
+                with_rows(&drawn, &rows, &values)?.to_device(params.device())?.to_dtype(params.dtype())?
+            }
+            Some(Provided::Whole(value)) => {
                 check_shape(name, shape.dims(), value.dims()).map_err(candle_core::Error::wrap)?;
                 value.to_device(params.device())?.to_dtype(params.dtype())?
             }
@@ -322,7 +371,11 @@ impl SimpleBackend for Creating {
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let provided = self.0.state().provided.get(name).map(|value| value.shape().clone());
+        let provided = match self.0.state().provided.get(name) {
+            Some(Provided::Whole(value)) => Some(value.shape().clone()),
+            // Of how many rows it is a part is not known.
+            Some(Provided::Rows(..)) | None => None,
+        };
         match provided {
             Some(shape) => self.get(shape, name, Init::Const(0.), dtype, device),
             None => existing(&self.0, name).map(|param| hand_out(&param)),

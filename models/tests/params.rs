@@ -205,6 +205,39 @@ fn provided_values_are_taken_and_those_that_nobody_asks_for_are_named() {
 }
 
 #[test]
+fn provided_rows_are_taken_and_the_others_are_those_that_would_be_drawn() {
+    let drawn = store();
+    Vit::new(&small(), drawn.builder()).expect("it builds");
+    let width = drawn.get("head.weight").expect("a head").var.dims()[1];
+    let rows = Tensor::full(3f32, (2, width), &Device::Cpu).expect("rows");
+
+    let params = store();
+    params.provide_rows("head.weight", vec![3, 1], rows.clone());
+    params.provide_rows("head.bias", vec![2], Tensor::new(&[5f32], &Device::Cpu).expect("a row"));
+    Vit::new(&small(), params.builder()).expect("it builds");
+    let (before, after) = (values(&drawn, "head.weight"), values(&params, "head.weight"));
+    for (row, (before, after)) in before.chunks(width).zip(after.chunks(width)).enumerate() {
+        match row {
+            1 | 3 => assert!(after.iter().all(|&value| value == 3.), "{row}"),
+            _ => assert_eq!(before, after, "{row}"),
+        }
+    }
+    assert_eq!(values(&params, "head.bias"), [0., 0., 5., 0.]);
+    assert_eq!(params.left_over(), [""; 0]);
+
+    // Into a parameter that is there, the same; what it had stays in its other rows.
+    drawn.set_rows("head.weight", &[3, 1], &rows).expect("rows that are there");
+    assert_eq!(values(&drawn, "head.weight"), after);
+    assert!(matches!(drawn.set_rows("head.weight", &[0], &rows), Err(Error::Shape { .. })), "two values for a row");
+    assert!(matches!(drawn.set_rows("head.weight", &[0, 4], &rows), Err(Error::Shape { .. })), "a fifth of four rows");
+
+    let params = store();
+    params.provide_rows("head.weight", vec![0, 4], rows);
+    let error = Vit::new(&small(), params.builder()).expect_err("a fifth of four rows").to_string();
+    assert!(error.contains("head.weight") && error.contains("shape mismatch"), "{error}");
+}
+
+#[test]
 fn setting_a_parameter_checks_name_and_shape() {
     let params = store();
     Vit::new(&small(), params.builder()).expect("it builds");

@@ -82,12 +82,8 @@ fn write(args: &EmbedArgs, loaded: &Loaded, samples: &Arc<dyn Samples>, session:
 }
 
 fn check(args: &EmbedArgs, loaded: &Loaded) -> Result {
-    let classes = loaded.config.architecture.num_classes();
     match (args.features, &loaded.model) {
-        (Features::Logits, _) if classes == 0 => Err(usage(format!(
-            "--features logits: {} has no classification head; take pooled or tokens, or train a head (tallow finetune)",
-            args.model
-        ))),
+        (Features::Logits, _) => loaded.check_head("take pooled or tokens (--features)"),
         (Features::Tokens, model) if !matches!(model, AnyModel::Vit(_)) => {
             Err(usage(format!("--features tokens: {} is no ViT and has none; take pooled or logits", args.model)))
         }

@@ -16,8 +16,10 @@ struct Exported<'a> {
 }
 
 pub fn run(args: &ExportArgs, session: &Session) -> Result {
-    let loaded = Loaded::open(&args.model, &ArchitectureFlags::default(), session)?;
+    let flags = ArchitectureFlags { num_classes: args.num_classes, ..ArchitectureFlags::default() };
+    let loaded = Loaded::open(&args.model, &flags, session)?;
     loaded.say_account(session);
+    check_head(args, &loaded, session)?;
     let format = match args.format {
         ExportFormat::Timm => {
             if args.out.is_file() {
@@ -44,4 +46,20 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
     };
     let exported = Exported { out: &args.out, format, tensors: loaded.params.names().len() };
     session.result(&exported, || format!("{}: {} tensors, {format}", args.out.display(), exported.tensors))
+}
+
+/// A head that was drawn at random is written only where it was asked for, and is marked as untrained.
+fn check_head(args: &ExportArgs, loaded: &Loaded, session: &Session) -> Result {
+    let classes = loaded.config.architecture.num_classes();
+    match (args.num_classes, &loaded.config.head_fault) {
+        (Some(_), Some(_)) => {
+            session
+                .warn(format!("the head for {classes} classes is new, and is marked as untrained in what is written"));
+            Ok(())
+        }
+        (None, Some(_)) => loaded.check_head(&format!(
+            "export without the head (--num-classes 0), or with an untrained one (--num-classes {classes})"
+        )),
+        (_, None) => Ok(()),
+    }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::bail;
 use candle_core::{DType, Device};
-use tallow_models::{AnyModel, Architecture, Params, zoo};
+use tallow_models::{AnyModel, Architecture, Params, Stage, zoo};
 use tallow_weights::account::Tensor as Fate;
 use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source};
 
@@ -53,6 +54,10 @@ fn changed(mut architecture: Architecture, flags: &ArchitectureFlags) -> Result<
 
 /// A model with its weights, for inference.
 pub struct Loaded {
+    /// As the user named it.
+    name: String,
+    /// Whether the user asked for a number of classes.
+    chosen_classes: bool,
     pub config: CheckpointConfig,
     pub params: Params,
     pub model: AnyModel,
@@ -80,10 +85,42 @@ impl Loaded {
         config.preprocessing.input_size = config.architecture.input_size();
         let params = Params::new(session.seed(), dtype, &device);
         let account = tallow_weights::load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
+        // What is written of this model says so too.
+        config.head_fault = account
+            .initialised()
+            .find(|(name, _)| config.architecture.stage_of(name) == Stage::Head)
+            .map(|(_, why)| why.to_string());
         config.architecture.build(params.builder())?;
         let mut model = config.architecture.build(params.eval_builder())?;
         model.set_prepacking(true);
-        Ok(Self { config, params, model, account, device, dtype })
+        let chosen_classes = flags.overrides().iter().any(|(key, _)| key == "num_classes");
+        Ok(Self { name: name.into(), chosen_classes, config, params, model, account, device, dtype })
+    }
+
+    /// Whether the model has a head that was trained.
+    pub fn has_trained_head(&self) -> bool {
+        self.config.architecture.num_classes() > 0 && self.config.head_fault.is_none()
+    }
+
+    /// Checks that the model has a head, and that it was trained: what one says that was drawn at random means nothing. `instead`
+    /// is what else the user could do.
+    ///
+    /// # Errors
+    /// If not, with the reason.
+    pub fn check_head(&self, instead: &str) -> Result {
+        let name = &self.name;
+        if self.config.architecture.num_classes() == 0 {
+            return Err(usage(format!(
+                "{name}: expected a classification head, the weights have none; train one (tallow finetune), or {instead}"
+            )));
+        }
+        let Some(why) = &self.config.head_fault else { return Ok(()) };
+        if self.chosen_classes {
+            return Err(usage(format!(
+                "{name}: expected a trained head, got a new one: {why}; leave out the options that ask for another head"
+            )));
+        }
+        bail!("{name}: expected a trained head, got none: {why}; train one (tallow finetune), or {instead}")
     }
 
     /// How an image becomes the model's input.

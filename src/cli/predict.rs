@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::bail;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
-use tallow_models::{Mode, Model, Stage};
+use tallow_models::{Mode, Model};
 
 use super::attention::AttentionFolder;
-use super::error::{Result, usage};
+use super::error::{Result, one_line, usage};
 use super::flags::PredictArgs;
 use super::images::ImageFiles;
 use super::model::Loaded;
@@ -23,7 +23,7 @@ use crate::train::svm::{self, Svm};
 #[derive(Serialize)]
 struct Prediction {
     image: String,
-    /// Empty where the model has no head.
+    /// Empty where the model has no head that was trained.
     top: Vec<Class>,
     /// The picture of its attention, where one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
         return by_votes(args, &svm, &images, session);
     }
     let loaded = Loaded::open(&args.model, &args.architecture, session)?;
-    check_head(args, &loaded)?;
+    check_head(args, &loaded, session)?;
     loaded.say_account(session);
     let attention = args.attention.as_deref();
     let mut attention = attention.map(|folder| AttentionFolder::new(folder, &loaded, &args.model)).transpose()?;
@@ -124,31 +124,23 @@ impl Class {
     }
 }
 
-/// Checks that the model has a head with weights of its own, unless only its attention is to be seen.
-fn check_head(args: &PredictArgs, loaded: &Loaded) -> Result {
-    if loaded.config.architecture.num_classes() == 0 {
-        if args.attention.is_some() {
-            return Ok(());
+/// Checks that the model has a head that was trained, unless its attention is to be seen, which needs none.
+fn check_head(args: &PredictArgs, loaded: &Loaded, session: &Session) -> Result {
+    let checked = loaded.check_head("take the features (tallow embed), or see the attention (--attention DIR)");
+    match checked {
+        Err(error) if args.attention.is_some() => {
+            if loaded.config.head_fault.is_some() {
+                session.warn(format!("no classes are named: {}", one_line(&error)));
+            }
+            Ok(())
         }
-        return Err(usage(format!(
-            "{}: expected a classification head, the weights have none; train one (tallow finetune), take the features \
-             (tallow embed), or see the attention (--attention DIR)",
-            args.model
-        )));
-    }
-    let architecture = &loaded.config.architecture;
-    match loaded.account.initialised().find(|(name, _)| architecture.stage_of(name) == Stage::Head) {
-        None => Ok(()),
-        Some((name, why)) => Err(usage(format!(
-            "{}: expected weights for {name}, got none: {why}; leave out the options that ask for another head",
-            args.model
-        ))),
+        other => other,
     }
 }
 
-/// The most probable classes of every image of a batch; none where the model has no head.
+/// The most probable classes of every image of a batch; none where the model has no head that was trained.
 fn classes(loaded: &Loaded, input: &Tensor, names: &[String], k: usize) -> Result<Vec<Vec<Class>>> {
-    if loaded.config.architecture.num_classes() == 0 {
+    if !loaded.has_trained_head() {
         return Ok(names.iter().map(|_| Vec::new()).collect());
     }
     let logits = loaded.model.forward(input, Mode::Eval)?;

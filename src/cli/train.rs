@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
+
 use super::error::{Interrupted, Result};
 use super::flags::TrainArgs;
 use super::model::account_text;
@@ -21,9 +23,14 @@ pub fn run(args: &TrainArgs, start: settings::Start, session: &Session) -> Resul
         RunFolder::new(out).check_start(begin)?;
     }
     let config = settings::of_command(args, session, start)?;
-    let folder = RunFolder::new(args.out.clone().unwrap_or_else(|| free_folder(&config)));
     let stop = interrupt::stop_flag()?;
-    match one(&config, &folder, begin, session, stop)? {
+    let folder = RunFolder::new(args.out.clone().map_or_else(|| free_folder(&config), Ok)?);
+    let outcome = one(&config, &folder, begin, session, stop);
+    if outcome.is_err() && args.out.is_none() {
+        // Removed where nothing came of the run, and left alone where there is something in it.
+        let _ = std::fs::remove_dir(folder.root());
+    }
+    match outcome? {
         Outcome::Finished(summary) => session.result(&summary, || text(&summary, &folder)),
         Outcome::Interrupted { step } => {
             session.note(format!(
@@ -61,10 +68,20 @@ pub fn one(
     Ok(outcome)
 }
 
-/// `runs/MODEL-DATA-N` with the first N that is free.
-fn free_folder(config: &TrainConfig) -> PathBuf {
-    let name = format!("{}-{}", file_name(&config.model), file_name(&config.data));
-    (1..).map(|n| Path::new("runs").join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or_default()
+/// Makes `runs/MODEL-DATA-N` with the first N that is free. Whoever makes a folder has it: of runs that start at once, each gets
+/// one of its own.
+fn free_folder(config: &TrainConfig) -> Result<PathBuf> {
+    let (parent, name) = (Path::new("runs"), format!("{}-{}", file_name(&config.model), file_name(&config.data)));
+    std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    let mut number = 1;
+    loop {
+        let path = parent.join(format!("{name}-{number}"));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+    }
 }
 
 /// What a text is called as a file: letters, digits, dots, dashes and underscores.

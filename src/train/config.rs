@@ -175,10 +175,11 @@ pub struct Resolved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Head {
-    /// Kept where the number of classes agrees, else drawn anew.
+    /// Its rows go to the classes of their names, and classes that it does not have get new ones. Where the names are not known,
+    /// it is kept where the number of classes agrees, else drawn anew.
     #[default]
     Auto,
-    /// Kept; another number of classes is an error.
+    /// Kept; a class that it does not have, or without names another number of classes, is an error.
     Keep,
     /// Drawn anew.
     New,

@@ -1,6 +1,6 @@
 //! What can go wrong with a run: what, where, expected, got, and what to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of configurations, run folders and training.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +32,18 @@ pub enum Error {
     Differs { path: PathBuf, differences: Vec<String> },
     /// A loss or gradient that is no number any more.
     #[error(
-        "step {step}: {what} is {value} at a learning rate of {lr:e}; the last checkpoint stands. \
-         Lower the learning rate (--lr), warm it up (--warmup-steps), or clip the gradients (--clip-grad 1)"
+        "step {step}: {what} is {value} at a learning rate of {lr:e}; {}. \
+         Lower the learning rate (--lr), warm it up (--warmup-steps), or clip the gradients (--clip-grad 1)",
+        checkpoint_in_words(.checkpoint.as_deref())
     )]
-    Diverged { step: usize, what: &'static str, value: f64, lr: f64 },
+    Diverged {
+        step: usize,
+        what: &'static str,
+        value: f64,
+        lr: f64,
+        /// The last checkpoint, where one had been written.
+        checkpoint: Option<PathBuf>,
+    },
     /// A GPU has no memory left.
     #[error(
         "the device's memory is full at a batch size of {batch_size}; take a smaller one (--batch-size {}, and --accumulate 2 \
@@ -78,6 +86,14 @@ impl Error {
         if full { Self::DeviceFull { batch_size } } else { self }
     }
 
+    /// The error, with the run's last checkpoint if it says whether there is one.
+    pub(super) fn with_checkpoint(mut self, path: PathBuf) -> Self {
+        if let Self::Diverged { checkpoint, .. } = &mut self {
+            *checkpoint = path.exists().then_some(path);
+        }
+        self
+    }
+
     /// An [`Error::Config`] from anything that can be shown.
     pub(crate) fn config(field: &str, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.to_string(), got: got.to_string() }
@@ -92,6 +108,13 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+fn checkpoint_in_words(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last checkpoint stands ({})", path.display()),
+        None => "no checkpoint had been written yet".into(),
     }
 }
 

@@ -13,6 +13,7 @@ use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::event::{Event, Listener};
+use super::relabel::relabelled;
 use super::run_folder::RunFolder;
 use super::{device, setup, svm};
 use crate::data::{Dataset, Samples, Transform};
@@ -42,7 +43,7 @@ pub struct RunEvaluation {
 /// What was measured, and on what.
 #[derive(Debug, Clone)]
 pub struct RunMeasured {
-    /// What the checkpoint says of the samples.
+    /// What the checkpoint says of the samples. Labels count the model's classes, which the data set may have in another order.
     pub evaluation: Evaluation,
     /// The data set.
     pub dataset: Dataset,
@@ -51,7 +52,8 @@ pub struct RunMeasured {
 /// Measures the chosen checkpoint of the run in `folder`.
 ///
 /// # Errors
-/// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has other classes.
+/// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has a class that the model does
+/// not know.
 pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
     let mut config = folder.config()?;
     let svm = svm::of_run(folder)?;
@@ -80,14 +82,13 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
     if let Some(svm) = svm {
-        check_classes(&svm.classes, &dataset)?;
-        let evaluation = svm.evaluate(samples, listener, None)?.unwrap_or_default();
+        let samples = relabelled(samples, &dataset, Some(&svm.classes), svm.classes.len(), listener)?;
+        let evaluation = svm.evaluate(&samples, listener, None)?.unwrap_or_default();
         return Ok(RunMeasured { evaluation, dataset });
     }
     let Chosen { described, model, device } = Chosen::of(folder, &config, options.device.as_deref())?;
-    if let Some(labels) = &described.labels {
-        check_classes(labels, &dataset)?;
-    }
+    let classes = described.architecture.num_classes();
+    let samples = &relabelled(samples, &dataset, described.labels.as_deref(), classes, listener)?;
     let transform = Arc::new(Transform::of(&described)?);
     let default = EvaluateOptions::default();
     let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
@@ -159,23 +160,14 @@ impl Chosen {
             super::set_precision(config.dtype, &device)?;
         }
         let params = Params::new(config.seed, DType::F32, &device);
-        tallow_weights::load(&loaded, &described.architecture, &LoadOptions { head: Head::Keep }, &params)?;
+        tallow_weights::load(
+            &loaded,
+            &described.architecture,
+            &LoadOptions { head: Head::Keep, labels: None },
+            &params,
+        )?;
         described.architecture.build(params.builder())?;
         let model = described.architecture.build(params.eval_builder())?;
         Ok(Self { described, model, device })
-    }
-}
-
-/// The data set must have the classes that the checkpoint tells apart, in their order.
-fn check_classes(labels: &[String], dataset: &Dataset) -> Result<()> {
-    match dataset.classes.iter().enumerate().find(|(index, class)| labels.get(*index) != Some(class)) {
-        None => Ok(()),
-        Some((index, class)) => {
-            let expected = match labels.get(index) {
-                Some(label) => format!("the model's {} classes, with {label:?} as number {index}", labels.len()),
-                None => format!("the model's {} classes and no more", labels.len()),
-            };
-            Err(Error::invalid(&dataset.spec, expected, format!("{class:?}")))
-        }
     }
 }

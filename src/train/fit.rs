@@ -91,7 +91,7 @@ pub fn run(
 ///
 /// # Errors
 /// If the folder holds another run, a file cannot be written, a sample cannot be read, a trainable parameter received no
-/// gradient, or the loss is no number any more. The last checkpoint stands, whatever happens.
+/// gradient, or the loss is no number any more. Where a checkpoint was written, the last one stands, whatever happens.
 pub fn fit(
     setup: Setup,
     folder: &RunFolder,
@@ -125,7 +125,8 @@ pub(super) fn fit_keeping(
         listener.on(&Event::Note(format!("Batches of {}", setup.config.batch_size)));
     }
     let batch_size = setup.config.batch_size;
-    fit_batches(setup, folder, start, listener, stop, limit, session).map_err(|error| error.with_batch_size(batch_size))
+    fit_batches(setup, folder, start, listener, stop, limit, session)
+        .map_err(|error| error.with_batch_size(batch_size).with_checkpoint(folder.last_path()))
 }
 
 /// [`fit_keeping`], where the size of the batches is known. `session` is when this process began with the run.
@@ -513,7 +514,7 @@ fn warn(listener: &mut dyn Listener, warnings: impl IntoIterator<Item = String>)
 }
 
 fn check_finite(what: &'static str, value: f64, step: usize, lr: f64) -> Result<()> {
-    if value.is_finite() { Ok(()) } else { Err(Error::Diverged { step, what, value, lr }) }
+    if value.is_finite() { Ok(()) } else { Err(Error::Diverged { step, what, value, lr, checkpoint: None }) }
 }
 
 /// The seed of one forward pass: all bits of the run's seed and the pass' number count (the finaliser of SplitMix64).

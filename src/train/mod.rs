@@ -22,6 +22,7 @@ pub mod memory;
 pub mod metrics_log;
 pub mod optimizer;
 mod predictions;
+mod relabel;
 pub mod run_folder;
 pub mod schedule;
 pub mod setup;

@@ -49,6 +49,10 @@ impl Setup {
         let device = device(&config.device)?;
         set_precision(config.dtype, &device)?;
         let dataset = open_data(config, options)?;
+        if let Some(Ok(wanted)) = config.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
+            // Before weights are downloaded for it.
+            check_classes(wanted, &dataset)?;
+        }
         let loaded = match config.weights.as_deref() {
             None => None,
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
@@ -77,7 +81,10 @@ impl Setup {
             Head::New => tallow_weights::Head::New,
         };
         let account = match &loaded {
-            Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &LoadOptions { head }, &params)?),
+            Some(checkpoint) => {
+                let options = LoadOptions { head, labels: Some(dataset.classes.clone()) };
+                Some(tallow_weights::load(checkpoint, &architecture, &options, &params)?)
+            }
             None => None,
         };
         // Another one than the checkpoint's is fitted when the run begins.
@@ -92,6 +99,7 @@ impl Setup {
             preprocessing,
             whitening,
             labels: Some(dataset.classes.clone()),
+            head_fault: None,
             license: described.and_then(|described| described.license.clone()),
         };
         Ok(Self { config: config.clone(), checkpoint, params, dataset, account })
@@ -114,6 +122,12 @@ impl Setup {
     pub(super) fn resolve(mut self) -> Result<Self> {
         let config = &mut self.config;
         config.validate()?;
+        check_classes(self.checkpoint.architecture.num_classes(), &self.dataset)?;
+        let (labels, classes) = (&self.checkpoint.labels, self.dataset.classes.len());
+        if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != classes) {
+            let expected = format!("a name for each of the data set's {classes} classes");
+            return Err(Error::invalid("labels of the checkpoint", expected, format!("{} names", labels.len())));
+        }
         if config.augment.trim() == "auto" {
             let names: Vec<String> = self.dataset.augment.iter().map(Augment::to_string).collect();
             config.augment = if names.is_empty() { "none".into() } else { names.join(",") };
@@ -145,7 +159,8 @@ impl Setup {
         let architecture = &self.checkpoint.architecture;
         let pretrained = self.account.is_some() && !trains_head_alone(architecture, &self.params);
         let settings = warnings::of_settings(&self.config, architecture, pretrained);
-        self.dataset.notes.iter().cloned().chain(settings).collect()
+        let warmup = warnings::of_warmup(&self.config, self.steps_per_epoch());
+        self.dataset.notes.iter().cloned().chain(settings).chain(warmup).collect()
     }
 }
 
@@ -193,15 +208,21 @@ fn architecture(
         (Err(_), Some(checkpoint), Some("pretrained")) => described(checkpoint, &config.model)?,
         (Err(_), ..) => described(&tallow_weights::open(&Source::parse(&config.model)?, options)?, &config.model)?,
     };
-    let classes = dataset.classes.len();
-    architecture = architecture.with_num_classes(classes);
+    architecture = architecture.with_num_classes(dataset.classes.len());
     set_all(&mut architecture, &config.set)?;
-    if architecture.num_classes() < classes {
-        let expected = format!("at least {classes}, the classes of {}", dataset.spec);
-        return Err(Error::config("num_classes", expected, architecture.num_classes()));
-    }
     architecture.validate()?;
     Ok(architecture)
+}
+
+/// The head has a row for every class of the data and no other: what it said of a class without samples or a name would mean
+/// nothing to whoever reads the checkpoint.
+fn check_classes(classes: usize, dataset: &Dataset) -> Result<()> {
+    let of_data = dataset.classes.len();
+    if classes == of_data {
+        return Ok(());
+    }
+    let expected = format!("{of_data}, as many classes as {} has (left out, it follows from the data)", dataset.spec);
+    Err(Error::config("num_classes", expected, classes))
 }
 
 /// Points need a model that reads as many values as they have coordinates.

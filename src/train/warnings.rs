@@ -5,6 +5,7 @@ use tallow_models::Architecture;
 use super::config::{OptimizerKind, TrainConfig};
 use super::device::precision_is_native;
 use super::evaluate::Evaluation;
+use super::schedule::Schedule;
 
 /// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
@@ -35,6 +36,20 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
         ));
     }
     warnings
+}
+
+/// A warm-up that the run does not outlast: the learning rate never comes to what was asked for.
+pub fn of_warmup(config: &TrainConfig, steps_per_epoch: usize) -> Option<String> {
+    let schedule = Schedule::new(config, steps_per_epoch);
+    let (warmup, steps) = (schedule.warmup_steps(), config.epochs.saturating_mul(steps_per_epoch));
+    (steps > 0 && warmup >= steps).then(|| {
+        format!(
+            "the warm-up of {warmup} steps is not over when the run ends after {steps}: the learning rate comes to {:.3e} and \
+             never to {:e} (fewer --warmup-steps, or more --epochs)",
+            schedule.lr(steps - 1),
+            config.lr
+        )
+    })
 }
 
 /// A frozen backbone whose features would take more memory than they may.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::{Ended, Sandbox};
 
 /// Runs a command that has to be refused with this exit status, within seconds, and gives the message.
-fn refused(tallow: &Sandbox, line: &str, code: i32) -> String {
+pub fn refused(tallow: &Sandbox, line: &str, code: i32) -> String {
     let mut child = tallow.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tallow starts");
     let since = Instant::now();
     while child.try_wait().expect("a child").is_none() {
@@ -64,6 +64,15 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
             "predict vit_small_patch14_dinov2.saliency d.png --img-size 28 --attention d.png",
             "expected a folder, got a file",
         ),
+        (
+            "train mlp_mnist --data mnist --num-classes 11 --out r",
+            "num_classes: expected 10, as many classes as mnist has",
+        ),
+        (
+            "train mlp_mnist --data mnist --num-classes 9 --out r",
+            "num_classes: expected 10, as many classes as mnist has",
+        ),
+        ("train mlp_mnist --data mnist --set num_classes=0 --out r", "num_classes: expected 10"),
         ("draw positions", "--out"),
         ("draw positions --len 0 --out p", "from 1 to 4096"),
         ("draw positions --dim 5000 --out p", "from 1 to 4096"),
@@ -140,7 +149,7 @@ fn what_is_not_there_or_not_what_it_should_be_is_told_with_status_1() {
         ("train --resume --out run", "config.toml"),
         ("eval nowhere", "nowhere"),
         ("eval trained --data folder:photos", "photos"),
-        ("eval trained --data circles", "the model's 10 classes, with \"0\" as number 0, got \"outside\""),
+        ("eval trained --data circles", "samples of the model's 10 classes (\"0\", \"1\""),
         ("predict trained nowhere.png", "nowhere.png"),
         ("predict trained cut.png", "cut.png"),
         ("predict trained text.png", "text.png"),
@@ -186,5 +195,5 @@ fn a_run_that_diverges_stops_with_what_to_change() {
     let line =
         "train mlp_mnist --data mnist --limit 200 --test-limit 10 --epochs 2 --batch-size 20 --lr 1e30 --clip-grad 0";
     let message = refused(&tallow, line, 1);
-    assert!(message.contains("--lr"), "{message}");
+    assert!(message.contains("--lr") && message.contains("no checkpoint had been written yet"), "{message}");
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod commands;
+mod heads;
 #[cfg(feature = "hub")]
 mod hub;
 mod interruption;

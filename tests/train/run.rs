@@ -334,11 +334,46 @@ fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_che
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("step ") && text.contains("1e18") && text.contains("--lr"), "{text}");
+    let stands = format!("the last checkpoint stands ({})", folder.last_path().display());
+    assert!(text.contains(&stands), "{text}");
     assert!(folder.last_path().join("state.toml").exists());
     assert!(!folder.summary_path().exists());
     for step in folder.metrics().unwrap().steps {
         assert!(step.loss.is_finite() && step.grad_norm.is_finite(), "{step:?}");
     }
+}
+
+#[test]
+fn a_run_that_diverges_before_its_first_checkpoint_claims_none() {
+    let (_directory, folder) = folder();
+    let config = TrainConfig {
+        optimizer: OptimizerKind::Sgd,
+        lr: 1e18,
+        clip_grad: 0.,
+        warmup_steps: Some(0),
+        schedule: ScheduleKind::Constant,
+        ..small()
+    };
+    let text = finish(&config, &folder, Start::New).unwrap_err().to_string();
+    assert!(text.contains("no checkpoint had been written yet") && !text.contains("stands"), "{text}");
+    assert!(!folder.last_path().exists());
+}
+
+#[test]
+fn a_warm_up_that_the_run_does_not_outlast_is_warned_of() {
+    let warned = |warmup_steps| {
+        let (_directory, folder) = folder();
+        let config = TrainConfig { epochs: 1, warmup_steps: Some(warmup_steps), ..small() };
+        let mut heard = Heard::default();
+        run(&config, &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
+        let about = |warning: &&&str| warning.contains("the warm-up of");
+        heard.warnings().iter().find(about).map(|warning| warning.to_string())
+    };
+    // Six steps: the rate of step s is lr (s + 1) / (w + 1), and so 6 / 1001 of 1e-3 at the end.
+    let warning = warned(1000).unwrap();
+    assert!(warning.contains("1000 steps") && warning.contains("after 6") && warning.contains("5.994e-6"), "{warning}");
+    assert!(warned(6).is_some());
+    assert_eq!(warned(5), None);
 }
 
 /// Starts the same run a second time while it goes on.

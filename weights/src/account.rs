@@ -51,12 +51,14 @@ pub struct ParameterFate {
     pub fate: Parameter,
 }
 
-/// Filled or initialised.
+/// Filled, initialised, or some rows of each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fate", rename_all = "snake_case")]
 pub enum Parameter {
     /// From these tensors of the checkpoint.
     Filled { from: Vec<String> },
+    /// From these tensors of the checkpoint in part; the rest newly, and why.
+    PartlyFilled { from: Vec<String>, why: String },
     /// Newly, and why.
     Initialised { why: String },
 }
@@ -66,7 +68,15 @@ impl Account {
     pub fn initialised(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().filter_map(|parameter| match &parameter.fate {
             Parameter::Initialised { why } => Some((parameter.name.as_str(), why.as_str())),
-            Parameter::Filled { .. } => None,
+            _ => None,
+        })
+    }
+
+    /// The parameters that were newly initialised in part, with the reason.
+    pub fn partly_initialised(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().filter_map(|parameter| match &parameter.fate {
+            Parameter::PartlyFilled { why, .. } => Some((parameter.name.as_str(), why.as_str())),
+            _ => None,
         })
     }
 
@@ -104,6 +114,7 @@ impl std::fmt::Display for Account {
             ("adapted", grouped(self.adapted())),
             ("left out", grouped(self.left_out())),
             ("new", grouped(self.initialised())),
+            ("new in part", grouped(self.partly_initialised())),
         ] {
             for (reason, names) in items {
                 write!(f, "\n{what}: {}: {reason}", few(&names))?;

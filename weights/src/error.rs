@@ -37,8 +37,8 @@ pub enum Error {
     #[error("{origin}: {}; {remedy}", unaccounted(.unused, .missing))]
     Unaccounted { origin: String, unused: Vec<String>, missing: Vec<String>, remedy: String },
     /// A head that was to be kept but cannot be.
-    #[error("{origin}: head: expected {expected} classes, got {got}; {remedy}")]
-    Head { origin: String, expected: usize, got: usize, remedy: String },
+    #[error("{origin}: head: expected {expected}, got {got}; {remedy}")]
+    Head { origin: String, expected: String, got: String, remedy: String },
     #[error(transparent)]
     Models(#[from] tallow_models::Error),
     #[error(transparent)]
@@ -71,7 +71,7 @@ impl Error {
 }
 
 /// The first few names of a list, and how many more there are.
-fn few(names: &[String]) -> String {
+pub(crate) fn few(names: &[String]) -> String {
     const SHOWN: usize = 6;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }

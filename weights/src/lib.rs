@@ -30,6 +30,7 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 mod format;
+mod head;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod load;

@@ -8,16 +8,18 @@ use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
 use crate::adapt::{adapt_channels, resample_patches, resample_positions};
+use crate::head::HeadDecision;
 use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
 
 /// What to do with the classification head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Head {
-    /// Keep it where the number of classes agrees, else a new one. The account says which.
+    /// Keep what belongs to the model's classes: by name where the names are known on both sides, else all of it where the
+    /// number of classes agrees; the rest is new. The account says which.
     #[default]
     Auto,
-    /// Keep it; another number of classes is an error.
+    /// Keep it; a class of the model that it does not have, or another number of classes without names, is an error.
     Keep,
     /// A new one.
     New,
@@ -28,6 +30,9 @@ pub enum Head {
 pub struct LoadOptions {
     /// What to do with the classification head.
     pub head: Head,
+    /// The names of the model's classes, in the order of its logits: rows of the checkpoint's head go to the classes of their
+    /// names. Default: none, the checkpoint's own classes.
+    pub labels: Option<Vec<String>>,
 }
 
 /// Adapts the tensors of `checkpoint` to `architecture` and provides them to `params`, before the model is built; parameters that
@@ -44,10 +49,12 @@ pub fn load(
 ) -> Result<Account> {
     let plan = Plan::new(checkpoint, architecture, options)?;
     let values = plan.make(checkpoint)?;
-    for (name, value) in values {
-        match params.get(&name) {
-            Some(_) => params.set(&name, &value)?,
-            None => params.provide(name, value),
+    for (filling, value) in plan.fillings.iter().zip(values) {
+        match (params.get(&filling.name), &filling.rows) {
+            (Some(_), None) => params.set(&filling.name, &value)?,
+            (Some(_), Some(rows)) => params.set_rows(&filling.name, rows, &value)?,
+            (None, None) => params.provide(&filling.name, value),
+            (None, Some(rows)) => params.provide_rows(&filling.name, rows.clone(), value),
         }
     }
     Ok(plan.account)
@@ -58,6 +65,8 @@ struct Filling {
     name: String,
     mapped: Mapped,
     changes: Vec<Change>,
+    /// The parameter's rows that are filled; none where all are.
+    rows: Option<Vec<usize>>,
 }
 
 /// A change to a tensor on its way into a parameter.
@@ -82,6 +91,11 @@ enum Change {
     DropFirst,
     /// The first position of the tensor of this name added (to the class token).
     AddFirstOf(Mapped),
+    /// These rows alone, in this order.
+    Rows {
+        from: Vec<u32>,
+        how: String,
+    },
 }
 
 /// All that is decided before any value is read.
@@ -98,7 +112,7 @@ impl Plan {
             return Err(naming::unknown(origin, checkpoint.tensors()));
         }
         let specs = architecture.parameters()?;
-        let head = HeadDecision::decide(origin, &translation, architecture, &specs, options.head)?;
+        let head = HeadDecision::decide(checkpoint, &translation, architecture, &specs, options)?;
         let mut planner = Planner {
             origin,
             translation: &translation,
@@ -117,9 +131,12 @@ impl Plan {
             let fate = if let Some(why) = head.new.get(&spec.name) {
                 Parameter::Initialised { why: why.clone() }
             } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
-                fillings.push(planner.filling(spec, mapped)?);
+                fillings.push(planner.filling(spec, mapped, &head)?);
                 let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
-                Parameter::Filled { from }
+                match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
+                    Some(why) => Parameter::PartlyFilled { from, why },
+                    None => Parameter::Filled { from },
+                }
             } else if let Some(why) = planner.norm_moved(&spec.name, &head) {
                 Parameter::Initialised { why }
             } else {
@@ -173,13 +190,14 @@ impl Plan {
             .collect();
         let mut notes = checkpoint.notes().to_vec();
         notes.extend(planner.notes(&fillings));
+        notes.extend(head.notes);
         let account =
             Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };
         Ok(Self { fillings, account })
     }
 
-    /// Reads, changes and checks the values, on as many threads as there are cores.
-    fn make(&self, checkpoint: &Checkpoint) -> Result<Vec<(String, Tensor)>> {
+    /// Reads, changes and checks the values of the fillings, on as many threads as there are cores.
+    fn make(&self, checkpoint: &Checkpoint) -> Result<Vec<Tensor>> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.fillings.len()).max(1);
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || -> Result<Vec<(usize, Tensor)>> {
@@ -202,80 +220,7 @@ impl Plan {
             }
         }
         made.sort_by_key(|(at, _)| *at);
-        Ok(made.into_iter().map(|(at, value)| (self.fillings[at].name.clone(), value)).collect())
-    }
-}
-
-/// What happens to the classification head.
-struct HeadDecision {
-    /// The model's parameters that are new, and why.
-    new: HashMap<String, String>,
-    /// The checkpoint's tensors that are left out, and why.
-    out: HashMap<String, String>,
-}
-
-impl HeadDecision {
-    fn decide(
-        origin: &str,
-        translation: &Translation,
-        architecture: &Architecture,
-        specs: &[ParamSpec],
-        wish: Head,
-    ) -> Result<Self> {
-        let classes = architecture.num_classes();
-        // The head is what has another shape with another number of classes.
-        let other = architecture.clone().with_num_classes(classes + 1).parameters()?;
-        let shapes: HashMap<&str, &[usize]> =
-            specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
-        let head: Vec<&ParamSpec> =
-            other.iter().filter(|spec| shapes.get(spec.name.as_str()) != Some(&spec.shape.as_slice())).collect();
-        let held: Vec<&Mapped> = head.iter().filter_map(|spec| translation.get(&spec.name)).collect();
-        let theirs = held.iter().filter_map(|mapped| mapped.shape.first().copied()).next();
-        let mut decision = Self { new: HashMap::new(), out: HashMap::new() };
-        let mut leave_out = |why: String| {
-            decision.out = held.iter().map(|mapped| (mapped.name.clone(), why.clone())).collect();
-        };
-        if classes == 0 {
-            if wish == Head::Keep && theirs.is_some() {
-                let remedy = "give the number of classes of the checkpoint".into();
-                return Err(Error::Head { origin: origin.into(), expected: 0, got: theirs.unwrap_or(0), remedy });
-            }
-            leave_out("the model has no head".into());
-            return Ok(decision);
-        }
-        let keep = match wish {
-            Head::New => false,
-            Head::Auto => theirs == Some(classes),
-            Head::Keep if theirs == Some(classes) => true,
-            Head::Keep => {
-                let remedy = match theirs {
-                    Some(_) => "ask for a new head, or for the checkpoint's number of classes",
-                    None => "the checkpoint has no head: ask for a new one",
-                };
-                let got = theirs.unwrap_or(0);
-                return Err(Error::Head { origin: origin.into(), expected: classes, got, remedy: remedy.into() });
-            }
-        };
-        if !keep {
-            let why = match (theirs, wish) {
-                (None, _) => format!("a head for {classes} classes; the checkpoint has none"),
-                (Some(theirs), Head::New) => {
-                    format!("a new head for {classes} classes was asked for in place of {theirs}")
-                }
-                (Some(theirs), _) => format!("a head for {classes} classes; the checkpoint's is for {theirs}"),
-            };
-            decision.new = head.iter().map(|spec| (spec.name.clone(), why.clone())).collect();
-            leave_out("the model gets a new head".into());
-        }
-        Ok(decision)
-    }
-
-    fn left_out(&self, name: &str) -> Option<&String> {
-        self.out.get(name)
-    }
-
-    fn is_new(&self) -> bool {
-        !self.new.is_empty()
+        Ok(made.into_iter().map(|(_, value)| value).collect())
     }
 }
 
@@ -289,9 +234,17 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn filling(&self, spec: &ParamSpec, mapped: &Mapped) -> Result<Filling> {
-        let changes = self.changes(spec, mapped)?;
-        Ok(Filling { name: spec.name.clone(), mapped: mapped.clone(), changes })
+    fn filling(&self, spec: &ParamSpec, mapped: &Mapped, head: &HeadDecision) -> Result<Filling> {
+        let (name, taken) = (spec.name.clone(), mapped.clone());
+        let Some(rows) = head.rows(&spec.name) else {
+            let changes = self.changes(spec, mapped)?;
+            return Ok(Filling { name, mapped: taken, changes, rows: None });
+        };
+        let mut whole = spec.clone();
+        whole.shape[0] = rows.theirs;
+        let mut changes = self.changes(&whole, mapped)?;
+        changes.push(Change::Rows { from: rows.from(), how: rows.how.clone() });
+        Ok(Filling { name, mapped: taken, changes, rows: rows.into() })
     }
 
     fn changes(&self, spec: &ParamSpec, mapped: &Mapped) -> Result<Vec<Change>> {
@@ -480,6 +433,7 @@ impl Filling {
                 Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
                 Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
                 Change::AddFirstOf(positions) => (value + positions.make(read)?.narrow(1, 0, 1)?)?,
+                Change::Rows { from, .. } => value.index_select(&Tensor::new(from.as_slice(), value.device())?, 0)?,
             };
         }
         // What was computed from a variable has a history, which keeps that alive.
@@ -525,6 +479,7 @@ impl Change {
             Self::ZeroPrefix(prefix) => format!("{prefix} zero positions put before the patches'"),
             Self::DropFirst => "the class token's position moved into the class token".into(),
             Self::AddFirstOf(_) => "its position added".into(),
+            Self::Rows { how, .. } => how.clone(),
         }
     }
 }

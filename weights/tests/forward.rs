@@ -191,7 +191,7 @@ fn a_head_is_kept_made_anew_or_refused_as_asked() {
     let checkpoint = reference("timm");
     let architecture = checkpoint.config().unwrap().architecture.clone();
     let attempt = |architecture: &Architecture, head: Head| {
-        load(&checkpoint, architecture, &LoadOptions { head }, &Params::new(0, DType::F32, &Device::Cpu))
+        load(&checkpoint, architecture, &LoadOptions { head, labels: None }, &Params::new(0, DType::F32, &Device::Cpu))
     };
     assert_eq!(attempt(&architecture, Head::Keep).unwrap().initialised().count(), 0);
     assert_eq!(attempt(&architecture, Head::New).unwrap().initialised().count(), 2);

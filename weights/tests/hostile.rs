@@ -371,7 +371,11 @@ fn configs_that_make_no_sense_name_the_field() {
             r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"block_fn": "parallel"}}"#,
             &["block_fn", "not supported"],
         ),
-        (r#"{"architecture": "vit_tiny_patch16_224", "label_names": ["one"]}"#, &["labels", "1000", "1 labels"]),
+        (r#"{"architecture": "vit_tiny_patch16_224", "label_names": [["one"]]}"#, &["label_names", "a list of texts"]),
+        (
+            r#"{"architecture": "x", "tallow": {"architecture": {"family": "mlp"}, "head": "good"}}"#,
+            &["tallow.head", "untrained", "good"],
+        ),
         (r#"{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"std": [0.5, 0, 0.5]}}"#, &["std", "above 0"]),
         (r#"{"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"crop_pct": 0}}"#, &["crop_pct"]),
         (

@@ -25,6 +25,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
         architecture,
         whitening: None,
         labels: Some((0..classes).map(|class| format!("class {class}")).collect()),
+        head_fault: None,
         license: Some("mit".into()),
     }
 }
@@ -56,7 +57,7 @@ fn reopened(path: &Path) -> Checkpoint {
 fn loaded(checkpoint: &Checkpoint) -> Params {
     let params = Params::new(1, DType::F32, &Device::Cpu);
     let architecture = &checkpoint.config().unwrap().architecture;
-    load(checkpoint, architecture, &LoadOptions { head: Head::Auto }, &params).unwrap();
+    load(checkpoint, architecture, &LoadOptions { head: Head::Auto, labels: None }, &params).unwrap();
     architecture.build(params.builder()).unwrap();
     params
 }

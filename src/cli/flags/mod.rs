@@ -381,6 +381,9 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
+    /// Classes of the head: 0 leaves it out; another number than the weights have draws a new one, which is marked as untrained
+    #[arg(long, value_name = "N")]
+    pub num_classes: Option<usize>,
 }
 
 #[derive(Debug, Args)]

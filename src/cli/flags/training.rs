@@ -81,7 +81,7 @@ pub struct TrainingFlags {
     /// Where the weights come from: pretrained, or what MODEL may be
     #[arg(long, value_name = "SOURCE", help_heading = "Weights")]
     pub weights: Option<String>,
-    /// What becomes of the checkpoint's classification head; auto keeps it where the classes agree
+    /// What becomes of the checkpoint's classification head; auto keeps the rows of the classes that it knows, by name
     #[arg(long, value_parser = ["auto", "keep", "new"], help_heading = "Weights")]
     pub head: Option<String>,
     /// What is not trained: backbone, a number of blocks (with all before them), a range of blocks (blocks.0-5), names with *, or

@@ -95,12 +95,19 @@ impl<'a> Fields<'a> {
     /// A list of texts, or an object from 0, 1, 2, … to texts.
     pub(super) fn labels(&self, field: &str) -> Result<Option<Vec<String>>> {
         self.read(field, "a list of texts, or texts by the numbers from 0 on", |value| match value {
-            Value::Array(labels) => labels.iter().map(|label| label.as_str().map(str::to_owned)).collect(),
-            Value::Object(labels) => {
-                (0..labels.len()).map(|id| Some(labels.get(&id.to_string())?.as_str()?.to_owned())).collect()
-            }
+            Value::Array(labels) => labels.iter().map(label).collect(),
+            Value::Object(labels) => (0..labels.len()).map(|id| label(labels.get(&id.to_string())?)).collect(),
             _ => None,
         })
+    }
+}
+
+/// A class' name; a number is one too.
+fn label(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 

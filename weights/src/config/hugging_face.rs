@@ -69,6 +69,7 @@ pub(super) fn parse(root: &Fields, preprocessor: Option<&Fields>) -> Result<Chec
         architecture: Architecture::Vit(vit),
         whitening: None,
         labels: labels.filter(|labels| classifies && !unnamed(labels)),
+        head_fault: None,
         license: root.text("license")?.map(str::to_lowercase),
     })
 }

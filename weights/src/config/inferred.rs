@@ -115,6 +115,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
             preprocessing,
             whitening: None,
             labels: None,
+            head_fault: None,
             license: None,
         },
         notes,

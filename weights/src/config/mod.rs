@@ -70,6 +70,10 @@ pub struct CheckpointConfig {
     pub whitening: Option<Whitening>,
     /// Class names, in the order of the logits.
     pub labels: Option<Vec<String>>,
+    /// Why the head's rows must not be used, where that is so: they were drawn and never trained, which what is saved says too, or
+    /// the config names another number of classes than it says there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_fault: Option<String>,
     /// The licence of the weights (SPDX, lower case), where it is stated.
     pub license: Option<String>,
 }
@@ -83,7 +87,7 @@ impl CheckpointConfig {
     pub fn parse(text: &str, preprocessor: Option<&str>, origin: &str) -> Result<Self> {
         let value = json(text, origin)?;
         let fields = Fields::new(origin, &value)?;
-        let config = if fields.has("architecture") || fields.has("tallow") {
+        let mut config = if fields.has("architecture") || fields.has("tallow") {
             timm::parse(&fields)?
         } else if fields.has("model_type") {
             let beside = origin.replace("config.json", "preprocessor_config.json");
@@ -95,7 +99,18 @@ impl CheckpointConfig {
             return Err(Error::format(origin, expected, "neither"));
         };
         config.check(origin)?;
+        config.settle_labels();
         Ok(config)
+    }
+
+    /// Names that are not as many as the classes name none of them. Without a head there are none to name.
+    fn settle_labels(&mut self) {
+        let classes = self.architecture.num_classes();
+        let Some(labels) = self.labels.take_if(|labels| labels.len() != classes) else { return };
+        if classes > 0 && self.head_fault.is_none() {
+            let names = labels.len();
+            self.head_fault = Some(format!("its config says {classes} classes and names {names}"));
+        }
     }
 
     /// Whether the text of a `config.json` names a whitening, which is then in [`Whitening::FILE`] beside it.
@@ -129,11 +144,6 @@ impl CheckpointConfig {
         }
         if !(preprocessing.crop_pct > 0. && preprocessing.crop_pct <= 1.) {
             return Err(Error::config(origin, "crop_pct", "a share above 0 and up to 1", preprocessing.crop_pct));
-        }
-        let classes = self.architecture.num_classes();
-        if let Some(labels) = self.labels.as_ref().filter(|labels| labels.len() != classes) {
-            let expected = format!("a label for each of {classes} classes");
-            return Err(Error::config(origin, "labels", expected, format!("{} labels", labels.len())));
         }
         Ok(())
     }

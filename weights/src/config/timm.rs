@@ -18,6 +18,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     let own = root.object("tallow")?;
     // Tallow's own name where timm has none for the model.
     let own_name = own.as_ref().map(|own| own.text("name")).transpose()?;
+    let head_fault = own.as_ref().map(head_fault).transpose()?.flatten();
     let architecture = match (own, name) {
         (Some(own), _) => {
             let value = own.value("architecture").ok_or_else(|| own.error("architecture", "an architecture"))?;
@@ -35,8 +36,21 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         architecture,
         whitening: None,
         labels,
+        head_fault,
         license: cfg.text("license")?.map(str::to_lowercase),
     })
+}
+
+/// What Tallow wrote of a head that was never trained.
+fn head_fault(own: &Fields) -> Result<Option<String>> {
+    match own.text("head")? {
+        None => Ok(None),
+        Some("untrained") => {
+            let why = own.text("head_why")?.map_or(String::new(), |why| format!(" ({why})"));
+            Ok(Some(format!("its head was drawn at random and never trained{why}")))
+        }
+        Some(_) => Err(own.error("head", "untrained, or nothing")),
+    }
 }
 
 /// The zoo's numbers for the name, overridden as timm does: by `pretrained_cfg`, then by `model_args`.

@@ -27,12 +27,17 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
     let mut root = Value::Object(root);
     let understood = CheckpointConfig::parse(&root.to_string(), None, "config.json");
     let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
-    if !understood || config.whitening.is_some() {
+    let fault = config.head_fault.as_ref().filter(|_| config.architecture.num_classes() > 0);
+    if !understood || config.whitening.is_some() || fault.is_some() {
         let own = serde_json::to_value(&config.architecture)
             .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
         root["tallow"] = json!({ "name": config.name, "architecture": own });
         if config.whitening.is_some() {
             root["tallow"]["whitening"] = Whitening::FILE.into();
+        }
+        if let Some(why) = fault {
+            root["tallow"]["head"] = "untrained".into();
+            root["tallow"]["head_why"] = why.as_str().into();
         }
     }
     Ok(root)
