@@ -18,7 +18,7 @@ const TRAIN: &str = "train mlp_mnist --epochs 1 --batch-size 16";
 #[test]
 fn new_photos_are_measured_and_embedded_all_of_them() {
     let tallow = Sandbox::new();
-    digits(&tallow, "old/train/a old/train/b old/test/a old/test/b new/a new/b");
+    digits(&tallow, "old/train/a old/train/b old/test/a old/test/b new/a new/b some/b");
     tallow.ok(&format!("{TRAIN} --data folder:old --out run"));
     assert_eq!(tallow.json("eval run --data folder:new")["samples"], 30);
     assert_eq!(tallow.json("eval run --data folder:new --split train")["samples"], 30);
@@ -27,6 +27,7 @@ fn new_photos_are_measured_and_embedded_all_of_them() {
     // A test part is a test part, and the run's own data keeps its split.
     assert_eq!(tallow.json("eval run --data folder:old")["samples"], 30);
     assert_eq!(tallow.json("embed run --data folder:old --split test --out old.safetensors")["images"], 30);
+    assert_eq!(tallow.json("eval run --data folder:some")["samples"], 15, "some of the classes");
     let ended = tallow.run("eval run --data folder:old/train/a");
     assert_eq!(ended.code, Some(1), "no classes: {ended:?}");
 }
