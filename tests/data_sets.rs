@@ -10,6 +10,11 @@ fn photo() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/decode/rgb.jpg")).unwrap()
 }
 
+/// The photo with words after its end, which no decoder reads: another file.
+fn photo_of(words: &str) -> Vec<u8> {
+    [&photo(), words.as_bytes()].concat()
+}
+
 /// A folder with so many images in every class of every part: `("train/ants", 3)`.
 fn folder(contents: &[(&str, usize)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -17,7 +22,7 @@ fn folder(contents: &[(&str, usize)]) -> tempfile::TempDir {
         let path = dir.path().join(class);
         fs::create_dir_all(&path).unwrap();
         for number in 0..*count {
-            fs::write(path.join(format!("{number:03}.jpg")), photo()).unwrap();
+            fs::write(path.join(format!("{number:03}.jpg")), photo_of(&format!("{class} {number}"))).unwrap();
         }
     }
     dir
@@ -121,25 +126,99 @@ fn a_folder_with_three_parts_brings_its_own_validation() {
     assert!(data.notes.iter().any(|note| note.contains("validation part of its own")), "{:?}", data.notes);
 }
 
+/// The names in each part: training, validation, test.
+fn parts(data: &Dataset) -> [Vec<String>; 3] {
+    [names(&data.train), data.val.as_ref().map_or(Vec::new(), names), names(&data.test)]
+}
+
 #[test]
 fn a_folder_of_one_level_is_split_by_class_and_always_alike() {
-    let dir = folder(&[("a", 10), ("b", 20)]);
-    let data = open_folder(&dir, &DataOptions { val_fraction: 0.25, ..Default::default() }).unwrap();
-    let val = data.val.as_ref().unwrap();
-    let count = |part: &Arc<dyn Samples>| {
-        let ones = labels(part).iter().filter(|&&label| label == 1).count();
-        (part.len() - ones, ones)
-    };
-    assert_eq!((count(&data.train), count(val), count(&data.test)), ((6, 12), (2, 4), (2, 4)));
-    let mut all: Vec<String> = [&data.train, val, &data.test].into_iter().flat_map(names).collect();
+    let dir = folder(&[("a", 100), ("b", 200)]);
+    let options = DataOptions { val_fraction: 0.25, ..Default::default() };
+    let data = open_folder(&dir, &options).unwrap();
+    assert!(data.test_held_out);
+    let count = |part: &Arc<dyn Samples>, class| labels(part).iter().filter(|&&label| label == class).count();
+    // 20 and 40 of 100 and 200 expected for testing, as many for validation; four deviations are 16 and 23.
+    for part in [&data.test, data.val.as_ref().unwrap()] {
+        assert!((4..36).contains(&count(part, 0)) && (17..63).contains(&count(part, 1)), "{:?}", labels(part));
+        assert!(names(part).is_sorted(), "the order of the source");
+    }
+    assert!(names(&data.train).is_sorted());
+    let mut all = parts(&data).concat();
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), 30, "no sample is in two parts");
-    let again = open_folder(&dir, &DataOptions { val_fraction: 0.25, ..Default::default() }).unwrap();
-    assert_eq!(names(&again.test), names(&data.test));
-    assert_eq!(names(&again.train), names(&data.train));
+    assert_eq!(all.len(), 300, "no sample is in two parts, and none is lost");
+    assert_eq!(parts(&open_folder(&dir, &options).unwrap()), parts(&data));
     let other = open_folder(&dir, &DataOptions { split_seed: 1, ..Default::default() }).unwrap();
     assert_ne!(names(&other.test), names(&data.test));
+}
+
+#[test]
+fn an_image_stays_in_its_part_whatever_is_added_removed_or_renamed_beside_it() {
+    let dir = folder(&[("a", 60), ("b", 60)]);
+    let options = DataOptions { val_fraction: 0.25, ..Default::default() };
+    let before = parts(&open_folder(&dir, &options).unwrap());
+    let path = |name: &str| dir.path().join(name);
+    for number in 0..5 {
+        fs::write(path(&format!("a/00000{number}.jpg")), photo_of(&format!("new {number}"))).unwrap();
+    }
+    fs::remove_file(path("a/003.jpg")).unwrap();
+    fs::remove_file(path("b/004.jpg")).unwrap();
+    fs::rename(path("b/005.jpg"), path("b/zzz.jpg")).unwrap();
+    let after = parts(&open_folder(&dir, &options).unwrap());
+    for (before, after) in before.iter().zip(&after) {
+        let gone = ["a/003.jpg", "b/004.jpg"];
+        let mut kept: Vec<String> = before.iter().filter(|name| !gone.contains(&name.as_str())).cloned().collect();
+        kept.iter_mut().filter(|name| *name == "b/005.jpg").for_each(|name| *name = "b/zzz.jpg".into());
+        kept.sort();
+        let old: Vec<String> = after.iter().filter(|name| !name.starts_with("a/0000")).cloned().collect();
+        assert_eq!(kept, old);
+    }
+    assert_eq!(after.concat().len(), 120 + 5 - 2);
+}
+
+#[test]
+fn copies_of_an_image_are_in_one_part_and_every_class_has_some_in_each() {
+    let dir = folder(&[("a", 12), ("b", 2), ("c", 1)]);
+    for number in 0..12 {
+        let path = |name: String| dir.path().join("a").join(name);
+        fs::copy(path(format!("{number:03}.jpg")), path(format!("copy-{number:03}.jpg"))).unwrap();
+    }
+    for split_seed in 0..20 {
+        let data = open_folder(&dir, &DataOptions { split_seed, ..Default::default() }).unwrap();
+        let [train, _, test] = parts(&data);
+        for part in [&train, &test] {
+            let originals: Vec<&String> = part.iter().filter(|name| name.starts_with("a/0")).collect();
+            let copies: Vec<String> = originals.iter().map(|name| name.replacen("a/", "a/copy-", 1)).collect();
+            assert!(!originals.is_empty() && copies.iter().all(|copy| part.contains(copy)), "{part:?}");
+            assert_eq!(part.iter().filter(|name| name.starts_with("b/")).count(), 1, "seed {split_seed}");
+        }
+        assert!(train.contains(&"c/000.jpg".to_string()), "a single image is trained on");
+    }
+}
+
+#[test]
+fn a_class_of_copies_of_one_image_is_split_by_name_with_a_note() {
+    let dir = folder(&[("a", 20), ("b", 0)]);
+    for number in 0..20 {
+        fs::write(dir.path().join(format!("b/{number:03}.jpg")), photo()).unwrap();
+    }
+    let data = open_folder(&dir, &DataOptions::default()).unwrap();
+    let copies = labels(&data.test).iter().filter(|&&label| label == 1).count();
+    assert!((1..20).contains(&copies), "{copies}");
+    assert!(data.notes.iter().any(|note| note.contains("class \"b\"") && note.contains("by name")), "{:?}", data.notes);
+}
+
+#[test]
+fn the_splits_of_mnist_follow_from_its_pixels() {
+    let data = open("mnist", &DataOptions { val_fraction: 0.1, ..Default::default() }).unwrap();
+    let val = data.val.as_ref().unwrap();
+    assert!(!data.test_held_out);
+    assert_eq!(data.train.len() + val.len(), 60_000);
+    assert!((5_700..6_300).contains(&val.len()), "{}", val.len());
+    let fewer = open("mnist", &DataOptions { val_fraction: 0.1, limit: Some(30_000), ..Default::default() }).unwrap();
+    let fewer = names(fewer.val.as_ref().unwrap());
+    assert_eq!(names(val)[..fewer.len()], fewer, "what else is there does not matter");
 }
 
 #[test]

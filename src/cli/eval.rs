@@ -9,7 +9,7 @@ use super::output::thousands;
 use super::progress::Progress;
 use super::session::Session;
 use crate::report::statistics::wilson;
-use crate::train::{RunEvaluation, RunFolder, evaluate_run};
+use crate::train::{Recollection, RunEvaluation, RunFolder, evaluate_run};
 
 #[derive(Serialize)]
 struct Evaluated<'a> {
@@ -23,6 +23,16 @@ struct Evaluated<'a> {
     /// 95 % (Wilson).
     interval: Option<[f64; 2]>,
     top5: f64,
+    /// Of the run's own data: how many samples the run recorded of the part, and what became of them. None for other data, or a
+    /// run that recorded none.
+    recorded: Option<usize>,
+    missing: Option<usize>,
+    changed: Option<usize>,
+    new: Option<usize>,
+    renamed: Option<usize>,
+    relabelled: Option<usize>,
+    /// Of other data: how many samples the run was trained on.
+    trained_on: Option<usize>,
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
@@ -45,23 +55,36 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
     }
     let evaluation = &measured.evaluation;
     let samples = evaluation.labels.len();
+    let split = if options.train_part { "train" } else { "test" };
+    let recollection = measured.recollection.as_ref();
+    let count = |of: fn(&Recollection) -> &Vec<String>| recollection.map(|found| of(found).len());
     let evaluated = Evaluated {
         run: &args.run,
         data: measured.dataset.spec.clone(),
-        split: if options.train_part { "train" } else { "test" },
+        split,
         samples,
         loss: Some(evaluation.loss).filter(|loss| loss.is_finite()),
         accuracy: evaluation.accuracy,
         interval: wilson((evaluation.accuracy * samples as f64).round() as usize, samples),
         top5: evaluation.top5,
+        recorded: recollection.map(|found| found.recorded),
+        missing: count(|found| &found.missing),
+        changed: count(|found| &found.changed),
+        new: count(|found| &found.new),
+        renamed: count(|found| &found.renamed),
+        relabelled: count(|found| &found.relabelled),
+        trained_on: measured.trained_on,
     };
     session.result(&evaluated, || {
         let interval = evaluated
             .interval
             .map_or(String::new(), |[low, high]| format!(" (95 %: {:.2} to {:.2})", 100. * low, 100. * high));
         let loss = evaluated.loss.map_or(String::new(), |loss| format!("loss      {loss:.4}\n"));
+        let found = recollection.map_or(String::new(), |found| {
+            format!("\n{}", found.in_words(if options.train_part { "training" } else { split }))
+        });
         format!(
-            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\n{loss}samples   {} of {}, {} part",
+            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\n{loss}samples   {} of {}, {} part{found}",
             100. * evaluated.accuracy,
             100. * evaluated.top5,
             thousands(samples),

@@ -73,18 +73,18 @@ impl Progress {
         }
     }
 
-    fn solved(&mut self, done: usize, total: usize) {
+    fn counted(&mut self, done: usize, total: usize, what: &'static str) {
         match &mut self.display {
             Display::Quiet => {}
             Display::Lines { last } if last.elapsed() < LINE_EVERY => {}
             Display::Lines { last } => {
                 *last = Instant::now();
-                stderr_line(&format!("{done} of {total} pairs of classes"));
+                stderr_line(&format!("{done} of {total} {what}"));
             }
             Display::Bar(bar) => {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
-                bar.set_message("pairs of classes");
+                bar.set_message(what);
             }
         }
     }
@@ -137,7 +137,8 @@ impl Listener for Progress {
                     bar.set_message(format!("testing {done}/{total}"));
                 }
             }
-            Event::Solved { done, total } => self.solved(*done, *total),
+            Event::Solved { done, total } => self.counted(*done, *total, "pairs of classes"),
+            Event::Hashing { done, total } => self.counted(*done, *total, "samples read, to know them again"),
             Event::Checkpoint { .. } => {}
             Event::Note(text) => self.line(text.clone()),
             Event::Warning(text) => self.line(format!("warning: {text}")),

@@ -11,7 +11,7 @@ use super::session::Session;
 use crate::data::{Augment, whitening};
 use crate::train::config::Normalize;
 use crate::train::defaults::{Family, defaults};
-use crate::train::{RunFolder, TrainConfig, by_hand, freeze, svm};
+use crate::train::{Extension, RunFolder, TrainConfig, by_hand, freeze, svm};
 
 /// The two ways to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
     {
         let folder = RunFolder::new(out);
         if folder.config_path().exists() {
-            return Ok(folder.config()?.with(&table)?);
+            return with_more_epochs(folder.config()?, table);
         }
         if args.model.is_none() || args.training.data.is_none() {
             return Err(usage(format!(
@@ -57,6 +57,30 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
         }
     }
     over_defaults(&table, start, session)
+}
+
+/// The settings of a run that goes on, changed by `table`. With more epochs a schedule that is named is that of the new ones, and
+/// so are the settings of a schedule beside it.
+fn with_more_epochs(run: TrainConfig, mut table: Table) -> Result<TrainConfig> {
+    let more = table.get("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > run.epochs as i64);
+    let Some(schedule) = table.get("schedule").filter(|_| more).cloned() else { return Ok(run.with(&table)?) };
+    let mut extension = Table::try_from(Extension {
+        from: run.epochs,
+        schedule: run.schedule,
+        lr: run.lr,
+        min_lr: run.min_lr,
+        gamma: run.gamma,
+        step_size: run.step_size,
+    })?;
+    extension.insert("schedule".into(), schedule);
+    for key in ["lr", "min_lr", "gamma", "step_size"] {
+        extension.extend(table.remove(key).map(|value| (key.into(), value)));
+    }
+    table.remove("schedule");
+    let mut config = run.with(&table)?;
+    config.extended.push(extension.try_into()?);
+    config.validate()?;
+    Ok(config)
 }
 
 /// Whether `key` is a setting of a run.
@@ -181,7 +205,9 @@ mod tests {
         let fields = fields();
         assert!(fields.len() > 30, "{fields:?}");
         let command = train_command();
-        for field in fields.iter().filter(|field| !["model", "resolved"].contains(field)) {
+        // What the run itself writes down has none.
+        let written = ["model", "extended", "paths", "resolved"];
+        for field in fields.iter().filter(|field| !written.contains(field)) {
             let flag = field.replace('_', "-");
             assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");
         }

@@ -54,7 +54,7 @@ pub fn one(
     let outcome = if svm::is_meant(config) {
         svm::run(config, &hub, folder, start, &mut progress, stop)?
     } else {
-        let setup = Setup::with(config, &hub)?;
+        let setup = Setup::of_run(config, folder, start, &hub)?;
         if let Some(account) = &setup.account {
             session.note_once(account_text(account, session.flags().verbose));
         }

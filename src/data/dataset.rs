@@ -2,12 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tallow_weights::OpenOptions;
 
+use super::digest::{Digest, Digested};
 use super::parts::{Part, Role, Wishes};
-use super::split::{self, Subset};
+use super::split::{self, Parted, Purpose, SplitBy, Subset};
 use super::{Augment, Error, Result, cifar, circles, folder, idx};
+
+/// Samples are read for a split for so long before that is told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A decoded image: 8 bits a channel, rows from top to bottom, channels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +64,16 @@ pub trait Samples: Send + Sync {
     fn image_size(&self) -> Option<[usize; 3]> {
         None
     }
+    /// The hash of what sample `index` holds: of its file where it has one of its own, else of its pixels or coordinates.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn digest(&self, index: usize) -> Result<Digest> {
+        match self.point(index) {
+            Some(point) => Ok(Digest::of_point(point)),
+            None => Ok(Digest::of_image(&self.image(index)?)),
+        }
+    }
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -82,6 +97,8 @@ pub struct DataOptions {
     /// The seed of these two splits. Runs can be compared sample by sample only if they share it, so it is not the seed of
     /// the run.
     pub split_seed: u64,
+    /// What these two splits follow from.
+    pub split_by: SplitBy,
     /// The parts to train on, by name, separated by commas; `.` is a folder of classes itself. Default: the training part as
     /// `docs/data.md` says.
     pub train_split: Option<String>,
@@ -104,6 +121,7 @@ impl Default for DataOptions {
             val_fraction: 0.0,
             test_fraction: 0.2,
             split_seed: 0,
+            split_by: SplitBy::default(),
             train_split: None,
             test_split: None,
             whole: false,
@@ -131,6 +149,8 @@ pub struct Dataset {
     pub val: Option<Arc<dyn Samples>>,
     /// The part that results are reported on.
     pub test: Arc<dyn Samples>,
+    /// Whether the test part was split off here, as the data set has none of its own.
+    pub test_held_out: bool,
     /// `[channels, height, width]` of the samples, where they all have the same: `[1, 28, 28]` for MNIST, `[2, 1, 1]` for
     /// points in the plane.
     pub shape: Option<[usize; 3]>,
@@ -222,12 +242,20 @@ pub fn open(spec: &str, options: &DataOptions) -> Result<Dataset> {
 ///
 /// # Errors
 /// As [`open`].
-#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "nothing is downloaded"))]
 pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
+    open_at(spec, spec, options, hub)
+}
+
+/// As [`open_with`], where the data set that is called `spec` lies at `place`, another name of it: `folder:photos` at
+/// `folder:/home/me/photos`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
     let wishes = options.wishes();
-    let parts = match spec.split_once(':') {
-        None => match spec {
+    let parts = match place.split_once(':') {
+        None => match place {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
             #[cfg(feature = "hub")]
@@ -243,15 +271,15 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
         #[cfg(feature = "hub")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("parquet", path)) => super::parquet::open_local(path, wishes)?,
+        Some(("parquet", path)) => super::parquet::open_local(spec, path, wishes)?,
         #[cfg(not(feature = "hub"))]
         Some(("hf", _)) => {
             let remedy = "build with the feature `hub`, or download it and write folder:DIR";
             return Err(Error::unusable(spec, "a data set on this machine", "one on the hub", remedy));
         }
-        Some(_) => return Err(unknown(spec)),
+        Some(_) => return Err(unknown(place)),
     };
-    assemble(spec, fixed(spec, parts, wishes)?, options)
+    assemble(spec, fixed(spec, parts, wishes)?, options, hub)
 }
 
 /// Formats that know a training and a test part and no others: these are listed, and nothing can be chosen.
@@ -319,12 +347,14 @@ fn check(options: &DataOptions) -> Result<()> {
 }
 
 /// Splits, limits and checks what a reader gave.
-fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> {
+fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     let Parts { classes, mut train, mut val, test, shape, mut notes, mut parts, augment, sorted } = parts;
     if classes.len() < 2 && !options.whole {
         let remedy = "a single class leaves nothing to tell apart: add samples of another one";
         return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
     }
+    let splitting = Splitting { spec, classes: &classes, options, hub };
+    let test_held_out = test.is_none() && !options.whole;
     let mut test = match test {
         Some(test) => test,
         None if options.whole => {
@@ -337,15 +367,11 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
             train.clone()
         }
         None => {
-            let (kept, held_out) = split::stratified(&*train, options.test_fraction, options.split_seed);
-            notes.push(format!(
-                "{spec} has no test part: {} of {} samples are held out for it",
-                held_out.len(),
-                train.len()
-            ));
-            split_off(&mut parts, "test", Role::Test, kept.len(), held_out.len());
-            let test: Arc<dyn Samples> = Arc::new(Subset::new(train.clone(), held_out)?);
-            train = Arc::new(Subset::new(train, kept)?);
+            let all = train.len();
+            let (rest, test) = splitting.part(train, options.test_fraction, Purpose::Test, &mut notes)?;
+            notes.push(format!("{spec} has no test part: {} of {all} samples are held out for it", test.len()));
+            split_off(&mut parts, "test", Role::Test, rest.len(), test.len());
+            train = rest;
             test
         }
     };
@@ -367,10 +393,9 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
         if val.is_some() {
             notes.push(format!("{spec} has a validation part of its own: no share of the training part is split off"));
         } else {
-            let (kept, held_out) = split::stratified(&*train, options.val_fraction, options.split_seed);
-            split_off(&mut parts, "val", Role::Val, kept.len(), held_out.len());
-            val = Some(Arc::new(Subset::new(train.clone(), held_out)?));
-            train = Arc::new(Subset::new(train, kept)?);
+            let (rest, held_out) = splitting.part(train, options.val_fraction, Purpose::Validation, &mut notes)?;
+            split_off(&mut parts, "val", Role::Val, rest.len(), held_out.len());
+            (train, val) = (rest, Some(held_out));
         }
     }
     let empty = |part: &str| {
@@ -391,7 +416,7 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions) -> Result<Dataset> 
         return Err(empty("validation"));
     }
     parts.sort_by_key(|part| part.role);
-    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, shape, notes, parts, augment })
+    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, test_held_out, shape, notes, parts, augment })
 }
 
 /// Adds a part that was split off the training part to the list, and takes its samples off that one.
@@ -403,4 +428,56 @@ fn split_off(parts: &mut Vec<Part>, name: &str, role: Role, kept: usize, held_ou
     let why = format!("the data has none, so a share of every class is held out for {}", role.name());
     let source = "the training part".into();
     parts.push(Part { name: name.into(), role, source, why, samples: Some(held_out) });
+}
+
+/// What the splits of one data set have in common.
+struct Splitting<'a> {
+    spec: &'a str,
+    classes: &'a [String],
+    options: &'a DataOptions,
+    hub: &'a OpenOptions,
+}
+
+impl Splitting<'_> {
+    /// The samples that stay, and those that are held out.
+    fn part(
+        &self,
+        samples: Arc<dyn Samples>,
+        fraction: f64,
+        purpose: Purpose,
+        notes: &mut Vec<String>,
+    ) -> Result<(Arc<dyn Samples>, Arc<dyn Samples>)> {
+        let seed = self.options.split_seed;
+        let (samples, Parted { kept, held_out, copies }): (Arc<dyn Samples>, _) = match self.options.split_by {
+            SplitBy::Position => (samples.clone(), split::by_position(&*samples, fraction, seed)),
+            SplitBy::Content => {
+                let digested = Arc::new(self.digested(samples)?);
+                let parted = split::by_content(&digested, fraction, seed, purpose);
+                (digested, parted)
+            }
+        };
+        for class in copies.iter().filter_map(|&label| self.classes.get(label as usize)) {
+            notes
+                .push(format!("{}: all images of class {class:?} are the same one: they are split by name", self.spec));
+        }
+        let subset = |indices| -> Result<Arc<dyn Samples>> { Ok(Arc::new(Subset::new(samples.clone(), indices)?)) };
+        Ok((subset(kept)?, subset(held_out)?))
+    }
+
+    /// The samples with their digests; where reading them takes long, that is told.
+    fn digested(&self, samples: Arc<dyn Samples>) -> Result<Digested> {
+        let (began, mut told, total) = (Instant::now(), false, samples.len());
+        let mut go_on = |_| {
+            if !told && began.elapsed() > PATIENCE {
+                told = true;
+                let progress = self.hub.progress.iter();
+                progress.for_each(|progress| {
+                    progress.note(&format!("reading {total} samples of {} to split them", self.spec))
+                });
+            }
+            true
+        };
+        let digested = Digested::new(samples, &mut go_on)?;
+        digested.ok_or_else(|| Error::invalid(self.spec, "samples that are read to the end", "a stop"))
+    }
 }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use self::layout::{FolderPart, layout};
 use super::dataset::{self, Parts};
 use super::parts::{Role, Wishes};
-use super::{Augment, Error, Image, Result, Samples, decode};
+use super::{Augment, Digest, Error, Image, Result, Samples, decode};
 
 /// Endings of the files that are images, in lower case.
 const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "jfif"];
@@ -34,6 +34,10 @@ impl Samples for Files {
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+    }
+    fn digest(&self, index: usize) -> Result<Digest> {
+        let path = &self.files[index].0;
+        Ok(Digest::of(&std::fs::read(path).map_err(|e| Error::io(path, e))?))
     }
 }
 

@@ -6,9 +6,11 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod digest;
 pub mod input;
 pub mod loader;
 pub mod mix;
+pub mod picked;
 pub mod resize;
 pub mod statistics;
 pub mod transform;
@@ -26,13 +28,16 @@ mod parts;
 mod split;
 
 pub use augment::Augment;
-pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_with};
+pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_at, open_with};
 pub use decode::{decode, open_image};
+pub use digest::{Digest, Digested, digests};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
 pub use mix::{Blend, Mix};
 pub use parts::{Part, Role};
-pub use split::Subset;
+pub use picked::{Pick, Picked};
+pub(crate) use split::proportional_labels;
+pub use split::{SplitBy, Subset};
 pub use statistics::Statistics;
 pub use transform::{Draw, Transform};

@@ -22,7 +22,7 @@ use self::{
     pages::Table,
 };
 use super::parts::{self, FilePart, Part, Role, Sorted, Wishes};
-use super::{Augment, Error, Image, Result, Samples, dataset::Parts, decode};
+use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode};
 
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
@@ -104,13 +104,12 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Res
 }
 
 /// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names, and by the card beside
-/// them, as on the hub.
-pub(super) fn open_local(spec: &str, wishes: Wishes) -> Result<Parts> {
-    let (path, choice) = Choice::split(spec)?;
+/// them, as on the hub. It is called `name`.
+pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Parts> {
+    let (path, choice) = Choice::split(place)?;
     let path = Path::new(path);
-    let place = format!("parquet:{spec}");
     if path.is_file() {
-        return single(&place, path, &choice, wishes);
+        return single(name, path, &choice, wishes);
     }
     let mut names = Vec::new();
     list(path, "", &mut names)?;
@@ -124,8 +123,8 @@ pub(super) fn open_local(spec: &str, wishes: Wishes) -> Result<Parts> {
     } else {
         None
     };
-    let sorted = parts::sort(&place, &names, card.as_deref(), choice.config.as_deref(), wishes)?;
-    open(&place, path, sorted, &choice, wishes)
+    let sorted = parts::sort(name, &names, card.as_deref(), choice.config.as_deref(), wishes)?;
+    open(name, path, sorted, &choice, wishes)
 }
 
 /// A file that is named by itself is the whole data, whatever it is called.
@@ -400,6 +399,9 @@ impl Samples for Encoded {
     }
     fn name(&self, index: usize) -> String {
         format!("{} row {index}", self.name)
+    }
+    fn digest(&self, index: usize) -> Result<Digest> {
+        Ok(Digest::of(self.bytes(index)?.data()))
     }
 }
 

@@ -17,11 +17,11 @@ pub(super) struct Difference {
 }
 
 /// The settings that are not the same in every run, in alphabetical order, and after them what they came to (the table
-/// `resolved`); the run's name is not a setting.
+/// `resolved`); the run's name is not a setting, nor is where its files lay.
 pub(super) fn differences(runs: &[Run]) -> Vec<Difference> {
     let without_name = |run: &Run| {
         let mut settings = settings(&run.config);
-        settings.remove("name");
+        settings.retain(|setting, _| setting != "name" && !setting.starts_with("paths."));
         settings
     };
     let flat: Vec<Settings> = runs.iter().map(without_name).collect();
@@ -78,7 +78,7 @@ mod tests {
     fn only_what_differs_is_listed_with_each_runs_value() {
         let runs = [
             run("name = 'a'\nlr = 1e-4\nseed = 0\nweights = 'pretrained'\n\
-                 [resolved]\ntrain_samples = 10\n[set]\nimg_size = 56"),
+                 [paths]\ndata = 'folder:/a'\n[resolved]\ntrain_samples = 10\n[set]\nimg_size = 56"),
             run("name = 'b'\nlr = 0.0005\nseed = 0\n[set]\nimg_size = 28"),
         ];
         let found = differences(&runs);

@@ -139,7 +139,8 @@ fn accuracies(runs: &[Run], members: &[usize]) -> Vec<f64> {
 
 /// The settings that make an experiment.
 fn experiment(settings: &Settings) -> Settings {
-    let makes = |setting: &String| !HARMLESS.contains(&setting.as_str()) && !setting.starts_with("resolved.");
+    let tells = |setting: &String| ["resolved.", "paths."].iter().any(|table| setting.starts_with(table));
+    let makes = |setting: &String| !HARMLESS.contains(&setting.as_str()) && !tells(setting);
     settings.iter().filter(|(setting, _)| makes(setting)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 

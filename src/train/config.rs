@@ -9,6 +9,7 @@ use tallow_models::mlp::Implementation;
 use tallow_weights::{Interpolation, Preprocessing};
 
 use super::error::{Error, Result};
+use super::paths;
 use crate::data::Mix;
 
 /// Configuration of a run. Two configurations that are equal give the same run.
@@ -146,6 +147,14 @@ pub struct TrainConfig {
     /// Changes to the architecture that the model's name or config says, by timm's names: `img_size = 56`.
     #[serde(deserialize_with = "scalars")]
     pub set: BTreeMap<String, String>,
+    /// Epochs that were added to the run after it had been planned, with what became of the learning rate: every entry holds from
+    /// its epoch on. Written by a resume with more epochs (see [`super::extension`]). Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extended: Vec<Extension>,
+    /// Where the paths among `data`, `model` and `weights` lie, absolute and otherwise as they are written there. Written by the
+    /// run, which looks there first when it is opened again, then where the setting itself points. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub paths: BTreeMap<String, String>,
     /// What the settings above came to. Written for the reader; a run makes its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
@@ -169,6 +178,36 @@ pub struct Resolved {
     pub architecture: Architecture,
     /// How its input is made.
     pub preprocessing: Preprocessing,
+}
+
+/// The learning rate of epochs that were added to a run: a schedule of its own, without warm-up, over the epochs from `from` to
+/// the next extension or the end of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extension {
+    /// The first of these epochs, counted from 0: as many epochs as the run had before.
+    pub from: usize,
+    /// How the learning rate falls from here.
+    pub schedule: ScheduleKind,
+    /// Learning rate of its first step.
+    pub lr: f64,
+    /// Where cosine ends.
+    #[serde(default)]
+    pub min_lr: f64,
+    /// Factor of the exponential and step schedules.
+    #[serde(default = "one")]
+    pub gamma: f64,
+    /// Epochs between two falls of the step schedule.
+    #[serde(default = "once")]
+    pub step_size: usize,
+}
+
+fn one() -> f64 {
+    1.
+}
+
+fn once() -> usize {
+    1
 }
 
 /// What becomes of the classification head of loaded weights.
@@ -300,6 +339,7 @@ impl TrainConfig {
         self.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
         self.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        super::extension::check(self)?;
         super::by_hand::check_settings(self)?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
@@ -348,6 +388,10 @@ impl TrainConfig {
         let wrong = |error: toml::de::Error| Error::config("settings", "keys and values of a run", error.message());
         let mut merged = toml::Table::try_from(self)
             .map_err(|error| Error::config("settings", "values that TOML can hold", error))?;
+        // Another path lies elsewhere.
+        if let Some(toml::Value::Table(paths)) = merged.get_mut("paths") {
+            paths.retain(|key, _| !table.contains_key(key));
+        }
         for (key, value) in table {
             match (merged.get_mut(key), value) {
                 (Some(toml::Value::Table(set)), toml::Value::Table(more)) => set.extend(more.clone()),
@@ -358,9 +402,10 @@ impl TrainConfig {
     }
 
     /// The fields in which two configurations differ, each as `field (this one's against other's)`. What cannot change a
-    /// result or only tells about it (`name`, `resolved`, `checkpoint_every`, `threads`) is left out.
+    /// result or only tells about it (`name`, `paths`, `resolved`, `checkpoint_every`, `threads`) is left out, as is another
+    /// spelling of the same file or folder.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        const HARMLESS: [&str; 4] = ["name", "resolved", "checkpoint_every", "threads"];
+        const HARMLESS: [&str; 5] = ["name", "paths", "resolved", "checkpoint_every", "threads"];
         let (Ok(mine), Ok(theirs)) = (toml::Table::try_from(self), toml::Table::try_from(other)) else {
             return vec!["config".into()];
         };
@@ -368,8 +413,9 @@ impl TrainConfig {
         keys.sort();
         keys.dedup();
         let show = |value: Option<&toml::Value>| value.map_or("none".into(), toml::Value::to_string);
+        let same_path = |key: &str| paths::KEYS.contains(&key) && paths::agree(key, self, other);
         keys.into_iter()
-            .filter(|key| !HARMLESS.contains(&key.as_str()) && mine.get(*key) != theirs.get(*key))
+            .filter(|key| !HARMLESS.contains(&key.as_str()) && mine.get(*key) != theirs.get(*key) && !same_path(key))
             .map(|key| format!("{key} ({} against {})", show(mine.get(key)), show(theirs.get(key))))
             .collect()
     }

@@ -116,6 +116,8 @@ impl Default for TrainConfig {
             device: "auto".into(),
             dtype: Default::default(),
             set: Default::default(),
+            extended: Vec::new(),
+            paths: Default::default(),
             resolved: None,
         }
     }

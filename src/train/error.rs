@@ -30,6 +30,19 @@ pub enum Error {
         .path.display(), .differences.join(", ")
     )]
     Differs { path: PathBuf, differences: Vec<String> },
+    /// A resume on data other than the run's own.
+    #[error(
+        "{}: its data is not what the run was begun with: {}; put it back as it was, or start another run (--out)",
+        .path.display(), .differences.join("; ")
+    )]
+    DataDiffers { path: PathBuf, differences: Vec<String> },
+    /// Test samples that the run was trained on.
+    #[error(
+        "{data}: {count} of its test {} trained on ({names}): an accuracy would not be that of unseen samples; put them back where \
+         they were, or measure on other data (--data)",
+        if *count == 1 { "samples was" } else { "samples were" }
+    )]
+    TrainedOn { data: String, count: usize, names: String },
     /// A loss or gradient that is no number any more.
     #[error(
         "step {step}: {what} is {value} at a learning rate of {lr:e}; {}. \

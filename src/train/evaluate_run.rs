@@ -10,12 +10,14 @@ use tallow_weights::{CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
 use super::checkpoint;
 use super::config::TrainConfig;
+use super::data_record::DataRecord;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use super::event::{Event, Listener};
+use super::recorded::{self, Recollection, Search};
 use super::relabel::relabelled;
 use super::run_folder::RunFolder;
-use super::{device, setup, svm};
+use super::{data_record, device, paths, setup, svm};
 use crate::data::{Dataset, Samples, Transform};
 
 /// Where the measurement is to differ from the run's own.
@@ -28,7 +30,7 @@ pub struct RunEvaluation {
     pub train_split: Option<String>,
     /// See above.
     pub test_split: Option<String>,
-    /// Its training part instead of its test part. Default false.
+    /// The training part instead of its test part. Default false.
     pub train_part: bool,
     /// At most so many samples. Default: as the run was tested on, or all of another data set's.
     pub limit: Option<usize>,
@@ -45,46 +47,41 @@ pub struct RunEvaluation {
 pub struct RunMeasured {
     /// What the checkpoint says of the samples. Labels count the model's classes, which the data set may have in another order.
     pub evaluation: Evaluation,
-    /// The data set.
+    /// The data set. Of the run's own, the part that was measured holds the samples that the run recorded of it.
     pub dataset: Dataset,
+    /// What became of those; none for other data, or a run of an older version.
+    pub recollection: Option<Recollection>,
+    /// How many samples of other data the run was trained on; none for its own, or a run of an older version.
+    pub trained_on: Option<usize>,
 }
 
 /// Measures the chosen checkpoint of the run in `folder`.
 ///
 /// # Errors
-/// If the folder holds no run, its chosen checkpoint does not load, or the data cannot be read or has a class that the model does
-/// not know.
+/// If the folder holds no run, its chosen checkpoint does not load, the data cannot be read or has a class that the model does not
+/// know, none of the recorded samples is there any more, or one of today's test samples was trained on.
 pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
-    let mut config = folder.config()?;
+    let (config, notes) = paths::locate(&folder.config()?, folder);
+    notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
-    // The run's own data keeps its split, whatever it is called: all of it would contain what was trained on.
-    let other = options.data.as_ref().is_some_and(|data| !is_same(data, &config.data));
-    if other {
-        (config.train_split, config.test_split, config.val_fraction) = (None, None, 0.);
-    }
-    if options.data.is_some() || options.train_split.is_some() || options.test_split.is_some() {
-        config.data = options.data.clone().unwrap_or(config.data);
-        (config.limit, config.test_limit) = (None, None);
-        config.train_split = options.train_split.clone().or(config.train_split);
-        config.test_split = options.test_split.clone().or(config.test_split);
-    }
-    if options.train_part {
-        config.limit = options.limit.or(config.limit);
-    } else {
-        config.test_limit = options.limit.or(config.test_limit);
-    }
-    // With a test part by name nothing has to be left to train on either.
-    let whole = other || options.test_split.is_some();
-    let dataset =
-        if whole { setup::open_whole(&config, &options.hub)? } else { setup::open_data(&config, &options.hub)? };
+    let as_it_was = options.data.is_none() && options.train_split.is_none() && options.test_split.is_none();
+    let own = if as_it_was { own_data(folder, &config, options, listener)? } else { None };
+    let (dataset, recollection) = match own {
+        Some((dataset, recollection)) => (dataset, Some(recollection)),
+        None => (other_data(folder, &config, options, as_it_was, listener)?, None),
+    };
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
+    let trained_on = match DataRecord::read(folder)? {
+        Some(record) if !as_it_was => Some(warn_of_trained(&record, &dataset.spec, samples, listener)?),
+        _ => None,
+    };
     if let Some(svm) = svm {
         let samples = relabelled(samples, &dataset, Some(&svm.classes), svm.classes.len(), listener)?;
         let evaluation = svm.evaluate(&samples, listener, None)?.unwrap_or_default();
-        return Ok(RunMeasured { evaluation, dataset });
+        return Ok(RunMeasured { evaluation, dataset, recollection, trained_on });
     }
     let Chosen { described, model, device } = Chosen::of(folder, &config, options.device.as_deref())?;
     let classes = described.architecture.num_classes();
@@ -96,7 +93,91 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let progress = |done| listener.on(&Event::Evaluation { done, total });
     let evaluation =
         evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
-    Ok(RunMeasured { evaluation, dataset })
+    Ok(RunMeasured { evaluation, dataset, recollection, trained_on })
+}
+
+/// The run's own data: the samples that it recorded of a part, with the classes of then; none where it recorded none.
+fn own_data(
+    folder: &RunFolder,
+    config: &TrainConfig,
+    options: &RunEvaluation,
+    listener: &mut dyn Listener,
+) -> Result<Option<(Dataset, Recollection)>> {
+    let Some(record) = DataRecord::read(folder)? else { return Ok(None) };
+    let whole = TrainConfig { limit: None, test_limit: None, val_fraction: 0., ..config.clone() };
+    let whole = setup::open_data(&whole, &options.hub)?;
+    let limit = if options.train_part { config.limit } else { config.test_limit };
+    let used = limit.map(|_| setup::open_data(config, &options.hub)).transpose()?;
+    let train_part = options.train_part;
+    let search = Search { record: &record, train_part, limit: options.limit, whole: &whole, used: used.as_ref() };
+    let (found, recollection) = search.find(listener)?;
+    let part = if train_part { "training" } else { "test" };
+    recollection.warnings(part).into_iter().for_each(|warning| listener.on(&Event::Warning(warning)));
+    let mut dataset = Dataset { classes: record.classes, ..whole };
+    *(if train_part { &mut dataset.train } else { &mut dataset.test }) = found;
+    Ok(Some((dataset, recollection)))
+}
+
+/// Another data set, or the run's own where it recorded none of its samples.
+fn other_data(
+    folder: &RunFolder,
+    config: &TrainConfig,
+    options: &RunEvaluation,
+    as_it_was: bool,
+    listener: &mut dyn Listener,
+) -> Result<Dataset> {
+    let limited = |config: TrainConfig| match options.train_part {
+        true => TrainConfig { limit: options.limit.or(config.limit), ..config },
+        false => TrainConfig { test_limit: options.limit.or(config.test_limit), ..config },
+    };
+    if !as_it_was {
+        // The run's own data keeps its split, whatever it is called: all of it would contain what was trained on.
+        let same = options.data.as_ref().is_none_or(|data| is_same(data, &config.data));
+        let chosen = |own: &Option<String>| own.clone().filter(|_| same);
+        let mut other = TrainConfig { limit: None, test_limit: None, ..config.clone() };
+        other.train_split = options.train_split.clone().or(chosen(&config.train_split));
+        other.test_split = options.test_split.clone().or(chosen(&config.test_split));
+        if !same {
+            other.data = options.data.clone().unwrap_or(other.data);
+            (other.paths, other.val_fraction) = (Default::default(), 0.);
+        }
+        // With a test part by name nothing has to be left to train on either.
+        return match !same || options.test_split.is_some() {
+            true => setup::open_whole(&limited(other), &options.hub),
+            false => setup::open_data(&limited(other), &options.hub),
+        };
+    }
+    let older = setup::open_older(config, folder, &options.hub)?;
+    listener.on(&Event::Note(data_record::missing_note(folder)));
+    if older.same_test_set == Some(false) {
+        listener.on(&Event::Warning(format!(
+            "{}: the names or labels of its test samples are not those that the run was tested on: some may be samples that it \
+             was trained on",
+            config.data
+        )));
+    }
+    match options.limit {
+        None => Ok(older.dataset),
+        Some(_) => setup::open_split(&limited(config.clone()), older.split_by, &options.hub),
+    }
+}
+
+/// Warns of samples of another data set that the run was trained on: how many there are.
+fn warn_of_trained(
+    record: &DataRecord,
+    data: &str,
+    samples: &Arc<dyn Samples>,
+    listener: &mut dyn Listener,
+) -> Result<usize> {
+    let names = recorded::trained_on(record, &**samples, listener)?;
+    if !names.is_empty() {
+        let (count, total) = (data_record::counted(names.len()), samples.len());
+        let first = data_record::first(&names);
+        listener.on(&Event::Warning(format!(
+            "{data}: the run was trained on {count} of {total} ({first}): on those it is not measured as on unseen ones"
+        )));
+    }
+    Ok(names.len())
 }
 
 /// Whether two names of data sets mean the same one.

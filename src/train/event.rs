@@ -17,6 +17,8 @@ pub enum Event {
     Evaluation { done: usize, total: usize },
     /// A support vector machine goes on: `done` of `total` pairs of classes can be told apart.
     Solved { done: usize, total: usize },
+    /// The contents of the samples are read, to tell them apart by them: `done` of `total`.
+    Hashing { done: usize, total: usize },
     /// A checkpoint was written.
     Checkpoint { path: std::path::PathBuf, best: bool },
     /// Something that takes a while begins.

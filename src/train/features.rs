@@ -252,6 +252,10 @@ mod tests {
         fn name(&self, index: usize) -> String {
             self.0.name(index)
         }
+
+        fn digest(&self, index: usize) -> data::Result<data::Digest> {
+            self.0.digest(index)
+        }
     }
 
     /// A run of three epochs of six steps, the last of which has a single sample.

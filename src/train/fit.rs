@@ -13,6 +13,7 @@ use tallow_weights::OpenOptions;
 use super::averages::Averages;
 use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
+use super::data_record::{self, DataRecord};
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
 use super::event::{EpochMetrics, Event, Listener, StepMetrics};
@@ -26,7 +27,7 @@ use super::schedule::Schedule;
 use super::setup::Setup;
 use super::targets::Targets;
 use super::whiten::{Whitened, whitened};
-use super::{batch_size, by_hand, memory, svm, warnings};
+use super::{batch_size, by_hand, extension, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
@@ -83,7 +84,7 @@ pub fn run(
     if svm::is_meant(config) {
         return svm::run(config, &OpenOptions::default(), folder, start, listener, stop);
     }
-    fit(Setup::new(config)?, folder, start, listener, stop)
+    fit(Setup::of_run(config, folder, start, &OpenOptions::default())?, folder, start, listener, stop)
 }
 
 /// Trains a model that is set up, writing the run's files into `folder` and telling `listener` what happens. Setting `stop`
@@ -141,6 +142,13 @@ fn fit_batches(
 ) -> Result<Outcome> {
     memory::reset_peak();
     let mut setup = setup.resolve()?;
+    if !data_record::digest(&mut setup.dataset, listener, stop)? {
+        listener.on(&Event::Interrupted { step: 0 });
+        return Ok(Outcome::Interrupted { step: 0 });
+    }
+    if start == Start::Resume {
+        extension::apply(&mut setup, folder, listener)?;
+    }
     let Setup { config, checkpoint: described, params, .. } = &setup;
     let mut model = described.architecture.build(params.builder())?;
     model.set_grad_checkpointing(config.grad_checkpointing);
@@ -158,7 +166,7 @@ fn fit_batches(
     let train_transform = Transform::training(&described.preprocessing, &augment)?;
     let mut optimizer = Optimizer::new(config, &described.architecture, params)?;
 
-    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer, averages.as_ref())?;
+    let (mut log, mut state) = begin(folder, start, &setup, &mut optimizer, averages.as_ref(), listener)?;
     setup.checkpoint.whitening = match whitened(&setup, folder, start, listener, stop)? {
         Whitened::As(whitening) => whitening,
         Whitened::Stopped => {
@@ -454,6 +462,7 @@ fn begin(
     setup: &Setup,
     optimizer: &mut Optimizer,
     averages: Option<&Averages>,
+    listener: &mut dyn Listener,
 ) -> Result<(MetricsLog, State)> {
     let config_path = folder.config_path();
     let begun = start == Start::Resume && config_path.exists();
@@ -461,11 +470,13 @@ fn begin(
     std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
     let mut log = MetricsLog::open(folder)?;
     let mut state = State::default();
+    let record = data_record::of(&setup.config, &setup.dataset)?;
     if begun {
-        let differences = folder.config()?.differences(&setup.config);
-        if !differences.is_empty() {
-            return Err(Error::Differs { path: folder.root().into(), differences });
+        extension::check_same(folder, &setup.config)?;
+        if let Some(then) = DataRecord::read(folder)? {
+            data_record::check(folder, &then, &record)?;
         }
+        extension::begin(folder, &setup.config)?;
         checkpoint::recover(folder)?;
         if let Some(saved) = checkpoint::read_state(folder)? {
             checkpoint::read_weights(&folder.last_path(), &setup.params)?;
@@ -477,6 +488,8 @@ fn begin(
         if let Some(account) = &setup.account {
             write_json(&folder.load_path(), account)?;
         }
+        warn(listener, data_record::overlap_warning(&record));
+        record.write(folder)?;
         tallow_weights::save::write_text(&config_path, &setup.config.to_toml()?)?;
     }
     log.cut(state.metrics_bytes)?;

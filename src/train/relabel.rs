@@ -141,4 +141,8 @@ impl Samples for Relabelled {
     fn image_size(&self) -> Option<[usize; 3]> {
         self.samples.image_size()
     }
+
+    fn digest(&self, index: usize) -> data::Result<data::Digest> {
+        self.samples.digest(index)
+    }
 }

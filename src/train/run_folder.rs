@@ -1,7 +1,7 @@
 //! A run's folder: which files are in it and what they hold.
 //!
-//! `config.toml`, `load.json`, `metrics.jsonl`, `summary.json`, `predictions.json`, `report.html`,
-//! `checkpoints/{last,best}/`.
+//! `config.toml`, `data.json` (the samples, see [`super::data_record`]), `load.json`, `metrics.jsonl`, `summary.json`,
+//! `predictions.json`, `report.html`, `checkpoints/{last,best}/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,7 +174,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Reads a JSON file of a run's folder.
-fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
     let text = fs::read_to_string(path).map_err(Error::io(path))?;
     serde_json::from_str(&text).map_err(|error| Error::File {
         path: path.into(),

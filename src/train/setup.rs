@@ -1,19 +1,23 @@
 //! From a configuration to what the loop needs: the model over its parameters, and the data.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::DType;
 use tallow_models::{Architecture, Params, zoo};
 use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
 
 use super::config::{Head, Normalize, Resolved, TrainConfig};
+use super::data_record::{self, DataRecord};
 use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
+use super::event::{Event, Listener};
 use super::features::trains_head_alone;
+use super::fit::Start;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
-use super::{by_hand, device, device_name, freeze, memory, set_precision, warnings};
-use crate::data::{self, Augment, DataOptions, Dataset, Statistics, whitening};
+use super::{by_hand, device, device_name, freeze, memory, paths, set_precision, warnings};
+use crate::data::{self, Augment, DataOptions, Dataset, SplitBy, Statistics, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
 /// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
@@ -45,10 +49,31 @@ impl Setup {
     /// # Errors
     /// As [`Setup::new`].
     pub fn with(config: &TrainConfig, options: &OpenOptions) -> Result<Self> {
+        Self::begin(config)?;
+        Self::of(config, open_data(config, options)?, options)
+    }
+
+    /// As [`Setup::with`], for a run that begins or goes on in `folder`: its files are found from any working directory, and its
+    /// data is compared with what it was begun with.
+    ///
+    /// # Errors
+    /// As [`Setup::with`]; [`Error::DataDiffers`].
+    pub fn of_run(config: &TrainConfig, folder: &RunFolder, start: Start, options: &OpenOptions) -> Result<Self> {
+        Self::begin(config)?;
+        let (config, dataset) = open_for_run(config, folder, start, options)?;
+        Self::of(&config, dataset, options)
+    }
+
+    /// What is wrong with the settings alone, or the device, is said before data is read.
+    fn begin(config: &TrainConfig) -> Result<()> {
         config.validate()?;
+        set_precision(config.dtype, &device(&config.device)?)
+    }
+
+    /// On a data set that is open.
+    fn of(config: &TrainConfig, dataset: Dataset, options: &OpenOptions) -> Result<Self> {
+        let (written, config) = (config, &paths::placed(config));
         let device = device(&config.device)?;
-        set_precision(config.dtype, &device)?;
-        let dataset = open_data(config, options)?;
         if let Some(Ok(wanted)) = config.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
             // Before weights are downloaded for it.
             check_classes(wanted, &dataset)?;
@@ -102,7 +127,7 @@ impl Setup {
             head_fault: None,
             license: described.and_then(|described| described.license.clone()),
         };
-        Ok(Self { config: config.clone(), checkpoint, params, dataset, account })
+        Ok(Self { config: written.clone(), checkpoint, params, dataset, account })
     }
 
     /// The run's name in reports.
@@ -133,6 +158,7 @@ impl Setup {
             config.augment = if names.is_empty() { "none".into() } else { names.join(",") };
         }
         let preprocessing = &self.checkpoint.preprocessing;
+        paths::fill(config);
         config.interpolation = Some(preprocessing.interpolation);
         config.crop_pct = Some(preprocessing.crop_pct);
         config.device = device_name(self.params.device());
@@ -166,12 +192,22 @@ impl Setup {
 
 /// The data set of a configuration, from the hub as `hub` says.
 pub(super) fn open_data(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
-    Ok(data::open_with(&config.data, &data_options(config), hub)?)
+    open_split(config, SplitBy::Content, hub)
+}
+
+/// As [`open_data`]; what is split off follows from `split_by`.
+pub(super) fn open_split(config: &TrainConfig, split_by: SplitBy, hub: &OpenOptions) -> Result<Dataset> {
+    open_as(config, &DataOptions { split_by, ..data_options(config) }, hub)
 }
 
 /// As [`open_data`], where nothing is trained on it: without a test part, all of it is the test part.
 pub(super) fn open_whole(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
-    Ok(data::open_with(&config.data, &DataOptions { whole: true, ..data_options(config) }, hub)?)
+    open_as(config, &DataOptions { whole: true, ..data_options(config) }, hub)
+}
+
+fn open_as(config: &TrainConfig, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
+    let place = paths::place(config, "data").unwrap_or_else(|| config.data.clone());
+    Ok(data::open_at(&config.data, &place, options, hub)?)
 }
 
 /// How a configuration opens its data set.
@@ -184,6 +220,73 @@ fn data_options(config: &TrainConfig) -> DataOptions {
         test_split: config.test_split.clone(),
         ..DataOptions::default()
     }
+}
+
+/// The settings of a run that begins or goes on in `folder`, its files found, and its data, which is the same as at its beginning.
+pub(super) fn open_for_run(
+    config: &TrainConfig,
+    folder: &RunFolder,
+    start: Start,
+    hub: &OpenOptions,
+) -> Result<(TrainConfig, Dataset)> {
+    let (config, mut notes) = paths::locate(config, folder);
+    let goes_on = start == Start::Resume && folder.config_path().exists();
+    if !goes_on {
+        let mut dataset = open_data(&config, hub)?;
+        dataset.notes.extend(notes);
+        return Ok((config, dataset));
+    }
+    let Some(record) = DataRecord::read(folder)? else {
+        let older = open_older(&config, folder, hub)?;
+        let mut dataset = older.dataset;
+        notes.push(data_record::missing_note(folder));
+        dataset.notes.extend(notes);
+        return Ok((config, dataset));
+    };
+    let mut dataset = open_data(&config, hub)?;
+    dataset.notes.extend(notes);
+    let run = folder.config()?;
+    let asks_for_the_same = paths::agree("data", &run, &config) && data_options(&config) == data_options(&run);
+    // Other settings are told as such, when the run goes on.
+    if asks_for_the_same {
+        data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false))?;
+        data_record::check(folder, &record, &data_record::of(&config, &dataset)?)?;
+    }
+    Ok((config, dataset))
+}
+
+/// Nobody who listens.
+struct Silent;
+
+impl Listener for Silent {
+    fn on(&mut self, _: &Event) {}
+}
+
+/// The data set of a run that has no `data.json`.
+pub(super) struct Older {
+    pub dataset: Dataset,
+    /// What its splits follow from.
+    pub split_by: SplitBy,
+    /// Whether names and labels of the test samples are those that the run was tested on; none where the run does not tell.
+    pub same_test_set: Option<bool>,
+}
+
+/// Opens the data of a run that has no `data.json`, split as it was then, as far as what the run tells of its parts shows that.
+pub(super) fn open_older(config: &TrainConfig, folder: &RunFolder, hub: &OpenOptions) -> Result<Older> {
+    let summary = folder.summary().ok();
+    let resolved = folder.config().ok().and_then(|run| run.resolved);
+    let mut opened = None;
+    for split_by in [SplitBy::Position, SplitBy::Content] {
+        let dataset = open_split(config, split_by, hub)?;
+        let same_test_set = summary.as_ref().map(|summary| summary.test_set == dataset.test_fingerprint());
+        let sizes = [dataset.train.len(), dataset.val.as_ref().map_or(0, |val| val.len()), dataset.test.len()];
+        let same_sizes = resolved.as_ref().map(|r| [r.train_samples, r.val_samples, r.test_samples] == sizes);
+        if same_test_set.or(same_sizes) != Some(false) {
+            return Ok(Older { dataset, split_by, same_test_set });
+        }
+        opened.get_or_insert(Older { dataset, split_by, same_test_set });
+    }
+    opened.ok_or_else(|| Error::invalid(&config.data, "a data set", "none"))
 }
 
 /// A zoo's name without its tag.

@@ -100,6 +100,33 @@ fn a_run_that_has_ended_is_resumed_to_its_result() {
     assert_eq!(first["test_accuracy"], again["test_accuracy"]);
 }
 
+#[test]
+fn a_run_that_has_ended_is_extended_and_a_kill_meanwhile_changes_nothing() {
+    let tallow = Sandbox::new();
+    for run in ["whole", "killed"] {
+        tallow.ok(&format!("{TRAIN} --out {run}"));
+    }
+    let more = "train --resume --epochs 6 --schedule constant --lr 1e-4";
+    let ended = tallow.ok(&format!("{more} --out whole"));
+    let line =
+        "2 more epochs, 5 to 6: the cosine schedule ends with epoch 4, the rate is constant then, learning rate 1e-4";
+    assert!(ended.stderr.contains(line), "{}", ended.stderr);
+    let lines_before = STEPS + 4;
+    let mut child = start(&tallow, more, "killed", lines_before + 9);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("a child");
+    assert!(!tallow.path("killed/summary.json").exists(), "it was killed before its end");
+    let summary = tallow.json("train --resume --out killed");
+    assert_eq!((&summary["epochs"], &summary["steps"]), (&6.into(), &(6 * 20).into()));
+    for file in ["checkpoints/last/model.safetensors", "predictions.json"] {
+        assert!(tallow.read(&format!("whole/{file}")) == tallow.read(&format!("killed/{file}")), "{file} differs");
+    }
+    assert_eq!(losses(&tallow, "whole"), losses(&tallow, "killed"), "every step is in the log once");
+    let fewer = tallow.run("train --resume --epochs 5 --out whole");
+    assert_eq!(fewer.code, Some(2), "{fewer:?}");
+    assert!(fewer.stderr.contains("epochs: expected at least 6") && fewer.stderr.contains("got 5"), "{}", fewer.stderr);
+}
+
 fn losses(tallow: &Sandbox, run: &str) -> Vec<(u64, f64)> {
     let text = String::from_utf8(tallow.read(&format!("{run}/metrics.jsonl"))).expect("UTF-8");
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));

@@ -5,6 +5,7 @@ mod commands;
 mod heads;
 #[cfg(feature = "hub")]
 mod hub;
+mod identity;
 mod interruption;
 mod parts;
 mod pictures;

@@ -2,6 +2,8 @@
 
 mod by_hand;
 mod config;
+mod extension;
+mod older;
 mod optimizer;
 mod parity;
 mod resume;
@@ -59,6 +61,16 @@ impl Listener for Heard {
 }
 
 impl Heard {
+    fn notes(&self) -> Vec<&str> {
+        let mut notes = Vec::new();
+        for event in &self.0 {
+            if let Event::Note(text) = event {
+                notes.push(text.as_str());
+            }
+        }
+        notes
+    }
+
     fn warnings(&self) -> Vec<&str> {
         let mut warnings = Vec::new();
         for event in &self.0 {

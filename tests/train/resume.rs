@@ -196,11 +196,13 @@ fn a_resume_with_other_settings_is_refused_and_names_them() {
     let (_directory, folder) = folder();
     let stop = AtomicBool::new(true);
     run(&config(), &folder, Start::New, &mut Heard::default(), &stop).unwrap();
-    let other = TrainConfig { lr: 0.5, epochs: 9, ..config() };
+    // More epochs alone would extend it.
+    let other = TrainConfig { lr: 0.5, weight_decay: 0.1, epochs: 9, ..config() };
     let error = finish(&other, &folder, Start::Resume).unwrap_err();
     assert!(matches!(error, Error::Differs { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("lr (0.001 against 0.5)") && text.contains("epochs (3 against 9)"), "{text}");
+    assert!(text.contains("lr (0.001 against 0.5)") && text.contains("weight_decay (0.05 against 0.1)"), "{text}");
+    assert_eq!(folder.config().unwrap().epochs, 3, "what is refused changes nothing");
 }
 
 #[test]

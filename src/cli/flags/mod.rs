@@ -167,8 +167,8 @@ pub struct EvalArgs {
     /// Other data than the run's own, with the same classes
     #[arg(long)]
     pub data: Option<String>,
-    /// The part of other data to measure on; where it has no test part, all of it is measured
-    #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
+    /// The part to measure on; of other data that has no test part, all is measured
+    #[arg(long, value_enum, default_value_t = Split::Test)]
     pub split: Split,
     #[command(flatten)]
     pub parts: PartFlags,

@@ -22,7 +22,8 @@ pub struct TrainArgs {
     /// The folder of the run [default: runs/MODEL-DATA-N]
     #[arg(long, value_name = "DIR", help_heading = "The run's folder")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in --out where it stopped, with its own settings
+    /// Go on with the run in --out where it stopped, with its own settings; a larger --epochs adds epochs to it, whose learning rate
+    /// goes on as it was, or by --schedule and --lr
     #[arg(long, requires = "out", help_heading = "The run's folder")]
     pub resume: bool,
 }

@@ -158,8 +158,12 @@ impl Entry {
             }
         }
         with.apply(&mut settings, &mut grid, gridded)?;
-        for (key, instead) in [("threads", "--threads"), ("resolved", "nothing"), ("out", "out at the top of the file")]
-        {
+        for (key, instead) in [
+            ("threads", "--threads"),
+            ("paths", "data, model or weights"),
+            ("resolved", "nothing"),
+            ("out", "out at the top of the file"),
+        ] {
             if settings.contains_key(key) || grid.keys().any(|of_grid| of_grid.is_setting(key)) {
                 bail!("{key}: not a setting of a recipe's run; use {instead}");
             }

@@ -21,6 +21,7 @@ use tallow_weights::{OpenOptions, Preprocessing, save};
 pub use classifier::{Svm, Votes};
 
 use super::config::{Precision, TrainConfig};
+use super::data_record::{self, DataRecord};
 use super::error::{Error, Result};
 use super::evaluate::Evaluation;
 use super::event::{EpochMetrics, Event, Listener};
@@ -28,7 +29,7 @@ use super::fit::{Outcome, Start};
 use super::metrics_log::MetricsLog;
 use super::predictions::predictions;
 use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
-use super::{memory, setup};
+use super::{memory, paths, setup};
 use crate::data::{Dataset, Loader, LoaderOptions, Samples, Transform};
 
 /// What the model is called.
@@ -38,8 +39,9 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "name",
+    "paths",
     "model",
     "data",
     "train_split",
@@ -147,7 +149,12 @@ pub fn run(
     folder.check_start(start)?;
     memory::reset_peak();
     let options = Options::of(config)?;
-    let dataset = setup::open_data(config, hub)?;
+    let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
+    if !data_record::digest(&mut dataset, listener, stop)? {
+        listener.on(&Event::Interrupted { step: 0 });
+        return Ok(Outcome::Interrupted { step: 0 });
+    }
+    let config = &config;
     dataset.notes.iter().for_each(|note| listener.on(&Event::Warning(note.clone())));
     let preprocessing = setup::preprocessing(config, input_size(&dataset, &options), None, &dataset)?;
     let transform = Arc::new(Transform::evaluation(&preprocessing)?);
@@ -161,7 +168,9 @@ pub fn run(
     check_memory(&sizes, width, budget())?;
     let rows = rows(&dataset.train, &transform)?;
 
-    let mut log = begin(config, &preprocessing, folder, start)?;
+    let record = data_record::of(config, &dataset)?;
+    data_record::overlap_warning(&record).into_iter().for_each(|text| listener.on(&Event::Warning(text)));
+    let mut log = begin(config, &preprocessing, &record, folder, start)?;
     let name = config.name.clone().unwrap_or_else(|| folder.name());
     let gamma = options.gamma.value(&rows, width);
     let fitting = Instant::now();
@@ -221,8 +230,14 @@ pub fn of_run(folder: &RunFolder) -> Result<Option<Svm>> {
 }
 
 /// Makes the folder ready and writes the settings that mean something here.
-fn begin(config: &TrainConfig, preprocessing: &Preprocessing, folder: &RunFolder, start: Start) -> Result<MetricsLog> {
-    let used = TrainConfig {
+fn begin(
+    config: &TrainConfig,
+    preprocessing: &Preprocessing,
+    record: &DataRecord,
+    folder: &RunFolder,
+    start: Start,
+) -> Result<MetricsLog> {
+    let mut used = TrainConfig {
         interpolation: Some(preprocessing.interpolation),
         crop_pct: Some(preprocessing.crop_pct),
         augment: "none".into(),
@@ -230,7 +245,9 @@ fn begin(config: &TrainConfig, preprocessing: &Preprocessing, folder: &RunFolder
         threads: rayon::current_num_threads(),
         ..config.clone()
     };
-    if start == Start::Resume && folder.config_path().exists() {
+    paths::fill(&mut used);
+    let goes_on = start == Start::Resume && folder.config_path().exists();
+    if goes_on {
         let differences = folder.config()?.differences(&used);
         if !differences.is_empty() {
             return Err(Error::Differs { path: folder.root().into(), differences });
@@ -239,6 +256,9 @@ fn begin(config: &TrainConfig, preprocessing: &Preprocessing, folder: &RunFolder
     std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
     let mut log = MetricsLog::open(folder)?;
     log.cut(0)?;
+    if !goes_on {
+        record.write(folder)?;
+    }
     let mut table: toml::Table = used
         .to_toml()?
         .parse()
