@@ -75,6 +75,7 @@ fn input(image: &Image, channels: usize, augment: &[Augment], index: u64) -> Vec
         interpolation: Interpolation::Bicubic,
         crop_pct: 1.0,
         squash: true,
+        crop_floor: false,
         mean: vec![0.5],
         std: vec![0.5],
     };

@@ -88,6 +88,7 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
             interpolation: Interpolation::Bicubic,
             crop_pct: percent.parse::<f64>().unwrap() / 100.0,
             squash: mode == "squash",
+            crop_floor: false,
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
         };
@@ -111,6 +112,7 @@ fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
         interpolation: Interpolation::Bicubic,
         crop_pct: 1.0,
         squash: true,
+        crop_floor: false,
         mean: vec![0.0],
         std: vec![1.0],
     };
@@ -123,8 +125,8 @@ fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
     let expected: Vec<f32> = colour.pixels.chunks(3).map(|pixel| luma(pixel) as f32 / 255.0).collect();
     assert_eq!(grey, expected);
     assert_eq!(values(&colour.to_grey(), 3), [&grey[..], &grey[..], &grey[..]].concat());
-    let four = Transform::evaluation(&preprocessing(4)).unwrap().tensor(&colour, Draw::default());
-    assert!(four.unwrap_err().to_string().contains("1 or 3 channels"));
+    let two = Transform::evaluation(&preprocessing(2)).unwrap().tensor(&colour, Draw::default());
+    assert!(two.unwrap_err().to_string().contains("1 (grey), 3 (RGB) or 4 channels"));
 }
 
 #[test]
@@ -136,6 +138,7 @@ fn an_image_of_one_line_is_resized_without_making_what_the_crop_leaves_out() {
         interpolation: Interpolation::Bicubic,
         crop_pct: 1.0,
         squash: false,
+        crop_floor: false,
         mean: vec![0.5; 3],
         std: vec![0.5; 3],
     };

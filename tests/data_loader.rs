@@ -16,6 +16,7 @@ fn preprocessing(side: usize, channels: usize) -> Preprocessing {
         interpolation: Interpolation::Bilinear,
         crop_pct: 1.0,
         squash: false,
+        crop_floor: false,
         mean: vec![0.5; channels],
         std: vec![0.25; channels],
     }

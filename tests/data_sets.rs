@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use tallow::data::{Augment, DataOptions, Dataset, Result, Samples, Statistics, open};
+use tallow::data::{Augment, DataOptions, Dataset, OnBadImage, Result, Samples, Statistics, open};
 
 fn photo() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/decode/rgb.jpg")).unwrap()
@@ -107,7 +107,7 @@ fn a_folder_with_parts_gives_them_in_the_order_of_names() {
     assert_eq!(names(&data.test), ["val/ants/000.jpg", "val/bees/000.jpg"]);
     assert!(data.val.is_none());
     assert_eq!(data.train.image(0).unwrap().channels, 3);
-    assert!(data.notes.iter().any(|note| note.ends_with("notes.txt")), "{:?}", data.notes);
+    assert!(data.notes.iter().any(|note| note.ends_with("1 file that is no image: notes.txt")), "{:?}", data.notes);
     assert_eq!(data.augment, [Augment::ResizedCrop, Augment::Flip]);
 }
 
@@ -233,7 +233,7 @@ fn a_limit_takes_the_first_of_every_class_where_samples_are_sorted() {
 
 #[test]
 fn folders_with_faults_are_refused_by_name_or_read_with_notes_on_request() {
-    let skip = DataOptions { skip_bad: true, ..Default::default() };
+    let skip = DataOptions { on_bad_image: OnBadImage::Skip, ..Default::default() };
     let strict = DataOptions::default();
     // a class without images
     let dir = folder(&[("train/a", 2), ("train/b", 2), ("train/c", 0), ("test/a", 1), ("test/b", 1)]);
@@ -255,7 +255,8 @@ fn folders_with_faults_are_refused_by_name_or_read_with_notes_on_request() {
     assert!(text.contains("train/b/000.jpg: expected a whole") && text.contains("cut"), "{text}");
     let data = open_folder(&dir, &skip).unwrap();
     assert_eq!(names(&data.train), ["train/a/000.jpg", "train/a/001.jpg", "train/b/001.jpg"]);
-    assert!(data.notes[0].starts_with("skipped: ") && data.notes[0].contains("b/000.jpg"), "{:?}", data.notes);
+    let note = data.notes.iter().find(|note| note.starts_with("skipped: ")).expect("a note");
+    assert!(note.contains("training part: 1 of 4 images cannot be read: train/b/000.jpg"), "{note}");
     // one class only, no training part, images without classes
     assert!(message(open_folder(&folder(&[("train/a", 2)]), &strict)).contains("at least two folders"));
     assert!(message(open_folder(&folder(&[("test/a", 2), ("test/b", 1)]), &strict)).contains("a part for training"));

@@ -60,6 +60,7 @@ fn preprocessing() -> Preprocessing {
         interpolation: Default::default(),
         crop_pct: 1.0,
         squash: true,
+        crop_floor: false,
         mean: vec![0.5, 0.4, 0.6],
         std: vec![1.0; 3],
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Cnn, CnnConfig, Error, Mlp, MlpConfig, ParamSpec, Params, Vit, VitConfig};
+use crate::{Cnn, CnnConfig, Error, ImgSize, Mlp, MlpConfig, ParamSpec, Params, Vit, VitConfig};
 
 /// Whether a forward pass is for training (dropout, stochastic depth, batch statistics) or for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,9 +122,9 @@ impl Architecture {
     /// The shape of one input image, `[channels, height, width]`.
     pub fn input_size(&self) -> [usize; 3] {
         match self {
-            Self::Vit(c) => [c.in_chans, c.img_size, c.img_size],
-            Self::Cnn(c) => [c.in_chans, c.img_size, c.img_size],
-            Self::Mlp(c) => [c.in_chans, c.img_size, c.img_size],
+            Self::Vit(c) => c.input_size(),
+            Self::Cnn(c) => c.input_size(),
+            Self::Mlp(c) => c.input_size(),
         }
     }
 
@@ -157,9 +157,10 @@ impl Architecture {
         self
     }
 
-    /// The same architecture for images of another height and width in pixels.
+    /// The same architecture for images of another height and width in pixels; one number means a square.
     #[must_use]
-    pub fn with_img_size(mut self, img_size: usize) -> Self {
+    pub fn with_img_size(mut self, img_size: impl Into<ImgSize>) -> Self {
+        let img_size = img_size.into();
         match &mut self {
             Self::Vit(c) => c.img_size = img_size,
             Self::Cnn(c) => c.img_size = img_size,
@@ -180,7 +181,7 @@ impl Architecture {
     }
 
     /// Sets the option `key`, a field of the configuration, from text: `set("embed_dim", "64")`, `set("global_pool", "avg")`,
-    /// `set("init_values", "none")`, `set("hidden", "128,64")`.
+    /// `set("init_values", "none")`, `set("hidden", "128,64")`, `set("img_size", "224x160")` (height and width).
     ///
     /// It does not ask whether the whole still makes sense, as the next option may change that: see
     /// [`Architecture::validate`].
@@ -255,8 +256,7 @@ impl Architecture {
 }
 
 fn vit_multiply_adds(c: &VitConfig) -> u64 {
-    let [patches, tokens, dim, hidden] =
-        [c.grid_size().pow(2), c.num_tokens(), c.embed_dim, c.mlp_dim()].map(|n| n as u64);
+    let [patches, tokens, dim, hidden] = [c.num_patches(), c.num_tokens(), c.embed_dim, c.mlp_dim()].map(|n| n as u64);
     let patch_embed = patches * dim * (c.patch_chans() * c.patch_size * c.patch_size) as u64;
     let block = tokens * dim * (4 * dim + 2 * hidden) + 2 * tokens * tokens * dim;
     let pool = match c.global_pool {
@@ -273,8 +273,11 @@ fn vit_multiply_adds(c: &VitConfig) -> u64 {
 
 fn cnn_multiply_adds(c: &CnnConfig) -> u64 {
     let inputs = [c.in_chans, crate::cnn::FILTERS[0], crate::cnn::FILTERS[1]];
-    let convolutions: usize =
-        (0..3).map(|i| c.map_sizes()[i].pow(2) * inputs[i] * crate::cnn::FILTERS[i] * crate::cnn::KERNEL.pow(2)).sum();
+    let convolutions: usize = (0..3)
+        .map(|i| {
+            c.map_sizes()[i].iter().product::<usize>() * inputs[i] * crate::cnn::FILTERS[i] * crate::cnn::KERNEL.pow(2)
+        })
+        .sum();
     (convolutions + c.num_features() * (c.flattened() + c.num_classes)) as u64
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{check, check_images, check_parameters, check_rate, check_size};
 use crate::layers::{BatchNorm, Conv2d, Dropout, Law, Linear, batch_norm, conv2d, linear};
-use crate::{Mode, Model, ops};
+use crate::{ImgSize, Mode, Model, ops};
 
 /// Filters of the three convolutions.
 pub(crate) const FILTERS: [usize; 3] = [32, 64, 64];
@@ -22,8 +22,8 @@ const FEATURES: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CnnConfig {
-    /// Height and width of the input image in pixels, at least 4. Default 32.
-    pub img_size: usize,
+    /// Height and width of the input image in pixels, at least 4 each. Default 32, a square.
+    pub img_size: ImgSize,
     /// Input channels. Default 3.
     pub in_chans: usize,
     /// Classes; 0 leaves out the head. Default 10.
@@ -37,7 +37,7 @@ pub struct CnnConfig {
 impl CnnConfig {
     /// A constant, so that the zoo can be a table.
     pub(crate) const CIFAR10: Self =
-        Self { img_size: 32, in_chans: 3, num_classes: 10, drop_rate: 0., batch_norm: false };
+        Self { img_size: ImgSize::square(32), in_chans: 3, num_classes: 10, drop_rate: 0., batch_norm: false };
 
     /// The width of what the head reads.
     pub fn num_features(&self) -> usize {
@@ -45,14 +45,19 @@ impl CnnConfig {
     }
 
     /// Height and width of the maps before each of the three pools and after the last.
-    pub(crate) fn map_sizes(&self) -> [usize; 4] {
-        let (first, second) = (self.img_size / 2, self.img_size / 4);
-        [self.img_size, first, second, second.div_ceil(2)]
+    pub(crate) fn map_sizes(&self) -> [[usize; 2]; 4] {
+        let shrunk = |by: fn(usize) -> usize| self.img_size.sides().map(by);
+        [shrunk(|side| side), shrunk(|side| side / 2), shrunk(|side| side / 4), shrunk(|side| (side / 4).div_ceil(2))]
+    }
+
+    /// Channels, height and width of one image.
+    pub fn input_size(&self) -> [usize; 3] {
+        [self.in_chans, self.img_size.height, self.img_size.width]
     }
 
     /// Values that the first linear layer reads.
     pub(crate) fn flattened(&self) -> usize {
-        FILTERS[2] * self.map_sizes()[3].pow(2)
+        FILTERS[2] * self.map_sizes()[3].iter().product::<usize>()
     }
 
     /// Checks that the configuration makes sense and that the model is of a size that can be built.
@@ -60,7 +65,8 @@ impl CnnConfig {
     /// # Errors
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> crate::Result<()> {
-        check((4..=1 << 13).contains(&self.img_size), "img_size", || format!("4 to {}", 1 << 13), self.img_size)?;
+        let fits = self.img_size.sides().iter().all(|side| (4..=1 << 13).contains(side));
+        check(fits, "img_size", || format!("4 to {}", 1 << 13), self.img_size)?;
         check_size("in_chans", self.in_chans, 1 << 16)?;
         check(self.num_classes <= 1 << 20, "num_classes", || format!("at most {}", 1 << 20), self.num_classes)?;
         check_rate("drop_rate", self.drop_rate)?;
@@ -123,7 +129,7 @@ impl Model for Cnn {
     }
 
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
+        check_images(images, self.config.input_size())?;
         let mut x = images.clone();
         for (i, (convolution, norm)) in self.convolutions.iter().enumerate() {
             // The pool before the ReLU gives the same values and gradients for a quarter of the work. Only the third rounds up.

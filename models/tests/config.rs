@@ -6,7 +6,7 @@ use tallow_models::{Architecture, CnnConfig, Mlp, MlpConfig, Mode, Model, Params
 
 fn small() -> VitConfig {
     VitConfig {
-        img_size: 16,
+        img_size: 16.into(),
         patch_size: 8,
         embed_dim: 12,
         depth: 2,
@@ -36,7 +36,7 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
     assert_eq!(refused(|c| c.num_heads = 5), "num_heads: expected a divisor of embed_dim 12, got 5");
     assert_eq!(refused(|c| c.patch_size = 7), "patch_size: expected a divisor of img_size 16, got 7");
     assert_eq!(refused(|c| c.patch_size = 0), "patch_size: expected 1 to 16, got 0");
-    assert_eq!(refused(|c| c.img_size = 0), "img_size: expected 1 to 65536, got 0");
+    assert_eq!(refused(|c| c.img_size = 0.into()), "img_size: expected 1 to 65536, got 0");
     assert_eq!(refused(|c| c.depth = 0), "depth: expected 1 to 4096, got 0");
     assert_eq!(refused(|c| c.drop_rate = 1.), "drop_rate: expected a rate from 0 to below 1, got 1");
     assert_eq!(refused(|c| c.drop_path_rate = f64::NAN), "drop_path_rate: expected a rate from 0 to below 1, got NaN");
@@ -52,8 +52,8 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
         "lsa: expected false, or more than one token, as no token attends to itself, got true"
     );
     let changes: [fn(&mut VitConfig); 27] = [
-        |c| c.img_size = usize::MAX,
-        |c| (c.img_size, c.patch_size) = (1 << 16, 1),
+        |c| c.img_size = usize::MAX.into(),
+        |c| (c.img_size, c.patch_size) = ((1 << 16).into(), 1),
         |c| c.patch_size = usize::MAX,
         |c| c.in_chans = 0,
         |c| c.in_chans = usize::MAX,
@@ -77,7 +77,10 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
         |c| (c.distilled, c.reg_tokens) = (true, 1),
         |c| (c.distilled, c.global_pool) = (true, GlobalPool::Avg),
         |c| (c.distilled, c.fc_norm) = (true, Some(true)),
-        |c| (c.img_size, c.patch_size, c.in_chans, c.embed_dim, c.num_heads) = (1 << 16, 1 << 16, 1 << 16, 1 << 16, 1),
+        |c| {
+            (c.img_size, c.patch_size, c.in_chans, c.embed_dim, c.num_heads) =
+                ((1 << 16).into(), 1 << 16, 1 << 16, 1 << 16, 1)
+        },
         // Each alone would do.
         |c| (c.embed_dim, c.num_heads, c.depth) = (1 << 16, 1, 1 << 12),
     ];
@@ -89,8 +92,8 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
 #[test]
 fn a_cnn_or_mlp_that_makes_no_sense_is_refused() {
     for config in [
-        CnnConfig { img_size: 3, ..CnnConfig::default() },
-        CnnConfig { img_size: usize::MAX, ..CnnConfig::default() },
+        CnnConfig { img_size: 3.into(), ..CnnConfig::default() },
+        CnnConfig { img_size: usize::MAX.into(), ..CnnConfig::default() },
         CnnConfig { in_chans: 0, ..CnnConfig::default() },
         CnnConfig { num_classes: usize::MAX, ..CnnConfig::default() },
         CnnConfig { drop_rate: f64::NAN, ..CnnConfig::default() },
@@ -98,8 +101,8 @@ fn a_cnn_or_mlp_that_makes_no_sense_is_refused() {
         complaint(Architecture::Cnn(config));
     }
     for config in [
-        MlpConfig { img_size: 0, ..MlpConfig::default() },
-        MlpConfig { img_size: usize::MAX, in_chans: usize::MAX, ..MlpConfig::default() },
+        MlpConfig { img_size: 0.into(), ..MlpConfig::default() },
+        MlpConfig { img_size: usize::MAX.into(), in_chans: usize::MAX, ..MlpConfig::default() },
         MlpConfig { hidden: vec![10, 0], ..MlpConfig::default() },
         MlpConfig { hidden: vec![usize::MAX], ..MlpConfig::default() },
         MlpConfig { hidden: vec![1 << 24, 1 << 24], ..MlpConfig::default() },
@@ -204,7 +207,7 @@ fn sizes_can_be_changed_in_every_family() {
 #[test]
 fn images_of_another_shape_are_refused_with_both_shapes() {
     let vit = Vit::new(&small(), Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
-    let config = MlpConfig { img_size: 16, in_chans: 3, ..MlpConfig::default() };
+    let config = MlpConfig { img_size: 16.into(), in_chans: 3, ..MlpConfig::default() };
     let mlp = Mlp::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
     for shape in
         [vec![2, 3, 16, 8], vec![2, 1, 16, 16], vec![3, 16, 16], vec![0, 3, 16, 16], vec![2, 3, 32, 32], vec![]]

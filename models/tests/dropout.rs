@@ -76,7 +76,7 @@ fn dropout_gives_the_gradient_of_what_it_kept() {
 #[test]
 fn the_same_seed_gives_the_same_training_pass_in_every_model() {
     let vit = VitConfig {
-        img_size: 8,
+        img_size: 8.into(),
         patch_size: 4,
         embed_dim: 12,
         depth: 3,
@@ -91,8 +91,8 @@ fn the_same_seed_gives_the_same_training_pass_in_every_model() {
         Architecture::Vit(VitConfig { proj_drop_rate: 0.5, ..vit.clone() }),
         Architecture::Vit(VitConfig { attn_drop_rate: 0.5, ..vit.clone() }),
         Architecture::Vit(VitConfig { drop_path_rate: 0.5, init_values: Some(1.), ..vit }),
-        Architecture::Cnn(CnnConfig { img_size: 8, drop_rate: 0.5, ..CnnConfig::default() }),
-        Architecture::Mlp(MlpConfig { img_size: 8, in_chans: 3, drop_rate: 0.5, ..MlpConfig::default() }),
+        Architecture::Cnn(CnnConfig { img_size: 8.into(), drop_rate: 0.5, ..CnnConfig::default() }),
+        Architecture::Mlp(MlpConfig { img_size: 8.into(), in_chans: 3, drop_rate: 0.5, ..MlpConfig::default() }),
     ];
     for architecture in models {
         let model = architecture.build(Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
@@ -109,7 +109,7 @@ fn the_same_seed_gives_the_same_training_pass_in_every_model() {
 /// 12 pixels in patches of 4, 10 tokens, 12 wide.
 fn vit() -> VitConfig {
     VitConfig {
-        img_size: 12,
+        img_size: 12.into(),
         patch_size: 4,
         embed_dim: 12,
         depth: 3,

@@ -83,7 +83,7 @@ fn logits_loss_gradients_and_running_statistics_equal_pytorchs() {
 #[test]
 fn the_cnn_has_1_190_000_weights_for_images_of_28_and_of_32_pixels() {
     for img_size in [28, 32] {
-        let weights: usize = Architecture::Cnn(CnnConfig { img_size, ..CnnConfig::default() })
+        let weights: usize = Architecture::Cnn(CnnConfig { img_size: img_size.into(), ..CnnConfig::default() })
             .parameters()
             .expect("it is valid")
             .iter()
@@ -117,4 +117,26 @@ fn the_head_of_pooled_features_gives_the_logits() {
         let logits = model.forward(&images, Mode::Eval).expect("a forward pass");
         assert_eq!(flat(&model.head(&pooled).expect("logits")), flat(&logits), "{name}");
     }
+}
+
+#[test]
+fn a_cnn_of_rectangles_is_its_composition() -> candle_core::Result<()> {
+    let config = CnnConfig { img_size: [16, 24].into(), num_classes: 5, ..CnnConfig::default() };
+    let params = Params::new(3, DType::F32, &Device::Cpu);
+    let cnn = tallow_models::Cnn::new(&config, params.builder())?;
+    let images = Tensor::randn(0f32, 1., (2, 3, 16, 24), &Device::Cpu)?;
+    let get = |name: &str| params.get(name).map(|param| param.var.as_tensor().clone()).expect("a parameter");
+    let mut x = images.clone();
+    for i in 1..=3 {
+        let bias = get(&format!("conv{i}.bias")).reshape((1, (), 1, 1))?;
+        x = x.conv2d(&get(&format!("conv{i}.weight")), 2, 1, 1, 1)?.broadcast_add(&bias)?.relu()?.max_pool2d(2)?;
+    }
+    assert_eq!(x.dims(), [2, 64, 2, 3]);
+    let linear = |x: &Tensor, name: &str| {
+        x.matmul(&get(&format!("{name}.weight")).t()?)?.broadcast_add(&get(&format!("{name}.bias")))
+    };
+    let expected = linear(&linear(&x.flatten_from(1)?, "fc4")?.relu()?, "fc5")?;
+    let off = (cnn.forward(&images, Mode::Eval)? - expected)?.abs()?.max_all()?.to_scalar::<f32>()?;
+    assert!(off < 1e-5, "{off}");
+    Ok(())
 }

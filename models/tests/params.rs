@@ -6,7 +6,7 @@ use tallow_models::{Architecture, Error, Mode, Model, Params, Vit, VitConfig, op
 
 fn small() -> VitConfig {
     VitConfig {
-        img_size: 8,
+        img_size: 8.into(),
         patch_size: 4,
         embed_dim: 12,
         depth: 2,
@@ -77,7 +77,7 @@ fn a_value_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn initial_values_follow_timms_laws() {
-    let mut config = VitConfig { embed_dim: 192, depth: 1, img_size: 64, patch_size: 16, ..small() };
+    let mut config = VitConfig { embed_dim: 192, depth: 1, img_size: 64.into(), patch_size: 16, ..small() };
     (config.init_values, config.reg_tokens, config.global_pool) = (Some(1e-5), 4, tallow_models::vit::GlobalPool::Map);
     let params = store();
     Vit::new(&config, params.builder()).expect("it builds");

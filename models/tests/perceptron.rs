@@ -49,7 +49,7 @@ fn case(facts: &Value, implementation: Implementation) -> (Perceptron, Tensor, T
     params.provide("fc2.weight", formula(&[classes, hidden], 2000, scale));
     params.provide("fc2.bias", formula(&[classes], 3000, 2.));
     let batch = facts["batch"].as_u64().expect("a number") as usize;
-    let images = formula(&[batch, config.in_chans, config.img_size, config.img_size], 5, 4.);
+    let images = formula(&[batch, config.in_chans, config.img_size.height, config.img_size.width], 5, 4.);
     let labels = (0..batch).map(|i| (i % classes) as u32).collect::<Vec<_>>();
     let labels = Tensor::new(labels, &Device::Cpu).expect("labels");
     (Perceptron::new(&config, &params, implementation).expect("a perceptron"), images, labels)

@@ -175,7 +175,7 @@ fn layers_for_learning_rate_decay_are_timms() {
 
 fn small() -> VitConfig {
     VitConfig {
-        img_size: 12,
+        img_size: 12.into(),
         patch_size: 4,
         embed_dim: 12,
         depth: 3,

@@ -67,7 +67,8 @@ impl<'a> AttentionFolder<'a> {
         } else {
             "the patches take, on average, as there is no class token"
         };
-        let subtitle = format!("What {from} from each of {0}×{0} patches; {1}", config.grid_size(), self.model);
+        let [rows, columns] = config.grid_size();
+        let subtitle = format!("What {from} from each of {rows}×{columns} patches; {}", self.model);
         let stem = self.free_name(name);
         let title = Path::new(name).file_name().map_or_else(|| name.into(), |name| name.to_string_lossy());
         let svg = report::attention_picture(&title, &subtitle, seen, config.grid_size(), &maps)?;

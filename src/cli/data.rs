@@ -7,12 +7,16 @@ use rayon::prelude::*;
 use serde::Serialize;
 use tallow_weights::{Preprocessing, save};
 
-use super::error::{Result, usage};
+use super::error::{Result, Told, usage};
 use super::flags::DataArgs;
+use super::images::tell_bad;
 use super::output::{Align, Table, thousands};
+use super::progress;
 use super::session::Session;
 use crate::data::whitening::{self, Whiteness};
-use crate::data::{self, Augment, DataOptions, Dataset, Draw, Part, Samples, Statistics, Transform};
+use crate::data::{
+    self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Part, Samples, Statistics, Subset, Transform,
+};
 use crate::report::{SheetRow, contact_sheet};
 use crate::train::TrainConfig;
 
@@ -27,6 +31,8 @@ struct Facts<'a> {
     train: usize,
     val: usize,
     test: usize,
+    /// Images that cannot be read, which the numbers leave out.
+    bad: Vec<Bad>,
     classes: Vec<Class<'a>>,
     /// Which folder or file became which part, and why.
     parts: &'a [Part],
@@ -36,6 +42,13 @@ struct Facts<'a> {
     /// With `--normalize zca`.
     whitened: Option<Whiteness>,
     sheet: Option<&'a std::path::Path>,
+}
+
+#[derive(Serialize)]
+struct Bad {
+    part: &'static str,
+    name: String,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -69,7 +82,8 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         test_split: args.parts.test_split.clone(),
         ..DataOptions::default()
     };
-    let dataset = data::open_with(&args.data, &options, &session.open_options())?;
+    let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
+    let bad = without_bad(args, &mut dataset, session)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());
     let points = dataset.train.point(0).map(<[f32]>::len);
@@ -104,6 +118,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         train: dataset.train.len(),
         val: dataset.val.as_ref().map_or(0, |val| val.len()),
         test: dataset.test.len(),
+        bad,
         classes: dataset.classes.iter().map(String::as_str).enumerate().map(class).collect(),
         parts: &dataset.parts,
         images,
@@ -111,7 +126,36 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         whitened,
         sheet: args.sheet.as_deref(),
     };
-    session.result(&facts, || text(&facts, points))
+    session.result(&facts, || text(&facts, points))?;
+    if facts.bad.is_empty() || args.bad.choice() == OnBadImage::Skip { Ok(()) } else { Err(Told.into()) }
+}
+
+/// Reads every image of every part once and names those that cannot be read; what follows is about the others.
+fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Result<Vec<Bad>> {
+    let mut found = Vec::new();
+    let parts = [("train", Some(&mut dataset.train)), ("val", dataset.val.as_mut()), ("test", Some(&mut dataset.test))];
+    for (name, part) in parts {
+        let Some(part) = part else { continue };
+        let bar = progress::count(session, part.len(), "images read");
+        let checked = Checked::of(&**part, false, &|| bar.inc(1));
+        bar.finish_and_clear();
+        dataset.notes.extend(checked.notes(name));
+        if checked.bad.is_empty() {
+            continue;
+        }
+        tell_bad(&checked.bad, args.bad.choice(), session);
+        let good = checked.good();
+        if good.is_empty() {
+            return Err(Told.into());
+        }
+        *part = Arc::new(Subset::new(part.clone(), good)?);
+        found.extend(checked.bad.into_iter().map(|bad| Bad {
+            part: name,
+            name: bad.name,
+            error: bad.error.to_string(),
+        }));
+    }
+    Ok(found)
 }
 
 /// Sizes and levels of the training images.
@@ -143,7 +187,7 @@ fn transforms(
     session: &Session,
 ) -> Result<(Arc<Transform>, Transform)> {
     let (width, height) = match args.img_size {
-        Some(side) => (side, side),
+        Some(size) => (size.width, size.height),
         None if images.width[0] == images.width[1] && images.height[0] == images.height[1] => {
             (images.width[0], images.height[0])
         }
@@ -159,6 +203,7 @@ fn transforms(
         interpolation: Default::default(),
         crop_pct: 1.,
         squash: false,
+        crop_floor: false,
         mean,
         std,
     };
@@ -228,6 +273,9 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
     for Part { name, role, source, why, samples } in facts.parts {
         let samples = samples.map_or("not counted".into(), |samples| format!("{} samples", thousands(samples)));
         text.push_str(&format!("\n{name}: {} ({source}, {samples}): {why}", role.name()));
+    }
+    if !facts.bad.is_empty() {
+        text.push_str(&format!("\nbad images       {}, not counted above", thousands(facts.bad.len())));
     }
     if let Some(coordinates) = points {
         text.push_str(&format!("\npoints of {coordinates} coordinates"));

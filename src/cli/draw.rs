@@ -69,7 +69,7 @@ fn learned(args: &PositionsArgs, name: &str, session: &Session) -> Result<Tensor
 
 /// Those of the positions `[positions, dim]` that belong to patches.
 fn of_patches(table: &Tensor, vit: &VitConfig) -> candle_core::Result<Tensor> {
-    let patches = vit.grid_size().pow(2);
+    let patches = vit.num_patches();
     table.narrow(D::Minus2, table.dim(D::Minus2)? - patches, patches)?.contiguous()
 }
 

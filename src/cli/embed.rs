@@ -10,13 +10,13 @@ use serde::Serialize;
 use tallow_models::{AnyModel, Mode, Model};
 use tallow_weights::save;
 
-use super::error::{Result, usage};
+use super::error::{Result, Told, usage};
 use super::flags::{EmbedArgs, Features, Split};
-use super::images::ImageFiles;
+use super::images::{ImageFiles, tell_bad};
 use super::model::Loaded;
 use super::progress;
 use super::session::Session;
-use crate::data::{self, DataOptions, Loader, LoaderOptions, Samples};
+use crate::data::{self, Checked, DataOptions, Loader, LoaderOptions, OnBadImage, Samples, Subset};
 
 #[derive(Serialize)]
 struct Embedded<'a> {
@@ -34,7 +34,8 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     let loaded = Loaded::open(&args.model, &args.architecture, session)?;
     loaded.say_account(session);
     check(args, &loaded)?;
-    let samples = samples(args, session)?;
+    loaded.transform()?.check_reads_images()?;
+    let samples = readable(args, samples(args, session)?, &loaded, session)?;
     let shape = write(args, &loaded, &samples, session)?;
     let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
     session.result(&embedded, || {
@@ -91,12 +92,37 @@ fn check(args: &EmbedArgs, loaded: &Loaded) -> Result {
     }
 }
 
+/// The images that can be read. All of them are read once before any is embedded: the file's size depends on how many there are.
+fn readable(
+    args: &EmbedArgs,
+    samples: Arc<dyn Samples>,
+    loaded: &Loaded,
+    session: &Session,
+) -> Result<Arc<dyn Samples>> {
+    let alpha = loaded.config.architecture.input_size()[0] == 4;
+    let bar = progress::count(session, samples.len(), "images read once");
+    let checked = Checked::of(&*samples, alpha, &|| bar.inc(1));
+    bar.finish_and_clear();
+    let what = args.data.as_deref().unwrap_or("images");
+    checked.notes(what).iter().for_each(|note| session.warn(note));
+    if checked.bad.is_empty() {
+        return Ok(samples);
+    }
+    let good = checked.good();
+    if args.bad.choice() == OnBadImage::Error || good.is_empty() {
+        tell_bad(&checked.bad, OnBadImage::Error, session);
+        return Err(Told.into());
+    }
+    tell_bad(&checked.bad, OnBadImage::Skip, session);
+    Ok(Arc::new(Subset::new(samples, good)?))
+}
+
 fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
     let Some(spec) = &args.data else {
         if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
             return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
         }
-        return Ok(Arc::new(ImageFiles::find(&args.images)?.limited(args.limit)));
+        return Ok(Arc::new(ImageFiles::find(&args.images, session)?.limited(args.limit)));
     };
     let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };
     let options = DataOptions {

@@ -25,6 +25,11 @@ pub struct OutputClosed;
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// What went wrong was told already, line by line: exit status 1.
+#[derive(Debug, thiserror::Error)]
+#[error("some images cannot be read")]
+pub struct Told;
+
 /// Exit status of a run that Ctrl-C stopped.
 const INTERRUPTED: u8 = 1;
 
@@ -35,6 +40,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     if error.is::<Interrupted>() {
         return ExitCode::from(INTERRUPTED);
+    }
+    if error.is::<Told>() {
+        return ExitCode::FAILURE;
     }
     let remedy = remedy(error).map_or(String::new(), |remedy| format!("; {remedy}"));
     super::output::stderr_line(&format!("error: {}{remedy}", one_line(error)));
@@ -47,6 +55,9 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
     for cause in error.chain() {
         if let Some(tallow_models::Error::UnknownArchitecture { .. }) = of_models(cause) {
             return Some("tallow list shows the names, and a path has to exist");
+        }
+        if let Some(crate::data::Error::BadImages { .. }) = of_data(cause) {
+            return Some("replace or remove them, or go on without them (--on-bad-image skip)");
         }
         if cause.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
             return Some("the device's memory is full: a smaller --batch-size needs less");
@@ -65,6 +76,14 @@ fn remedy(error: &anyhow::Error) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// The error of the data that training passes on as its own.
+fn of_data<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a crate::data::Error> {
+    match error.downcast_ref() {
+        Some(crate::train::Error::Data(error)) => Some(error),
+        _ => error.downcast_ref(),
+    }
 }
 
 /// The error of the models that the errors of other rooms pass on as their own.

@@ -42,6 +42,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         test_split: args.parts.test_split.clone(),
         train_part: args.split == Split::Train,
         limit: args.limit,
+        on_bad_image: args.bad.asked(),
         device: session.flags().device.clone(),
         batch_size: args.batch_size,
         hub: session.open_options(),

@@ -1,37 +1,45 @@
-//! Images that are named on the command line: files, and folders of them.
+//! Images that are named on the command line: files, and folders of them. And what is said of those that cannot be read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use tallow_weights::expanded;
 
 use super::error::Result;
-use crate::data::{self, Image, Samples};
-
-/// How the names of image files end, in lower case.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+use super::output::stderr_line;
+use super::session::Session;
+use crate::data::files::{ENDINGS, Listing};
+use crate::data::{self, BadImage, Image, OnBadImage, Samples, open_image, open_image_with_alpha};
 
 /// Image files as samples; they have no label.
 pub struct ImageFiles(Vec<PathBuf>);
 
 impl ImageFiles {
-    /// The files among `paths`, and those in its folders and theirs, in the order of their names.
+    /// The files among `paths`, and those in its folders and theirs, in the order of their names. What is left out of folders is
+    /// told.
     ///
     /// # Errors
     /// If a path does not exist, or a folder holds no image.
-    pub fn find(paths: &[PathBuf]) -> Result<Self> {
+    pub fn find(paths: &[PathBuf], session: &Session) -> Result<Self> {
         let mut files = Vec::new();
         for path in paths {
+            let path = expanded(path);
             if !path.is_dir() {
                 // A file's name is the user's choice: its contents tell what it is.
-                std::fs::metadata(path).with_context(|| path.display().to_string())?;
-                files.push(path.clone());
+                std::fs::metadata(&path).with_context(|| path.display().to_string())?;
+                files.push(path);
                 continue;
             }
-            let before = files.len();
-            collect(path, &mut files)?;
-            if files.len() == before {
-                bail!("{}: expected images ({}), found none", path.display(), EXTENSIONS.join(", "));
+            let listing = Listing::of(&path)?;
+            let left_out = listing.left_out();
+            if listing.images.is_empty() {
+                let others = left_out.map_or(String::new(), |others| format!(", but {others}"));
+                bail!("{}: expected images ({}), found none{others}", path.display(), ENDINGS.join(", "));
             }
+            if let Some(others) = left_out {
+                session.warn(format!("{}: left out: {others}", path.display()));
+            }
+            files.extend(listing.images);
         }
         Ok(Self(files))
     }
@@ -41,22 +49,6 @@ impl ImageFiles {
         self.0.truncate(limit.unwrap_or(usize::MAX));
         self
     }
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut entries: Vec<_> = entries.collect::<std::io::Result<_>>().with_context(|| folder.display().to_string())?;
-    entries.sort_by_key(std::fs::DirEntry::path);
-    for entry in entries {
-        let path = entry.path();
-        // A link to a folder is not followed: it could lead back here.
-        if entry.file_type().with_context(|| path.display().to_string())?.is_dir() {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|e| EXTENSIONS.contains(&e.to_string_lossy().to_lowercase().as_str())) {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 impl Samples for ImageFiles {
@@ -69,10 +61,33 @@ impl Samples for ImageFiles {
     }
 
     fn image(&self, index: usize) -> data::Result<Image> {
-        data::open_image(&self.0[index])
+        open_image(&self.0[index])
+    }
+
+    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
+        open_image_with_alpha(&self.0[index])
+    }
+
+    fn look(&self, index: usize, alpha: bool) -> data::Result<Option<&'static str>> {
+        data::look_at_file(&self.0[index], alpha)
     }
 
     fn name(&self, index: usize) -> String {
         self.0[index].display().to_string()
+    }
+}
+
+/// A line for every image that cannot be read: an error, or a warning where these are left out.
+pub fn tell_bad(bad: &[BadImage], choice: OnBadImage, session: &Session) {
+    for bad in bad {
+        tell_one(&bad.error, choice, session);
+    }
+}
+
+/// A line for an image that cannot be read.
+pub fn tell_one(error: &data::Error, choice: OnBadImage, session: &Session) {
+    match choice {
+        OnBadImage::Error => stderr_line(&format!("error: {error}")),
+        OnBadImage::Skip => session.warn(format!("skipped: {error}")),
     }
 }

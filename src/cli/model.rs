@@ -1,13 +1,12 @@
 //! Models as commands name them: their architecture alone, or with weights, ready for inference.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
 use candle_core::{DType, Device};
 use tallow_models::{AnyModel, Architecture, Params, Stage, zoo};
 use tallow_weights::account::Tensor as Fate;
-use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source};
+use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source, expanded};
 
 use super::error::{Result, usage};
 use super::flags::ArchitectureFlags;
@@ -30,7 +29,7 @@ pub fn architecture(name: &str, flags: &ArchitectureFlags, session: &Session) ->
 
 /// An SVM is no network: it has neither layers nor features.
 fn check_network(name: &str) -> Result<()> {
-    if name == svm::NAME || svm::Svm::is_in(Path::new(name)) {
+    if name == svm::NAME || svm::Svm::is_in(&expanded(name)) {
         return Err(usage(format!(
             "{name}: expected a network, got a support vector machine, which tallow train, eval, predict, run and compare know"
         )));

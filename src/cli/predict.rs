@@ -9,20 +9,23 @@ use serde::Serialize;
 use tallow_models::{Mode, Model};
 
 use super::attention::AttentionFolder;
-use super::error::{Result, one_line, usage};
+use super::error::{Result, Told, one_line, usage};
 use super::flags::PredictArgs;
-use super::images::ImageFiles;
+use super::images::{ImageFiles, tell_bad, tell_one};
 use super::model::Loaded;
 use super::output::stdout;
 use super::progress;
 use super::session::Session;
-use crate::data::{Loader, LoaderOptions, Samples};
+use crate::data::{self, Checked, Loader, LoaderOptions, OnBadImage, Samples, Subset};
 use crate::train::RunFolder;
 use crate::train::svm::{self, Svm};
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Prediction {
     image: String,
+    /// Why the image cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     /// Empty where the model has no head that was trained.
     top: Vec<Class>,
     /// The picture of its attention, where one was asked for.
@@ -42,7 +45,7 @@ struct Class {
 }
 
 pub fn run(args: &PredictArgs, session: &Session) -> Result {
-    let images: Arc<dyn Samples> = Arc::new(ImageFiles::find(&args.images)?);
+    let images: Arc<dyn Samples> = Arc::new(ImageFiles::find(&args.images, session)?);
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }
@@ -52,11 +55,19 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     let attention = args.attention.as_deref();
     let mut attention = attention.map(|folder| AttentionFolder::new(folder, &loaded, &args.model)).transpose()?;
     let transform = loaded.transform()?;
+    transform.check_reads_images()?;
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, images.len(), "images");
     let mut predictions = Vec::with_capacity(images.len());
-    for batch in Loader::new(images.clone(), (0..images.len()).collect(), transform.clone(), options)? {
+    for batch in Loader::tolerant(images.clone(), (0..images.len()).collect(), transform.clone(), options)? {
         let batch = batch?;
+        bar.inc(batch.bad.len() as u64);
+        let of_bad = |(index, error): &(usize, Arc<_>)| (*index, Prediction::of_bad(images.name(*index), error));
+        predictions.extend(batch.bad.iter().map(of_bad));
+        batch.bad.iter().for_each(|(_, error)| bar.suspend(|| tell_one(error, args.bad.choice(), session)));
+        if batch.indices.is_empty() {
+            continue;
+        }
         let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
         let names: Vec<String> = batch.indices.iter().map(|&index| images.name(index)).collect();
         let tops = classes(&loaded, &input, &names, args.topk)?;
@@ -68,27 +79,38 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
                 }
                 None => None,
             };
-            predictions.push(Prediction { image, top, attention });
+            predictions.push((batch.indices[i], Prediction { image, top, attention, error: None }));
         }
         bar.inc(batch.indices.len() as u64);
     }
     bar.finish_and_clear();
+    // Bad ones were told before the good ones of their batch.
+    predictions.sort_by_key(|(index, _)| *index);
+    let predictions: Vec<Prediction> = predictions.into_iter().map(|(_, prediction)| prediction).collect();
     say(args, &predictions, session)
 }
 
 fn say(args: &PredictArgs, predictions: &[Prediction], session: &Session) -> Result {
+    let bad = predictions.iter().any(|prediction| prediction.error.is_some());
+    let ended = if bad && args.bad.choice() == OnBadImage::Error { Err(Told.into()) } else { Ok(()) };
     if session.flags().json {
-        return stdout(&serde_json::to_string(
-            &serde_json::json!({ "model": args.model, "predictions": predictions }),
-        )?);
+        let predictions = serde_json::json!({ "model": args.model, "predictions": predictions });
+        return stdout(&serde_json::to_string(&predictions)?).and(ended);
     }
-    for prediction in predictions {
+    for prediction in predictions.iter().filter(|prediction| prediction.error.is_none()) {
         let mut lines = vec![prediction.image.clone()];
         lines.extend(prediction.top.iter().map(Class::line));
         lines.extend(prediction.attention.iter().map(|path| format!("attention {}", path.display())));
         stdout(&lines.join("\n"))?;
     }
-    Ok(())
+    ended
+}
+
+impl Prediction {
+    /// What stands in the place of an image that cannot be read.
+    fn of_bad(image: String, error: &data::Error) -> Self {
+        Self { image, error: Some(error.to_string()), ..Self::default() }
+    }
 }
 
 /// What an SVM says of images.
@@ -96,7 +118,11 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
     if args.attention.is_some() {
         return Err(usage(format!("{}: expected a ViT for --attention, got a support vector machine", args.model)));
     }
-    let mut predictions = Vec::with_capacity(images.len());
+    let checked = Checked::of(&**images, false, &|| {});
+    tell_bad(&checked.bad, args.bad.choice(), session);
+    let mut predictions: Vec<Prediction> =
+        checked.bad.iter().map(|bad| Prediction::of_bad(bad.name.clone(), &bad.error)).collect();
+    let images: &Arc<dyn Samples> = &(Arc::new(Subset::new(images.clone(), checked.good())?) as _);
     for batch in svm.batches(images)? {
         let (indices, values) = batch?;
         for (index, x) in indices.into_iter().zip(values.chunks_exact(svm.width)) {
@@ -108,7 +134,7 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
                 duels_won: Some([votes.won[class], votes.duels]),
             };
             let top = votes.ranking().into_iter().take(args.topk).map(class).collect();
-            predictions.push(Prediction { image: images.name(index), top, attention: None });
+            predictions.push(Prediction { image: images.name(index), top, ..Prediction::default() });
         }
     }
     say(args, &predictions, session)

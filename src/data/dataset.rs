@@ -1,15 +1,14 @@
 //! What a data set is: labelled images by index, in a training and a test part; and what its name means.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tallow_weights::OpenOptions;
+use tallow_weights::{OpenOptions, expanded};
 
 use super::digest::{Digest, Digested};
 use super::parts::{Part, Role, Wishes};
 use super::split::{self, Parted, Purpose, SplitBy, Subset};
-use super::{Augment, Error, Result, cifar, circles, folder, idx};
+use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
 
 /// Samples are read for a split for so long before that is told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,14 +20,14 @@ pub struct Image {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// 1 (grey) or 3 (RGB).
+    /// 1 (grey), 3 (RGB) or 4 (RGB and alpha).
     pub channels: usize,
     /// `height * width * channels` values.
     pub pixels: Vec<u8>,
 }
 
 impl Image {
-    /// The luma of a colour image (ITU-R 601-2, in Pillow's integers); a grey image as it is.
+    /// The luma of a colour image (ITU-R 601-2, in Pillow's integers), without its alpha; a grey image as it is.
     pub fn to_grey(&self) -> Self {
         if self.channels == 1 {
             return self.clone();
@@ -37,8 +36,28 @@ impl Image {
             let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
             ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
         };
-        let pixels = self.pixels.chunks_exact(3).map(luma).collect();
+        let pixels = self.pixels.chunks_exact(self.channels).map(luma).collect();
         Self { width: self.width, height: self.height, channels: 1, pixels }
+    }
+
+    /// Red, green and blue alone; a grey image as it is.
+    pub fn to_rgb(&self) -> Self {
+        if self.channels != 4 {
+            return self.clone();
+        }
+        let pixels = self.pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+        Self { width: self.width, height: self.height, channels: 3, pixels }
+    }
+
+    /// Red, green, blue and alpha; what has no alpha is opaque.
+    pub fn to_rgba(&self) -> Self {
+        let rgba = |p: &[u8]| match *p {
+            [grey] => [grey, grey, grey, 255],
+            [r, g, b] => [r, g, b, 255],
+            _ => [p[0], p[1], p[2], p[3]],
+        };
+        let pixels = self.pixels.chunks_exact(self.channels).flat_map(rgba).collect();
+        Self { width: self.width, height: self.height, channels: 4, pixels }
     }
 }
 
@@ -53,6 +72,25 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// If it cannot be read, or is a point and no image (see [`Samples::point`]).
     fn image(&self, index: usize) -> Result<Image>;
+    /// Sample `index` in red, green, blue and alpha, for models that read four channels; what has no alpha is opaque.
+    ///
+    /// # Errors
+    /// As [`Samples::image`].
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(self.image(index)?.to_rgba())
+    }
+    /// Reads sample `index` only to see whether it can be read, with `alpha` as a model of four channels does; gives what is odd
+    /// about it, as words behind "3 of 10 images".
+    ///
+    /// # Errors
+    /// As [`Samples::image`].
+    fn look(&self, index: usize, _alpha: bool) -> Result<Option<&'static str>> {
+        // What is in memory in full needs no look.
+        if self.point(index).is_none() && self.image_size().is_none() {
+            self.image(index)?;
+        }
+        Ok(None)
+    }
     /// What to call sample `index` in a message or report: a file's path inside of the data set, or its part and index.
     fn name(&self, index: usize) -> String;
     /// The coordinates of sample `index`, where the samples are points and not images. A model reads a point of n
@@ -107,9 +145,9 @@ pub struct DataOptions {
     /// The data is only measured, not trained on: nothing is split off, and where there is no test part, all samples are the
     /// test part, and the training part as well. Default false.
     pub whole: bool,
-    /// Where a folder has images that cannot be read or classes without images: go on without them, with a note. Every
-    /// image is then decoded once when the folder is opened. Otherwise they are errors.
-    pub skip_bad: bool,
+    /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
+    /// is read once when the data set is opened; or an error, when they are met. Default: an error.
+    pub on_bad_image: OnBadImage,
 }
 
 impl Default for DataOptions {
@@ -125,7 +163,7 @@ impl Default for DataOptions {
             train_split: None,
             test_split: None,
             whole: false,
-            skip_bad: false,
+            on_bad_image: OnBadImage::Error,
         }
     }
 }
@@ -265,9 +303,9 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
             "circles" => circles::circles(),
             other => return Err(unknown(other)),
         },
-        Some(("idx", dir)) => idx::open(Path::new(dir))?,
-        Some(("cifar", path)) => cifar::open(Path::new(path))?,
-        Some(("folder", dir)) => folder::open(Path::new(dir), options.skip_bad, wishes)?,
+        Some(("idx", dir)) => idx::open(&expanded(dir))?,
+        Some(("cifar", path)) => cifar::open(&expanded(path))?,
+        Some(("folder", dir)) => folder::open(&expanded(dir), options.on_bad_image == OnBadImage::Skip, wishes)?,
         #[cfg(feature = "hub")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes)?,
         #[cfg(feature = "hub")]
@@ -279,7 +317,11 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         }
         Some(_) => return Err(unknown(place)),
     };
-    assemble(spec, fixed(spec, parts, wishes)?, options, hub)
+    let dataset = assemble(spec, fixed(spec, parts, wishes)?, options, hub)?;
+    match options.on_bad_image {
+        OnBadImage::Error => Ok(dataset),
+        OnBadImage::Skip => check::without_bad(dataset, &|text| hub.progress.iter().for_each(|who| who.note(text))),
+    }
 }
 
 /// Formats that know a training and a test part and no others: these are listed, and nothing can be chosen.
@@ -316,7 +358,7 @@ pub fn holds_points(spec: &str) -> bool {
 
 fn unknown(spec: &str) -> Error {
     let known = "mnist, fashion-mnist, cifar10, circles, idx:DIR, cifar:DIR, folder:DIR, parquet:PATH or hf:OWNER/NAME";
-    if Path::new(spec).is_dir() {
+    if expanded(spec).is_dir() {
         return Error::unusable(
             "data set",
             known,

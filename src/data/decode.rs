@@ -1,20 +1,26 @@
-//! Decoding image files: PNG, JPEG, WebP, GIF (the first frame) and BMP, to grey or RGB as Pillow's `convert("RGB")`.
+//! Decoding image files to grey, RGB or RGBA, as Pillow's `convert` does: PNG, JPEG, WebP, GIF (the first frame), BMP, TIFF (the
+//! first page) and PNM.
 
+mod gif;
+mod jpeg;
+mod kinds;
+
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use flate2::Crc;
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::files::{self, UNREADABLE};
 use super::{Error, Image, Result};
 
 /// No side may be longer.
 const MAX_SIDE: u32 = 32768;
 /// What a decoder may allocate.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
-/// A block of 8x8 pixels takes a bit at least.
-const JPEG_PIXELS_PER_BYTE: u64 = 64 * 8;
 /// What a file may hold: no larger file is read.
 const MAX_FILE: u64 = 256 * 1024 * 1024;
 
@@ -23,15 +29,23 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 /// # Errors
 /// If it cannot be read or decoded; the message names the file.
 pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
-    let path = path.as_ref();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut bytes = Vec::new();
-    // Not by its stated size: a pipe or a device has none.
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Error::invalid(path.display(), format!("an image of at most {MAX_FILE} bytes"), "more"));
-    }
-    decode(&bytes, &path.display().to_string())
+    Ok(open_file(path.as_ref(), false)?.image)
+}
+
+/// Reads and decodes an image file to RGBA. What has no alpha channel is opaque.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn open_image_with_alpha(path: impl AsRef<Path>) -> Result<Image> {
+    Ok(open_file(path.as_ref(), true)?.image)
+}
+
+/// Reads an image file only to see whether it can be, with `alpha` as a model of four channels does; gives what is odd about it.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn look_at_file(path: impl AsRef<Path>, alpha: bool) -> Result<Option<&'static str>> {
+    Ok(open_file(path.as_ref(), alpha)?.odd)
 }
 
 /// Decodes the bytes of an image file, whose name is for messages. Grey stays grey, all else becomes RGB; an alpha channel
@@ -40,76 +54,227 @@ pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
 /// # Errors
 /// If the format is unknown, the file was cut, or its image is too large.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
+    Ok(decode_bytes(bytes, name, false)?.image)
+}
+
+/// A decoded file.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub image: Image,
+    /// What is not as it should be about the file, although it can be read.
+    pub odd: Option<&'static str>,
+}
+
+/// Reads and decodes an image file; with `alpha` to RGBA, whatever it holds.
+pub(super) fn open_file(path: &Path, alpha: bool) -> Result<Decoded> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    // Not by its stated size: a pipe or a device has none.
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::invalid(path.display(), format!("an image of at most {MAX_FILE} bytes"), "more"));
+    }
+    decode_bytes(&bytes, &path.display().to_string(), alpha)
+}
+
+/// Decodes the bytes of a file; with `alpha` to RGBA, whatever it holds.
+pub(super) fn decode_bytes(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
     // A decoder that panics on a strange file has met a bad image, no more.
-    catch_unwind(|| decoded(bytes, name)).unwrap_or_else(|_| Err(bad(name, &"one that the decoder failed on")))
+    catch_unwind(|| decoded(bytes, name, alpha)).unwrap_or_else(|_| Err(bad(name, "one that the decoder failed on")))
 }
 
-fn bad(name: &str, got: &dyn std::fmt::Display) -> Error {
-    Error::unusable(name, "a whole PNG, JPEG, WebP, GIF or BMP image", got, "replace or remove it")
+fn bad(name: &str, got: impl std::fmt::Display) -> Error {
+    Error::unusable(name, "a whole PNG, JPEG, WebP, GIF, BMP, TIFF or PNM image", got, "replace or remove it")
 }
 
-fn decoded(bytes: &[u8], name: &str) -> Result<Image> {
-    let bad = |got: &dyn std::fmt::Display| bad(name, got);
+/// An image of a kind that is known, but not read.
+fn unread(name: &str, got: impl std::fmt::Display) -> Error {
+    Error::unusable(name, "a whole PNG, JPEG, WebP, GIF, BMP, TIFF or PNM image", got, "convert it, or remove it")
+}
+
+fn too_large(name: &str, width: u32, height: u32) -> Error {
+    let expected = format!("an image of at most {MAX_BYTES} bytes when decoded");
+    Error::unusable(name, expected, format!("{width}x{height} pixels"), "scale it down")
+}
+
+fn decoded(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
     if bytes.is_empty() {
-        return Err(bad(&"an empty file"));
+        return Err(bad(name, "an empty file"));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| bad(&e))?;
-    let Some(format) = reader.format() else {
-        return Err(bad(&"something else"));
+    let format = image::guess_format(bytes).ok().filter(|format| {
+        use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+        [Png, Jpeg, WebP, Gif, Bmp, Tiff, Pnm].contains(format)
+    });
+    let Some(format) = format else {
+        return Err(match kinds::name(bytes) {
+            Some(kind) => unread(name, format!("{kind}, {UNREADABLE}")),
+            None => bad(name, "something else"),
+        });
     };
-    if format == ImageFormat::Jpeg && !ends(bytes) {
-        return Err(bad(&format!("a JPEG that was cut: {} bytes without an end marker", bytes.len())));
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| bad(&e))?;
-    let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > MAX_BYTES {
-        let expected = format!("an image of at most {MAX_BYTES} bytes when decoded");
-        return Err(Error::unusable(name, expected, format!("{width}x{height} pixels"), "scale it down"));
-    }
-    if format == ImageFormat::Jpeg && u64::from(width) * u64::from(height) > JPEG_PIXELS_PER_BYTE * bytes.len() as u64 {
-        return Err(bad(&format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len())));
-    }
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| bad(&e))?;
+    let (image, odd) = match format {
+        ImageFormat::Jpeg => jpeg_image(bytes, name)?,
+        ImageFormat::Gif => (gif_image(bytes, name)?, None),
+        ImageFormat::Tiff if files::is_raw(name) => {
+            return Err(unread(name, format!("a camera's raw file, {UNREADABLE}")));
+        }
+        format => any_image(bytes, format, name)?,
+    };
     let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
-        return Err(bad(&format!("{width}x{height} pixels")));
+        return Err(bad(name, format!("{width}x{height} pixels")));
     }
-    let upper = |values: Vec<u16>| values.into_iter().map(|value| (value >> 8) as u8).collect();
-    let (channels, pixels) = match image {
+    let odd = odd.or((alpha && !image.color().has_alpha()).then_some(NO_ALPHA));
+    let (channels, pixels) = if alpha { (4, with_alpha(image)) } else { opaque(image) };
+    Ok(Decoded { image: Image { width, height, channels, pixels }, odd })
+}
+
+/// What is told of images that are asked for their alpha channel and have none.
+const NO_ALPHA: &str = "without an alpha channel, read as opaque";
+const NO_END: &str = "without an end marker, but whole";
+const DEEP_GREY: &str = "with 16 bits of grey, of which the upper 8 are read";
+
+/// Grey, or red, green and blue.
+fn opaque(image: DynamicImage) -> (usize, Vec<u8>) {
+    match image {
         DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_) => (1, image.into_luma8().into_raw()),
         DynamicImage::ImageLuma16(_) | DynamicImage::ImageLumaA16(_) => (1, upper(image.into_luma16().into_raw())),
         DynamicImage::ImageRgb16(_) | DynamicImage::ImageRgba16(_) => (3, upper(image.into_rgb16().into_raw())),
         _ => (3, image.into_rgb8().into_raw()),
-    };
-    Ok(Image { width, height, channels, pixels })
-}
-
-/// Whether a JPEG has its end marker behind its header: previews in the header have one too. Without it the file was cut,
-/// and the decoder would fill up what is missing without a word.
-fn ends(jpeg: &[u8]) -> bool {
-    let scan = start_of_scan(jpeg).unwrap_or(jpeg.len());
-    jpeg[scan..].windows(2).rev().any(|pair| pair == [0xff, 0xd9])
-}
-
-/// Where the first scan of a JPEG begins: behind the segments, each of which says its length.
-fn start_of_scan(jpeg: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    loop {
-        let &[0xff, marker, high, low] = jpeg.get(at..at + 4)? else {
-            return jpeg.get(at..).map(|_| at); // not where a segment begins: the decoder will say what is wrong
-        };
-        at += match marker {
-            0xff => 1, // fill
-            0x01 | 0xd0..=0xd8 => 2,
-            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
-        };
-        if marker == 0xda {
-            return Some(at);
-        }
     }
+}
+
+/// Red, green, blue and alpha.
+fn with_alpha(image: DynamicImage) -> Vec<u8> {
+    match image {
+        DynamicImage::ImageLuma16(_)
+        | DynamicImage::ImageLumaA16(_)
+        | DynamicImage::ImageRgb16(_)
+        | DynamicImage::ImageRgba16(_) => upper(image.into_rgba16().into_raw()),
+        _ => image.into_rgba8().into_raw(),
+    }
+}
+
+fn upper(values: Vec<u16>) -> Vec<u8> {
+    values.into_iter().map(|value| (value >> 8) as u8).collect()
+}
+
+/// An image in one of the formats that nothing special is known about.
+fn any_image(bytes: &[u8], format: ImageFormat, name: &str) -> Result<(DynamicImage, Option<&'static str>)> {
+    let mut odd = None;
+    let bytes = match format {
+        ImageFormat::Png => {
+            let whole = with_end_of_png(bytes);
+            odd = matches!(whole, Cow::Owned(_)).then_some(NO_END);
+            whole
+        }
+        _ => Cow::Borrowed(bytes),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
+    reader.limits(limits());
+    let refused = |error: ImageError| match error {
+        ImageError::Unsupported(_) => unread(name, format!("one of a kind that this build does not read ({error})")),
+        error => bad(name, error),
+    };
+    let decoder = reader.into_decoder().map_err(refused)?;
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(too_large(name, width, height));
+    }
+    use ExtendedColorType::{L16, Rgb32F, Rgba32F};
+    match decoder.original_color_type() {
+        Rgb32F | Rgba32F => {
+            let got = format!("one of 32-bit floats, whose range nothing tells, {UNREADABLE}");
+            return Err(unread(name, got));
+        }
+        L16 if format != ImageFormat::Png => odd = Some(DEEP_GREY),
+        _ => {}
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(refused)?;
+    Ok((if format == ImageFormat::Pnm { rounded(image) } else { image }, odd))
+}
+
+/// A colour image of 16 bits as Pillow reads PNM: rounded to 8.
+fn rounded(image: DynamicImage) -> DynamicImage {
+    let DynamicImage::ImageRgb16(image) = image else { return image };
+    let (width, height) = image.dimensions();
+    let pixels = image.into_raw().into_iter().map(|value| ((u32::from(value) + 128) / 257) as u8).collect();
+    image::RgbImage::from_raw(width, height, pixels).unwrap_or_default().into()
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    limits
+}
+
+/// A PNG whose last chunk is missing is whole all the same, for browsers and for Pillow.
+fn with_end_of_png(png: &[u8]) -> Cow<'_, [u8]> {
+    const END: [u8; 12] = [0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82];
+    let mut at = 8;
+    let mut data = false;
+    while let Some(&[a, b, c, d, ref kind @ ..]) = png.get(at..at + 8) {
+        let end = at + 12 + u32::from_be_bytes([a, b, c, d]) as usize;
+        match kind {
+            b"IEND" if end <= png.len() => return Cow::Borrowed(png),
+            // The last pixels are there, and their checksum is not.
+            b"IDAT" if end > png.len() && end - 4 <= png.len() => {
+                let mut crc = Crc::new();
+                crc.update(&png[at + 4..end - 4]);
+                return Cow::Owned([&png[..end - 4], &crc.sum().to_be_bytes(), &END].concat());
+            }
+            // In the middle of the pixels: it was cut.
+            b"IDAT" if end > png.len() => return Cow::Borrowed(png),
+            _ if end > png.len() => break,
+            kind => data |= kind == b"IDAT",
+        }
+        at = end;
+    }
+    // Without any pixels it was cut too.
+    if data { Cow::Owned([&png[..at], &END].concat()) } else { Cow::Borrowed(png) }
+}
+
+fn jpeg_image(bytes: &[u8], name: &str) -> Result<(DynamicImage, Option<&'static str>)> {
+    let cut = || bad(name, format!("a JPEG that was cut: {} bytes without an end marker", bytes.len()));
+    let Some(header) = jpeg::Header::read(bytes) else {
+        if !jpeg::ends(bytes, 0) {
+            return Err(cut());
+        }
+        return Ok((usual_jpeg(bytes).map_err(|e| bad(name, e))?, None));
+    };
+    if let Some(what) = header.refused() {
+        return Err(unread(name, what));
+    }
+    let (width, height) = header.size();
+    if header.claims_too_much(bytes.len()) {
+        let got = format!("a header that claims {width}x{height} pixels in {} bytes", bytes.len());
+        return Err(bad(name, got));
+    }
+    if width > MAX_SIDE || height > MAX_SIDE || header.decoded_bytes() > MAX_BYTES {
+        return Err(too_large(name, width, height));
+    }
+    let read = |bytes: &[u8]| {
+        if header.is_usual() { usual_jpeg(bytes) } else { jpeg::decode_unusual(bytes, MAX_BYTES as usize) }
+    };
+    let (bytes, odd) = if jpeg::ends(bytes, header.scan()) {
+        (Cow::Borrowed(bytes), None)
+    } else {
+        let pixels = |bytes: &[u8]| read(bytes).ok().map(DynamicImage::into_bytes);
+        (Cow::Owned(header.completed(bytes, pixels).ok_or_else(cut)?), Some(NO_END))
+    };
+    Ok((read(&bytes).map_err(|e| bad(name, e))?, odd))
+}
+
+/// With the decoder of `image`.
+fn usual_jpeg(bytes: &[u8]) -> std::result::Result<DynamicImage, String> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Jpeg);
+    reader.limits(limits());
+    reader.decode().map_err(|e| e.to_string())
+}
+
+fn gif_image(bytes: &[u8], name: &str) -> Result<DynamicImage> {
+    let gif::Screen { width, height, pixels } = gif::decode(bytes, MAX_BYTES).map_err(|e| bad(name, e))?;
+    let image = image::RgbaImage::from_raw(width as u32, height as u32, pixels);
+    image.map(DynamicImage::from).ok_or_else(|| bad(name, "fewer pixels than its header says"))
 }

@@ -132,6 +132,12 @@ impl Samples for Digested {
     fn image(&self, index: usize) -> Result<Image> {
         self.samples.image(index)
     }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        self.samples.image_with_alpha(index)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        self.samples.look(index, alpha)
+    }
     fn name(&self, index: usize) -> String {
         self.samples.name(index)
     }

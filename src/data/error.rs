@@ -15,6 +15,9 @@ pub enum Error {
     /// Contents that are not what they should be, where there is a way out.
     #[error("{what}: expected {expected}, got {got}; {remedy}")]
     Unusable { what: String, expected: String, got: String, remedy: String },
+    /// Images of a part that cannot be read, all of them.
+    #[error("{part}: {count} of {all} images cannot be read: {names}; the first: {first}")]
+    BadImages { part: String, count: usize, all: usize, names: String, first: String },
     /// Data from the hub that cannot be had.
     #[error(transparent)]
     Weights(Box<tallow_weights::Error>),
@@ -32,6 +35,14 @@ impl From<tallow_weights::Error> for Error {
 }
 
 impl Error {
+    /// The message without what to do.
+    pub(crate) fn without_remedy(&self) -> String {
+        match self {
+            Self::Unusable { what, expected, got, .. } => format!("{what}: expected {expected}, got {got}"),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }

@@ -5,15 +5,11 @@ mod layout;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use self::layout::{FolderPart, layout};
 use super::dataset::{self, Parts};
+use super::files::{self, Listing};
 use super::parts::{Role, Wishes};
 use super::{Augment, Digest, Error, Image, Result, Samples, decode};
-
-/// Endings of the files that are images, in lower case.
-const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "jfif"];
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
@@ -30,6 +26,12 @@ impl Samples for Files {
     }
     fn image(&self, index: usize) -> Result<Image> {
         decode::open_image(&self.files[index].0)
+    }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(decode::open_file(&self.files[index].0, true)?.image)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        Ok(decode::open_file(&self.files[index].0, alpha)?.odd)
     }
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
@@ -94,9 +96,8 @@ pub(super) fn open(dir: &Path, skip_bad: bool, wishes: Wishes) -> Result<Parts> 
     };
     let [train, val, test] = [read(Role::Train)?, read(Role::Val)?, read(Role::Test)?];
     for part in parts.iter_mut().filter(|part| part.role == Role::LeftOut) {
-        let mut found = Vec::new();
-        part.classes.iter().try_for_each(|(_, folder)| walk(folder, &mut found, &mut Vec::new()))?;
-        part.fact.samples = Some(found.len());
+        let counts = part.classes.iter().map(|(_, folder)| Ok(Listing::of(folder)?.images.len()));
+        part.fact.samples = Some(counts.sum::<Result<usize>>()?);
     }
     Ok(Parts {
         classes,
@@ -121,7 +122,7 @@ impl Reading {
                 self.fault(Error::unusable(folder.display(), "a class of the training part", got, remedy))?;
             }
         }
-        let (mut files, mut others) = (Vec::new(), Vec::new());
+        let (mut images, mut others) = (Vec::new(), Vec::new());
         for (label, class) in classes.iter().enumerate() {
             let folder = part.classes.iter().find(|(name, _)| name == class).map(|(_, folder)| folder);
             let Some(folder) = folder else {
@@ -132,37 +133,21 @@ impl Reading {
                 }
                 continue;
             };
-            let mut found = Vec::new();
-            walk(folder, &mut found, &mut others)?;
-            found.sort();
-            if self.skip_bad {
-                found = self.readable(found);
-            }
+            let listing = Listing::of(folder)?;
+            let found = listing.images;
             if found.is_empty() {
+                let got =
+                    files::left_out(&listing.others).map_or("none".into(), |others| format!("none, but {others}"));
                 let remedy = "add some, or remove the class";
-                self.fault(Error::unusable(folder.display(), "images of this class", "none", remedy))?;
+                self.fault(Error::unusable(folder.display(), "images of this class", got, remedy))?;
             }
-            files.extend(found.into_iter().map(|file| (file, label as u32)));
+            others.extend(listing.others);
+            images.extend(found.into_iter().map(|file| (file, label as u32)));
         }
-        if let Some(first) = others.first() {
-            let part = part.folder.display();
-            let more = if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
-            self.notes.push(format!("{part}: files that are no images were skipped: {}{more}", first.display()));
+        if let Some(others) = files::left_out(&others) {
+            self.notes.push(format!("{}: left out: {others}", part.folder.display()));
         }
-        Ok(files)
-    }
-
-    /// Those files that can be decoded.
-    fn readable(&mut self, files: Vec<PathBuf>) -> Vec<PathBuf> {
-        let checked: Vec<_> = files.into_par_iter().map(|file| decode::open_image(&file).map(|_| file)).collect();
-        let mut readable = Vec::new();
-        for file in checked {
-            match file {
-                Ok(file) => readable.push(file),
-                Err(error) => self.notes.push(format!("skipped: {error}")),
-            }
-        }
-        readable
+        Ok(images)
     }
 }
 
@@ -171,7 +156,7 @@ fn subfolders(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let path = entry.map_err(|e| Error::io(dir, e))?.path();
-        if hidden(&path) || !path.is_dir() {
+        if path.file_name().is_none_or(files::is_clutter) || !path.is_dir() {
             continue;
         }
         match path.file_name().and_then(|name| name.to_str()) {
@@ -188,34 +173,4 @@ fn subfolders(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// Collects the image files under `dir`, at any depth, and those that are not images; leaves out hidden ones. A folder that
-/// is a link is not followed, so that there is an end.
-fn walk(dir: &Path, images: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
-        let entry = entry.map_err(|e| Error::io(dir, e))?;
-        let path = entry.path();
-        if hidden(&path) {
-            continue;
-        }
-        if entry.file_type().map_err(|e| Error::io(&path, e))?.is_dir() {
-            walk(&path, images, others)?;
-            continue;
-        }
-        // a pipe or a link to a folder; of a link to nowhere the decoder will tell
-        let special = std::fs::metadata(&path).is_ok_and(|target| !target.is_file());
-        if is_image(&path) && !special { images.push(path) } else { others.push(path) }
-    }
-    Ok(())
-}
-
-/// Whether a file is called like an image.
-fn is_image(path: &Path) -> bool {
-    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    ENDINGS.contains(&ending.as_str())
-}
-
-fn hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }

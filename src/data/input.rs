@@ -137,6 +137,7 @@ mod tests {
             interpolation,
             crop_pct: 0.9,
             squash: false,
+            crop_floor: false,
             mean: vec![0.4; channels],
             std: vec![0.3; channels],
         }

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::transform::Levels;
-use super::{Draw, Error, Result, Samples, Transform};
+use super::{Draw, Error, Image, Result, Samples, Transform};
 
 /// A batch, ready for the model.
 #[derive(Debug, Clone)]
@@ -22,6 +22,9 @@ pub struct Batch {
     pub labels: Tensor,
     /// The samples' indices in their part of the data set.
     pub indices: Vec<usize>,
+    /// Samples of this batch that cannot be read and are left out of it, with the reason; see [`Loader::tolerant`]. There may be
+    /// no others, and then `images` has no rows.
+    pub bad: Vec<(usize, Arc<Error>)>,
 }
 
 /// How batches are loaded.
@@ -72,20 +75,38 @@ struct Work {
     transform: Arc<Transform>,
     options: LoaderOptions,
     levels: Option<Levels>,
+    /// Whether a bad sample is left out of its batch, and not the end of the iteration.
+    tolerant: bool,
 }
 
-/// Samples one after the other.
-enum Made {
+/// Samples one after the other, and those that are bad.
+struct Made {
+    form: Form,
+    bad: Vec<(usize, Arc<Error>)>,
+}
+
+/// What samples are made to.
+enum Form {
     Values(Vec<f32>),
     Levels(Vec<u8>),
 }
 
 impl Made {
     fn append(&mut self, more: Self) {
-        match (self, more) {
-            (Self::Values(all), Self::Values(more)) => all.extend(more),
-            (Self::Levels(all), Self::Levels(more)) => all.extend(more),
+        match (&mut self.form, more.form) {
+            (Form::Values(all), Form::Values(more)) => all.extend(more),
+            (Form::Levels(all), Form::Levels(more)) => all.extend(more),
             _ => unreachable!("all samples are made in one way"),
+        }
+        self.bad.extend(more.bad);
+    }
+
+    /// Without the room of `size` values at place `at`.
+    fn without(&mut self, at: usize, size: usize) {
+        let own = at * size..(at + 1) * size;
+        match &mut self.form {
+            Form::Values(values) => drop(values.drain(own)),
+            Form::Levels(levels) => drop(levels.drain(own)),
         }
     }
 }
@@ -115,26 +136,35 @@ impl Work {
     /// Decodes and transforms samples, one after the other in one vector.
     fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<Made> {
         let size = self.size();
-        let mut made = match self.levels {
-            None => Made::Values(vec![0.0; indices.len() * size]),
-            Some(_) => Made::Levels(vec![0; indices.len() * size]),
+        let form = match self.levels {
+            None => Form::Values(vec![0.0; indices.len() * size]),
+            Some(_) => Form::Levels(vec![0; indices.len() * size]),
         };
-        for (at, &index) in indices.iter().enumerate() {
+        let mut made = Made { form, bad: Vec::new() };
+        for (order, &index) in indices.iter().enumerate() {
             if stop() {
                 break;
             }
+            let at = order - made.bad.len();
             let own = at * size..(at + 1) * size;
-            let sample = || match &mut made {
-                Made::Values(values) => self.sample(index, &mut values[own]),
-                Made::Levels(levels) => self.levels_of(index, &mut levels[own]),
+            let sample = || match &mut made.form {
+                Form::Values(values) => self.sample(index, &mut values[own]),
+                Form::Levels(levels) => self.levels_of(index, &mut levels[own]),
             };
             // a decoder that panics on a strange file is a bad sample, not the end of the process
-            catch_unwind(AssertUnwindSafe(sample)).unwrap_or_else(|panic| {
+            let result = catch_unwind(AssertUnwindSafe(sample)).unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
                 let got = format!("a failure of the decoder ({})", text.as_deref().unwrap_or("no message"));
                 Err(Error::invalid(self.samples.name(index), "a sample that can be read", got))
-            })?;
+            });
+            match result {
+                Err(error) if self.tolerant => {
+                    made.without(at, size);
+                    made.bad.push((index, Arc::new(error)));
+                }
+                result => result?,
+            }
         }
         Ok(made)
     }
@@ -143,9 +173,14 @@ impl Work {
         Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 }
     }
 
+    /// A sample as the model reads it: with its alpha channel only for one of four.
+    fn image(&self, index: usize) -> Result<Image> {
+        if self.transform.reads_alpha() { self.samples.image_with_alpha(index) } else { self.samples.image(index) }
+    }
+
     fn levels_of(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let Some(levels) = &self.levels else { unreachable!("asked for only where there are some") };
-        self.transform.apply_levels(&self.samples.image(index)?, self.draw(index), levels, out)
+        self.transform.apply_levels(&self.image(index)?, self.draw(index), levels, out)
     }
 
     fn sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
@@ -157,7 +192,7 @@ impl Work {
             out.copy_from_slice(point);
             return Ok(());
         }
-        let image = self.samples.image(index)?;
+        let image = self.image(index)?;
         self.transform.apply(&image, self.draw(index), out)
     }
 }
@@ -210,7 +245,20 @@ impl Loader {
         transform: Arc<Transform>,
         options: LoaderOptions,
     ) -> Result<Self> {
-        Self::start(samples, order, transform, options, None)
+        Self::start(samples, order, transform, options, None, false)
+    }
+
+    /// As [`Loader::new`], but a sample that cannot be read is left out of its batch and told with it ([`Batch::bad`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tolerant(
+        samples: Arc<dyn Samples>,
+        order: Vec<usize>,
+        transform: Arc<Transform>,
+        options: LoaderOptions,
+    ) -> Result<Self> {
+        Self::start(samples, order, transform, options, None, true)
     }
 
     /// As [`Loader::new`], but images stay levels `[batch, height, width, channels]` (u8) where the transform can do with these, for a
@@ -225,7 +273,7 @@ impl Loader {
         options: LoaderOptions,
     ) -> Result<Self> {
         let levels = transform.levels(&*samples);
-        Self::start(samples, order, transform, options, levels)
+        Self::start(samples, order, transform, options, levels, false)
     }
 
     fn start(
@@ -234,6 +282,7 @@ impl Loader {
         transform: Arc<Transform>,
         options: LoaderOptions,
         levels: Option<Levels>,
+        tolerant: bool,
     ) -> Result<Self> {
         if options.batch_size == 0 {
             return Err(Error::invalid("batch size", "at least 1", 0));
@@ -241,7 +290,7 @@ impl Loader {
         if let Some(index) = order.iter().find(|&&index| index >= samples.len()) {
             return Err(Error::invalid("order of samples", format!("indices below {}", samples.len()), index));
         }
-        let work = Arc::new(Work { samples, order, transform, options, levels });
+        let work = Arc::new(Work { samples, order, transform, options, levels, tolerant });
         let meeting = Arc::new(Meeting::default());
         let mut loader = Self { work, meeting, threads: Vec::new(), next: 0 };
         let pieces = loader.work.order.len().div_ceil(PIECE);
@@ -282,10 +331,11 @@ impl Loader {
             return self.work.make(indices, || false);
         }
         let room = indices.len() * self.work.size();
-        let mut all = match self.work.levels {
-            None => Made::Values(Vec::with_capacity(room)),
-            Some(_) => Made::Levels(Vec::with_capacity(room)),
+        let form = match self.work.levels {
+            None => Form::Values(Vec::with_capacity(room)),
+            Some(_) => Form::Levels(Vec::with_capacity(room)),
         };
+        let mut all = Made { form, bad: Vec::new() };
         for piece in 0..indices.len().div_ceil(PIECE) {
             let mut state = self.meeting.lock();
             let made = loop {
@@ -306,19 +356,21 @@ impl Loader {
     }
 
     fn load(&mut self, batch: usize) -> Result<Batch> {
-        let indices = self.work.batch(batch).to_vec();
-        let images = match (self.made(batch, &indices)?, &self.work.levels) {
-            (Made::Levels(levels), Some(Levels { size: [height, width, channels], .. })) => {
+        let mut indices = self.work.batch(batch).to_vec();
+        let Made { form, bad } = self.made(batch, &indices)?;
+        indices.retain(|index| bad.iter().all(|(other, _)| other != index));
+        let images = match (form, &self.work.levels) {
+            (Form::Levels(levels), Some(Levels { size: [height, width, channels], .. })) => {
                 Tensor::from_vec(levels, (indices.len(), *height, *width, *channels), &Device::Cpu)?
             }
-            (Made::Values(values), _) => {
+            (Form::Values(values), _) => {
                 let at_least = self.work.options.batch_size.min(self.work.samples.len());
                 self.work.transform.batch(values, indices.len(), at_least)?
             }
             _ => unreachable!("levels are made only where they have a form"),
         };
         let labels: Vec<u32> = indices.iter().map(|&index| self.work.samples.label(index)).collect();
-        Ok(Batch { images, labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?, indices })
+        Ok(Batch { images, labels: Tensor::from_vec(labels, indices.len(), &Device::Cpu)?, indices, bad })
     }
 }
 

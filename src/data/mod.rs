@@ -5,6 +5,7 @@
 //! of an epoch in threads of its own.
 
 pub mod augment;
+pub mod check;
 pub mod dataset;
 pub mod digest;
 pub mod input;
@@ -20,6 +21,7 @@ mod cifar;
 mod circles;
 mod decode;
 mod error;
+pub mod files;
 mod folder;
 mod idx;
 #[cfg(feature = "hub")]
@@ -28,8 +30,9 @@ mod parts;
 mod split;
 
 pub use augment::Augment;
+pub use check::{BadImage, Checked, OnBadImage};
 pub use dataset::{DataOptions, Dataset, Image, Samples, holds_points, open, open_at, open_with};
-pub use decode::{decode, open_image};
+pub use decode::{decode, look_at_file, open_image, open_image_with_alpha};
 pub use digest::{Digest, Digested, digests};
 pub use error::{Error, Result};
 pub use input::Input;

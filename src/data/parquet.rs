@@ -14,7 +14,7 @@ use std::{
 };
 
 use parquet::data_type::ByteArray;
-use tallow_weights::{OpenOptions, hub::download_dataset};
+use tallow_weights::{OpenOptions, expanded, hub::download_dataset};
 
 use self::{
     columns::{Columns, Labels},
@@ -22,7 +22,7 @@ use self::{
     pages::Table,
 };
 use super::parts::{self, FilePart, Part, Role, Sorted, Wishes};
-use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode};
+use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode, files};
 
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
@@ -107,7 +107,8 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Res
 /// them, as on the hub. It is called `name`.
 pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Parts> {
     let (path, choice) = Choice::split(place)?;
-    let path = Path::new(path);
+    let path = expanded(path);
+    let path = path.as_path();
     if path.is_file() {
         return single(name, path, &choice, wishes);
     }
@@ -151,6 +152,9 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let entry = entry.map_err(|e| Error::io(folder, e))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
+        if files::is_clutter(name.as_ref()) {
+            continue;
+        }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&entry.path(), &format!("{prefix}{name}/"), names)?;
         } else {
@@ -360,7 +364,8 @@ struct Group {
     group: usize,
     /// Its first row, counted over all files.
     start: usize,
-    images: Mutex<Option<Arc<Vec<ByteArray>>>>,
+    /// None where a row has no image.
+    images: Mutex<Option<Arc<Vec<Option<ByteArray>>>>>,
 }
 
 impl Encoded {
@@ -369,9 +374,12 @@ impl Encoded {
         let group = &self.groups[at];
         let table = &self.tables[group.table];
         let row = index - group.start;
-        let missing = || Error::invalid(self.name(index), "an image", "nothing");
+        let missing = || {
+            let remedy = "images have to be inside of the file: write it with embedded images, or remove that row";
+            Error::unusable(self.name(index), "an image", "none", remedy)
+        };
         if !self.keep {
-            return table.images(group.group, row, 1)?.pop().ok_or_else(missing);
+            return table.images(group.group, row, 1)?.pop().flatten().ok_or_else(missing);
         }
         let images = {
             let mut images = group.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -383,7 +391,7 @@ impl Encoded {
                 }
             }
         };
-        images.get(row).cloned().ok_or_else(missing)
+        images.get(row).cloned().flatten().ok_or_else(missing)
     }
 }
 
@@ -396,6 +404,12 @@ impl Samples for Encoded {
     }
     fn image(&self, index: usize) -> Result<Image> {
         decode(self.bytes(index)?.data(), &self.name(index))
+    }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), true)?.image)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), alpha)?.odd)
     }
     fn name(&self, index: usize) -> String {
         format!("{} row {index}", self.name)

@@ -51,6 +51,14 @@ impl Samples for Picked {
         let (part, index) = self.at(index);
         part.image(index)
     }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        let (part, index) = self.at(index);
+        part.image_with_alpha(index)
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        let (part, index) = self.at(index);
+        part.look(index, alpha)
+    }
     fn name(&self, index: usize) -> String {
         let (part, index) = self.at(index);
         part.name(index)

@@ -24,7 +24,7 @@ pub(super) struct Window {
 /// The image resized to `width` by `height`, equal to Pillow's `Image.resize`.
 ///
 /// # Errors
-/// If a side of the image or of the result is 0, or the image has neither 1 nor 3 channels.
+/// If a side of the image or of the result is 0, or the image has neither 1, 3 nor 4 channels.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Interpolation) -> Result<Image> {
     resize_window(image, (width, height), Window { left: 0, top: 0, width, height }, filter)
 }
@@ -39,9 +39,9 @@ pub(super) fn resize_window(
     let Window { left, top, width, height } = window;
     let Image { channels, pixels, .. } = image;
     let invalid = |expected: &str, got: String| Err(Error::invalid("resize", expected, got));
-    if *channels != 1 && *channels != 3 || pixels.len() != image.width * image.height * channels {
+    if ![1, 3, 4].contains(channels) || pixels.len() != image.width * image.height * channels {
         let got = format!("{} values for {}x{}x{channels}", pixels.len(), image.width, image.height);
-        return invalid("an image with 1 or 3 channels", got);
+        return invalid("an image with 1, 3 or 4 channels", got);
     }
     if image.width == 0 || image.height == 0 || width == 0 || height == 0 {
         return invalid(
@@ -58,6 +58,14 @@ pub(super) fn resize_window(
     let Some((kernel, support)) = kernel(filter) else {
         return Ok(nearest(image, size, window));
     };
+    // What is transparent must not shine into what is not.
+    let premultiplied;
+    let (image, pixels) = if *channels == 4 {
+        premultiplied = image.premultiplied();
+        (&premultiplied, &premultiplied.pixels)
+    } else {
+        (image, pixels)
+    };
     let across = Weights::new(image.width, size.0, left, width, kernel, support);
     let down = Weights::new(image.height, size.1, top, height, kernel, support);
     let reach = down.reach();
@@ -71,7 +79,8 @@ pub(super) fn resize_window(
         let (first, end) = reach;
         down(&across(&pixels[first * row..end * row]), width * channels, first)
     };
-    Ok(Image { width, height, channels: *channels, pixels })
+    let resized = Image { width, height, channels: *channels, pixels };
+    Ok(if *channels == 4 { resized.unpremultiplied() } else { resized })
 }
 
 /// What a device needs to make the same (`ops::resize`) of images of `source` width and height: the taps across and down. None
@@ -108,6 +117,29 @@ fn down_first(source: (usize, usize), size: (usize, usize)) -> bool {
 }
 
 impl Image {
+    /// An image with alpha whose colours are times their alpha (Pillow's conversion from RGBA to RGBa).
+    pub(super) fn premultiplied(&self) -> Self {
+        let product = |level: u8, alpha: u8| {
+            let product = u32::from(level) * u32::from(alpha) + 128;
+            ((product + (product >> 8)) >> 8) as u8
+        };
+        self.with_colours(product)
+    }
+
+    /// The image whose colours times their alpha these are (Pillow's conversion from RGBa to RGBA).
+    pub(super) fn unpremultiplied(&self) -> Self {
+        self.with_colours(|level, alpha| match alpha {
+            0 | 255 => level,
+            alpha => (255 * u32::from(level) / u32::from(alpha)).min(255) as u8,
+        })
+    }
+
+    fn with_colours(&self, colour: impl Fn(u8, u8) -> u8) -> Self {
+        let pixels = self.pixels.chunks_exact(4);
+        let pixels = pixels.flat_map(|p| [colour(p[0], p[3]), colour(p[1], p[3]), colour(p[2], p[3]), p[3]]).collect();
+        Self { pixels, ..*self }
+    }
+
     /// A part of the image.
     ///
     /// # Panics
@@ -225,6 +257,20 @@ fn resize_across(rows: &[u8], width: usize, channels: usize, weights: &Weights) 
                 let pixels = &line[start..start + weights.len()];
                 level(HALF + pixels.iter().zip(weights).map(|(&pixel, weight)| i32::from(pixel) * weight).sum::<i32>())
             }));
+        }
+        return out;
+    }
+    if channels == 4 {
+        for line in rows.chunks_exact(row) {
+            for (start, weights) in weights.iter() {
+                let mut sums = [HALF; 4];
+                for (pixel, &weight) in line[start * 4..].as_chunks::<4>().0.iter().zip(weights) {
+                    for (sum, &value) in sums.iter_mut().zip(pixel) {
+                        *sum += i32::from(value) * weight;
+                    }
+                }
+                out.extend_from_slice(&sums.map(level));
+            }
         }
         return out;
     }

@@ -39,6 +39,12 @@ impl Samples for Subset {
     fn image(&self, index: usize) -> Result<Image> {
         self.samples.image(self.indices[index])
     }
+    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+        self.samples.image_with_alpha(self.indices[index])
+    }
+    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+        self.samples.look(self.indices[index], alpha)
+    }
     fn name(&self, index: usize) -> String {
         self.samples.name(self.indices[index])
     }

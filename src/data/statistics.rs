@@ -18,18 +18,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Over all pixels of all samples, as they are before resizing, in `channels` 1 (grey) or 3. Sums are of integers: the
+    /// Over all pixels of all samples, as they are before resizing, in `channels` 1 (grey), 3 or 4 (RGBA). Sums are of integers: the
     /// result does not depend on threads.
     ///
     /// # Errors
     /// If a sample cannot be read.
     pub fn of(samples: &dyn Samples, channels: usize) -> Result<Self> {
-        if channels != 1 && channels != 3 {
-            return Err(Error::invalid("statistics of images", "1 or 3 channels", channels));
+        if ![1, 3, 4].contains(&channels) {
+            return Err(Error::invalid("statistics of images", "1, 3 or 4 channels", channels));
         }
         let sums = |index: usize| -> Result<Sums> {
-            let mut image = samples.image(index)?;
-            if channels == 1 && image.channels == 3 {
+            let mut image = if channels == 4 { samples.image_with_alpha(index)? } else { samples.image(index)? };
+            if channels == 1 && image.channels != 1 {
                 image = image.to_grey();
             }
             let (width, height) = (image.width, image.height);
@@ -41,7 +41,7 @@ impl Statistics {
                 (*sum, *squares) = (u128::from(s), u128::from(q));
             }
             if image.channels < channels {
-                sums.of = [sums.of[0]; 3];
+                sums.of = [sums.of[0]; 4];
             }
             Ok(sums)
         };
@@ -78,7 +78,7 @@ impl Statistics {
 #[derive(Clone, Copy)]
 struct Sums {
     pixels: u128,
-    of: [(u128, u128); 3],
+    of: [(u128, u128); 4],
     /// The smallest and the largest.
     width: [usize; 2],
     height: [usize; 2],

@@ -42,6 +42,7 @@ pub struct Transform {
     /// Height and width before the crop.
     scaled: (usize, usize),
     squash: bool,
+    crop_floor: bool,
     filter: Interpolation,
     /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
@@ -82,7 +83,8 @@ impl Transform {
     /// If the preprocessing makes no sense, or two augmentations exclude each other.
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
-        let Preprocessing { input_size, interpolation, crop_pct, squash, mean, std } = preprocessing;
+        let per_channel = preprocessing.clone().per_channel();
+        let Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, mean, std } = &per_channel;
         let [channels, height, width] = *input_size;
         if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
             let expected = format!("channels, height and width from 1 to {MAX_SIDE}");
@@ -92,14 +94,14 @@ impl Transform {
             return Err(Error::invalid("crop_pct", "a share between 0.05 and 20, usually from 0.8 to 1", crop_pct));
         }
         Augment::check(augment)?;
-        let mean = per_channel("mean", mean, channels)?;
-        let std = per_channel("std", std, channels)?;
+        check_values("mean", mean, channels)?;
+        check_values("std", std, channels)?;
         if let Some(bad) = std.iter().find(|s| **s <= 0.0) {
             return Err(Error::invalid("std", "positive deviations", bad));
         }
         let levels = mean
             .iter()
-            .zip(&std)
+            .zip(std)
             // in torchvision's order of operations, in float32
             .map(|(m, s)| std::array::from_fn(|level| (level as f32 / 255.0 - *m as f32) / *s as f32))
             .collect();
@@ -108,6 +110,7 @@ impl Transform {
             input: *input_size,
             scaled: (scaled(height).max(1), scaled(width).max(1)),
             squash: *squash,
+            crop_floor: *crop_floor,
             filter: *interpolation,
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
@@ -138,6 +141,25 @@ impl Transform {
         self.input
     }
 
+    /// Whether the model reads images at all: grey, RGB or RGBA.
+    ///
+    /// # Errors
+    /// If it reads another number of channels.
+    pub fn check_reads_images(&self) -> Result<()> {
+        match self.input[0] {
+            1 | 3 | 4 => Ok(()),
+            channels => {
+                let expected = "a model that reads 1 (grey), 3 (RGB) or 4 channels (RGBA)";
+                Err(Error::invalid("images", expected, format!("one that reads {channels}")))
+            }
+        }
+    }
+
+    /// Whether the model reads an alpha channel.
+    pub(super) fn reads_alpha(&self) -> bool {
+        self.input[0] == 4
+    }
+
     /// One image as a tensor `[channels, height, width]` on the CPU.
     ///
     /// # Errors
@@ -166,7 +188,7 @@ impl Transform {
     }
 
     /// The image that an input `[channels, height, width]` shows: the normalisation taken back, and what is then beyond black
-    /// or white cut off. A whitened input is shown as it is, with 0 in middle grey and three times the root of its mean square
+    /// or white cut off, and without its alpha channel. A whitened input is shown as it is, with 0 in middle grey and three times the root of its mean square
     /// in black and white.
     ///
     /// # Errors
@@ -188,7 +210,8 @@ impl Transform {
             (255.0 * (value - levels[0]) / (levels[255] - levels[0])).round().clamp(0.0, 255.0) as u8
         };
         let pixels = values.into_iter().zip(self.levels.iter().cycle()).map(level).collect();
-        Ok(Image { width, height, channels, pixels })
+        let image = Image { width, height, channels, pixels };
+        Ok(if channels == 4 { image.to_rgb() } else { image })
     }
 
     /// Writes the input made from one image to `out`, `channels * height * width` values; whitening comes in
@@ -214,7 +237,7 @@ impl Transform {
             && h * w * c.min(channels) < height * width * channels
         {
             let resized = self.resized(w, h);
-            let (left, top) = (centre(resized.0, width), centre(resized.1, height));
+            let (left, top) = (self.centre(resized.0, width), self.centre(resized.1, height));
             if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
                 && let Some(taps) =
                     resize::taps((w, h), resized, resize::Window { left, top, width, height }, self.filter)
@@ -231,7 +254,7 @@ impl Transform {
         let grey;
         let shown = if levels.taps.is_none() {
             &self.seen(image, &mut draw.rng())?
-        } else if channels == 1 && image.channels == 3 {
+        } else if channels == 1 && image.channels != 1 {
             grey = image.to_grey();
             &grey
         } else {
@@ -269,17 +292,22 @@ impl Transform {
 
     /// The image of the input's size that is normalised then; it may be grey for an input of three channels.
     pub(super) fn seen(&self, image: &Image, rng: &mut ChaCha8Rng) -> Result<Image> {
-        let [channels, ..] = self.input;
-        if channels != 1 && channels != 3 {
-            let expected = "a model that reads 1 or 3 channels";
-            return Err(Error::invalid("images", expected, format!("one that reads {channels}")));
-        }
-        let grey;
-        let image = if channels == 1 && image.channels == 3 {
-            grey = image.to_grey();
-            &grey
-        } else {
-            image
+        self.check_reads_images()?;
+        let converted;
+        let image = match (self.input[0], image.channels) {
+            (1, 3 | 4) => {
+                converted = image.to_grey();
+                &converted
+            }
+            (3, 4) => {
+                converted = image.to_rgb();
+                &converted
+            }
+            (4, 1 | 3) => {
+                converted = image.to_rgba();
+                &converted
+            }
+            _ => image,
         };
         let cropped;
         let (image, window) = if self.augment.contains(&Augment::ResizedCrop) {
@@ -297,7 +325,7 @@ impl Transform {
         let [_, height, width] = self.input;
         let resized = self.resized(image.width, image.height);
         if !self.augment.contains(&Augment::Crop) {
-            return Window { left: centre(resized.0, width), top: centre(resized.1, height), resized };
+            return Window { left: self.centre(resized.0, width), top: self.centre(resized.1, height), resized };
         }
         let roomy = resized.0 > width || resized.1 > height;
         let mut place = |side: usize, input: usize| {
@@ -306,6 +334,14 @@ impl Transform {
             rng.random_range((-padding).min(room)..=(room + padding).max(0))
         };
         Window { left: place(resized.0, width), top: place(resized.1, height), resized }
+    }
+
+    /// Where a centre crop begins (torchvision's `CenterCrop`: half a pixel is rounded to even; what is missing is added on
+    /// both sides, the odd pixel at the end).
+    fn centre(&self, side: usize, crop: usize) -> i64 {
+        let half =
+            |length: usize| if self.crop_floor { (length / 2) as f64 } else { (length as f64 / 2.0).round_ties_even() };
+        if side >= crop { half(side - crop) as i64 } else { -(((crop - side) / 2) as i64) }
     }
 
     /// Width and height of an image after resizing, before the crop.
@@ -364,23 +400,13 @@ impl Transform {
     }
 }
 
-/// A value per channel; one value is repeated, and for a grey input three are averaged.
-fn per_channel(what: &str, values: &[f64], channels: usize) -> Result<Vec<f64>> {
-    if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::invalid(what, "finite numbers", bad));
+/// There is a finite value for every channel.
+fn check_values(what: &str, values: &[f64], channels: usize) -> Result<()> {
+    match values.iter().find(|v| !v.is_finite()) {
+        Some(bad) => Err(Error::invalid(what, "finite numbers", bad)),
+        None if values.len() == channels => Ok(()),
+        None => Err(Error::invalid(what, format!("{channels} values, one a channel"), values.len())),
     }
-    match (values.len(), channels) {
-        (n, channels) if n == channels => Ok(values.to_vec()),
-        (1, _) => Ok(vec![values[0]; channels]),
-        (3, 1) => Ok(vec![values.iter().sum::<f64>() / 3.0]),
-        (n, _) => Err(Error::invalid(what, format!("{channels} values, one a channel"), n)),
-    }
-}
-
-/// Where a centre crop begins (torchvision's `CenterCrop`: half a pixel is rounded to even; what is missing is added on
-/// both sides, the odd pixel at the end).
-fn centre(side: usize, crop: usize) -> i64 {
-    if side >= crop { ((side - crop) as f64 / 2.0).round_ties_even() as i64 } else { -(((crop - side) / 2) as i64) }
 }
 
 /// A random window with 8 to 100 % of the area and an aspect ratio from 3:4 to 4:3: torchvision's `RandomResizedCrop`.

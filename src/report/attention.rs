@@ -42,13 +42,15 @@ pub fn attention_picture(
     title: &str,
     subtitle: &str,
     image: &Image,
-    grid: usize,
+    grid: [usize; 2],
     maps: &[AttentionMap],
 ) -> data::Result<String> {
     let seen = fitted(image)?;
+    let longer = seen.width.max(seen.height) as f64;
+    let [panel_width, panel_height] = [seen.width, seen.height].map(|side| PANEL * side as f64 / longer);
     let place = |i: usize| {
         let (x, y) = ((i % COLUMNS) as f64, (i / COLUMNS) as f64);
-        [LEFT + x * (PANEL + GAP), TOP + y * (PANEL + CAPTION + GAP), PANEL, PANEL]
+        [LEFT + x * (PANEL + GAP), TOP + y * (PANEL + CAPTION + GAP), panel_width, panel_height]
     };
     let lines = (maps.len() + 1).div_ceil(COLUMNS);
     let bottom = TOP + lines as f64 * (PANEL + CAPTION + GAP) - GAP;
@@ -93,7 +95,8 @@ fn key(top: f64) -> maud::Markup {
 /// pixels.
 fn fitted(image: &Image) -> data::Result<Image> {
     if image.width.max(image.height) > MOST {
-        return fitted(&resize(image, MOST, MOST, Interpolation::Bilinear)?);
+        let scaled = |side: usize| (side * MOST).div_ceil(image.width.max(image.height)).clamp(1, MOST);
+        return fitted(&resize(image, scaled(image.width), scaled(image.height), Interpolation::Bilinear)?);
     }
     let factor = LEAST.div_ceil(image.width.min(image.height).max(1)).max(1);
     let (width, height) = (image.width * factor, image.height * factor);
@@ -107,7 +110,7 @@ fn fitted(image: &Image) -> data::Result<Image> {
 }
 
 /// The image in grey under the colours of the weights.
-fn overlay(image: &Image, grid: usize, weights: &[f32], peak: f32) -> Image {
+fn overlay(image: &Image, grid: [usize; 2], weights: &[f32], peak: f32) -> Image {
     let colours = Colours::UpTo(f64::from(peak).max(f64::MIN_POSITIVE));
     let grey = image.to_grey();
     let mut pixels = Vec::with_capacity(image.pixels.len());
@@ -124,14 +127,14 @@ fn overlay(image: &Image, grid: usize, weights: &[f32], peak: f32) -> Image {
 }
 
 /// The weight at a pixel, linear between the centres of the patches, as PyTorch's `interpolate(mode="bilinear")` has it.
-fn between(weights: &[f32], grid: usize, [across, down]: [(usize, usize); 2]) -> f64 {
-    let along = |(pixel, pixels): (usize, usize)| {
-        let at = ((pixel as f64 + 0.5) * grid as f64 / pixels as f64 - 0.5).clamp(0., (grid - 1) as f64);
+fn between(weights: &[f32], [rows, columns]: [usize; 2], [across, down]: [(usize, usize); 2]) -> f64 {
+    let along = |(pixel, pixels): (usize, usize), patches: usize| {
+        let at = ((pixel as f64 + 0.5) * patches as f64 / pixels as f64 - 0.5).clamp(0., (patches - 1) as f64);
         let low = at.floor();
-        (low as usize, (low as usize + 1).min(grid - 1), at - low)
+        (low as usize, (low as usize + 1).min(patches - 1), at - low)
     };
-    let ((left, right, x), (top, bottom, y)) = (along(across), along(down));
-    let weight = |row: usize, column: usize| f64::from(weights[row * grid + column]);
+    let ((left, right, x), (top, bottom, y)) = (along(across, columns), along(down, rows));
+    let weight = |row: usize, column: usize| f64::from(weights[row * columns + column]);
     let line = |row: usize| weight(row, left) * (1. - x) + weight(row, right) * x;
     line(top) * (1. - y) + line(bottom) * y
 }
@@ -146,7 +149,7 @@ mod tests {
         let expected = [[0., 0.25, 0.75, 1.], [0.5, 0.875, 1.625, 2.], [1.5, 2.125, 3.375, 4.], [2., 2.75, 4.25, 5.]];
         for (y, row) in expected.iter().enumerate() {
             for (x, expected) in row.iter().enumerate() {
-                let got = between(&[0., 1., 2., 5.], 2, [(x, 4), (y, 4)]);
+                let got = between(&[0., 1., 2., 5.], [2, 2], [(x, 4), (y, 4)]);
                 assert!((got - expected).abs() < 1e-12, "{x} {y}: {got}");
             }
         }
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn the_largest_weight_is_the_brightest_and_none_is_the_darkest() {
         let black = Image { width: 4, height: 4, channels: 3, pixels: vec![0; 48] };
-        let over = overlay(&black, 2, &[0., 0., 0., 0.25], 0.25);
+        let over = overlay(&black, [2, 2], &[0., 0., 0., 0.25], 0.25);
         let at = |i: usize| over.pixels[i * 3..i * 3 + 3].to_vec();
         let shade =
             |value: f64| Colours::UpTo(1.).of(value).map(|level| (0.6 * f64::from(level)).round() as u8).to_vec();

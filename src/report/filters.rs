@@ -44,6 +44,8 @@ pub fn first_layer(architecture: &Architecture) -> std::result::Result<(&'static
     };
     match channels {
         1 | 3 => Ok((name, channels)),
+        // Alpha has no colour.
+        4 => Ok((name, 3)),
         _ => Err(format!("expected filters on 1 or 3 channels, which can be seen, got {channels}")),
     }
 }

@@ -29,21 +29,21 @@ const TILES: usize = 16;
 /// patch, where the patch stands in the image; in the tile, its similarity with all patches, where they stand.
 ///
 /// `values` are the encodings `[grid * grid, dim]`, row by row.
-pub fn position_similarity(title: &str, values: &[f32], grid: usize, dim: usize) -> String {
+pub fn position_similarity(title: &str, values: &[f32], [high, wide]: [usize; 2], dim: usize) -> String {
     let rows = unit_rows(values, dim);
-    let every = grid.div_ceil(TILES);
-    let chosen: Vec<usize> = (0..grid).step_by(every).collect();
+    let every = high.max(wide).div_ceil(TILES);
+    let [tall, broad] = [high, wide].map(|side| side.div_ceil(every));
     let colours = Colours::Signed(1.);
     // White lines, a pixel wide, between the tiles.
-    let side = chosen.len() * (grid + 1) - 1;
-    let mut image = Image { width: side, height: side, channels: 3, pixels: vec![255; side * side * 3] };
-    for (tile_row, &y) in chosen.iter().enumerate() {
-        for (tile_column, &x) in chosen.iter().enumerate() {
-            let own = &rows[y * grid + x];
+    let (width, height) = (broad * (wide + 1) - 1, tall * (high + 1) - 1);
+    let mut image = Image { width, height, channels: 3, pixels: vec![255; width * height * 3] };
+    for (tile_row, y) in (0..high).step_by(every).enumerate() {
+        for (tile_column, x) in (0..wide).step_by(every).enumerate() {
+            let own = &rows[y * wide + x];
             for (at, other) in rows.iter().enumerate() {
                 let cosine = own.iter().zip(other).map(|(a, b)| a * b).sum();
-                let (row, column) = (tile_row * (grid + 1) + at / grid, tile_column * (grid + 1) + at % grid);
-                let start = (row * side + column) * 3;
+                let (row, column) = (tile_row * (high + 1) + at / wide, tile_column * (wide + 1) + at % wide);
+                let start = (row * width + column) * 3;
                 image.pixels[start..start + 3].copy_from_slice(&colours.of(cosine));
             }
         }
@@ -51,9 +51,9 @@ pub fn position_similarity(title: &str, values: &[f32], grid: usize, dim: usize)
     let which = if every == 1 { "every patch".to_string() } else { format!("one in {every} patches each way") };
     HeatMap {
         title: title.into(),
-        subtitle: format!("a tile for {which}: how alike to each of {grid}×{grid}"),
-        x: places("patch column", chosen.len(), every),
-        y: places("patch row", chosen.len(), every),
+        subtitle: format!("a tile for {which}: how alike to each of {high}×{wide}"),
+        x: places("patch column", broad, every),
+        y: places("patch row", tall, every),
         image,
         colours,
         values: "cosine".into(),

@@ -10,7 +10,7 @@ use tallow_weights::{Interpolation, Preprocessing};
 
 use super::error::{Error, Result};
 use super::paths;
-use crate::data::Mix;
+use crate::data::{Mix, OnBadImage};
 
 /// Configuration of a run. Two configurations that are equal give the same run.
 ///
@@ -54,6 +54,9 @@ pub struct TrainConfig {
     pub test_limit: Option<usize>,
     /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1). Default 0.
     pub val_fraction: f64,
+    /// What becomes of images that cannot be read: an error that names them (those of the test and validation parts before the first
+    /// epoch), or, with `skip`, every image is read once at the start and the bad ones are left out, with a warning. Default error.
+    pub on_bad_image: OnBadImage,
     /// Changes to training images, separated by commas: `crop` or `resized-crop`, `flip`, `randaugment`, `jitter`, `rotate`,
     /// `blur`, `erase`, which come in this order whatever the list's (see [`crate::data::Augment`]); `none`; or `auto` for
     /// what suits the data set. Default auto.

@@ -3,6 +3,7 @@
 use tallow_models::Architecture;
 
 use super::config::{OptimizerKind, ScheduleKind, TrainConfig};
+use crate::data::OnBadImage;
 
 /// Kinds of models, as far as good settings differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,7 @@ impl Default for TrainConfig {
             limit: None,
             test_limit: None,
             val_fraction: 0.,
+            on_bad_image: OnBadImage::Error,
             augment: "auto".into(),
             normalize: Default::default(),
             mixup: 0.,

@@ -18,7 +18,7 @@ use super::recorded::{self, Recollection, Search};
 use super::relabel::relabelled;
 use super::run_folder::RunFolder;
 use super::{data_record, device, paths, setup, svm};
-use crate::data::{Dataset, Samples, Transform};
+use crate::data::{Dataset, OnBadImage, Samples, Transform};
 
 /// Where the measurement is to differ from the run's own.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,8 @@ pub struct RunEvaluation {
     pub train_part: bool,
     /// At most so many samples. Default: as the run was tested on, or all of another data set's.
     pub limit: Option<usize>,
+    /// What becomes of images that cannot be read. Default: as the run has it.
+    pub on_bad_image: Option<OnBadImage>,
     /// Another device. Default: the run's own.
     pub device: Option<String>,
     /// Another batch size. Default: the run's own.
@@ -64,15 +66,20 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let (config, notes) = paths::locate(&folder.config()?, folder);
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
+    let config = &TrainConfig { on_bad_image: options.on_bad_image.unwrap_or(config.on_bad_image), ..config };
     let as_it_was = options.data.is_none() && options.train_split.is_none() && options.test_split.is_none();
-    let own = if as_it_was { own_data(folder, &config, options, listener)? } else { None };
+    let own = if as_it_was { own_data(folder, config, options, listener)? } else { None };
     let (dataset, recollection) = match own {
         Some((dataset, recollection)) => (dataset, Some(recollection)),
-        None => (other_data(folder, &config, options, as_it_was, listener)?, None),
+        None => (other_data(folder, config, options, as_it_was, listener)?, None),
     };
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
+    }
+    if config.on_bad_image == OnBadImage::Error {
+        let name = if options.train_part { "training" } else { "test" };
+        setup::check_part(&dataset, name, &**samples, false, &options.hub)?;
     }
     let trained_on = match DataRecord::read(folder)? {
         Some(record) if !as_it_was => Some(warn_of_trained(&record, &dataset.spec, samples, listener)?),
@@ -83,7 +90,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         let evaluation = svm.evaluate(&samples, listener, None)?.unwrap_or_default();
         return Ok(RunMeasured { evaluation, dataset, recollection, trained_on });
     }
-    let Chosen { described, model, device } = Chosen::of(folder, &config, options.device.as_deref())?;
+    let Chosen { described, model, device } = Chosen::of(folder, config, options.device.as_deref())?;
     let classes = described.architecture.num_classes();
     let samples = &relabelled(samples, &dataset, described.labels.as_deref(), classes, listener)?;
     let transform = Arc::new(Transform::of(&described)?);

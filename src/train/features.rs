@@ -200,7 +200,7 @@ impl Iterator for Batches {
                 (!indices.is_empty()).then(|| {
                     let rows = Tensor::from_iter(indices.iter().map(|&index| index as u32), features.device())?;
                     let labels = Tensor::from_iter(indices.iter().map(|&index| samples.label(index)), &Device::Cpu)?;
-                    Ok(Batch { images: features.index_select(&rows, 0)?, labels, indices })
+                    Ok(Batch { images: features.index_select(&rows, 0)?, labels, indices, bad: Vec::new() })
                 })
             }
         }

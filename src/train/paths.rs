@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use tallow_models::zoo;
+use tallow_weights::expanded;
 
 use super::config::TrainConfig;
 use super::run_folder::RunFolder;
@@ -24,7 +25,8 @@ const DATA: [&str; 4] = ["folder", "idx", "cifar", "parquet"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place<'a> {
     before: &'a str,
-    path: &'a Path,
+    /// Without `~` for the home folder.
+    path: PathBuf,
     after: &'a str,
 }
 
@@ -38,7 +40,7 @@ impl<'a> Place<'a> {
         let (kind, rest) = text.split_once(':')?;
         let (path, after) =
             if kind == "parquet" { rest.split_at(rest.find('?').unwrap_or(rest.len())) } else { (rest, "") };
-        DATA.contains(&kind).then(|| Self { before: &text[..=kind.len()], path: Path::new(path), after })
+        DATA.contains(&kind).then(|| Self { before: &text[..=kind.len()], path: expanded(path), after })
     }
 
     fn of_model(text: &'a str) -> Option<Self> {
@@ -47,8 +49,8 @@ impl<'a> Place<'a> {
         let on_the_hub = ["hf-hub:", "hf_hub:"].iter().any(|hub| text.starts_with(hub));
         // As `Source::parse` has it: a name of the zoo goes before a path of the same name.
         let looks_like_path = !before.is_empty() || path.contains(['/', '\\']) || [".", ".."].contains(&path);
-        let is_path = looks_like_path || (Path::new(path).exists() && zoo::find(path).is_err());
-        (!on_the_hub && is_path).then(|| Self { before, path: Path::new(path), after: "" })
+        let is_path = looks_like_path || (expanded(path).exists() && zoo::find(path).is_err());
+        (!on_the_hub && is_path).then(|| Self { before, path: expanded(path), after: "" })
     }
 
     fn written(&self, path: &Path) -> String {
@@ -57,7 +59,7 @@ impl<'a> Place<'a> {
 
     /// The same at an absolute path, seen from the folder `from`.
     fn seen_from(&self, from: &Path) -> PathBuf {
-        from.join(self.path)
+        from.join(&self.path)
     }
 }
 
@@ -72,7 +74,7 @@ fn absolute(path: &Path) -> PathBuf {
 fn is_same(key: &str, a: &str, b: &str) -> bool {
     let file = |text| {
         Place::of(key, text).and_then(|place| {
-            fs::canonicalize(place.path).ok().map(|path| (path, place.after.to_string(), place.before.to_string()))
+            fs::canonicalize(&place.path).ok().map(|path| (path, place.after.to_string(), place.before.to_string()))
         })
     };
     a == b || file(a).is_some_and(|a| file(b) == Some(a))
@@ -108,7 +110,7 @@ pub(super) fn fill(config: &mut TrainConfig) {
     for key in KEYS {
         let place = setting(config, key).and_then(|text| Place::of(key, text));
         if let Some(place) = place.filter(|place| place.path.exists()) {
-            let written = place.written(&absolute(place.path));
+            let written = place.written(&absolute(&place.path));
             config.paths.entry(key.to_string()).or_insert(written);
         }
     }
@@ -149,9 +151,9 @@ pub(super) fn locate(config: &TrainConfig, folder: &RunFolder) -> (TrainConfig, 
         let by_hand = !config.paths.contains_key(key);
         let remembered = config.paths.get(key).or(own).cloned();
         // A folder without a slash in its name is a path only where it is there, or was.
-        let bare = || remembered.is_some().then(|| Place { before: "", path: Path::new(&text), after: "" });
+        let bare = || remembered.is_some().then(|| Place { before: "", path: expanded(&text), after: "" });
         let Some(place) = Place::of(key, &text).or_else(bare) else { continue };
-        let here = || Some(place.written(&absolute(place.path)));
+        let here = || Some(place.written(&absolute(&place.path)));
         let above = || {
             let root = absolute(folder.root());
             let found = root.ancestors().skip(1).map(|from| place.seen_from(from)).find(|path| path.exists());

@@ -130,6 +130,14 @@ impl Samples for Relabelled {
         self.samples.image(index)
     }
 
+    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
+        self.samples.image_with_alpha(index)
+    }
+
+    fn look(&self, index: usize, alpha: bool) -> data::Result<Option<&'static str>> {
+        self.samples.look(index, alpha)
+    }
+
     fn name(&self, index: usize) -> String {
         self.samples.name(index)
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tallow_weights::save;
+use tallow_weights::{expanded, save};
 
 use super::config::TrainConfig;
 use super::error::{Error, Result};
@@ -22,9 +22,9 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// The folder at `root`, whether it exists or not.
+    /// The folder at `root`, whether it exists or not; `~` is the home folder.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: expanded(root.into()) }
     }
 
     /// Its path.

@@ -17,7 +17,7 @@ use super::fit::Start;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::{by_hand, device, device_name, freeze, memory, paths, set_precision, warnings};
-use crate::data::{self, Augment, DataOptions, Dataset, SplitBy, Statistics, whitening};
+use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
 /// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
@@ -71,7 +71,7 @@ impl Setup {
     }
 
     /// On a data set that is open.
-    fn of(config: &TrainConfig, dataset: Dataset, options: &OpenOptions) -> Result<Self> {
+    fn of(config: &TrainConfig, mut dataset: Dataset, options: &OpenOptions) -> Result<Self> {
         let (written, config) = (config, &paths::placed(config));
         let device = device(&config.device)?;
         if let Some(Ok(wanted)) = config.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
@@ -86,6 +86,8 @@ impl Setup {
         let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
+        check_channels(&dataset, &architecture)?;
+        check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
         by_hand::check_model(config, &architecture)?;
         let described = loaded.as_ref().and_then(Checkpoint::config);
         let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
@@ -218,6 +220,7 @@ fn data_options(config: &TrainConfig) -> DataOptions {
         val_fraction: config.val_fraction,
         train_split: config.train_split.clone(),
         test_split: config.test_split.clone(),
+        on_bad_image: config.on_bad_image,
         ..DataOptions::default()
     }
 }
@@ -289,6 +292,36 @@ pub(super) fn open_older(config: &TrainConfig, folder: &RunFolder, hub: &OpenOpt
     opened.ok_or_else(|| Error::invalid(&config.data, "a data set", "none"))
 }
 
+/// Reads what results are measured on before anything is trained for it. Bad training images are met in the first epoch; where they
+/// are to be left out, they are already.
+pub(super) fn check_images(dataset: &mut Dataset, alpha: bool, on_bad: OnBadImage, hub: &OpenOptions) -> Result<()> {
+    if on_bad == OnBadImage::Skip && !alpha {
+        return Ok(());
+    }
+    for (name, part) in [("test", Some(dataset.test.clone())), ("validation", dataset.val.clone())] {
+        let Some(part) = part else { continue };
+        let notes = check_part(dataset, name, &*part, alpha, hub)?;
+        dataset.notes.extend(notes);
+    }
+    Ok(())
+}
+
+/// Reads all images of a part; gives notes on those that are odd.
+pub(super) fn check_part(
+    dataset: &Dataset,
+    name: &str,
+    part: &dyn Samples,
+    alpha: bool,
+    hub: &OpenOptions,
+) -> Result<Vec<String>> {
+    let say = |text: &str| hub.progress.iter().for_each(|who| who.note(text));
+    let checked = check::look_through(&dataset.spec, name, part, alpha, &say);
+    let named = format!("{}: {name} part", dataset.spec);
+    let notes = checked.notes(&named);
+    checked.into_result(&named)?;
+    Ok(notes)
+}
+
 /// A zoo's name without its tag.
 fn base_name(model: &str) -> &str {
     model.split_once('.').map_or(model, |(name, _)| name)
@@ -339,6 +372,19 @@ fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
     Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
 }
 
+/// Images are grey, RGB or RGBA.
+fn check_channels(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
+    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    match architecture.input_size()[0] {
+        1 | 3 | 4 => Ok(()),
+        _ if points => Ok(()),
+        channels => {
+            let expected = "1 (grey), 3 (RGB) or 4 (RGB and alpha), as files have them";
+            Err(Error::config("in_chans", expected, channels))
+        }
+    }
+}
+
 /// Only images can be mixed.
 fn check_mix(config: &TrainConfig, dataset: &Dataset) -> Result<()> {
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
@@ -386,6 +432,7 @@ pub(super) fn preprocessing(
         interpolation: Default::default(),
         crop_pct: 1.,
         squash: false,
+        crop_floor: false,
         mean: Vec::new(),
         std: Vec::new(),
     };
@@ -395,7 +442,9 @@ pub(super) fn preprocessing(
         interpolation: config.interpolation.unwrap_or(base.interpolation),
         crop_pct: config.crop_pct.unwrap_or(base.crop_pct),
         squash: base.squash,
+        crop_floor: false,
         mean,
         std,
-    })
+    }
+    .per_channel())
 }

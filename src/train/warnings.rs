@@ -25,14 +25,15 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
             config.lr
         ));
     }
-    if vit.patch_size * 3 >= vit.img_size {
-        let grid = vit.grid_size();
+    let [height, width] = vit.img_size.sides();
+    if vit.patch_size * 3 >= height.max(width) {
         warnings.push(format!(
-            "patches of {0}×{0} pixels cut the image of {1}×{1} into {2}: there is little for attention to compare; \
+            "patches of {0}×{0} pixels cut the image of {1}×{2} into {3}: there is little for attention to compare; \
              use smaller patches (--patch-size) or larger images (--img-size)",
             vit.patch_size,
-            vit.img_size,
-            grid * grid
+            height,
+            width,
+            vit.num_patches()
         ));
     }
     warnings

@@ -1,5 +1,6 @@
 //! What a user does with the binary, from end to end, on a few hundred digits.
 
+mod bad_images;
 mod bad_input;
 mod commands;
 mod heads;

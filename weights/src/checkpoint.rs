@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::Tensor;
+use tallow_models::Architecture;
 
 use crate::format::{ReadTensor, TensorFile, TensorInfo};
 use crate::naming::{self, Naming};
@@ -74,6 +75,20 @@ impl Checkpoint {
             return Err(naming::unknown(&self.origin, &self.tensors));
         }
         config::infer(&self.origin, &translation)
+    }
+
+    /// Rows and columns of patches that the config says, where it is a ViT's.
+    pub(crate) fn stored_grid(&self) -> Option<[usize; 2]> {
+        match &self.config.as_ref()?.architecture {
+            Architecture::Vit(vit) => Some(vit.grid_size()),
+            _ => None,
+        }
+    }
+
+    /// The same with more that a reader should know.
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes.extend(notes);
+        self
     }
 
     /// What a reader should know about how the file was read.

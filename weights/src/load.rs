@@ -7,7 +7,7 @@ use tallow_models::vit::PosEmbed;
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
-use crate::adapt::{adapt_channels, resample_patches, resample_positions};
+use crate::adapt::{adapt_channels, resample_patches, resample_positions, resample_positions_plainly};
 use crate::head::HeadDecision;
 use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
@@ -80,10 +80,13 @@ enum Change {
     Channels {
         new: usize,
     },
+    /// From one grid of patches (rows and columns) to another.
     Positions {
         prefix: usize,
-        old: usize,
-        new: usize,
+        old: [usize; 2],
+        new: [usize; 2],
+        /// Whether patches that fall together are averaged, as timm does and transformers does not.
+        antialias: bool,
     },
     /// Positions of zero for this many prefix tokens in front.
     ZeroPrefix(usize),
@@ -120,6 +123,7 @@ impl Plan {
                 Architecture::Vit(vit) => Some(vit),
                 _ => None,
             },
+            grid: checkpoint.stored_grid(),
             fold_first_position: false,
         };
         planner.fold_first_position = planner.class_position_goes_into_class_token();
@@ -229,6 +233,8 @@ struct Planner<'a> {
     origin: &'a str,
     translation: &'a Translation,
     vit: Option<&'a VitConfig>,
+    /// The checkpoint's own rows and columns of patches, where its config says so.
+    grid: Option<[usize; 2]>,
     /// The checkpoint has a position for its class token, the model has none: it goes into the class token.
     fold_first_position: bool,
 }
@@ -256,7 +262,7 @@ impl Planner<'_> {
         };
         match (spec.name.as_str(), self.vit) {
             ("pos_embed", Some(vit)) => self.position_changes(vit, &mapped.shape).ok_or_else(|| {
-                misfit("position embeddings are resampled from a square of patches and only where the width agrees")
+                misfit("position embeddings are resampled from the grid that the checkpoint's config says, or a square, and only where the width agrees")
             }),
             ("cls_token", Some(_)) if self.fold_first_position => match self.translation.get("pos_embed") {
                 Some(positions) if mapped.shape == spec.shape => Ok(vec![Change::AddFirstOf(positions.clone())]),
@@ -278,6 +284,12 @@ impl Planner<'_> {
         }
     }
 
+    /// The rows and columns of so many patches: as the checkpoint's config says, else a square.
+    fn grid_of(&self, patches: usize) -> Option<[usize; 2]> {
+        let own = self.grid.filter(|grid| grid.iter().product::<usize>() == patches);
+        own.or_else(|| square_root(patches).map(|side| [side; 2]))
+    }
+
     /// How positions `[1, count, dim]` become the model's.
     fn position_changes(&self, vit: &VitConfig, shape: &[usize]) -> Option<Vec<Change>> {
         let mut changes = Vec::new();
@@ -294,13 +306,16 @@ impl Planner<'_> {
             return None;
         }
         let (prefix, new) = (if vit.no_embed_class { 0 } else { vit.num_prefix_tokens() }, vit.grid_size());
-        let resample = |prefix: usize, old: usize| (old != new).then_some(Change::Positions { prefix, old, new });
+        let antialias = self.translation.naming != Naming::HuggingFace;
+        let resample =
+            |prefix: usize, old: [usize; 2]| (old != new).then_some(Change::Positions { prefix, old, new, antialias });
+        let grid = |patches: usize| self.grid_of(patches);
         if self.fold_first_position {
             changes.push(Change::DropFirst);
-            changes.extend(resample(0, square_root(count - 1)?));
-        } else if let Some(old) = count.checked_sub(prefix).and_then(square_root) {
+            changes.extend(resample(0, grid(count - 1)?));
+        } else if let Some(old) = count.checked_sub(prefix).and_then(grid) {
             changes.extend(resample(prefix, old));
-        } else if let Some(old) = square_root(count) {
+        } else if let Some(old) = grid(count) {
             // The checkpoint has no positions for prefix tokens, which is to have zeros.
             changes.extend(resample(0, old));
             changes.push(Change::ZeroPrefix(prefix));
@@ -376,8 +391,10 @@ impl Planner<'_> {
         let changes = fillings.iter().flat_map(|filling| &filling.changes);
         changes
             .filter_map(|change| match change {
-                Change::Positions { old, new, .. } if 2 * new <= *old => Some(format!(
-                    "positions went from {old}×{old} far down to {new}×{new}: without fine-tuning this costs accuracy"
+                Change::Positions { old, new, .. } if (0..2).any(|axis| 2 * new[axis] <= old[axis]) => Some(format!(
+                    "positions went from {} far down to {}: without fine-tuning this costs accuracy",
+                    grid_in_words(*old),
+                    grid_in_words(*new)
                 )),
                 _ => None,
             })
@@ -427,8 +444,10 @@ impl Filling {
                 Change::Reshape(shape) => value.reshape(shape.as_slice())?,
                 Change::Patches { new } => resample_patches(&value, (*new, *new))?,
                 Change::Channels { new } => adapt_channels(&value, *new)?,
-                Change::Positions { prefix, old, new } => {
-                    resample_positions(&value, *prefix, (*old, *old), (*new, *new))?
+                Change::Positions { prefix, old, new, antialias } => {
+                    let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
+                    let resample = if *antialias { resample_positions } else { resample_positions_plainly };
+                    resample(&value, *prefix, old, new)?
                 }
                 Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
                 Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
@@ -466,6 +485,10 @@ fn finite(checkpoint: &Checkpoint, at: usize) -> Result<Tensor> {
     }
 }
 
+fn grid_in_words([rows, columns]: [usize; 2]) -> String {
+    format!("{rows}×{columns}")
+}
+
 impl Change {
     fn in_words(&self) -> String {
         match self {
@@ -473,8 +496,9 @@ impl Change {
             Self::Patches { new } => format!("patches resized to {new}×{new} pixels (pseudo-inverse)"),
             Self::Channels { new: 1 } => "input channels summed to 1".into(),
             Self::Channels { new } => format!("input channels repeated to {new} and rescaled"),
-            Self::Positions { old, new, .. } => {
-                format!("positions resampled from {old}×{old} to {new}×{new} (bicubic, antialias)")
+            Self::Positions { old, new, antialias, .. } => {
+                let how = if *antialias { "bicubic, antialias" } else { "bicubic, as transformers" };
+                format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))
             }
             Self::ZeroPrefix(prefix) => format!("{prefix} zero positions put before the patches'"),
             Self::DropFirst => "the class token's position moved into the class token".into(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tallow_models::zoo;
 
 use crate::format::{self, Format, TensorFile};
-use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening, bundled};
+use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening, bundled, expanded};
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +59,10 @@ impl Source {
             }
             return Ok(Self::Hub { repo: repo.into(), revision });
         }
-        let path = Path::new(text.strip_prefix("local-dir:").unwrap_or(text));
+        let path = expanded(text.strip_prefix("local-dir:").unwrap_or(text));
+        let path = path.as_path();
         let looks_like_path =
-            text.contains(['/', '\\']) || text.starts_with("local-dir:") || text == "." || text == "..";
+            text.contains(['/', '\\']) || text.starts_with("local-dir:") || [".", "..", "~"].contains(&text);
         if !looks_like_path {
             match zoo::find(text) {
                 Ok(entry) => return Self::of_zoo(text, &entry),
@@ -154,22 +155,22 @@ fn run_checkpoint(path: &Path) -> Result<PathBuf> {
 }
 
 fn open_folder(path: &Path, origin: String) -> Result<Checkpoint> {
-    let config = read_config(path)?;
+    let (config, notes) = read_config(path)?.unzip();
     let weights = find_weights(path)?;
     let file_name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let files = if file_name.ends_with(".index.json") { open_shards(&weights)? } else { vec![format::open(&weights)?] };
-    checkpoint(origin, files, config)
+    Ok(checkpoint(origin, files, config)?.with_notes(notes.unwrap_or_default()))
 }
 
 fn open_file(path: &Path) -> Result<Checkpoint> {
     // A `config.json` belongs to the weights beside it only under the names that folders use.
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let config = match path.parent() {
-        Some(folder) if WEIGHTS.contains(&file_name) => read_config(folder)?,
-        _ => None,
+    let (config, notes) = match path.parent() {
+        Some(folder) if WEIGHTS.contains(&file_name) => read_config(folder)?.unzip(),
+        _ => (None, None),
     };
     let files = if file_name.ends_with(".index.json") { open_shards(path)? } else { vec![format::open(path)?] };
-    checkpoint(path.display().to_string(), files, config)
+    Ok(checkpoint(path.display().to_string(), files, config)?.with_notes(notes.unwrap_or_default()))
 }
 
 /// The config beside the weights goes before the one inside of them.
@@ -184,18 +185,25 @@ fn checkpoint(origin: String, files: Vec<TensorFile>, config: Option<CheckpointC
     Checkpoint::new(origin, files, config)
 }
 
-fn read_config(folder: &Path) -> Result<Option<CheckpointConfig>> {
+/// What a folder says of its model, and what a reader should know about how that was understood.
+fn read_config(folder: &Path) -> Result<Option<(CheckpointConfig, Vec<String>)>> {
     let path = folder.join("config.json");
     let Some(text) = read_text(&path)? else { return Ok(None) };
-    let preprocessor = read_text(&folder.join("preprocessor_config.json"))?;
+    let read = |name| Ok::<_, Error>(read_text(&folder.join(name))?.map(|text| (text, name)));
+    // In this order, as transformers looks for them.
+    let processor = match read("processor_config.json")? {
+        Some((text, name)) if text.contains("image_processor\"") => Some((text, name)),
+        other => read("preprocessor_config.json")?.or(other),
+    };
     let origin = path.display().to_string();
-    let mut config = CheckpointConfig::parse(&text, preprocessor.as_deref(), &origin)?;
+    let processor = processor.as_ref().map(|(text, name)| (text.as_str(), *name));
+    let (mut config, notes) = CheckpointConfig::parse_noting(&text, processor, &origin)?;
     if CheckpointConfig::is_whitened(&text, &origin)? {
         let whitening = Whitening::read(folder)?;
         whitening.check_input(config.preprocessing.input_size)?;
         config.whitening = Some(whitening);
     }
-    Ok(Some(config))
+    Ok(Some((config, notes)))
 }
 
 /// The text of a file, or nothing where there is none.

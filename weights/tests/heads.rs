@@ -105,7 +105,7 @@ fn classes_in_another_order_keep_their_rows_whatever_the_head() {
 
 #[test]
 fn the_heads_of_cnns_and_perceptrons_are_put_in_order_too() {
-    let perceptron = MlpConfig { img_size: 4, hidden: vec![6], num_classes: 5, ..MlpConfig::default() };
+    let perceptron = MlpConfig { img_size: 4.into(), hidden: vec![6], num_classes: 5, ..MlpConfig::default() };
     for architecture in
         [Architecture::Mlp(perceptron), zoo::find("cnn_cifar10").unwrap().architecture.with_num_classes(5)]
     {

@@ -364,8 +364,8 @@ fn configs_that_make_no_sense_name_the_field() {
         (r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"depth": 4000000000}}"#, &["depth", "4000000000"]),
         (r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"embed_dim": 100}}"#, &["num_heads", "100"]),
         (
-            r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"img_size": [224, 196]}}"#,
-            &["img_size", "[224,196]"],
+            r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"img_size": [224, 196, 3]}}"#,
+            &["img_size", "[224,196,3]"],
         ),
         (
             r#"{"architecture": "vit_tiny_patch16_224", "model_args": {"block_fn": "parallel"}}"#,

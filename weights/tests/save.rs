@@ -19,6 +19,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
             interpolation: Interpolation::Bilinear,
             crop_pct: 0.9,
             squash: true,
+            crop_floor: false,
             mean: vec![0.1307],
             std: vec![0.3081],
         },
@@ -32,7 +33,7 @@ fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
 
 fn tiny() -> VitConfig {
     VitConfig {
-        img_size: 8,
+        img_size: 8.into(),
         patch_size: 4,
         embed_dim: 32,
         depth: 1,
@@ -127,7 +128,7 @@ fn gguf_without_quantisation_is_exact() {
 fn gguf_quantises_matrices_and_leaves_vectors_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
-    let architecture = Architecture::Vit(VitConfig { img_size: 48, ..tiny() });
+    let architecture = Architecture::Vit(VitConfig { img_size: 48.into(), ..tiny() });
     let (params, config) = (built(&architecture), config(None, architecture));
     save::gguf(&file, &params, &config, Quantisation::Q8_0).unwrap();
     let checkpoint = reopened(&file);

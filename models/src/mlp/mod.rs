@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::{check, check_images, check_parameters, check_rate, check_size};
 use crate::layers::{Dropout, Law, Linear, linear};
-use crate::{Mode, Model, ops};
+use crate::{ImgSize, Mode, Model, ops};
 
 /// Configuration of an MLP. The default is for MNIST: 784 values, one hidden layer of 256, ReLU, 10 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpConfig {
     /// Height and width of the input image in pixels. Points are images of one pixel with a channel per coordinate.
-    /// Default 28.
-    pub img_size: usize,
+    /// Default 28, a square.
+    pub img_size: ImgSize,
     /// Input channels. Default 1.
     pub in_chans: usize,
     /// Classes; 0 leaves out the head. Default 10.
@@ -55,7 +55,7 @@ pub enum MlpAct {
 impl Default for MlpConfig {
     fn default() -> Self {
         Self {
-            img_size: 28,
+            img_size: ImgSize::square(28),
             in_chans: 1,
             num_classes: 10,
             hidden: vec![256],
@@ -71,7 +71,7 @@ impl MlpConfig {
     /// 0.3.
     pub fn circles() -> Self {
         Self {
-            img_size: 1,
+            img_size: ImgSize::square(1),
             in_chans: 2,
             num_classes: 2,
             hidden: vec![10],
@@ -81,9 +81,14 @@ impl MlpConfig {
         }
     }
 
+    /// Channels, height and width of one image.
+    pub fn input_size(&self) -> [usize; 3] {
+        [self.in_chans, self.img_size.height, self.img_size.width]
+    }
+
     /// Values of one image.
     pub fn num_inputs(&self) -> usize {
-        self.in_chans * self.img_size * self.img_size
+        self.input_size().iter().product()
     }
 
     /// The width of what the head reads.
@@ -104,7 +109,7 @@ impl MlpConfig {
     /// # Errors
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> crate::Result<()> {
-        check_size("img_size", self.img_size, 1 << 12)?;
+        self.img_size.sides().iter().try_for_each(|&side| check_size("img_size", side, 1 << 12))?;
         check_size("in_chans", self.in_chans, 1 << 16)?;
         check(self.num_classes <= 1 << 24, "num_classes", || format!("at most {}", 1 << 24), self.num_classes)?;
         check(self.hidden.len() <= 1 << 10, "hidden", || "at most 1024 layers".into(), self.hidden.len())?;
@@ -161,7 +166,7 @@ impl Model for Mlp {
     }
 
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
+        check_images(images, self.config.input_size())?;
         let mut x = images.flatten_from(1)?;
         for (layer, dropout) in &self.hidden {
             let y = layer.forward(&x)?;

@@ -101,7 +101,7 @@ impl Perceptron {
     /// If the images do not fit the model, or a label is not below the number of classes.
     pub fn pass(&self, images: &Tensor, labels: &Tensor) -> Result<Pass> {
         let config = self.mlp.config();
-        check_images(images, [config.in_chans, config.img_size, config.img_size])?;
+        check_images(images, config.input_size())?;
         let x = images.flatten_from(1)?;
         match self.implementation {
             Implementation::Manual => {

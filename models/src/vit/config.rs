@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops;
 
-use crate::Result;
 use crate::architecture::{check, check_parameters, check_rate, check_size};
 use crate::layers::SHIFTS;
+use crate::{ImgSize, Result};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
-    /// Height and width of the input image in pixels. Default 224.
-    pub img_size: usize,
+    /// Height and width of the input image in pixels. Default 224, a square.
+    pub img_size: ImgSize,
     /// Height and width of a patch in pixels. Default 16.
     pub patch_size: usize,
     /// Input channels. Default 3.
@@ -81,7 +81,7 @@ impl VitConfig {
     /// timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes. A constant, so that the zoo can be a table.
     pub(crate) const BASE: Self = {
         Self {
-            img_size: 224,
+            img_size: ImgSize::square(224),
             patch_size: 16,
             in_chans: 3,
             spt: false,
@@ -197,19 +197,29 @@ impl VitConfig {
         usize::from(self.class_token) + usize::from(self.distilled) + self.reg_tokens
     }
 
-    /// Patches along one side of the image.
-    pub fn grid_size(&self) -> usize {
-        self.img_size / self.patch_size.max(1)
+    /// Channels, height and width of one image.
+    pub fn input_size(&self) -> [usize; 3] {
+        [self.in_chans, self.img_size.height, self.img_size.width]
+    }
+
+    /// Rows and columns of patches.
+    pub fn grid_size(&self) -> [usize; 2] {
+        self.img_size.sides().map(|side| side / self.patch_size.max(1))
+    }
+
+    /// Patches of one image.
+    pub fn num_patches(&self) -> usize {
+        self.grid_size().iter().product()
     }
 
     /// Tokens of one image, prefix tokens included.
     pub fn num_tokens(&self) -> usize {
-        self.num_prefix_tokens() + self.grid_size().pow(2)
+        self.num_prefix_tokens() + self.num_patches()
     }
 
     /// Rows of the position embeddings: the patches, and the prefix tokens unless `no_embed_class`.
     pub fn num_positions(&self) -> usize {
-        if self.no_embed_class { self.grid_size().pow(2) } else { self.num_tokens() }
+        if self.no_embed_class { self.num_patches() } else { self.num_tokens() }
     }
 
     /// Width of the MLP's hidden layer.
@@ -238,18 +248,23 @@ impl VitConfig {
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
     pub fn validate(&self) -> Result<()> {
         let c = self;
-        check_size("img_size", c.img_size, 1 << 16)?;
-        check_size("patch_size", c.patch_size, c.img_size)?;
+        for side in c.img_size.sides() {
+            check_size("img_size", side, 1 << 16)?;
+            check_size("patch_size", c.patch_size, side)?;
+        }
         check(
-            c.img_size.is_multiple_of(c.patch_size),
+            c.img_size.sides().iter().all(|side| side.is_multiple_of(c.patch_size)),
             "patch_size",
             || format!("a divisor of img_size {}", c.img_size),
             c.patch_size,
         )?;
         check(
-            c.grid_size().pow(2) <= MAX_PATCHES,
+            c.num_patches() <= MAX_PATCHES,
             "patch_size",
-            || format!("at most {MAX_PATCHES} patches in an image of {0}x{0} pixels", c.img_size),
+            || {
+                let [height, width] = c.img_size.sides();
+                format!("at most {MAX_PATCHES} patches in an image of {height}x{width} pixels")
+            },
             c.patch_size,
         )?;
         check_size("in_chans", c.in_chans, 1 << 16)?;

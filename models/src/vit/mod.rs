@@ -7,7 +7,7 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use tallow_models::{Mode, Model, Params, Vit, VitConfig};
 //!
-//! let config = VitConfig { img_size: 28, patch_size: 7, in_chans: 1, num_classes: 10, embed_dim: 32, depth: 2, num_heads: 4, ..VitConfig::default() };
+//! let config = VitConfig { img_size: 28.into(), patch_size: 7, in_chans: 1, num_classes: 10, embed_dim: 32, depth: 2, num_heads: 4, ..VitConfig::default() };
 //! let params = Params::new(0, DType::F32, &Device::Cpu);
 //! let vit = Vit::new(&config, params.builder())?;
 //! let images = Tensor::zeros((2, 1, 28, 28), DType::F32, &Device::Cpu)?;
@@ -146,7 +146,7 @@ impl Vit {
     /// # Errors
     /// If the images have another shape than the configuration says.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        check_images(images, [self.config.in_chans, self.config.img_size, self.config.img_size])?;
+        check_images(images, self.config.input_size())?;
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
         let patches = self.patch_embed.forward(images)?;
         let narrow = patches.dtype();

@@ -1,5 +1,6 @@
 //! The table of ViTs: a name and a line of numbers each. Names and numbers are timm's.
 
+use crate::ImgSize;
 use crate::vit::{Act, GlobalPool, VitConfig};
 
 /// Image size, patch size, width, depth and heads on top of what a family has in common.
@@ -11,7 +12,7 @@ const fn vit(
     num_heads: usize,
     family: VitConfig,
 ) -> VitConfig {
-    VitConfig { img_size, patch_size, embed_dim, depth, num_heads, ..family }
+    VitConfig { img_size: ImgSize::square(img_size), patch_size, embed_dim, depth, num_heads, ..family }
 }
 
 const BASE: VitConfig = VitConfig::BASE;

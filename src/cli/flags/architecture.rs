@@ -1,17 +1,19 @@
 //! Flags that override what a model's name or config says of its architecture.
 
 use clap::Args;
+use tallow_models::ImgSize;
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Architecture")]
 pub struct ArchitectureFlags {
-    /// Height and width of the input image in pixels; position embeddings are resampled
+    /// Height and width of the input image in pixels: one number for a square, or HEIGHTxWIDTH such as 224x160 (timm's
+    /// img_size=(224, 160)); position embeddings are resampled
     #[arg(long, value_name = "PIXELS")]
-    pub img_size: Option<usize>,
+    pub img_size: Option<ImgSize>,
     /// Height and width of a patch in pixels; the patch embedding is resized
     #[arg(long, value_name = "PIXELS")]
     pub patch_size: Option<usize>,
-    /// Channels of the input image: 1 (grey) or 3 (RGB)
+    /// Channels of the input image: 1 (grey), 3 (RGB) or 4 (RGB and alpha)
     #[arg(long, value_name = "N")]
     pub in_chans: Option<usize>,
     /// Classes of the head [default: the data set's where there is one]

@@ -6,13 +6,17 @@ mod training;
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use tallow_models::ImgSize;
+use tallow_weights::expanded;
 
 pub use architecture::ArchitectureFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
+use crate::data::OnBadImage;
 use crate::train::TrainConfig;
 
 /// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
@@ -162,7 +166,10 @@ pub struct FetchArgs {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// The folder of a run
+    #[arg(value_parser = path())]
     pub run: PathBuf,
     /// Other data than the run's own, with the same classes
     #[arg(long)]
@@ -186,7 +193,7 @@ pub struct PredictArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// Images, or folders of images
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// How many of the most probable classes to show
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
@@ -194,9 +201,11 @@ pub struct PredictArgs {
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
     /// all blocks
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub attention: Option<PathBuf>,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -236,7 +245,7 @@ pub struct PositionsArgs {
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = drawable, conflicts_with = "model")]
     pub dim: usize,
     /// The picture, without its ending: .svg and .png are put behind it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -248,7 +257,7 @@ pub struct FiltersArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// The picture, without its ending: .svg and .png are put behind it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -260,13 +269,13 @@ pub struct EmbedArgs {
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
     /// Images, or folders of images, where no --data is given
-    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data")]
+    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// A data set: mnist, folder:DIR, … (see tallow --help)
     #[arg(long)]
     pub data: Option<String>,
     /// The file to write: tensors `features` and `labels`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     /// What to write for every image
     #[arg(long, value_enum, default_value_t = Features::Pooled)]
@@ -279,6 +288,8 @@ pub struct EmbedArgs {
     /// At most this many images
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
@@ -289,9 +300,10 @@ pub struct EmbedArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The recipe, a TOML file
+    #[arg(value_parser = path())]
     pub recipe: PathBuf,
     /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub out: Option<PathBuf>,
     /// Another value for a setting of all runs, in place of the recipe's and of each run's own; of a grid, the list. Keys are as
     /// in the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
@@ -305,10 +317,10 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct CompareArgs {
     /// Folders of runs
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = path())]
     pub runs: Vec<PathBuf>,
     /// Where report.html and its curves go [default: comparison, beside the first run]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     pub out: Option<PathBuf>,
 }
 
@@ -322,8 +334,10 @@ pub struct DataArgs {
     /// Look at this many training samples
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
     /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub sheet: Option<PathBuf>,
     /// Images on the sheet
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
@@ -332,9 +346,10 @@ pub struct DataArgs {
     /// auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST")]
     pub augment: Option<String>,
-    /// The side of the model's input in pixels [default: the images' own size where they have one in common, else 224]
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub img_size: Option<usize>,
+    /// Height and width of the model's input in pixels: one number for a square, or HEIGHTxWIDTH such as 224x160 [default: the
+    /// images' own size where they have one in common, else 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<ImgSize>,
     /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it. With zca it shows
     /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
@@ -376,7 +391,7 @@ pub struct ExportArgs {
     #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
     pub format: ExportFormat,
     /// The folder or file to write
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = path())]
     pub out: PathBuf,
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
@@ -384,6 +399,27 @@ pub struct ExportArgs {
     /// Classes of the head: 0 leaves it out; another number than the weights have draws a new one, which is marked as untrained
     #[arg(long, value_name = "N")]
     pub num_classes: Option<usize>,
+}
+
+/// What becomes of images that cannot be read, for commands that train nothing.
+#[derive(Debug, Args)]
+pub struct BadImageFlags {
+    /// What becomes of images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
+    /// [default: error, and in eval the run's own]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"])]
+    on_bad_image: Option<String>,
+}
+
+impl BadImageFlags {
+    /// What was asked for, if anything was.
+    pub fn asked(&self) -> Option<OnBadImage> {
+        self.on_bad_image.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// What was asked for, else the default.
+    pub fn choice(&self) -> OnBadImage {
+        self.asked().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -447,6 +483,11 @@ pub enum Quantisation {
     Q8_0,
     F16,
     F32,
+}
+
+/// A path, in which `~` is the home folder.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(expanded)
 }
 
 /// A side of a heat map.

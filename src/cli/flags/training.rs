@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
-use super::{ArchitectureFlags, positive};
+use super::{ArchitectureFlags, path, positive};
 use crate::train::{TrainConfig, config};
 
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
     /// The folder of the run [default: runs/MODEL-DATA-N]
-    #[arg(long, value_name = "DIR", help_heading = "The run's folder")]
+    #[arg(long, value_name = "DIR", value_parser = path(), help_heading = "The run's folder")]
     pub out: Option<PathBuf>,
     /// Go on with the run in --out where it stopped, with its own settings; a larger --epochs adds epochs to it, whose learning rate
     /// goes on as it was, or by --schedule and --lr
@@ -51,6 +51,10 @@ pub struct TrainingFlags {
     /// only ever measured: it chooses nothing
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
+    /// What becomes of images that cannot be read: error names them, those that results are measured on before the first epoch;
+    /// skip reads every image once at the start and leaves the bad ones out, with a warning [default: error]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"], help_heading = "Data")]
+    pub on_bad_image: Option<String>,
     /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
     /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use tallow_weights::expanded;
 use toml::{Table, Value};
 
 use super::error::Result;
@@ -98,7 +99,7 @@ impl Recipe {
             bail!("grid.{key}: expected it either in [grid] or in [shared], got both");
         }
         let gridded = gridded(&common, &file.run);
-        let out = out.map(Into::into).or(file.out).unwrap_or_else(|| Path::new("runs").join(name));
+        let out = out.map(Into::into).or(file.out.map(expanded)).unwrap_or_else(|| Path::new("runs").join(name));
         let (mut runs, mut folders, mut seeded) = (Vec::new(), HashSet::new(), false);
         for (number, own) in file.run.into_iter().enumerate() {
             let place = || format!("run {}", number + 1);

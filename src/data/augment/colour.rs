@@ -6,6 +6,18 @@ use rand::seq::SliceRandom;
 use super::levels::map_levels;
 use crate::data::Image;
 
+/// Changes the colours of an image and leaves its alpha channel, where it has one.
+pub(super) fn of_colours(image: &mut Image, change: impl FnOnce(&mut Image)) {
+    if image.channels != 4 {
+        return change(image);
+    }
+    let mut colours = image.to_rgb();
+    change(&mut colours);
+    for (pixel, colour) in image.pixels.chunks_exact_mut(4).zip(colours.pixels.chunks_exact(3)) {
+        pixel[..3].copy_from_slice(colour);
+    }
+}
+
 /// Every level times `factor`: 0 is black, 1 the image as it is (torchvision's `adjust_brightness`).
 pub fn adjust_brightness(image: &mut Image, factor: f64) {
     map_levels(image, |_| |level| blend(0, level, factor));

@@ -89,8 +89,22 @@ impl Augment {
                 let operations = randaugment::draw_operations(image.width, image.height, rng);
                 operations.into_iter().for_each(|(operation, magnitude)| operation.apply(image, magnitude));
             }
-            Self::Jitter => colour::draw_jitter(rng).into_iter().for_each(|(adjust, by)| adjust(image, by)),
-            Self::Rotate => geometry::rotate(image, geometry::draw_angle(rng), geometry::Sampling::Bilinear),
+            Self::Jitter => {
+                let changes = colour::draw_jitter(rng);
+                colour::of_colours(image, |image| changes.into_iter().for_each(|(adjust, by)| adjust(image, by)));
+            }
+            Self::Rotate => {
+                let angle = geometry::draw_angle(rng);
+                let turn = |image: &mut Image| geometry::rotate(image, angle, geometry::Sampling::Bilinear);
+                if image.channels == 4 {
+                    // As Pillow does where pixels are mixed.
+                    let mut premultiplied = image.premultiplied();
+                    turn(&mut premultiplied);
+                    *image = premultiplied.unpremultiplied();
+                } else {
+                    turn(image);
+                }
+            }
             Self::Blur => {
                 let (size, sigma) = filter::draw_blur(image, rng);
                 filter::gaussian_blur(image, size, sigma);

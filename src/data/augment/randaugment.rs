@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::colour::{adjust_brightness, adjust_contrast, adjust_saturation};
+use super::colour::{adjust_brightness, adjust_contrast, adjust_saturation, of_colours};
 use super::filter::adjust_sharpness;
 use super::geometry::{Sampling, rotate, shear_x, shear_y, translate};
 use super::levels::{autocontrast, equalize, posterize, solarize};
@@ -72,6 +72,8 @@ impl Operation {
 
     /// Changes an image by this operation: radians' tangents, pixels, degrees, factors less 1, bits or a threshold, as the
     /// operation reads its magnitude.
+    ///
+    /// An alpha channel moves with its image; what changes colours leaves it as it is.
     pub fn apply(self, image: &mut Image, magnitude: f64) {
         match self {
             Self::Identity => {}
@@ -80,6 +82,13 @@ impl Operation {
             Self::TranslateX => translate(image, magnitude as i64, 0),
             Self::TranslateY => translate(image, 0, magnitude as i64),
             Self::Rotate => rotate(image, magnitude, Sampling::Nearest),
+            colours => of_colours(image, |image| colours.recolour(image, magnitude)),
+        }
+    }
+
+    fn recolour(self, image: &mut Image, magnitude: f64) {
+        match self {
+            Self::Identity | Self::ShearX | Self::ShearY | Self::TranslateX | Self::TranslateY | Self::Rotate => {}
             Self::Brightness => adjust_brightness(image, 1.0 + magnitude),
             Self::Color => adjust_saturation(image, 1.0 + magnitude),
             Self::Contrast => adjust_contrast(image, 1.0 + magnitude),

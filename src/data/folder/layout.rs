@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{hidden, is_image, subfolders};
+use super::subfolders;
+use crate::data::files::{is_clutter, is_image};
 use crate::data::parts::{Candidate, Part, Role, Several, Wishes, assign, listed, word};
 use crate::data::{Error, Result};
 
@@ -72,7 +73,7 @@ impl Sub {
 fn has_images(dir: &Path) -> Result<bool> {
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let path = entry.map_err(|e| Error::io(dir, e))?.path();
-        if !hidden(&path) && is_image(&path) && !path.is_dir() {
+        if !path.file_name().is_none_or(is_clutter) && is_image(&path) && !path.is_dir() {
             return Ok(true);
         }
     }
@@ -87,7 +88,10 @@ fn has_images_below(dir: &Path) -> Result<bool> {
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let entry = entry.map_err(|e| Error::io(dir, e))?;
         let path = entry.path();
-        if !hidden(&path) && entry.file_type().is_ok_and(|kind| kind.is_dir()) && has_images_below(&path)? {
+        if !path.file_name().is_none_or(is_clutter)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && has_images_below(&path)?
+        {
             return Ok(true);
         }
     }

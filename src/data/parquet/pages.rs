@@ -141,16 +141,8 @@ impl Table {
     }
 
     /// The encoded images of `count` rows from row `start` of a row group.
-    pub(super) fn images(&self, group: usize, start: usize, count: usize) -> Result<Vec<ByteArray>> {
-        let images = self.read::<ByteArrayType, _>(group, self.images, start, count, |image| image)?;
-        let images = images.into_iter().enumerate().map(|(row, image)| {
-            image.ok_or_else(|| {
-                let what = format!("{}: row {} of row group {group}", self.path.display(), start + row);
-                let remedy = "images have to be inside of the file: write it with embedded images";
-                Error::unusable(what, "an image", "none", remedy)
-            })
-        });
-        images.collect()
+    pub(super) fn images(&self, group: usize, start: usize, count: usize) -> Result<Vec<Option<ByteArray>>> {
+        self.read::<ByteArrayType, _>(group, self.images, start, count, |image| image)
     }
 
     /// `count` values of a column from row `start` of a row group; `None` where there is none.

@@ -87,6 +87,7 @@ impl Default for Svm {
             interpolation: Default::default(),
             crop_pct: 1.,
             squash: false,
+            crop_floor: false,
             mean: vec![0.],
             std: vec![1.],
         };

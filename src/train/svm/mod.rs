@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use tallow_models::ImgSize;
 use tallow_weights::{OpenOptions, Preprocessing, save};
 
 pub use classifier::{Svm, Votes};
@@ -39,7 +40,7 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "name",
     "paths",
     "model",
@@ -48,6 +49,7 @@ const SETTINGS: [&str; 16] = [
     "test_split",
     "limit",
     "test_limit",
+    "on_bad_image",
     "normalize",
     "interpolation",
     "crop_pct",
@@ -63,7 +65,7 @@ const SETTINGS: [&str; 16] = [
 struct Options {
     c: f64,
     gamma: Gamma,
-    img_size: Option<usize>,
+    img_size: Option<ImgSize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,7 +92,7 @@ pub fn check(config: &TrainConfig) -> Result<()> {
     let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
     for (key, value) in &mine {
         if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
-            let known = "the settings of an SVM (data, limit, test_limit, normalize, set.c, set.gamma, set.img_size)";
+            let known = "the settings of an SVM (data, limit, test_limit, on_bad_image, normalize, set.c, set.gamma, set.img_size)";
             return Err(Error::config(key, format!("only {known}"), value));
         }
     }
@@ -119,9 +121,11 @@ impl Options {
                 ("gamma", text) => {
                     options.gamma = Gamma::Value(positive("gamma", text, "scale, auto or a number above 0")?);
                 }
-                ("img_size", text) => match text.parse() {
-                    Ok(size) if (1..=4096).contains(&size) => options.img_size = Some(size),
-                    _ => return Err(Error::config("img_size", "1 to 4096", format!("{text:?}"))),
+                ("img_size", text) => match text.parse::<ImgSize>() {
+                    Ok(size) if size.sides().iter().all(|side| (1..=4096).contains(side)) => {
+                        options.img_size = Some(size);
+                    }
+                    _ => return Err(Error::config("img_size", "1 to 4096, or HEIGHTxWIDTH", format!("{text:?}"))),
                 },
                 (key, _) => return Err(Error::config("set", "the options c, gamma and img_size of an SVM", key)),
             }
@@ -150,6 +154,7 @@ pub fn run(
     memory::reset_peak();
     let options = Options::of(config)?;
     let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
+    setup::check_images(&mut dataset, false, config.on_bad_image, hub)?;
     if !data_record::digest(&mut dataset, listener, stop)? {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
@@ -273,7 +278,7 @@ fn input_size(dataset: &Dataset, options: &Options) -> [usize; 3] {
     let own = dataset.shape.unwrap_or([3, SIDE, SIDE]);
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
     match options.img_size {
-        Some(side) if !points => [own[0], side, side],
+        Some(size) if !points => [own[0], size.height, size.width],
         _ => own,
     }
 }

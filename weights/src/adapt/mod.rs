@@ -8,4 +8,4 @@ mod resample;
 
 pub use channels::adapt_channels;
 pub use patches::resample_patches;
-pub use positions::resample_positions;
+pub use positions::{resample_positions, resample_positions_plainly};

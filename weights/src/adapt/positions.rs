@@ -1,8 +1,8 @@
-//! Position embeddings for another grid of patches, as timm's `resample_abs_pos_embed`.
+//! Position embeddings for another grid of patches, as timm's `resample_abs_pos_embed`, or as transformers interpolates them.
 
 use candle_core::{Device, Result, Tensor};
 
-use super::resample::bicubic;
+use super::resample::{bicubic, bicubic_plain};
 
 /// Resamples position embeddings `[1, prefix + old.0 * old.1, dim]` to the grid `new` (rows, columns): bicubic with antialias,
 /// in float32. The first `prefix` entries (class and register tokens) stay as they are. Gives
@@ -24,6 +24,26 @@ pub fn resample_positions(
     old: (usize, usize),
     new: (usize, usize),
 ) -> Result<Tensor> {
+    resampled(positions, prefix, old, new, bicubic)
+}
+
+/// As [`resample_positions`], but without antialias, as transformers does it: PyTorch's `interpolate(mode="bicubic")`, a = −0.75.
+///
+/// # Errors
+/// As there.
+pub fn resample_positions_plainly(
+    positions: &Tensor,
+    prefix: usize,
+    old: (usize, usize),
+    new: (usize, usize),
+) -> Result<Tensor> {
+    resampled(positions, prefix, old, new, bicubic_plain)
+}
+
+/// The matrix `[new, old]` that resamples a line of patches.
+type Law = fn(usize, usize) -> Vec<f64>;
+
+fn resampled(positions: &Tensor, prefix: usize, old: (usize, usize), new: (usize, usize), law: Law) -> Result<Tensor> {
     let (one, count, dim) = positions.dims3()?;
     if one != 1 || count != prefix + old.0 * old.1 {
         candle_core::bail!(
@@ -36,24 +56,24 @@ pub fn resample_positions(
     let values = positions.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?;
     let (kept, grid) = values.split_at(prefix * dim);
     // Columns first, as PyTorch.
-    let narrower = along_rows(grid, old.0, old.1, dim, new.1);
-    let transposed = along_columns(&narrower, old.0, new.1 * dim, new.0);
+    let narrower = along_rows(grid, old.0, old.1, dim, new.1, law);
+    let transposed = along_columns(&narrower, old.0, new.1 * dim, new.0, law);
     let values = [kept, &transposed].concat();
     Tensor::from_vec(values, (1, prefix + new.0 * new.1, dim), &Device::Cpu)
 }
 
 /// `[rows, columns, dim]` → `[rows, new, dim]`
-fn along_rows(grid: &[f32], rows: usize, columns: usize, dim: usize, new: usize) -> Vec<f32> {
+fn along_rows(grid: &[f32], rows: usize, columns: usize, dim: usize, new: usize, law: Law) -> Vec<f32> {
     let mut out = Vec::with_capacity(rows * new * dim);
     for row in grid.chunks_exact(columns * dim) {
-        out.extend(along_columns(row, columns, dim, new));
+        out.extend(along_columns(row, columns, dim, new, law));
     }
     out
 }
 
 /// `[old, width]` → `[new, width]`: every new row is a weighted sum of the old ones.
-fn along_columns(grid: &[f32], old: usize, width: usize, new: usize) -> Vec<f32> {
-    let matrix = bicubic(old, new);
+fn along_columns(grid: &[f32], old: usize, width: usize, new: usize, law: Law) -> Vec<f32> {
+    let matrix = law(old, new);
     let mut out = vec![0f32; new * width];
     for (weights, target) in matrix.chunks_exact(old).zip(out.chunks_exact_mut(width)) {
         for (&weight, source) in weights.iter().zip(grid.chunks_exact(width)).filter(|(weight, _)| **weight != 0.) {

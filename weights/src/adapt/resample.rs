@@ -22,14 +22,32 @@ pub(super) fn bicubic(old: usize, new: usize) -> Vec<f64> {
     matrix
 }
 
+/// The same as PyTorch's `interpolate(mode="bicubic")` computes it: a = −0.75, the filter as narrow for fewer samples as for more,
+/// and the samples at the ends repeated beyond them.
+pub(super) fn bicubic_plain(old: usize, new: usize) -> Vec<f64> {
+    let scale = old as f64 / new as f64;
+    let mut matrix = vec![0.; new * old];
+    for (i, row) in matrix.chunks_exact_mut(old).enumerate() {
+        let at = scale * (i as f64 + 0.5) - 0.5;
+        for tap in -1..=2 {
+            let sample = at.floor() + f64::from(tap);
+            row[sample.clamp(0., (old - 1) as f64) as usize] += cubic_of(sample - at, -0.75);
+        }
+    }
+    matrix
+}
+
 /// Keys' cubic convolution kernel with a = −0.5.
 fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
+    cubic_of(x, -0.5)
+}
+
+fn cubic_of(x: f64, a: f64) -> f64 {
     let x = x.abs();
     if x < 1. {
-        ((A + 2.) * x - (A + 3.)) * x * x + 1.
+        ((a + 2.) * x - (a + 3.)) * x * x + 1.
     } else if x < 2. {
-        (((x - 5.) * x + 8.) * x - 4.) * A
+        (((x - 5.) * x + 8.) * x - 4.) * a
     } else {
         0.
     }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use tallow_models::ImgSize;
+
 use crate::{Error, Result};
 
 /// A JSON object and where it is.
@@ -78,6 +80,12 @@ impl<'a> Fields<'a> {
             },
             one => size(one),
         })
+    }
+
+    /// One number for a square, or height and width.
+    pub(super) fn img_size(&self, field: &str) -> Result<Option<ImgSize>> {
+        let expected = "a whole number, or two: height and width";
+        self.read(field, expected, |value| serde_json::from_value(value.clone()).ok().filter(|_| !value.is_string()))
     }
 
     /// `[channels, height, width]`

@@ -1,13 +1,13 @@
 //! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE and DINOv2, with the `preprocessor_config.json` beside it.
 
 use tallow_models::vit::{Act, GlobalPool};
-use tallow_models::{Architecture, VitConfig};
+use tallow_models::{Architecture, ImgSize, VitConfig};
 
 use super::fields::Fields;
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
 use crate::Result;
 
-pub(super) fn parse(root: &Fields, preprocessor: Option<&Fields>) -> Result<CheckpointConfig> {
+pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<String>) -> Result<CheckpointConfig> {
     let kind = root.text("model_type")?.unwrap_or_default();
     let dinov2 = matches!(kind, "dinov2" | "dinov2_with_registers");
     if !dinov2 && !matches!(kind, "vit" | "deit" | "vit_mae") {
@@ -38,8 +38,8 @@ pub(super) fn parse(root: &Fields, preprocessor: Option<&Fields>) -> Result<Chec
         _ => 0,
     };
     let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
-    let vit = VitConfig {
-        img_size: root.side("image_size")?.unwrap_or(224),
+    let mut vit = VitConfig {
+        img_size: root.img_size("image_size")?.unwrap_or(224.into()),
         patch_size: root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 }),
         in_chans: root.size("num_channels")?.unwrap_or(3),
         num_classes,
@@ -61,11 +61,15 @@ pub(super) fn parse(root: &Fields, preprocessor: Option<&Fields>) -> Result<Chec
         drop_path_rate: root.number("drop_path_rate")?.unwrap_or(0.),
         ..VitConfig::default()
     };
+    let preprocessing = match processor {
+        None => unsaid(&vit, dinov2),
+        Some(file) => Processor::read(file, kind, vit.in_chans)?.preprocessing(file, &mut vit, dinov2, notes)?,
+    };
     let unnamed = |labels: &Vec<String>| labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
     Ok(CheckpointConfig {
         name: None,
         tag: None,
-        preprocessing: preprocessing(preprocessor, &vit, dinov2)?,
+        preprocessing,
         architecture: Architecture::Vit(vit),
         whitening: None,
         labels: labels.filter(|labels| classifies && !unnamed(labels)),
@@ -85,42 +89,248 @@ fn act(root: &Fields) -> Result<Act> {
     })
 }
 
-/// What the image processor does, as far as evaluation is concerned. Without a file: what transformers' processors of these
-/// models do when nothing is said.
-fn preprocessing(file: Option<&Fields>, vit: &VitConfig, dinov2: bool) -> Result<Preprocessing> {
-    let input_size = [vit.in_chans, vit.img_size, vit.img_size];
-    let Some(file) = file else {
-        let (mean, std): (Vec<f64>, Vec<f64>) = if dinov2 {
-            (IMAGENET_MEAN.into(), IMAGENET_STD.into())
-        } else {
-            (vec![0.5; vit.in_chans], vec![0.5; vit.in_chans])
-        };
-        let interpolation = if dinov2 { Interpolation::Bicubic } else { Interpolation::Bilinear };
-        let crop_pct = if dinov2 { 224. / 256. } else { 1. };
-        return Ok(Preprocessing { input_size, interpolation, crop_pct, squash: !dinov2, mean, std });
-    };
-    let interpolation = match file.size("resample")? {
-        Some(0) => Interpolation::Nearest,
-        Some(1) => Interpolation::Lanczos,
-        None | Some(2) => Interpolation::Bilinear,
-        Some(3) => Interpolation::Bicubic,
-        Some(_) => {
-            return Err(file.unsupported("resample", "known are 0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic)"));
-        }
-    };
-    let (resized, squash) = resized(file)?;
-    let crop =
-        if file.bool("do_center_crop")?.unwrap_or(file.has("crop_size")) { side(file, "crop_size")? } else { None };
-    let crop_pct = match (crop, resized) {
-        (Some(crop), Some(resized)) if crop <= resized => crop as f64 / resized as f64,
-        (Some(_), Some(_)) => return Err(file.error("crop_size", "no more than size")),
-        _ => 1.,
-    };
-    let (mut mean, mut std) = if file.bool("do_normalize")?.unwrap_or(true) {
-        let read = |field: &str| file.numbers(field).map(|numbers| numbers.unwrap_or(vec![0.5; vit.in_chans]));
-        (read("image_mean")?, read("image_std")?)
+/// What transformers' processors of these models do when nothing is said.
+fn unsaid(vit: &VitConfig, dinov2: bool) -> Preprocessing {
+    let (mean, std): (Vec<f64>, Vec<f64>) = if dinov2 {
+        (IMAGENET_MEAN.into(), IMAGENET_STD.into())
     } else {
-        (vec![0.; vit.in_chans], vec![1.; vit.in_chans])
+        (vec![0.5; vit.in_chans], vec![0.5; vit.in_chans])
+    };
+    let interpolation = if dinov2 { Interpolation::Bicubic } else { Interpolation::Bilinear };
+    let crop_pct = if dinov2 { 224. / 256. } else { 1. };
+    Preprocessing {
+        input_size: vit.input_size(),
+        interpolation,
+        crop_pct,
+        squash: !dinov2,
+        crop_floor: true,
+        mean,
+        std,
+    }
+}
+
+/// Kinds of image processors, by what they do where their file says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Both sides to 224.
+    Vit,
+    /// Both sides to 256, then the centre of 224.
+    Deit,
+    /// The shorter side to 224, then the centre of 224: BiT's, which DINOv2 uses, and CLIP's.
+    Bit,
+    /// The shorter side, divided by a share, then the centre.
+    ConvNext,
+}
+
+/// The mean and deviation of CLIP's training images.
+const CLIP: [[f64; 3]; 2] = [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
+
+impl Kind {
+    /// By the name of the processor's class, else by the model that it belongs to.
+    fn of(file: &Fields, model: &str) -> Result<Self> {
+        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?).unwrap_or(model);
+        let name = name.to_lowercase();
+        let kinds = [
+            ("deit", Self::Deit),
+            ("bit", Self::Bit),
+            ("clip", Self::Bit),
+            ("dinov2", Self::Bit),
+            ("convnext", Self::ConvNext),
+        ];
+        Ok(kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind))
+    }
+
+    /// Whether a lone number is the shorter side's, and not that of both.
+    fn keeps_ratio(self) -> bool {
+        matches!(self, Self::Bit | Self::ConvNext)
+    }
+}
+
+/// What becomes of an image's size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Resize {
+    /// Nothing.
+    No,
+    /// Height and width become these.
+    Both([usize; 2]),
+    /// The shorter side becomes this.
+    Shorter(usize),
+}
+
+/// What an image processor does, as far as evaluation is concerned.
+struct Processor {
+    resize: Resize,
+    /// The centre of this height and width is taken.
+    crop: Option<[usize; 2]>,
+    interpolation: Interpolation,
+    mean: Vec<f64>,
+    std: Vec<f64>,
+}
+
+impl Processor {
+    fn read(file: &Fields, model: &str, in_chans: usize) -> Result<Self> {
+        let kind = Kind::of(file, model)?;
+        let interpolation = match file.size("resample")? {
+            Some(0) => Interpolation::Nearest,
+            Some(1) => Interpolation::Lanczos,
+            Some(2) => Interpolation::Bilinear,
+            Some(3) => Interpolation::Bicubic,
+            None if kind == Kind::Vit => Interpolation::Bilinear,
+            None => Interpolation::Bicubic,
+            Some(_) => {
+                let known = "known are 0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic)";
+                return Err(file.unsupported("resample", known));
+            }
+        };
+        let (resize, crop) = sizes(file, kind)?;
+        let (mean, std) = normalisation(file, kind, in_chans)?;
+        Ok(Self { resize, crop, interpolation, mean, std })
+    }
+
+    /// The same in our words. Where a model takes images of any size, as transformers' DINOv2 does, it reads what the processor
+    /// makes; others read the size that they were built for.
+    fn preprocessing(
+        self,
+        file: &Fields,
+        vit: &mut VitConfig,
+        any_size: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Preprocessing> {
+        let name = file.origin;
+        let made = match (self.crop, self.resize) {
+            (Some(crop), _) => Some(crop),
+            (None, Resize::Both(sides)) => Some(sides),
+            (None, Resize::Shorter(side)) => Some([side; 2]),
+            (None, Resize::No) => None,
+        };
+        if let Some(made) = made.map(ImgSize::from).filter(|made| *made != vit.img_size) {
+            let own = vit.img_size;
+            if any_size {
+                let whole = made.sides().map(|side| side - side % vit.patch_size.max(1));
+                if whole.contains(&0) {
+                    return Err(file.error("size", &format!("at least a patch, {} pixels", vit.patch_size)));
+                }
+                vit.img_size = whole.into();
+                notes.push(format!(
+                    "{name} makes images of {made} pixels, and the config says {own}: the model reads {}, as in transformers \
+                     (--img-size {own} asks for the other)",
+                    vit.img_size
+                ));
+            } else {
+                notes.push(format!(
+                    "{name} makes images of {made} pixels, but the model reads {own}: they are made in that size"
+                ));
+            }
+        }
+        let sides = vit.img_size.sides();
+        let (crop_pct, squash) = match (self.resize, self.crop) {
+            (Resize::Both(whole), crop) => {
+                let crop = crop.unwrap_or(whole);
+                let pct = share(crop[0].min(sides[0]), whole[0]);
+                if crop[0] > whole[0] || crop[1] > whole[1] {
+                    return Err(file.error("crop_size", "no more than size"));
+                }
+                if (0..2).any(|axis| crop[axis] * whole[0] != crop[0] * whole[axis]) {
+                    return Err(file.error("crop_size", "the same share of size in height and width"));
+                }
+                (pct, true)
+            }
+            (Resize::Shorter(side), None) => {
+                notes.push(format!(
+                    "{name} crops nothing: of an image that is no square, transformers reads all, and Tallow the centre"
+                ));
+                (share(side.min(sides[0]), side), false)
+            }
+            (Resize::Shorter(side), Some([height, width])) => {
+                if height != width {
+                    return Err(file.error("crop_size", "equal height and width"));
+                }
+                if height > side {
+                    return Err(file.error("crop_size", "no more than size"));
+                }
+                (share(height.min(sides[0]), side), false)
+            }
+            (Resize::No, crop) => {
+                notes.push(format!(
+                    "{name} resizes nothing (do_resize): images of other sizes than {} are resized here all the same",
+                    vit.img_size
+                ));
+                (1., crop.is_none())
+            }
+        };
+        let Self { interpolation, mean, std, .. } = self;
+        Ok(Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash, crop_floor: true, mean, std })
+    }
+}
+
+/// The share of `whole` that `part` is, so that `part` divided by it, in floating point, is `whole` and not just below.
+fn share(part: usize, whole: usize) -> f64 {
+    let (part, whole) = (part as f64, whole as f64);
+    let share = part / whole;
+    if part / share < whole { share.next_down() } else { share }
+}
+
+/// What images are resized to, and which centre of them is taken.
+fn sizes(file: &Fields, kind: Kind) -> Result<(Resize, Option<[usize; 2]>)> {
+    let resize = if file.bool("do_resize")? == Some(false) { Resize::No } else { resized(file, kind)? };
+    if kind == Kind::ConvNext {
+        // Large images are not cropped.
+        return Ok(match resize {
+            Resize::Shorter(side) if side >= 384 => (Resize::Both([side; 2]), None),
+            Resize::Shorter(side) => {
+                let pct = file.number("crop_pct")?.unwrap_or(224. / 256.);
+                (Resize::Shorter((side as f64 / pct) as usize), Some([side; 2]))
+            }
+            other => (other, None),
+        });
+    }
+    let crops = file.bool("do_center_crop")?.unwrap_or(matches!(kind, Kind::Bit | Kind::Deit));
+    let crop = if crops { Some(sides(file, "crop_size")?.unwrap_or([224; 2])) } else { None };
+    Ok((resize, crop))
+}
+
+fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
+    let object = if file.value("size").is_some_and(serde_json::Value::is_object) { file.object("size")? } else { None };
+    if let Some(size) = object {
+        if size.has("longest_edge") {
+            return Err(file.unsupported("size", "known are height and width, or shortest_edge alone"));
+        }
+        if let Some(edge) = size.size("shortest_edge")? {
+            return if edge > 0 {
+                Ok(Resize::Shorter(edge))
+            } else {
+                Err(file.error("size", "a shortest_edge above 0"))
+            };
+        }
+    }
+    Ok(match (sides(file, "size")?, kind) {
+        (Some([height, width]), kind) if height == width && kind.keeps_ratio() && !file_has_sides(file) => {
+            Resize::Shorter(height)
+        }
+        (Some(sides), _) => Resize::Both(sides),
+        (None, Kind::Vit) => Resize::Both([224; 2]),
+        (None, Kind::Deit) => Resize::Both([256; 2]),
+        (None, Kind::Bit) => Resize::Shorter(224),
+        (None, Kind::ConvNext) => Resize::Shorter(384),
+    })
+}
+
+/// Whether `size` says height and width, and is no lone number.
+fn file_has_sides(file: &Fields) -> bool {
+    file.value("size").is_some_and(|size| size.is_object() || size.is_array())
+}
+
+/// Mean and deviation of pixels in [0, 1].
+fn normalisation(file: &Fields, kind: Kind, in_chans: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut mean, mut std) = if file.bool("do_normalize")?.unwrap_or(true) {
+        let [clip_mean, clip_std] = CLIP.map(Vec::from);
+        let unsaid = |clip: Vec<f64>| if kind == Kind::Bit { clip } else { vec![0.5; in_chans] };
+        (
+            file.numbers("image_mean")?.unwrap_or_else(|| unsaid(clip_mean)),
+            file.numbers("image_std")?.unwrap_or_else(|| unsaid(clip_std)),
+        )
+    } else {
+        (vec![0.; in_chans], vec![1.; in_chans])
     };
     // Ours divides by 255, then normalises: another factor goes into mean and deviation.
     let factor =
@@ -132,35 +342,26 @@ fn preprocessing(file: Option<&Fields>, vit: &VitConfig, dinov2: bool) -> Result
     if (scale - 1.).abs() > 1e-6 {
         mean.iter_mut().chain(&mut std).for_each(|value| *value /= scale);
     }
-    Ok(Preprocessing { input_size, interpolation, crop_pct, squash, mean, std })
+    Ok((mean, std))
 }
 
-/// The size that images are resized to, and whether both sides are (else the shorter one).
-fn resized(file: &Fields) -> Result<(Option<usize>, bool)> {
-    let Some(size) = file.value("size") else { return Ok((None, true)) };
-    if size.is_object() {
-        let size = file.object("size")?;
-        let Some(size) = size else { return Ok((None, true)) };
-        if let Some(edge) = size.size("shortest_edge")? {
-            return Ok((Some(edge), false));
+/// Height and width: a number for both, two numbers, or an object of them.
+fn sides(file: &Fields, field: &str) -> Result<Option<[usize; 2]>> {
+    let expected = "a number above 0, or height and width";
+    let sides = if file.value(field).is_some_and(serde_json::Value::is_object) {
+        let Some(size) = file.object(field)? else { return Ok(None) };
+        match (size.size("height")?, size.size("width")?, size.size("shortest_edge")?) {
+            (Some(height), Some(width), _) => Some([height, width]),
+            // Old files of CLIP's kind.
+            (None, None, Some(edge)) => Some([edge; 2]),
+            _ => return Err(file.error(field, expected)),
         }
-        return Ok((side(file, "size")?, true));
-    }
-    // A number alone means the shorter edge for the processors of CLIP's kind, and both sides for ViT's.
-    let kind = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?).unwrap_or_default();
-    let shorter = ["CLIP", "Bit", "ConvNext"].iter().any(|name| kind.contains(name));
-    Ok((side(file, "size")?, !shorter))
-}
-
-/// A number, or an object of equal `height` and `width`.
-fn side(file: &Fields, field: &str) -> Result<Option<usize>> {
-    if !file.value(field).is_some_and(serde_json::Value::is_object) {
-        return file.side(field);
-    }
-    let Some(size) = file.object(field)? else { return Ok(None) };
-    match (size.size("height")?, size.size("width")?) {
-        (Some(height), Some(width)) if height == width && height > 0 => Ok(Some(height)),
-        _ => Err(file.error(field, "equal height and width")),
+    } else {
+        file.img_size(field)?.map(ImgSize::sides)
+    };
+    match sides {
+        Some(sides) if sides.contains(&0) => Err(file.error(field, expected)),
+        sides => Ok(sides),
     }
 }
 
@@ -215,7 +416,7 @@ mod tests {
         for (text, field) in [
             (r#"{"model_type": "vit", "hidden_size": -1}"#, "hidden_size"),
             (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "num_heads"),
-            (r#"{"model_type": "vit", "image_size": [224, 336]}"#, "image_size"),
+            (r#"{"model_type": "vit", "image_size": [224, 336, 3]}"#, "image_size"),
             (r#"{"model_type": "vit", "patch_size": 0}"#, "patch_size"),
             (r#"{"model_type": "vit", "hidden_act": "relu"}"#, "hidden_act"),
             (r#"{"model_type": "swin"}"#, "model_type"),

@@ -68,7 +68,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         GlobalPool::Token
     };
     let vit = VitConfig {
-        img_size: grid * patch_size,
+        img_size: (grid * patch_size).into(),
         patch_size,
         in_chans,
         spt,
@@ -104,6 +104,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         interpolation: Interpolation::Bicubic,
         crop_pct: 0.875,
         squash: false,
+        crop_floor: false,
         mean: IMAGENET_MEAN.into(),
         std: IMAGENET_STD.into(),
     };

@@ -47,10 +47,32 @@ pub struct Preprocessing {
     /// Resize both sides to the target, without keeping the aspect ratio (timm's `crop_mode: squash`, and what Hugging Face's
     /// ViT processor does).
     pub squash: bool,
+    /// Where the centre crop leaves an odd number of pixels: half of it is cut off, as in transformers, instead of rounded to even, as
+    /// in torchvision. What is trained is cropped as in torchvision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crop_floor: bool,
     /// Mean per channel, of pixels in [0, 1].
     pub mean: Vec<f64>,
     /// Standard deviation per channel, of pixels in [0, 1].
     pub std: Vec<f64>,
+}
+
+impl Preprocessing {
+    /// The same with a mean and a deviation for every channel of the input: one value is repeated, three become their mean for a
+    /// grey model, and an alpha channel that they say nothing about gets 0.5 and 0.5. Other numbers stay as they are.
+    #[must_use]
+    pub fn per_channel(mut self) -> Self {
+        let channels = self.input_size[0];
+        for values in [&mut self.mean, &mut self.std] {
+            match (values.len(), channels) {
+                (1, _) => *values = vec![values[0]; channels],
+                (3, 1) => *values = vec![values.iter().sum::<f64>() / 3.],
+                (3, 4) => values.push(0.5),
+                _ => {}
+            }
+        }
+        self
+    }
 }
 
 /// Everything that a checkpoint says about itself apart from its tensors.
@@ -85,22 +107,35 @@ impl CheckpointConfig {
     /// # Errors
     /// If the text is no JSON, a field makes no sense, or the model is none that this project has.
     pub fn parse(text: &str, preprocessor: Option<&str>, origin: &str) -> Result<Self> {
+        let preprocessor = preprocessor.map(|text| (text, "preprocessor_config.json"));
+        Ok(Self::parse_noting(text, preprocessor, origin)?.0)
+    }
+
+    /// As [`CheckpointConfig::parse`], with what a reader should know about how it was understood. `processor` is the text and the
+    /// name of `preprocessor_config.json`, or of `processor_config.json`, in which newer versions of transformers have it as
+    /// `image_processor`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_noting(text: &str, processor: Option<(&str, &str)>, origin: &str) -> Result<(Self, Vec<String>)> {
+        let mut notes = Vec::new();
         let value = json(text, origin)?;
         let fields = Fields::new(origin, &value)?;
         let mut config = if fields.has("architecture") || fields.has("tallow") {
             timm::parse(&fields)?
         } else if fields.has("model_type") {
-            let beside = origin.replace("config.json", "preprocessor_config.json");
-            let preprocessor = preprocessor.map(|text| json(text, &beside)).transpose()?;
-            let preprocessor = preprocessor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
-            hugging_face::parse(&fields, preprocessor.as_ref())?
+            let beside = origin.replace("config.json", processor.map_or("preprocessor_config.json", |(_, name)| name));
+            let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;
+            let processor = processor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
+            let nested = processor.as_ref().map(|fields| fields.object("image_processor")).transpose()?.flatten();
+            hugging_face::parse(&fields, nested.as_ref().or(processor.as_ref()), &mut notes)?
         } else {
             let expected = "architecture (timm's layout) or model_type (Hugging Face's)";
             return Err(Error::format(origin, expected, "neither"));
         };
         config.check(origin)?;
         config.settle_labels();
-        Ok(config)
+        Ok((config, notes))
     }
 
     /// Names that are not as many as the classes name none of them. Without a head there are none to name.

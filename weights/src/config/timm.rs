@@ -62,12 +62,9 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
     let mut architecture = found.architecture.clone();
     let Architecture::Vit(vit) = &mut architecture else { return Ok(architecture) };
     if let Some([channels, height, width]) = cfg.input_size("input_size")? {
-        if height != width {
-            return Err(cfg.error("input_size", "square images"));
-        }
         vit.in_chans = channels;
         if cfg.bool("fixed_input_size")?.unwrap_or(true) {
-            vit.img_size = height;
+            vit.img_size = [height, width].into();
         }
     }
     for fields in [cfg, root] {
@@ -100,7 +97,7 @@ fn global_pool(name: &str) -> Option<GlobalPool> {
 fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
     for field in args.iter() {
         match field {
-            "img_size" => set(&mut vit.img_size, args.side(field)?),
+            "img_size" => set(&mut vit.img_size, args.img_size(field)?),
             "patch_size" => set(&mut vit.patch_size, args.side(field)?),
             "in_chans" => set(&mut vit.in_chans, args.size(field)?),
             "num_classes" => set(&mut vit.num_classes, args.size(field)?),
@@ -176,6 +173,7 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         interpolation,
         crop_pct: cfg.number("crop_pct")?.unwrap_or(0.875),
         squash,
+        crop_floor: false,
         mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
         std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
     })

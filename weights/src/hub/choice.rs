@@ -7,7 +7,8 @@ use super::repo::is_safe_path;
 use crate::{Error, Result};
 
 /// Files beside the weights that say what they are and how their input is made.
-pub(super) const CONFIGS: [&str; 3] = ["config.json", "preprocessor_config.json", crate::Whitening::FILE];
+pub(super) const CONFIGS: [&str; 4] =
+    ["config.json", "preprocessor_config.json", "processor_config.json", crate::Whitening::FILE];
 /// Weights under the names that libraries give them, the best first. An index names the parts that the weights are split in.
 pub(super) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];

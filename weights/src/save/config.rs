@@ -161,7 +161,11 @@ fn model_args(vit: &VitConfig) -> Value {
 }
 
 fn pretrained_cfg(config: &CheckpointConfig) -> Value {
-    let preprocessing = &config.preprocessing;
+    // timm repeats a lone value itself.
+    let preprocessing = match &config.preprocessing {
+        lone if lone.mean.len() == 1 => lone.clone(),
+        other => other.clone().per_channel(),
+    };
     let mut cfg = json!({
         "input_size": preprocessing.input_size,
         "fixed_input_size": true,

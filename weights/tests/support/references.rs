@@ -21,7 +21,7 @@ pub fn reference(name: &str) -> Checkpoint {
 /// The sizes of the ViT that most of them hold.
 pub fn vit() -> VitConfig {
     VitConfig {
-        img_size: 16,
+        img_size: 16.into(),
         patch_size: 4,
         embed_dim: 24,
         depth: 2,

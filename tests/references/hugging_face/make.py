@@ -1,0 +1,69 @@
+"""Makes the cases of this folder with transformers 5: what its image processors make of an image, and what a DINOv2 says of it.
+
+    python make.py
+
+`CASE/config.json` with `CASE/preprocessor_config.json` or `CASE/processor_config.json`; `CASE/expected.safetensors` holds `pixel_values
+[1, channels, height, width]` (of 224 pixels every eighth) of `picture.png`, or of `square.png` for the cases that crop nothing. The case `dinov2` has weights too,
+and `features`, the tokens after the last norm.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import BitImageProcessor, DeiTImageProcessor, Dinov2Config, Dinov2Model, ViTImageProcessor
+
+here = pathlib.Path(__file__).parent
+y, x = np.mgrid[0:45, 0:61]
+values = np.stack([127 + 120 * np.sin(x / 5), 127 + 120 * np.sin(y / 4 + 1), 127 + 120 * np.sin((x + y) / 7)], -1)
+picture = Image.fromarray(values.astype(np.uint8))
+picture.save(here / "picture.png", optimize=True)
+square = picture.crop((3, 2, 43, 42))
+square.save(here / "square.png", optimize=True)
+
+kept = ("do_resize", "size", "crop_size", "do_center_crop", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "image_processor_type")
+vit = {"model_type": "vit", "image_size": 28, "patch_size": 14, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+dino = {**vit, "model_type": "dinov2", "image_size": 42}
+
+
+def case(name, config, processor, image=picture, nested=False, leave_out=()):
+    folder = here / name
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    said = {key: value for key, value in json.loads(processor.to_json_string()).items() if key in kept and key not in leave_out}
+    file = "processor_config.json" if nested else "preprocessor_config.json"
+    (folder / file).write_text(json.dumps({"image_processor": said, "processor_class": "X"} if nested else said))
+    pixels = processor(image, return_tensors="pt")["pixel_values"]
+    # Of large ones every eighth row and column.
+    step = 8 if pixels.shape[-1] > 100 else 1
+    save_file({"pixel_values": pixels[..., ::step, ::step].contiguous()}, folder / "expected.safetensors")
+    return pixels
+
+
+case("vit-squash", vit, ViTImageProcessor(size={"height": 28, "width": 28}))
+case("vit-rectangle", {**vit, "image_size": [28, 42]}, ViTImageProcessor(size={"height": 28, "width": 42}))
+case("deit-squash-and-crop", {**vit, "model_type": "deit"}, DeiTImageProcessor(size={"height": 33, "width": 33}, crop_size={"height": 28, "width": 28}))
+case("no-center-crop", vit, DeiTImageProcessor(size={"height": 28, "width": 28}, do_center_crop=False))
+case("dinov2-crop-below", dino, BitImageProcessor(size={"shortest_edge": 33}, crop_size={"height": 28, "width": 28}))
+case("dinov2-nested", dino, BitImageProcessor(size={"shortest_edge": 33}, crop_size={"height": 28, "width": 28}), nested=True)
+case("dinov2-unsaid", {**dino, "image_size": 224}, BitImageProcessor(image_mean=[0.5] * 3), leave_out=("size", "crop_size", "do_center_crop", "resample"))
+case("dinov2-shortest-edge-no-crop", dino, BitImageProcessor(size={"shortest_edge": 28}, do_center_crop=False), image=square)
+case("no-normalize", vit, ViTImageProcessor(size={"height": 28, "width": 28}, do_normalize=False))
+case("no-rescale", vit, ViTImageProcessor(size={"height": 28, "width": 28}, do_rescale=False, image_mean=[127.5] * 3, image_std=[127.5] * 3))
+case("rescale-to-one", vit, ViTImageProcessor(size={"height": 28, "width": 28}, rescale_factor=1 / 127.5, image_mean=[1.0] * 3, image_std=[1.0] * 3))
+case("no-resize", {**vit, "image_size": 42}, ViTImageProcessor(do_resize=False), image=square.resize((42, 42)))
+square.resize((42, 42)).save(here / "no-resize" / "picture.png", optimize=True)
+
+torch.manual_seed(0)
+processor = BitImageProcessor(size={"shortest_edge": 33}, crop_size={"height": 28, "width": 28})
+config = Dinov2Config(**{key: value for key, value in dino.items() if key != "model_type"})
+model = Dinov2Model(config).eval()
+torch.nn.init.normal_(model.embeddings.position_embeddings, std=0.5)
+pixels = case("dinov2", dino, processor)
+model.save_pretrained(here / "dinov2")
+with torch.no_grad():
+    features = model(pixels).last_hidden_state
+save_file({"pixel_values": pixels.contiguous(), "features": features}, here / "dinov2" / "expected.safetensors")
