@@ -110,9 +110,43 @@ fn labels_beyond_the_training_classes_are_refused() {
     }
     let message = message(open(&format!("idx:{}", dir.path().display()), &DataOptions::default()));
     assert!(
-        message.contains("labels of the test part: expected labels below 2, the number of classes, got 7"),
+        message.contains("labels of the test part: expected one of the training part's 2 labels (0, 1), got 7"),
         "{message}"
     );
+}
+
+#[test]
+fn labels_that_begin_with_one_or_have_gaps_leave_no_empty_class() {
+    for (of_train, classes) in [([1, 3, 2, 1], vec!["1", "2", "3"]), ([7, 0, 3, 7], vec!["0", "3", "7"])] {
+        let data = open_idx(&images(4), &gz(&labels(&of_train))).unwrap();
+        assert_eq!(data.classes, classes);
+        for part in [&data.train, &data.test] {
+            for index in 0..part.len() {
+                let place: usize = part.name(index).rsplit('/').next().unwrap().parse().unwrap();
+                assert_eq!(data.classes[part.label(index) as usize], of_train[place].to_string());
+            }
+        }
+        assert!(data.notes.iter().any(|note| note.contains("each is a class")), "{:?}", data.notes);
+    }
+}
+
+#[test]
+fn a_limit_takes_a_share_of_each_class_where_labels_come_in_blocks_and_the_first_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let sorted: Vec<u8> = (0..40).map(|index| index / 10).collect();
+    let mixed: Vec<u8> = (0..40).map(|index| index * 7 % 4).collect();
+    for (part, labels_of) in [("train", &sorted), ("t10k", &mixed)] {
+        std::fs::write(dir.path().join(format!("{part}-images-idx3-ubyte")), images(40)).unwrap();
+        std::fs::write(dir.path().join(format!("{part}-labels-idx1-ubyte")), labels(labels_of)).unwrap();
+    }
+    let options = DataOptions { limit: Some(8), test_limit: Some(6), ..Default::default() };
+    let data = open(&format!("idx:{}", dir.path().display()), &options).unwrap();
+    let of = |part: &std::sync::Arc<dyn tallow::data::Samples>| -> Vec<u32> {
+        (0..part.len()).map(|i| part.label(i)).collect()
+    };
+    assert_eq!(of(&data.train), [0, 0, 1, 1, 2, 2, 3, 3]);
+    assert_eq!(of(&data.test), [0, 3, 2, 1, 0, 3], "the first");
+    assert_eq!(data.notes.iter().filter(|note| note.contains("sorted by class")).count(), 1, "{:?}", data.notes);
 }
 
 #[test]

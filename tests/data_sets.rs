@@ -259,6 +259,6 @@ fn folders_with_faults_are_refused_by_name_or_read_with_notes_on_request() {
     assert!(note.contains("training part: 1 of 4 images cannot be read: train/b/000.jpg"), "{note}");
     // one class only, no training part, images without classes
     assert!(message(open_folder(&folder(&[("train/a", 2)]), &strict)).contains("at least two folders"));
-    assert!(message(open_folder(&folder(&[("test/a", 2), ("test/b", 1)]), &strict)).contains("a folder train"));
+    assert!(message(open_folder(&folder(&[("test/a", 2), ("test/b", 1)]), &strict)).contains("a part for training"));
     assert!(message(open_folder(&folder(&[("", 3)]), &strict)).contains("at least two folders"));
 }

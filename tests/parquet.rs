@@ -142,3 +142,46 @@ fn files_with_wrong_bytes_neither_crash_nor_take_long() -> Outcome {
     }
     Ok(())
 }
+
+/// The class names of a part's samples, in order.
+fn named(data: &Dataset, samples: &dyn Samples) -> Vec<String> {
+    labels(samples).into_iter().map(|label| data.classes[label as usize].clone()).collect()
+}
+
+#[test]
+fn a_test_part_that_names_its_classes_in_another_order_is_mapped_by_name() -> Outcome {
+    let data = opened("mapped")?;
+    assert_eq!(data.classes, ["cat", "dog", "newt"]);
+    assert_eq!(named(&data, &*data.train), ["newt", "cat", "dog", "cat", "newt"]);
+    assert_eq!(named(&data, &*data.test), ["newt", "cat", "dog"]);
+    assert!(data.notes.iter().any(|note| note.contains("mapped by name")), "{:?}", data.notes);
+    let data = opened("text_test")?;
+    assert_eq!(named(&data, &*data.test), ["newt", "cat", "dog"], "text is looked up among the names");
+    assert_refused("further", &["test row 1", "3 classes", "\"wasp\""]);
+    Ok(())
+}
+
+#[test]
+fn labels_of_another_kind_than_trainings_are_refused() {
+    assert_refused(
+        "two_kinds",
+        &["labels of the test part", "numbers, as in the train part", "text (\"0\")", "?label="],
+    );
+}
+
+#[test]
+fn floats_are_labels_if_they_are_whole() -> Outcome {
+    let data = opened("floats")?;
+    assert_eq!(named(&data, &*data.train), ["newt", "cat", "dog"], "32 bits");
+    assert_eq!(named(&data, &*data.test), ["dog", "newt"], "64 bits");
+    assert_refused("fraction.parquet", &["column label", "whole numbers", "got 0.5"]);
+    Ok(())
+}
+
+#[test]
+fn a_test_part_without_a_column_of_labels_is_left_out() -> Outcome {
+    let data = opened("no_labels")?;
+    assert_eq!(data.train.len() + data.test.len(), 5);
+    assert!(data.notes.iter().any(|note| note.contains("no column of labels")), "{:?}", data.notes);
+    Ok(())
+}

@@ -15,7 +15,7 @@ use super::progress;
 use super::session::Session;
 use crate::data::whitening::{self, Whiteness};
 use crate::data::{
-    self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Samples, Statistics, Subset, Transform,
+    self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Part, Samples, Statistics, Subset, Transform,
 };
 use crate::report::{SheetRow, contact_sheet};
 use crate::train::TrainConfig;
@@ -34,6 +34,8 @@ struct Facts<'a> {
     /// Images that cannot be read, which the numbers leave out.
     bad: Vec<Bad>,
     classes: Vec<Class<'a>>,
+    /// Which folder or file became which part, and why.
+    parts: &'a [Part],
     /// None for points.
     images: Option<Images>,
     augment: Vec<Augment>,
@@ -74,7 +76,12 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     if let Some(path) = args.sheet.as_ref().filter(|path| path.is_dir()) {
         return Err(usage(format!("--sheet {}: expected a file, got a folder", path.display())));
     }
-    let options = DataOptions { limit: args.limit, ..DataOptions::default() };
+    let options = DataOptions {
+        limit: args.limit,
+        train_split: args.parts.train_split.clone(),
+        test_split: args.parts.test_split.clone(),
+        ..DataOptions::default()
+    };
     let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
     let bad = without_bad(args, &mut dataset, session)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
@@ -113,6 +120,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         test: dataset.test.len(),
         bad,
         classes: dataset.classes.iter().map(String::as_str).enumerate().map(class).collect(),
+        parts: &dataset.parts,
         images,
         augment,
         whitened,
@@ -262,6 +270,10 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
     facts.classes.iter().for_each(|class| row(class.name, [class.train, class.val, class.test]));
     row("all", [facts.train, facts.val, facts.test]);
     let mut text = table.to_string();
+    for Part { name, role, source, why, samples } in facts.parts {
+        let samples = samples.map_or("not counted".into(), |samples| format!("{} samples", thousands(samples)));
+        text.push_str(&format!("\n{name}: {} ({source}, {samples}): {why}", role.name()));
+    }
     if !facts.bad.is_empty() {
         text.push_str(&format!("\nbad images       {}, not counted above", thousands(facts.bad.len())));
     }

@@ -119,15 +119,27 @@ fn readable(
 
 fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
     let Some(spec) = &args.data else {
+        if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
+            return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
+        }
         return Ok(Arc::new(ImageFiles::find(&args.images, session)?.limited(args.limit)));
     };
-    let limited = match args.split {
-        Split::Train => DataOptions { limit: args.limit, ..DataOptions::default() },
-        Split::Test => DataOptions { test_limit: args.limit, ..DataOptions::default() },
+    let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };
+    let options = DataOptions {
+        limit,
+        test_limit,
+        train_split: args.parts.train_split.clone(),
+        test_split: args.parts.test_split.clone(),
+        whole: true,
+        ..DataOptions::default()
     };
-    let dataset = data::open_with(spec, &limited, &session.open_options())?;
+    let dataset = data::open_with(spec, &options, &session.open_options())?;
     dataset.notes.iter().for_each(|note| session.warn(note));
-    Ok(if args.split == Split::Train { dataset.train } else { dataset.test })
+    let samples = if args.split == Split::Train { dataset.train } else { dataset.test };
+    if samples.is_empty() {
+        bail!("{spec}: expected samples in the training part, got none: it has no such part");
+    }
+    Ok(samples)
 }
 
 fn features(model: &AnyModel, images: &Tensor, features: Features) -> candle_core::Result<Tensor> {

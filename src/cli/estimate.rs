@@ -89,9 +89,11 @@ impl<'a> Estimator<'a> {
     /// How many samples a run trains on and evaluates. Nothing is downloaded for it.
     fn samples(&mut self, config: &TrainConfig) -> Option<[usize; 2]> {
         let TrainConfig { limit, test_limit, val_fraction, .. } = *config;
-        let key = format!("{} {limit:?} {test_limit:?} {val_fraction}", config.data);
+        let (train_split, test_split) = (config.train_split.clone(), config.test_split.clone());
+        let key = format!("{} {limit:?} {test_limit:?} {val_fraction} {train_split:?} {test_split:?}", config.data);
         *self.sizes.entry(key).or_insert_with(|| {
-            let options = DataOptions { limit, test_limit, val_fraction, ..DataOptions::default() };
+            let options =
+                DataOptions { limit, test_limit, val_fraction, train_split, test_split, ..DataOptions::default() };
             let hub = OpenOptions { offline: true, ..OpenOptions::default() };
             let data = data::open_with(&config.data, &options, &hub).ok()?;
             Some([data.train.len(), data.test.len() + data.val.as_ref().map_or(0, |val| val.len())])

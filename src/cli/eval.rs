@@ -38,6 +38,8 @@ struct Evaluated<'a> {
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
     let options = RunEvaluation {
         data: args.data.clone(),
+        train_split: args.parts.train_split.clone(),
+        test_split: args.parts.test_split.clone(),
         train_part: args.split == Split::Train,
         limit: args.limit,
         on_bad_image: args.bad.asked(),
@@ -49,6 +51,9 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         return Err(anyhow!("{}: expected the folder of a run, got none (no config.toml there)", args.run.display()));
     }
     let measured = evaluate_run(&RunFolder::new(&args.run), &options, &mut Progress::new(session))?;
+    if args.data.is_some() {
+        measured.dataset.notes.iter().for_each(|note| session.warn(note));
+    }
     let evaluation = &measured.evaluation;
     let samples = evaluation.labels.len();
     let split = if options.train_part { "train" } else { "test" };

@@ -46,13 +46,13 @@ impl Samples for Cifar {
 
 /// CIFAR-10 by its name: the official binary files, where they were unpacked, or the copy on the hub.
 #[cfg(feature = "hub")]
-pub(super) fn cifar10(hub: &tallow_weights::OpenOptions) -> Result<Parts> {
+pub(super) fn cifar10(hub: &tallow_weights::OpenOptions, wishes: super::parts::Wishes) -> Result<Parts> {
     match unpacked() {
         Some(dir) => open(dir),
         None => Ok(Parts {
             shape: Some([3, SIDE, SIDE]),
             augment: AUGMENT.to_vec(),
-            ..super::parquet::open_hub("uoft-cs/cifar10", hub)?
+            ..super::parquet::open_hub("uoft-cs/cifar10", hub, wishes)?
         }),
     }
 }
@@ -83,6 +83,7 @@ pub(super) fn open(path: &Path) -> Result<Parts> {
         test: test.map(|records| Arc::new(Cifar { part: "test", records }) as Arc<dyn Samples>),
         shape: Some([3, SIDE, SIDE]),
         notes: Vec::new(),
+        parts: Vec::new(),
         augment: AUGMENT.to_vec(),
         sorted: false,
     };

@@ -45,6 +45,7 @@ pub(super) fn circles() -> Parts {
         test: Some(Arc::new(points("test", 2))),
         shape: Some([2, 1, 1]),
         notes: Vec::new(),
+        parts: Vec::new(),
         augment: Vec::new(),
         sorted: false,
     }

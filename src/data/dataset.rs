@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tallow_weights::{OpenOptions, expanded};
 
 use super::digest::{Digest, Digested};
+use super::parts::{Part, Role, Wishes};
 use super::split::{self, Parted, Purpose, SplitBy, Subset};
 use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
 
@@ -121,7 +122,8 @@ pub trait Samples: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataOptions {
     /// Take only so many training samples. From data sets in random order (MNIST, CIFAR) the first; from those that may be
-    /// sorted by class (folders, the hub's) the first of every class, in proportion, in their order.
+    /// sorted by class (folders, the hub's, others whose labels come in blocks) the first of every class, in proportion, in
+    /// their order.
     pub limit: Option<usize>,
     /// The same for the test part.
     pub test_limit: Option<usize>,
@@ -135,6 +137,14 @@ pub struct DataOptions {
     pub split_seed: u64,
     /// What these two splits follow from.
     pub split_by: SplitBy,
+    /// The parts to train on, by name, separated by commas; `.` is a folder of classes itself. Default: the training part as
+    /// `docs/data.md` says.
+    pub train_split: Option<String>,
+    /// The parts to test on, likewise.
+    pub test_split: Option<String>,
+    /// The data is only measured, not trained on: nothing is split off, and where there is no test part, all samples are the
+    /// test part, and the training part as well. Default false.
+    pub whole: bool,
     /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
     /// is read once when the data set is opened; or an error, when they are met. Default: an error.
     pub on_bad_image: OnBadImage,
@@ -150,8 +160,17 @@ impl Default for DataOptions {
             test_fraction: 0.2,
             split_seed: 0,
             split_by: SplitBy::default(),
+            train_split: None,
+            test_split: None,
+            whole: false,
             on_bad_image: OnBadImage::Error,
         }
+    }
+}
+
+impl DataOptions {
+    fn wishes(&self) -> Wishes<'_> {
+        Wishes { train: self.train_split.as_deref(), test: self.test_split.as_deref(), whole: self.whole }
     }
 }
 
@@ -175,6 +194,8 @@ pub struct Dataset {
     pub shape: Option<[usize; 3]>,
     /// What the user should know about how it was read: files that were skipped, parts that were split.
     pub notes: Vec<String>,
+    /// Which folder or file became which part, and why, before limits.
+    pub parts: Vec<Part>,
     /// The augmentation that suits it, where the user asks for none in particular.
     pub augment: Vec<Augment>,
 }
@@ -217,9 +238,33 @@ pub(crate) struct Parts {
     pub test: Option<Arc<dyn Samples>>,
     pub shape: Option<[usize; 3]>,
     pub notes: Vec<String>,
+    /// Which folder or file became which part. Empty where the format knows a training and a test part and no others.
+    pub parts: Vec<Part>,
     pub augment: Vec<Augment>,
     /// Whether the samples may be sorted by class, so that the first few would be of one class.
     pub sorted: bool,
+}
+
+/// A part without samples.
+pub(super) fn nothing() -> Arc<dyn Samples> {
+    struct Nothing;
+
+    impl Samples for Nothing {
+        fn len(&self) -> usize {
+            0
+        }
+        fn label(&self, _: usize) -> u32 {
+            0
+        }
+        fn image(&self, index: usize) -> Result<Image> {
+            Err(Error::invalid(self.name(index), "a sample", "none"))
+        }
+        fn name(&self, index: usize) -> String {
+            format!("nothing/{index}")
+        }
+    }
+
+    Arc::new(Nothing)
 }
 
 /// Opens the data set that `spec` names: `mnist`, `fashion-mnist`, `cifar10`, `circles`, `idx:DIR`, `cifar:DIR`,
@@ -246,12 +291,13 @@ pub fn open_with(spec: &str, options: &DataOptions, hub: &OpenOptions) -> Result
 /// As [`open`].
 pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     check(options)?;
+    let wishes = options.wishes();
     let parts = match place.split_once(':') {
         None => match place {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
             #[cfg(feature = "hub")]
-            "cifar10" => cifar::cifar10(hub)?,
+            "cifar10" => cifar::cifar10(hub, wishes)?,
             #[cfg(not(feature = "hub"))]
             "cifar10" => cifar::cifar10()?,
             "circles" => circles::circles(),
@@ -259,11 +305,11 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         },
         Some(("idx", dir)) => idx::open(&expanded(dir))?,
         Some(("cifar", path)) => cifar::open(&expanded(path))?,
-        Some(("folder", dir)) => folder::open(&expanded(dir), options.on_bad_image == OnBadImage::Skip)?,
+        Some(("folder", dir)) => folder::open(&expanded(dir), options.on_bad_image == OnBadImage::Skip, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("hf", name)) => super::parquet::open_hub(name, hub)?,
+        Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("parquet", path)) => super::parquet::open_local(spec, path)?,
+        Some(("parquet", path)) => super::parquet::open_local(spec, path, wishes)?,
         #[cfg(not(feature = "hub"))]
         Some(("hf", _)) => {
             let remedy = "build with the feature `hub`, or download it and write folder:DIR";
@@ -271,11 +317,38 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         }
         Some(_) => return Err(unknown(place)),
     };
-    let dataset = assemble(spec, parts, options, hub)?;
+    let dataset = assemble(spec, fixed(spec, parts, wishes)?, options, hub)?;
     match options.on_bad_image {
         OnBadImage::Error => Ok(dataset),
         OnBadImage::Skip => check::without_bad(dataset, &|text| hub.progress.iter().for_each(|who| who.note(text))),
     }
+}
+
+/// Formats that know a training and a test part and no others: these are listed, and nothing can be chosen.
+fn fixed(spec: &str, mut parts: Parts, wishes: Wishes) -> Result<Parts> {
+    if !parts.parts.is_empty() {
+        return Ok(parts);
+    }
+    let has_test = parts.test.is_some();
+    let wished = [("--train-split", wishes.train, "train"), ("--test-split", wishes.test, "test")];
+    for (flag, wish, name) in wished {
+        if let Some(wish) = wish.filter(|wish| *wish != name || (name == "test" && !has_test)) {
+            let there = if has_test { "train and test" } else { "train alone" };
+            let expected = format!("{name}, if it is given; the parts are {there}, and cannot be exchanged");
+            return Err(Error::invalid(format!("{spec}: {flag}"), expected, format!("{wish:?}")));
+        }
+    }
+    let part = |name: &str, role, samples: usize| Part {
+        name: name.into(),
+        role,
+        source: spec.into(),
+        why: "the format says so".into(),
+        samples: Some(samples),
+    };
+    parts.parts.push(part("train", Role::Train, parts.train.len()));
+    parts.parts.extend(parts.val.iter().map(|val| part("val", Role::Val, val.len())));
+    parts.parts.extend(parts.test.iter().map(|test| part("test", Role::Test, test.len())));
+    Ok(parts)
 }
 
 /// Whether `spec` names a data set of points and not of images.
@@ -317,39 +390,53 @@ fn check(options: &DataOptions) -> Result<()> {
 
 /// Splits, limits and checks what a reader gave.
 fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
-    let Parts { classes, mut train, mut val, test, shape, mut notes, augment, sorted } = parts;
-    if classes.len() < 2 {
+    let Parts { classes, mut train, mut val, test, shape, mut notes, mut parts, augment, sorted } = parts;
+    if classes.len() < 2 && !options.whole {
         let remedy = "a single class leaves nothing to tell apart: add samples of another one";
         return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
     }
     let splitting = Splitting { spec, classes: &classes, options, hub };
-    let test_held_out = test.is_none();
+    let test_held_out = test.is_none() && !options.whole;
     let mut test = match test {
         Some(test) => test,
+        None if options.whole => {
+            notes.push(format!("{spec} has no test part: all {} samples are taken", train.len()));
+            parts.iter_mut().filter(|part| part.role == Role::Train).for_each(|part| {
+                part.role = Role::Test;
+                part.why =
+                    format!("{}; there is no test part, and nothing is trained on: all of it is measured", part.why);
+            });
+            train.clone()
+        }
         None => {
             let all = train.len();
             let (rest, test) = splitting.part(train, options.test_fraction, Purpose::Test, &mut notes)?;
             notes.push(format!("{spec} has no test part: {} of {all} samples are held out for it", test.len()));
+            split_off(&mut parts, "test", Role::Test, rest.len(), test.len());
             train = rest;
             test
         }
     };
-    let limited = |samples: Arc<dyn Samples>, limit: Option<usize>| -> Result<Arc<dyn Samples>> {
-        match limit {
-            Some(limit) if limit < samples.len() => {
-                let indices = if sorted { split::proportional(&*samples, limit) } else { (0..limit).collect() };
-                Ok(Arc::new(Subset::new(samples, indices)?))
-            }
-            _ => Ok(samples),
+    let mut limited = |samples: Arc<dyn Samples>, limit: Option<usize>, part: &str| -> Result<Arc<dyn Samples>> {
+        let Some(limit) = limit.filter(|limit| *limit < samples.len()) else { return Ok(samples) };
+        let in_blocks = !sorted && split::is_in_blocks(&*samples);
+        if in_blocks {
+            notes.push(format!(
+                "{spec}: the {part} part is sorted by class: of every class its share is taken, not the first {limit}"
+            ));
         }
+        let share = sorted || in_blocks;
+        let indices = if share { split::proportional(&*samples, limit) } else { (0..limit).collect() };
+        Ok(Arc::new(Subset::new(samples, indices)?))
     };
-    train = limited(train, options.limit)?;
-    test = limited(test, options.test_limit)?;
+    train = limited(train, options.limit, "training")?;
+    test = limited(test, options.test_limit, "test")?;
     if options.val_fraction > 0.0 {
         if val.is_some() {
             notes.push(format!("{spec} has a validation part of its own: no share of the training part is split off"));
         } else {
             let (rest, held_out) = splitting.part(train, options.val_fraction, Purpose::Validation, &mut notes)?;
+            split_off(&mut parts, "val", Role::Val, rest.len(), held_out.len());
             (train, val) = (rest, Some(held_out));
         }
     }
@@ -361,7 +448,7 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) 
             "add samples or change how it is split",
         )
     };
-    if train.is_empty() {
+    if train.is_empty() && !options.whole {
         return Err(empty("training"));
     }
     if test.is_empty() {
@@ -370,7 +457,19 @@ fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) 
     if val.as_ref().is_some_and(|val| val.is_empty()) {
         return Err(empty("validation"));
     }
-    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, test_held_out, shape, notes, augment })
+    parts.sort_by_key(|part| part.role);
+    Ok(Dataset { spec: spec.to_string(), classes, train, val, test, test_held_out, shape, notes, parts, augment })
+}
+
+/// Adds a part that was split off the training part to the list, and takes its samples off that one.
+fn split_off(parts: &mut Vec<Part>, name: &str, role: Role, kept: usize, held_out: usize) {
+    let mut training = parts.iter_mut().filter(|part| part.role == Role::Train);
+    if let (Some(only), None) = (training.next(), training.next()) {
+        only.samples = Some(kept);
+    }
+    let why = format!("the data has none, so a share of every class is held out for {}", role.name());
+    let source = "the training part".into();
+    parts.push(Part { name: name.into(), role, source, why, samples: Some(held_out) });
 }
 
 /// What the splits of one data set have in common.

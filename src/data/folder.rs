@@ -1,10 +1,14 @@
 //! A folder of images: one folder a class, in parts (`DIR/train/CLASS/*`) or all together (`DIR/CLASS/*`).
 
+mod layout;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::dataset::Parts;
+use self::layout::{FolderPart, layout};
+use super::dataset::{self, Parts};
 use super::files::{self, Listing};
+use super::parts::{Role, Wishes};
 use super::{Augment, Digest, Error, Image, Result, Samples, decode};
 
 /// Image files with their labels, sorted by class and path.
@@ -56,78 +60,94 @@ impl Reading {
     }
 }
 
-/// Opens `dir`. With a folder `train` in it, the test part is `test` or, without that, `val`, `valid` or `validation`; with
-/// both, the latter is the validation part. Without a folder `train`, or with nothing beside it, a test part has to be
-/// split off. Classes are the folders' names, sorted.
-pub(super) fn open(dir: &Path, skip_bad: bool) -> Result<Parts> {
+/// Opens `dir`, whose parts are told by [`layout`]. A test part that is missing has to be split off. Classes are the folders'
+/// names in the training part, sorted.
+pub(super) fn open(dir: &Path, skip_bad: bool, wishes: Wishes) -> Result<Parts> {
     if !dir.is_dir() {
         return Err(Error::invalid(dir.display(), "a folder of images", "no such folder"));
     }
-    let mut reading = Reading { skip_bad, notes: Vec::new() };
-    let part = |names: &[&str]| names.iter().map(|name| dir.join(name)).find(|path| path.is_dir());
-    let train = part(&["train", "training"]);
-    let (test, validation) = (part(&["test"]), part(&["val", "valid", "validation"]));
-    let (train, test, validation) = match (train, test, validation) {
-        (Some(train), None, validation) => (train, validation, None),
-        (Some(train), test, validation) => (train, test, validation),
-        (None, None, None) => (dir.to_path_buf(), None, None),
-        (None, ..) => {
-            let remedy = "rename the part to train, or move the classes up";
-            return Err(Error::unusable(dir.display(), "a folder train beside the test part", "none", remedy));
-        }
-    };
-    let classes = subfolders(&train)?;
-    if classes.len() < 2 {
+    let (mut parts, notes) = layout(dir, wishes)?;
+    let mut reading = Reading { skip_bad, notes };
+    let trained: Vec<&FolderPart> = parts.iter().filter(|part| part.role == Role::Train).collect();
+    // Without a training part, where that is allowed, the test part says what the classes are.
+    let telling =
+        if trained.is_empty() { parts.iter().filter(|part| part.role == Role::Test).collect() } else { trained };
+    let mut classes: Vec<String> =
+        telling.iter().flat_map(|part| &part.classes).map(|(class, _)| class.clone()).collect();
+    classes.sort();
+    classes.dedup();
+    if classes.len() < 2 && !(wishes.whole && classes.len() == 1) {
         let expected = "at least two folders, one for each class";
         let remedy = "put the images of every class into a folder with the class's name";
-        return Err(Error::unusable(train.display(), expected, classes.len(), remedy));
+        let place = telling.first().map_or(dir, |part| &part.folder);
+        return Err(Error::unusable(place.display(), expected, classes.len(), remedy));
     }
-    let train = reading.part(dir, &train, &classes)?;
-    let test = test.map(|path| reading.part(dir, &path, &classes)).transpose()?;
-    let validation = validation.map(|path| reading.part(dir, &path, &classes)).transpose()?;
+    let mut read = |role: Role| -> Result<Option<Arc<dyn Samples>>> {
+        let mut files: Vec<(PathBuf, u32)> = Vec::new();
+        for part in parts.iter_mut().filter(|part| part.role == role) {
+            let of_part = reading.part(part, &classes)?;
+            part.fact.samples = Some(of_part.len());
+            files.extend(of_part);
+        }
+        // Several folders of one part: class by class, as in one folder.
+        files.sort_by_key(|(_, label)| *label);
+        let samples = Files { root: dir.to_path_buf(), files };
+        Ok((!samples.is_empty()).then(|| Arc::new(samples) as Arc<dyn Samples>))
+    };
+    let [train, val, test] = [read(Role::Train)?, read(Role::Val)?, read(Role::Test)?];
+    for part in parts.iter_mut().filter(|part| part.role == Role::LeftOut) {
+        let counts = part.classes.iter().map(|(_, folder)| Ok(Listing::of(folder)?.images.len()));
+        part.fact.samples = Some(counts.sum::<Result<usize>>()?);
+    }
     Ok(Parts {
         classes,
-        train: Arc::new(train),
-        val: validation.map(|files| Arc::new(files) as Arc<dyn Samples>),
-        test: test.map(|files| Arc::new(files) as Arc<dyn Samples>),
+        train: train.unwrap_or_else(dataset::nothing),
+        val,
+        test,
         shape: None,
         notes: reading.notes,
+        parts: parts.into_iter().map(|part| part.fact).collect(),
         augment: vec![Augment::ResizedCrop, Augment::Flip],
         sorted: true,
     })
 }
 
 impl Reading {
-    /// The images of one part.
-    fn part(&mut self, root: &Path, part: &Path, classes: &[String]) -> Result<Files> {
-        for class in subfolders(part)? {
-            if !classes.contains(&class) {
+    /// The images of one part with their labels.
+    fn part(&mut self, part: &FolderPart, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
+        for (class, folder) in &part.classes {
+            if !classes.contains(class) {
                 let remedy = "remove it, or add training images of that class";
                 let got = "a folder of another name";
-                self.fault(Error::unusable(part.join(&class).display(), "a class of the training part", got, remedy))?;
+                self.fault(Error::unusable(folder.display(), "a class of the training part", got, remedy))?;
             }
         }
-        let (mut files, mut others) = (Vec::new(), Vec::new());
+        let (mut images, mut others) = (Vec::new(), Vec::new());
         for (label, class) in classes.iter().enumerate() {
-            let folder = part.join(class);
-            let listing = if folder.is_dir() { Listing::of(&folder)? } else { Listing::default() };
+            let folder = part.classes.iter().find(|(name, _)| name == class).map(|(_, folder)| folder);
+            let Some(folder) = folder else {
+                // Of the training part's folders, each may hold some of the classes.
+                if part.role != Role::Train {
+                    let folder = part.folder.join(class);
+                    self.notes.push(format!("{}: no such folder, so that class is not in the part", folder.display()));
+                }
+                continue;
+            };
+            let listing = Listing::of(folder)?;
             let found = listing.images;
             if found.is_empty() {
-                let got = match (folder.is_dir(), files::left_out(&listing.others)) {
-                    (false, _) => "no such folder".to_string(),
-                    (true, None) => "none".into(),
-                    (true, Some(others)) => format!("none, but {others}"),
-                };
+                let got =
+                    files::left_out(&listing.others).map_or("none".into(), |others| format!("none, but {others}"));
                 let remedy = "add some, or remove the class";
                 self.fault(Error::unusable(folder.display(), "images of this class", got, remedy))?;
             }
             others.extend(listing.others);
-            files.extend(found.into_iter().map(|file| (file, label as u32)));
+            images.extend(found.into_iter().map(|file| (file, label as u32)));
         }
         if let Some(others) = files::left_out(&others) {
-            self.notes.push(format!("{}: left out: {others}", part.display()));
+            self.notes.push(format!("{}: left out: {others}", part.folder.display()));
         }
-        Ok(Files { root: root.to_path_buf(), files })
+        Ok(images)
     }
 }
 

@@ -124,9 +124,27 @@ fn read_files(dir: &Path, part: &'static str, prefix: &str) -> Result<Option<Idx
     read_part(part, &images, images_file, &labels, labels_file).map(Some)
 }
 
-fn parts(train: Idx, test: Option<Idx>, classes: Option<Vec<String>>) -> Result<Parts> {
+fn parts(mut train: Idx, mut test: Option<Idx>, classes: Option<Vec<String>>) -> Result<Parts> {
+    let mut notes = Vec::new();
     let largest = |idx: &Idx| idx.labels.iter().copied().max().unwrap_or(0);
-    let classes = classes.unwrap_or_else(|| (0..=u32::from(largest(&train))).map(|label| label.to_string()).collect());
+    let classes = match classes {
+        Some(classes) => classes,
+        None => {
+            let found = distinct(&train);
+            let first = *found.first().unwrap_or(&0);
+            if first > 0 || usize::from(largest(&train)) >= found.len() {
+                notes.push(format!(
+                    "the labels are {} of the numbers from {first} to {}: each is a class, and no other number is one",
+                    found.len(),
+                    largest(&train)
+                ));
+            }
+            for part in [Some(&mut train), test.as_mut()].into_iter().flatten() {
+                number(part, &found)?;
+            }
+            found.iter().map(u8::to_string).collect()
+        }
+    };
     for part in [Some(&train), test.as_ref()].into_iter().flatten() {
         if usize::from(largest(part)) >= classes.len() {
             let expected = format!("labels below {}, the number of classes", classes.len());
@@ -146,10 +164,33 @@ fn parts(train: Idx, test: Option<Idx>, classes: Option<Vec<String>>) -> Result<
         val: None,
         test: test.map(|test| Arc::new(test) as Arc<dyn Samples>),
         shape: Some(shape),
-        notes: Vec::new(),
+        notes,
+        parts: Vec::new(),
         augment: vec![Augment::Crop],
         sorted: false,
     })
+}
+
+/// The labels that occur, in order.
+fn distinct(idx: &Idx) -> Vec<u8> {
+    let mut occurs = [false; 256];
+    idx.labels.iter().for_each(|label| occurs[usize::from(*label)] = true);
+    (0..=u8::MAX).filter(|label| occurs[usize::from(*label)]).collect()
+}
+
+/// Numbers a part's labels by their places among those of the training part: EMNIST's letters begin with 1, and there is no
+/// class 0.
+fn number(idx: &mut Idx, found: &[u8]) -> Result<()> {
+    for label in &mut idx.labels {
+        let place = found.binary_search(label).map_err(|_| {
+            let shown = found.iter().take(12).map(u8::to_string).collect::<Vec<_>>().join(", ");
+            let more = if found.len() > 12 { ", …" } else { "" };
+            let expected = format!("one of the training part's {} labels ({shown}{more})", found.len());
+            Error::invalid(format!("labels of the {} part", idx.part), expected, *label)
+        })?;
+        *label = place as u8;
+    }
+    Ok(())
 }
 
 fn read_part(

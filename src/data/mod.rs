@@ -26,6 +26,7 @@ mod folder;
 mod idx;
 #[cfg(feature = "hub")]
 mod parquet;
+mod parts;
 mod split;
 
 pub use augment::Augment;
@@ -37,6 +38,7 @@ pub use error::{Error, Result};
 pub use input::Input;
 pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
 pub use mix::{Blend, Mix};
+pub use parts::{Part, Role};
 pub use picked::{Pick, Picked};
 pub(crate) use split::proportional_labels;
 pub use split::{SplitBy, Subset};

@@ -4,25 +4,24 @@
 //! asked for; until then they stay encoded, in memory if the data set is small, else in the file.
 
 mod columns;
+mod labels;
 mod pages;
 
 use std::{
-    collections::BTreeSet,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use parquet::data_type::ByteArray;
-use tallow_weights::{
-    OpenOptions, expanded,
-    hub::{Split, download_dataset, split_files},
-};
+use tallow_weights::{OpenOptions, expanded, hub::download_dataset};
 
 use self::{
     columns::{Columns, Labels},
+    labels::Classes,
     pages::Table,
 };
+use super::parts::{self, FilePart, Part, Role, Sorted, Wishes};
 use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode, files};
 
 /// Encoded images of up to so many bytes are kept in memory.
@@ -64,36 +63,88 @@ impl Choice {
     }
 }
 
-/// Opens `OWNER/NAME[@REVISION][?…]` on the hub; downloads it if it is not in the cache.
-pub(super) fn open_hub(spec: &str, options: &OpenOptions) -> Result<Parts> {
+/// Opens `OWNER/NAME[@REVISION][?…]` on the hub; downloads what is used of it and not in the cache.
+pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Result<Parts> {
     let (name, choice) = Choice::split(spec)?;
     let (repo, revision) = match name.split_once('@') {
         Some((repo, revision)) => (repo, Some(revision)),
         None => (name, None),
     };
-    let splits = download_dataset(repo, revision, choice.config.as_deref(), options)?;
-    open(&format!("hf:{spec}"), &splits, &choice)
+    let place = format!("hf:{spec}");
+    // What the last question was answered with: the files that were left out are told of, but not downloaded.
+    let sorted: Mutex<Option<Result<Sorted>>> = Mutex::new(None);
+    let keep = |result| *sorted.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    let files = download_dataset(repo, revision, options, &|names, card| match parts::sort(
+        &place,
+        names,
+        card,
+        choice.config.as_deref(),
+        wishes,
+    ) {
+        Ok(found) => {
+            let used = found.parts.iter().filter(|part| part.role != Role::LeftOut);
+            let used = used.flat_map(|part| part.files.clone()).collect();
+            keep(Ok(found));
+            Ok(used)
+        }
+        Err(error) => {
+            let problem = error.to_string();
+            keep(Err(error));
+            let remedy = "choose other files".to_string();
+            Err(tallow_weights::Error::Hub { place: place.clone(), problem, remedy })
+        }
+    });
+    let sorted = sorted.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match (files, sorted) {
+        (_, Some(Err(error))) => Err(error),
+        (Ok(files), Some(Ok(sorted))) => open(&place, &files.folder, sorted, &choice, wishes),
+        (Ok(_), None) => Err(Error::invalid(place, "files to choose from", "none")),
+        (Err(error), _) => Err(error.into()),
+    }
 }
 
-/// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names as on the hub. It is called
-/// `name`.
-pub(super) fn open_local(name: &str, place: &str) -> Result<Parts> {
+/// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names, and by the card beside
+/// them, as on the hub. It is called `name`.
+pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Parts> {
     let (path, choice) = Choice::split(place)?;
     let path = expanded(path);
     let path = path.as_path();
-    let splits = if path.is_file() {
-        vec![Split { name: "train", files: vec![path.to_path_buf()] }]
+    if path.is_file() {
+        return single(name, path, &choice, wishes);
+    }
+    let mut names = Vec::new();
+    list(path, "", &mut names)?;
+    if !names.iter().any(|name| name.ends_with(".parquet")) {
+        return Err(Error::invalid(path.display(), "a folder with files that end in .parquet", "none of them"));
+    }
+    let card = path.join("README.md");
+    let card = if card.is_file() {
+        let bytes = fs::read(&card).map_err(|e| Error::io(&card, e))?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     } else {
-        let mut names = Vec::new();
-        list(path, "", &mut names)?;
-        if !names.iter().any(|name| name.ends_with(".parquet")) {
-            return Err(Error::invalid(path.display(), "a folder with files that end in .parquet", "none of them"));
-        }
-        let splits = split_files(&path.display().to_string(), &names, choice.config.as_deref())?;
-        let full = |files: Vec<String>| files.iter().map(|file| path.join(file)).collect();
-        splits.into_iter().map(|(name, files)| Split { name, files: full(files) }).collect()
+        None
     };
-    open(name, &splits, &choice)
+    let sorted = parts::sort(name, &names, card.as_deref(), choice.config.as_deref(), wishes)?;
+    open(name, path, sorted, &choice, wishes)
+}
+
+/// A file that is named by itself is the whole data, whatever it is called.
+fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes) -> Result<Parts> {
+    if let Some(wish) = wishes.test.or(wishes.train.filter(|train| *train != "train")) {
+        let expected = "a folder of files to choose parts from, or the one part train";
+        return Err(Error::invalid(format!("{place}: --train-split, --test-split"), expected, format!("{wish:?}")));
+    }
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let part = FilePart {
+        name: "train".into(),
+        role: Role::Train,
+        source: name.clone(),
+        why: "the file itself was named, so it is the whole data".into(),
+        files: vec![name],
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let notes = vec![format!("{place}: the file is taken for the whole data; name its folder to have parts")];
+    open(place, folder, Sorted { parts: vec![part], notes }, choice, wishes)
 }
 
 /// All files under `folder`, with `/` between the parts of their names.
@@ -114,105 +165,157 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
 }
 
 /// Reads the labels of all parts and settles the classes. A part without labels (some test parts have none) is left out.
-fn open(spec: &str, splits: &[Split], choice: &Choice) -> Result<Parts> {
-    let mut notes = Vec::new();
-    let mut parts = Vec::new();
-    for split in splits {
-        let part = Part::read(spec, split, choice)?;
-        if part.labels.is_unlabelled() {
-            notes.push(format!("{spec}: the {} part has no labels and is left out", split.name));
-        } else {
-            parts.push(part);
+fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wishes) -> Result<Parts> {
+    let Sorted { parts: mut files, mut notes } = sorted;
+    let mut read = Vec::new();
+    for role in [Role::Train, Role::Val, Role::Test] {
+        let like = read.first().map(|part: &Rows| part.columns.clone());
+        if let Some(part) = Rows::read(place, folder, role, &mut files, choice, like.as_ref(), &mut notes)? {
+            read.push(part);
         }
     }
-    let classes = classes(spec, &parts)?;
-    let mut take = |name: &str| {
-        let at = parts.iter().position(|part| part.name == name)?;
-        Some(parts.remove(at).into_samples(&classes).map(|samples| Arc::new(samples) as Arc<dyn Samples>))
+    // A lone validation part is what results are reported on; also where the test part turned out to have no labels.
+    if read.iter().all(|part| part.role != Role::Test) {
+        for part in read.iter_mut().filter(|part| part.role == Role::Val) {
+            part.role = Role::Test;
+            files.iter_mut().filter(|file| file.role == Role::Val).for_each(|file| {
+                file.role = Role::Test;
+                file.why = format!("{}; there is no test part with labels, so results are reported on it", file.why);
+            });
+        }
+    }
+    let of_labels: Vec<(&str, &Labels)> = read.iter().map(|part| (part.name.as_str(), &part.labels)).collect();
+    let (classes, more) = Classes::of(place, &of_labels)?;
+    notes.extend(more);
+    let facts = facts(&files, &read, folder);
+    let mut take = |role: Role| {
+        let at = read.iter().position(|part| part.role == role)?;
+        Some(read.remove(at).into_samples(&classes).map(|samples| Arc::new(samples) as Arc<dyn Samples>))
     };
-    let [train, validation, test] = [take("train"), take("validation"), take("test")];
-    let Some(train) = train else {
-        return Err(Error::unusable(spec, "a part for training", "none", "name its files train-*.parquet"));
-    };
-    // A lone validation part is what results are reported on, as is usual for ImageNet.
-    let (validation, test) = match (validation, test) {
-        (validation, None) => (None, validation),
-        both => both,
+    let [train, val, test] = [take(Role::Train), take(Role::Val), take(Role::Test)];
+    let (val, test) = (val.transpose()?, test.transpose()?);
+    let train = match (train.transpose()?, &test) {
+        (Some(train), _) => train,
+        (None, Some(_)) if wishes.whole => super::dataset::nothing(),
+        (None, _) => {
+            let remedy = "name its files train-*.parquet, or choose a part with --train-split NAME";
+            return Err(Error::unusable(place, "a part with labels for training", "none", remedy));
+        }
     };
     Ok(Parts {
         classes: classes.names,
-        train: train?,
-        val: validation.transpose()?,
-        test: test.transpose()?,
+        train,
+        val,
+        test,
         shape: None,
         notes,
+        parts: facts,
         augment: vec![Augment::ResizedCrop, Augment::Flip],
         sorted: true,
     })
 }
 
-/// What labels mean.
-struct Classes {
-    names: Vec<String>,
-    /// The values in the file by class, where they are not the classes' numbers themselves.
-    values: Option<Vec<String>>,
-}
-
-/// The classes that the files name, else the distinct values of all labels, sorted.
-fn classes(spec: &str, parts: &[Part]) -> Result<Classes> {
-    let named = parts.iter().find_map(|part| part.columns.classes.clone());
-    let classes = match named {
-        Some(names) if parts.iter().all(|part| part.labels.is_numeric()) => Classes { names, values: None },
-        _ => {
-            let numeric = parts.iter().all(|part| part.labels.is_numeric());
-            let distinct: BTreeSet<String> = parts.iter().flat_map(|part| part.labels.distinct()).collect();
-            let mut values: Vec<String> = distinct.into_iter().collect();
-            if numeric {
-                values.sort_by_key(|value| value.parse::<i64>().unwrap_or_default());
-            }
-            Classes { names: values.clone(), values: Some(values) }
+/// What became of every part, with the rows of those that can be read here.
+fn facts(files: &[FilePart], read: &[Rows], folder: &Path) -> Vec<Part> {
+    let rows = |file: &str| {
+        let path = folder.join(file);
+        let known = read.iter().flat_map(|part| &part.tables).find(|table| table.path() == path);
+        match known {
+            Some(table) => Some(table.rows().iter().sum()),
+            None => Table::open(&path).ok().and_then(|table| table.claimed_rows()),
         }
     };
-    if classes.names.len() < 2 {
-        let remedy = "choose another column by appending ?label=COLUMN";
-        return Err(Error::unusable(spec, "at least two classes", classes.names.len(), remedy));
-    }
-    Ok(classes)
+    let fact = |part: &FilePart| Part {
+        name: part.name.clone(),
+        role: part.role,
+        source: part.source.clone(),
+        why: part.why.clone(),
+        samples: part.files.iter().map(|file| rows(file)).sum(),
+    };
+    files.iter().map(fact).collect()
 }
 
-/// A part of a data set while its classes are not known yet.
-struct Part {
-    name: &'static str,
+/// The rows of a part while its classes are not known yet.
+struct Rows {
+    role: Role,
+    /// What samples and messages call it.
+    name: String,
     spec: String,
     tables: Vec<Table>,
     columns: Columns,
     labels: Labels,
 }
 
-impl Part {
-    fn read(spec: &str, split: &Split, choice: &Choice) -> Result<Self> {
+impl Rows {
+    /// The part of a role, if there is one and it has labels; `like` are the columns of the training part, which the others
+    /// have to have too, by name.
+    fn read(
+        spec: &str,
+        folder: &Path,
+        role: Role,
+        parts: &mut [FilePart],
+        choice: &Choice,
+        like: Option<&Columns>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Self>> {
+        let of_role = || parts.iter().filter(|part| part.role == role);
+        let Some(first) = of_role().next() else { return Ok(None) };
+        let name = called(first);
+        let files: Vec<PathBuf> = of_role().flat_map(|part| &part.files).map(|file| folder.join(file)).collect();
+        let without = match Self::of_files(spec, role, &name, &files, choice, like)? {
+            Some(part) if !part.labels.is_unlabelled() => return Ok(Some(part)),
+            Some(_) => "has no labels",
+            None => "has no column of labels",
+        };
+        notes.push(format!("{spec}: the {name} part {without} and is left out"));
+        for part in parts.iter_mut().filter(|part| part.role == role) {
+            part.role = Role::LeftOut;
+            part.why = format!("{}, but it {without}", part.why);
+        }
+        Ok(None)
+    }
+
+    /// None where a part that is not for training has no column of labels.
+    fn of_files(
+        spec: &str,
+        role: Role,
+        name: &str,
+        files: &[PathBuf],
+        choice: &Choice,
+        like: Option<&Columns>,
+    ) -> Result<Option<Self>> {
         let mut tables = Vec::new();
         let mut labels = Labels::default();
         let mut columns: Option<Columns> = None;
-        for file in &split.files {
+        for file in files {
             let mut table = Table::open(file)?;
             // The first file decides on the columns, by name; the others have to have them too.
-            let found = match &columns {
-                None => Columns::choose(&table, choice.image.as_deref(), choice.label.as_deref())?,
-                Some(first) => Columns::choose(&table, Some(&first.image_name), Some(&first.label_name))?,
+            let (image, label) = (choice.image.as_deref(), choice.label.as_deref());
+            let found = match (&columns, like) {
+                (Some(first), _) => Columns::choose(&table, Some(&first.image_name), Some(&first.label_name)),
+                (None, Some(like)) if Columns::has(&table, like) => {
+                    Columns::choose(&table, Some(&like.image_name), Some(&like.label_name))
+                }
+                (None, _) => Columns::choose(&table, image, label),
+            };
+            let found = match found {
+                Err(_) if role != Role::Train && columns.is_none() && Columns::lacks_labels(&table, label) => {
+                    return Ok(None);
+                }
+                found => found?,
             };
             table.set_images(found.image);
+            labels.begin_file(found.classes.as_deref());
             table.read_labels(&found, &mut labels)?;
             tables.push(table);
             columns.get_or_insert(found);
         }
         let columns = columns.ok_or_else(|| Error::invalid(spec, "Parquet files", "none"))?;
-        Ok(Self { name: split.name, spec: spec.to_string(), tables, columns, labels })
+        Ok(Some(Self { role, name: name.into(), spec: spec.into(), tables, columns, labels }))
     }
 
     fn into_samples(self, classes: &Classes) -> Result<Encoded> {
-        let labels = self.labels.numbers(classes.values.as_deref(), classes.names.len());
-        let labels = labels.map_err(|(row, got)| {
+        let labels = classes.numbers(&self.labels).map_err(|(row, got)| {
             let expected = format!("a label of the {} classes", classes.names.len());
             Error::unusable(
                 format!("{}: {} row {row}", self.spec, self.name),
@@ -231,6 +334,17 @@ impl Part {
         }
         let keep = self.tables.iter().map(Table::image_bytes).sum::<u64>() <= IN_MEMORY;
         Ok(Encoded { name: format!("{}: {}", self.spec, self.name), tables: self.tables, groups, labels, keep })
+    }
+}
+
+/// What samples and messages call a part: the usual word where its name has one, else its name.
+fn called(part: &FilePart) -> String {
+    match parts::word(&part.name).map(|word| word.role) {
+        Some(Role::Train) => "train".into(),
+        Some(Role::Val) => "validation".into(),
+        Some(Role::Test) => "test".into(),
+        _ if part.role == Role::Train => "train".into(),
+        _ => part.name.clone(),
     }
 }
 
@@ -315,8 +429,9 @@ mod tests {
         let named = folder.join("named/data");
         let several = vec![named.join("train-00000-of-00002.parquet"), named.join("train-00001-of-00002.parquet")];
         for files in [several, vec![folder.join("plain.parquet")]] {
-            let part = Part::read("here", &Split { name: "train", files }, &Choice::default())?;
-            let classes = classes("here", std::slice::from_ref(&part))?;
+            let part = Rows::of_files("here", Role::Train, "train", &files, &Choice::default(), None)?;
+            let part = part.ok_or_else(|| Error::invalid("here", "labels", "none"))?;
+            let (classes, _) = Classes::of("here", &[("train", &part.labels)])?;
             let mut samples = part.into_samples(&classes)?;
             assert!(samples.keep);
             let kept: Vec<ByteArray> = (0..samples.len()).map(|index| samples.bytes(index)).collect::<Result<_>>()?;

@@ -185,3 +185,16 @@ fn share_of_each(classes: BTreeMap<u32, Vec<usize>>, total: usize, limit: usize)
     chosen.sort_unstable();
     chosen
 }
+
+/// Whether the classes come in blocks, sorted or nearly so: the label changes from one sample to the next less than half as
+/// often as in a random order. The first few samples are then no fair share of the classes.
+pub(super) fn is_in_blocks(samples: &dyn Samples) -> bool {
+    let count = samples.len();
+    if count < 2 {
+        return false;
+    }
+    let total = count as f64;
+    let alike: f64 = by_class(samples).values().map(|indices| (indices.len() as f64 / total).powi(2)).sum();
+    let changes = (1..count).filter(|&index| samples.label(index) != samples.label(index - 1)).count();
+    (changes as f64) < 0.5 * (total - 1.) * (1. - alike)
+}

@@ -51,6 +51,13 @@ pub struct TrainConfig {
     pub freeze: Option<String>,
     /// The data set: `mnist`, `folder:DIR`, … No default.
     pub data: String,
+    /// The parts of the data set to train on, by name, separated by commas; `.` is a folder of classes itself. Default: its
+    /// training part, see [`crate::data::DataOptions::train_split`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_split: Option<String>,
+    /// The parts of the data set to test on, likewise. Default: its test part, or a share of every class that is held out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_split: Option<String>,
     /// Training samples to use. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -309,6 +316,10 @@ impl TrainConfig {
         check("name", named, "a text, or none for the folder's name", "an empty one")?;
         check("model", !self.model.is_empty(), "a name of the zoo, hf-hub:OWNER/REPO or a path", "nothing")?;
         check("data", !self.data.is_empty(), "a data set such as mnist or folder:DIR", "nothing")?;
+        for (field, split) in [("train_split", &self.train_split), ("test_split", &self.test_split)] {
+            let named = split.as_ref().is_none_or(|split| !split.trim().is_empty());
+            check(field, named, "names of parts, or none for the usual ones", "an empty one")?;
+        }
         for (field, limit) in [("limit", self.limit), ("test_limit", self.test_limit)] {
             limit.map_or(Ok(()), |limit| at_least_one(field, limit))?;
         }

@@ -78,6 +78,8 @@ impl Default for TrainConfig {
             head: Default::default(),
             freeze: None,
             data: String::new(),
+            train_split: None,
+            test_split: None,
             limit: None,
             test_limit: None,
             val_fraction: 0.,

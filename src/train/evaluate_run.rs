@@ -25,7 +25,12 @@ use crate::data::{Dataset, OnBadImage, Samples, Transform};
 pub struct RunEvaluation {
     /// Another data set. Default: the run's own.
     pub data: Option<String>,
-    /// The training part instead of the test part. Default false.
+    /// The parts of the data set that are for training and for testing, by name. Default: as the run chose of its own data, the
+    /// usual ones of other data.
+    pub train_split: Option<String>,
+    /// See above.
+    pub test_split: Option<String>,
+    /// The training part instead of its test part. Default false.
     pub train_part: bool,
     /// At most so many samples. Default: as the run was tested on, or all of another data set's.
     pub limit: Option<usize>,
@@ -62,18 +67,22 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
     let config = &TrainConfig { on_bad_image: options.on_bad_image.unwrap_or(config.on_bad_image), ..config };
-    let own = if options.data.is_none() { own_data(folder, config, options, listener)? } else { None };
+    let as_it_was = options.data.is_none() && options.train_split.is_none() && options.test_split.is_none();
+    let own = if as_it_was { own_data(folder, config, options, listener)? } else { None };
     let (dataset, recollection) = match own {
         Some((dataset, recollection)) => (dataset, Some(recollection)),
-        None => (other_data(folder, config, options, listener)?, None),
+        None => (other_data(folder, config, options, as_it_was, listener)?, None),
     };
     let samples: &Arc<dyn Samples> = if options.train_part { &dataset.train } else { &dataset.test };
+    if samples.is_empty() {
+        return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
+    }
     if config.on_bad_image == OnBadImage::Error {
         let name = if options.train_part { "training" } else { "test" };
         setup::check_part(&dataset, name, &**samples, false, &options.hub)?;
     }
-    let trained_on = match (&options.data, DataRecord::read(folder)?) {
-        (Some(_), Some(record)) => Some(warn_of_trained(&record, &dataset.spec, samples, listener)?),
+    let trained_on = match DataRecord::read(folder)? {
+        Some(record) if !as_it_was => Some(warn_of_trained(&record, &dataset.spec, samples, listener)?),
         _ => None,
     };
     if let Some(svm) = svm {
@@ -121,16 +130,29 @@ fn other_data(
     folder: &RunFolder,
     config: &TrainConfig,
     options: &RunEvaluation,
+    as_it_was: bool,
     listener: &mut dyn Listener,
 ) -> Result<Dataset> {
     let limited = |config: TrainConfig| match options.train_part {
         true => TrainConfig { limit: options.limit.or(config.limit), ..config },
         false => TrainConfig { test_limit: options.limit.or(config.test_limit), ..config },
     };
-    if let Some(data) = &options.data {
-        let other = TrainConfig { data: data.clone(), paths: Default::default(), ..config.clone() };
-        let whole = TrainConfig { limit: None, test_limit: None, val_fraction: 0., ..other };
-        return setup::open_data(&limited(whole), &options.hub);
+    if !as_it_was {
+        // The run's own data keeps its split, whatever it is called: all of it would contain what was trained on.
+        let same = options.data.as_ref().is_none_or(|data| is_same(data, &config.data));
+        let chosen = |own: &Option<String>| own.clone().filter(|_| same);
+        let mut other = TrainConfig { limit: None, test_limit: None, ..config.clone() };
+        other.train_split = options.train_split.clone().or(chosen(&config.train_split));
+        other.test_split = options.test_split.clone().or(chosen(&config.test_split));
+        if !same {
+            other.data = options.data.clone().unwrap_or(other.data);
+            (other.paths, other.val_fraction) = (Default::default(), 0.);
+        }
+        // With a test part by name nothing has to be left to train on either.
+        return match !same || options.test_split.is_some() {
+            true => setup::open_whole(&limited(other), &options.hub),
+            false => setup::open_data(&limited(other), &options.hub),
+        };
     }
     let older = setup::open_older(config, folder, &options.hub)?;
     listener.on(&Event::Note(data_record::missing_note(folder)));
@@ -163,6 +185,15 @@ fn warn_of_trained(
         )));
     }
     Ok(names.len())
+}
+
+/// Whether two names of data sets mean the same one.
+fn is_same(one: &str, other: &str) -> bool {
+    let place = |spec: &str| {
+        let (kind, path) = spec.split_once(':')?;
+        Some((kind.to_string(), std::fs::canonicalize(path).ok()?))
+    };
+    one == other || place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// What the chosen model of a run says of points in the plane.

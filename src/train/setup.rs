@@ -209,16 +209,30 @@ pub(super) fn open_data(config: &TrainConfig, hub: &OpenOptions) -> Result<Datas
 
 /// As [`open_data`]; what is split off follows from `split_by`.
 pub(super) fn open_split(config: &TrainConfig, split_by: SplitBy, hub: &OpenOptions) -> Result<Dataset> {
-    let options = DataOptions {
+    open_as(config, &DataOptions { split_by, ..data_options(config) }, hub)
+}
+
+/// As [`open_data`], where nothing is trained on it: without a test part, all of it is the test part.
+pub(super) fn open_whole(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
+    open_as(config, &DataOptions { whole: true, ..data_options(config) }, hub)
+}
+
+fn open_as(config: &TrainConfig, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
+    let place = paths::place(config, "data").unwrap_or_else(|| config.data.clone());
+    Ok(data::open_at(&config.data, &place, options, hub)?)
+}
+
+/// How a configuration opens its data set.
+fn data_options(config: &TrainConfig) -> DataOptions {
+    DataOptions {
         limit: config.limit,
         test_limit: config.test_limit,
         val_fraction: config.val_fraction,
+        train_split: config.train_split.clone(),
+        test_split: config.test_split.clone(),
         on_bad_image: config.on_bad_image,
-        split_by,
         ..DataOptions::default()
-    };
-    let place = paths::place(config, "data").unwrap_or_else(|| config.data.clone());
-    Ok(data::open_at(&config.data, &place, &options, hub)?)
+    }
 }
 
 /// The settings of a run that begins or goes on in `folder`, its files found, and its data, which is the same as at its beginning.
@@ -245,9 +259,7 @@ pub(super) fn open_for_run(
     let mut dataset = open_data(&config, hub)?;
     dataset.notes.extend(notes);
     let run = folder.config()?;
-    let TrainConfig { limit, test_limit, val_fraction, .. } = config;
-    let asks_for_the_same = paths::agree("data", &run, &config)
-        && (limit, test_limit, val_fraction) == (run.limit, run.test_limit, run.val_fraction);
+    let asks_for_the_same = paths::agree("data", &run, &config) && data_options(&config) == data_options(&run);
     // Other settings are told as such, when the run goes on.
     if asks_for_the_same {
         data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false));

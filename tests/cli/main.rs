@@ -9,6 +9,7 @@ mod heads;
 mod hub;
 mod identity;
 mod interruption;
+mod parts;
 mod pictures;
 mod recipes;
 mod sandbox;

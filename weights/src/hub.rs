@@ -14,10 +14,9 @@ mod trouble;
 
 use std::{fs, path::PathBuf};
 
-pub use self::choice::split_files;
 use self::{
     cache::{Cache, files_of, io_error},
-    choice::{CONFIGS, NO_PARQUET, WEIGHTS, model_files},
+    choice::{CARD, CONFIGS, NO_PARQUET, WEIGHTS, dataset_files, model_files},
     client::{Client, Stated, block_on},
     repo::{Kind, Repo, is_commit, is_safe_path},
     settings::Settings,
@@ -42,38 +41,41 @@ pub fn download_model(repo: &str, revision: Option<&str>, options: &OpenOptions)
     Ok(snapshot.folder)
 }
 
-/// The files of one part of a data set.
+/// Files of a data set in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
-    /// `train`, `validation` or `test`.
-    pub name: &'static str,
-    /// Parquet files, in order.
-    pub files: Vec<PathBuf>,
+pub struct DatasetFiles {
+    /// Where they are.
+    pub folder: PathBuf,
+    /// Their names in it, with `/` between folders.
+    pub names: Vec<String>,
 }
 
-/// Downloads a data set's Parquet files and tells which are for what, by their names, as the hub does.
+/// Chooses among the names of all files of a data set, which are given with the text of its card (`README.md`), if it has one.
+/// May be asked several times.
+pub type ChooseFiles<'a> = dyn Fn(&[String], Option<&str>) -> Result<Vec<String>> + Sync + 'a;
+
+/// Downloads those files of a data set that `choose` wants.
 ///
 /// Where a repository holds no Parquet and no `revision` is given, the hub's own conversion of it (`refs/convert/parquet`) is
-/// used. `config` chooses among several data sets in one repository.
+/// used. Offline only what is in the cache can be chosen.
 ///
 /// # Errors
-/// As for [`download_model`]; also when there is more than one data set and `config` does not choose.
+/// As for [`download_model`]; also the errors of `choose`.
 pub fn download_dataset(
     repo: &str,
     revision: Option<&str>,
-    config: Option<&str>,
     options: &OpenOptions,
-) -> Result<Vec<Split>> {
+    choose: &ChooseFiles,
+) -> Result<DatasetFiles> {
     let settings = Settings::new(options);
     let attempt = |revision: Option<&str>| {
         let repo = Repo::new(Kind::Dataset, repo, revision)?;
         let cache = Cache::new(&settings.cache_dir, &repo);
-        let snapshot = download(&repo, &settings, &cache, &|place, names, _| {
-            Ok(split_files(place, names, config)?.into_iter().flat_map(|(_, files)| files).collect())
-        })?;
-        let found = split_files(&repo.to_string(), &snapshot.files, config)?;
-        let full = |files: Vec<String>| files.iter().map(|file| snapshot.folder.join(file)).collect();
-        Ok(found.into_iter().map(|(name, files)| Split { name, files: full(files) }).collect())
+        let snapshot =
+            download(&repo, &settings, &cache, &|place, names, read| dataset_files(place, names, read, choose))?;
+        let mut names = snapshot.files;
+        names.retain(|name| name != CARD);
+        Ok(DatasetFiles { folder: snapshot.folder, names })
     };
     match attempt(revision) {
         Err(Error::Hub { problem, .. }) if revision.is_none() && problem == NO_PARQUET => {

@@ -16,7 +16,7 @@ use std::{
 use hub_server::{Fault, Files, HubServer, git_sha1, sha256};
 use tallow_weights::{
     OpenOptions, Progress,
-    hub::{download_dataset, download_model},
+    hub::{DatasetFiles, download_dataset, download_model},
 };
 use tempfile::TempDir;
 
@@ -555,21 +555,44 @@ fn two_at_once_download_once() -> Outcome {
     Ok(())
 }
 
+/// All Parquet files but those for testing, unless the card asks for them.
+fn choose(names: &[String], card: Option<&str>) -> tallow_weights::Result<Vec<String>> {
+    let all = card.is_some_and(|card| card.contains("all"));
+    let wanted = names.iter().filter(|name| name.ends_with(".parquet") && (all || !name.contains("test")));
+    Ok(wanted.cloned().collect())
+}
+
+fn dataset(repo: &str, options: &OpenOptions) -> tallow_weights::Result<DatasetFiles> {
+    download_dataset(repo, None, options, &choose)
+}
+
 #[test]
-fn a_data_set_comes_with_its_splits() -> Outcome {
+fn of_a_data_set_only_the_chosen_files_are_downloaded() -> Outcome {
     let setup = Setup::new()?;
-    let files =
-        |names: &[&str]| names.iter().map(|name| ((*name).to_string(), name.repeat(100).into_bytes())).collect();
+    let files = |names: &[&str]| {
+        names.iter().map(|name| ((*name).to_string(), name.repeat(100).into_bytes())).collect::<Files>()
+    };
     let names =
         ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"];
     setup.server.dataset("acme/digits", "main", files(&names));
-    let splits = download_dataset("acme/digits", None, None, &setup.options())?;
-    let found: Vec<_> = splits.iter().map(|split| (split.name, split.files.len())).collect();
-    assert_eq!(found, [("train", 2), ("test", 1)]);
-    assert_eq!(fs::read_to_string(&splits[0].files[1])?, names[1].repeat(100));
+    let found = dataset("acme/digits", &setup.options())?;
+    assert_eq!(found.names, names[..2]);
+    assert_eq!(fs::read_to_string(found.folder.join(names[1]))?, names[1].repeat(100));
+    assert!(!found.folder.join(names[2]).exists());
     assert!(setup.cache.path().join("datasets--acme--digits/refs/main").exists());
     let offline = OpenOptions { offline: true, ..setup.options() };
-    assert_eq!(download_dataset("acme/digits", None, None, &offline)?, splits);
+    assert_eq!(dataset("acme/digits", &offline)?, found);
+    // The card has a say.
+    let mut with_card = files(&names);
+    with_card.insert("README.md".into(), b"all".to_vec());
+    setup.server.dataset("acme/digits", "main", with_card);
+    let mut found = dataset("acme/digits", &setup.options())?;
+    assert!(found.folder.join(names[2]).exists() && found.folder.join("README.md").exists());
+    assert_eq!(found.names.len(), 3);
+    let mut again = dataset("acme/digits", &offline)?;
+    found.names.sort();
+    again.names.sort();
+    assert_eq!(again, found);
     Ok(())
 }
 
@@ -577,12 +600,12 @@ fn a_data_set_comes_with_its_splits() -> Outcome {
 fn a_data_set_without_parquet_is_taken_from_the_hubs_conversion() -> Outcome {
     let setup = Setup::new()?;
     setup.server.dataset("acme/old", "main", Files::from([("script.py".into(), b"print()".to_vec())]));
-    let message = download_dataset("acme/old", None, None, &setup.options()).expect_err("no conversion").to_string();
+    let message = dataset("acme/old", &setup.options()).expect_err("no conversion").to_string();
     assert_says(&message, &["hf:acme/old"]);
     let converted = Files::from([("default/train/0000.parquet".into(), vec![7; 2000])]);
     setup.server.dataset("acme/old", "refs/convert/parquet", converted);
-    let splits = download_dataset("acme/old", None, None, &setup.options())?;
-    assert_eq!(fs::read(&splits[0].files[0])?, vec![7; 2000]);
+    let found = dataset("acme/old", &setup.options())?;
+    assert_eq!(fs::read(found.folder.join(&found.names[0]))?, vec![7; 2000]);
     assert!(setup.cache.path().join("datasets--acme--old/refs/refs/convert/parquet").exists());
     Ok(())
 }

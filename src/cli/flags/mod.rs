@@ -178,9 +178,11 @@ pub struct EvalArgs {
     /// Other data than the run's own, with the same classes
     #[arg(long)]
     pub data: Option<String>,
-    /// The part to measure on
+    /// The part to measure on; of other data that has no test part, all is measured
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub split: Split,
+    #[command(flatten)]
+    pub parts: PartFlags,
     /// At most this many samples
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
@@ -288,9 +290,11 @@ pub struct EmbedArgs {
     /// What to write for every image
     #[arg(long, value_enum, default_value_t = Features::Pooled)]
     pub features: Features,
-    /// The part of the data set
+    /// The part of the data set; where it has no test part, all of it is taken
     #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
     pub split: Split,
+    #[command(flatten)]
+    pub parts: PartFlags,
     /// At most this many images
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
@@ -337,6 +341,8 @@ pub struct DataArgs {
     /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME
     #[arg(value_name = "DATA")]
     pub data: String,
+    #[command(flatten)]
+    pub parts: PartFlags,
     /// Look at this many training samples
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
@@ -439,6 +445,17 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
+}
+
+/// Which parts of a data set are for training and for testing.
+#[derive(Debug, Default, Args)]
+pub struct PartFlags {
+    /// The part that is for training, or several with commas between [default: train, see docs/data.md]
+    #[arg(long, value_name = "NAME")]
+    pub train_split: Option<String>,
+    /// The part that is for testing [default: test, else val]
+    #[arg(long, value_name = "NAME")]
+    pub test_split: Option<String>,
 }
 
 /// A part of a data set.

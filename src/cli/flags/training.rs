@@ -36,6 +36,13 @@ pub struct TrainingFlags {
     /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME
     #[arg(long, required_unless_present = "resume", help_heading = "Data")]
     pub data: Option<String>,
+    /// The part to train on, or several with commas between, where the data set has others than the usual ones; . is a folder of
+    /// classes itself [default: train, see docs/data.md]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub train_split: Option<String>,
+    /// The part to test on [default: test, else val, else a share of every class]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub test_split: Option<String>,
     /// Use this many training samples
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub limit: Option<usize>,

@@ -34,7 +34,11 @@ impl Columns {
         let images: Vec<&Column> = columns.iter().filter(|c| c.is_image()).collect();
         let labels: Vec<&Column> = columns.iter().filter(|c| c.is_label()).collect();
         let image = pick(table, "image", image, &IMAGES, &images, &|c| features.is(&c.name, "Image"))?;
-        let label = pick(table, "label", label, &LABELS, &labels, &|c| features.is(&c.name, "ClassLabel"))?;
+        let is_declared = |c: &Column| features.is(&c.name, "ClassLabel");
+        // Floats are labels only where nothing else is.
+        let usual: Vec<&Column> = labels.iter().copied().filter(|c| !c.is_float()).collect();
+        let label = pick(table, "label", label, &LABELS, &usual, &is_declared)
+            .or_else(|_| pick(table, "label", label, &LABELS, &labels, &is_declared))?;
         Ok(Self {
             image_name: image.name.clone(),
             label_name: label.name.clone(),
@@ -42,6 +46,21 @@ impl Columns {
             label: label.leaf,
             classes: features.classes(&label.name),
         })
+    }
+
+    /// Whether `table` has columns of these names.
+    pub(super) fn has(table: &Table, names: &Self) -> bool {
+        let columns = table.columns();
+        [&names.image_name, &names.label_name].into_iter().all(|name| columns.iter().any(|c| c.name == *name))
+    }
+
+    /// Whether `table` has images, but no column that could be its labels: neither the one asked for, nor one that is declared
+    /// or called so.
+    pub(super) fn lacks_labels(table: &Table, asked: Option<&str>) -> bool {
+        let (columns, features) = (table.columns(), Features::of(table));
+        let is_label = |c: &Column| LABELS.contains(&c.name.as_str()) || features.is(&c.name, "ClassLabel");
+        let has_label = columns.iter().any(|c| asked.map_or_else(|| is_label(c), |asked| c.name == asked));
+        columns.iter().any(Column::is_image) && !has_label
     }
 }
 
@@ -64,7 +83,11 @@ impl Column {
 
     fn is_label(&self) -> bool {
         let numeric = matches!(self.physical, Physical::INT32 | Physical::INT64 | Physical::BOOLEAN);
-        self.field.is_none() && (numeric || self.physical == Physical::BYTE_ARRAY)
+        self.field.is_none() && (numeric || self.is_float() || self.physical == Physical::BYTE_ARRAY)
+    }
+
+    fn is_float(&self) -> bool {
+        matches!(self.physical, Physical::FLOAT | Physical::DOUBLE)
     }
 }
 
@@ -124,10 +147,12 @@ impl Features {
     }
 }
 
-/// The values of a label column, in order.
+/// The values of a label column, in order, over all files of a part.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
     pub(super) values: Vec<Label>,
+    /// Where each file's values begin, and the names that the file declares for its numbers.
+    pub(super) files: Vec<(usize, Option<Vec<String>>)>,
 }
 
 /// A label as the file has it.
@@ -139,51 +164,19 @@ pub(super) enum Label {
 }
 
 impl Labels {
+    /// What is read from now on comes from a file that declares these names.
+    pub(super) fn begin_file(&mut self, classes: Option<&[String]>) {
+        self.files.push((self.values.len(), classes.map(<[String]>::to_vec)));
+    }
+
     /// Whether no row has a label. -1 stands for none where test labels are secret.
     pub(super) fn is_unlabelled(&self) -> bool {
         !self.values.is_empty() && self.values.iter().all(|label| matches!(label, Label::Missing | Label::Number(-1)))
     }
 
-    pub(super) fn is_numeric(&self) -> bool {
-        self.values.iter().all(|label| !matches!(label, Label::Text(_)))
-    }
-
-    /// The distinct values as text.
-    pub(super) fn distinct(&self) -> BTreeSet<String> {
-        let mut numbers = BTreeSet::new();
-        let mut texts = BTreeSet::new();
-        for label in &self.values {
-            match label {
-                Label::Missing => {}
-                Label::Number(number) => drop(numbers.insert(*number)),
-                Label::Text(text) => drop(texts.insert(text.as_ref())),
-            }
-        }
-        numbers.iter().map(i64::to_string).chain(texts.iter().map(|text| (*text).to_string())).collect()
-    }
-
-    /// The number of each row's class: its value, or the place of its value among `values`. The error is the first row
-    /// without a class, and what is there.
-    pub(super) fn numbers(
-        &self,
-        values: Option<&[String]>,
-        classes: usize,
-    ) -> std::result::Result<Vec<u32>, (usize, String)> {
-        let places: std::collections::HashMap<&str, u32> =
-            values.into_iter().flatten().map(String::as_str).zip(0..).collect();
-        let number = |label: &Label| match (label, values) {
-            (Label::Missing, _) => None,
-            (Label::Number(number), None) => u32::try_from(*number).ok().filter(|n| (*n as usize) < classes),
-            (Label::Number(number), Some(_)) => places.get(number.to_string().as_str()).copied(),
-            (Label::Text(text), _) => places.get(text.as_ref()).copied(),
-        };
-        let all = self.values.iter().enumerate().map(|(row, label)| {
-            number(label).ok_or_else(|| match label {
-                Label::Missing => (row, "none".to_string()),
-                Label::Number(number) => (row, number.to_string()),
-                Label::Text(text) => (row, format!("{text:?}")),
-            })
-        });
-        all.collect()
+    /// The files' names for numbers, with their values.
+    pub(super) fn by_file(&self) -> impl Iterator<Item = (Option<&[String]>, &[Label])> {
+        let ends = self.files.iter().skip(1).map(|(start, _)| *start).chain([self.values.len()]);
+        self.files.iter().zip(ends).map(|((start, classes), end)| (classes.as_deref(), &self.values[*start..end]))
     }
 }

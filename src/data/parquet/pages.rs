@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parquet::{
     basic::Type as Physical,
     column::reader::ColumnReaderImpl,
-    data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type},
+    data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type},
     errors::{ParquetError, Result as ParquetResult},
     file::{
         metadata::{ParquetMetaData, ParquetMetaDataReader},
@@ -50,6 +50,15 @@ impl Table {
 
     pub(super) fn name(&self) -> std::path::Display<'_> {
         self.path.display()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many rows the file says that it has.
+    pub(super) fn claimed_rows(&self) -> Option<usize> {
+        usize::try_from(self.metadata.file_metadata().num_rows()).ok()
     }
 
     /// The columns of plain values at the top of the schema or one level below.
@@ -99,8 +108,12 @@ impl Table {
             }
             let rows = rows as usize;
             let leaf = columns.label;
-            let mut text_is_utf8 = true;
+            let (mut text_is_utf8, mut fraction) = (true, None);
             let values = match physical {
+                Physical::FLOAT => {
+                    self.read::<FloatType, _>(group, leaf, 0, rows, |v| whole(v.into(), &mut fraction))?
+                }
+                Physical::DOUBLE => self.read::<DoubleType, _>(group, leaf, 0, rows, |v| whole(v, &mut fraction))?,
                 Physical::INT32 => self.read::<Int32Type, _>(group, leaf, 0, rows, |v| Label::Number(v.into()))?,
                 Physical::INT64 => self.read::<Int64Type, _>(group, leaf, 0, rows, Label::Number)?,
                 Physical::BOOLEAN => self.read::<BoolType, _>(group, leaf, 0, rows, |v| Label::Number(v.into()))?,
@@ -115,6 +128,11 @@ impl Table {
             if !text_is_utf8 {
                 let what = format!("{}: column {}", self.path.display(), columns.label_name);
                 return Err(Error::invalid(what, "numbers or text as labels", "other bytes"));
+            }
+            if let Some(fraction) = fraction {
+                let what = format!("{}: column {}", self.path.display(), columns.label_name);
+                let remedy = "choose another column by appending ?label=COLUMN";
+                return Err(Error::unusable(what, "whole numbers or text as labels", fraction, remedy));
             }
             self.rows.push(rows);
             labels.values.extend(values.into_iter().map(|value| value.unwrap_or(Label::Missing)));
@@ -170,6 +188,18 @@ impl Table {
             }
         })
     }
+}
+
+/// A float as a label: whole numbers are labels, NaN stands for none, as in pandas. The first of all others is kept.
+fn whole(value: f64, fraction: &mut Option<f64>) -> Label {
+    if value.is_nan() {
+        return Label::Missing;
+    }
+    // Beyond 2^53 not every whole number is a float.
+    if value.fract() != 0. || value.abs() > 9_007_199_254_740_992. {
+        fraction.get_or_insert(value);
+    }
+    Label::Number(value as i64)
 }
 
 /// Runs a piece of the `parquet` crate, and turns its errors, and its panics about files that lie, into ours.

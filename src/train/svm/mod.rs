@@ -40,11 +40,13 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 17] = [
     "name",
     "paths",
     "model",
     "data",
+    "train_split",
+    "test_split",
     "limit",
     "test_limit",
     "on_bad_image",

@@ -90,3 +90,24 @@ write(
 write("unlabelled_row.parquet", {"image": images(range(3)), "label": pa.array([0, None, 1])}, labelled)
 write("wrong_label.parquet", {"image": images(range(3)), "label": pa.array([0, 3, 1])}, labelled)
 write("zstd.parquet", {"image": images(range(2)), "label": pa.array([0, 1])}, labelled, compression="zstd")
+
+# A test part that names its classes in another order, one whose labels are text, and one that names another class.
+five = {"image": images(range(5)), "label": pa.array([2, 0, 1, 0, 2])}
+for folder, label, declared in [
+    ("mapped", pa.array([0, 1, 2]), ["newt", "cat", "dog"]),
+    ("text_test", pa.array(["newt", "cat", "dog"]), None),
+    ("further", pa.array([0, 1, 1]), ["cat", "wasp"]),
+]:
+    features = declared and {**labelled, "label": {"names": declared, "_type": "ClassLabel"}}
+    write(f"{folder}/train.parquet", five, labelled)
+    write(f"{folder}/test.parquet", {"image": images(range(3)), "label": label}, features)
+
+# Numbers without names for training, text for testing; labels as floats of both widths, and one that is no whole number.
+write("two_kinds/train.parquet", five)
+write("two_kinds/test.parquet", {"image": images(range(2)), "label": pa.array(["0", "1"])})
+write("floats/train.parquet", {"image": images(range(3)), "label": pa.array([2.0, 0.0, 1.0], pa.float32())}, labelled)
+write("floats/test.parquet", {"image": images(range(2)), "label": pa.array([1.0, 2.0], pa.float64())}, labelled)
+write("fraction.parquet", {"image": images(range(3)), "label": pa.array([1.0, 0.5, 0.0])})
+# Test images without a column of labels.
+write("no_labels/train.parquet", five, labelled)
+write("no_labels/test.parquet", {"image": images(range(2))})

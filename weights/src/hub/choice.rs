@@ -1,7 +1,8 @@
 //! Which files of a repository are wanted, told by their names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::ChooseFiles;
 use super::repo::is_safe_path;
 use crate::{Error, Result};
 
@@ -13,6 +14,9 @@ pub(super) const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// What other files with weights end in, the best first.
 const ENDINGS: [&str; 6] = [".safetensors", ".gguf", ".npz", ".pth", ".pt", ".bin"];
+
+/// The card of a data set, which may say which file belongs to which part.
+pub(super) const CARD: &str = "README.md";
 
 /// The problem of a repository without a single Parquet file.
 pub(super) const NO_PARQUET: &str = "it holds no Parquet files";
@@ -91,68 +95,27 @@ fn parts(place: &str, name: &str, text: &str) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// What parts of a data set are called, and the words in file names that say so (those of Hugging Face's `datasets`).
-const SPLITS: [(&str, &[&str]); 3] = [
-    ("train", &["train", "training"]),
-    ("validation", &["validation", "valid", "val", "dev"]),
-    ("test", &["test", "testing", "eval", "evaluation"]),
-];
-
-/// Sorts the Parquet files among `names` into `train`, `validation` and `test`, by the words in their names or else in those
-/// of their folders; a file without such a word is for training. Splits without files are left out.
-///
-/// Folders that do not name a split tell apart several data sets in one place; `config` chooses one. `data` and none at all
-/// are the data set `default`.
-///
-/// # Errors
-/// When there are no Parquet files, and when there are several data sets and `config` does not name one of them.
-pub fn split_files(place: &str, names: &[String], config: Option<&str>) -> Result<Vec<(&'static str, Vec<String>)>> {
-    let mut sets: BTreeMap<String, BTreeMap<usize, Vec<String>>> = BTreeMap::new();
-    for name in names.iter().filter(|name| name.to_ascii_lowercase().ends_with(".parquet")) {
-        let parts: Vec<&str> = name.split('/').collect();
-        let split = parts.iter().rev().find_map(|part| split_of(part)).unwrap_or(0);
-        let folders = &parts[..parts.len() - 1];
-        let set = folders.iter().filter(|folder| split_of(folder).is_none()).copied().collect::<Vec<_>>().join("/");
-        let set = if set.is_empty() || set == "data" { "default".to_string() } else { set };
-        sets.entry(set).or_default().entry(split).or_default().push(name.clone());
-    }
-    let choices = listed(sets.keys());
-    let chosen = match config {
-        Some(config) => sets.remove(config),
-        None if sets.len() == 1 => sets.pop_first().map(|(_, set)| set),
-        None => sets.remove("default"),
-    };
-    match (chosen, config) {
-        (Some(set), _) => Ok(set
-            .into_iter()
-            .map(|(split, mut files)| {
-                files.sort();
-                (SPLITS[split].0, files)
-            })
-            .collect()),
-        (None, _) if choices.is_empty() => Err(Error::Hub {
+/// The card, and what `choose` wants of the files of a data set; the card alone while it is not there to be read yet.
+pub(super) fn dataset_files(
+    place: &str,
+    names: &[String],
+    read: &dyn Fn(&str) -> Result<Option<String>>,
+    choose: &ChooseFiles,
+) -> Result<Vec<String>> {
+    if !names.iter().any(|name| name.to_ascii_lowercase().ends_with(".parquet")) {
+        return Err(Error::Hub {
             place: place.into(),
             problem: NO_PARQUET.into(),
             remedy: "only data sets in Parquet can be read; try the revision refs/convert/parquet".into(),
-        }),
-        (None, Some(config)) => Err(Error::Hub {
-            place: place.into(),
-            problem: format!("it holds no data set {config:?}"),
-            remedy: format!("choose one of {choices}"),
-        }),
-        (None, None) => Err(Error::Hub {
-            place: place.into(),
-            problem: format!("it holds several data sets: {choices}"),
-            remedy: "choose one by appending ?config=NAME".into(),
-        }),
+        });
     }
-}
-
-/// Which split a name speaks of, as an index into [`SPLITS`].
-fn split_of(name: &str) -> Option<usize> {
-    let name = name.to_ascii_lowercase();
-    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
-    words.find_map(|word| SPLITS.iter().position(|(_, keywords)| keywords.contains(&word)))
+    if !names.iter().any(|name| name == CARD) {
+        return choose(names, None);
+    }
+    let Some(card) = read(CARD)? else { return Ok(vec![CARD.into()]) };
+    let mut wanted = choose(names, Some(&card))?;
+    wanted.push(CARD.into());
+    Ok(wanted)
 }
 
 /// The first few of some names.
@@ -199,48 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_found_in_all_usual_layouts() -> Result<()> {
-        type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a [&'a str])]);
-        let cases: [Case; 5] = [
-            (
-                &[
-                    "data/train-00001-of-00002.parquet",
-                    "data/train-00000-of-00002.parquet",
-                    "data/test-00000-of-00001.parquet",
-                ],
-                &[
-                    ("train", &["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]),
-                    ("test", &["data/test-00000-of-00001.parquet"]),
-                ],
-            ),
-            (
-                &["plain_text/test-0.parquet", "plain_text/train-0.parquet", "README.md"],
-                &[("train", &["plain_text/train-0.parquet"]), ("test", &["plain_text/test-0.parquet"])],
-            ),
-            (
-                &["default/train/0000.parquet", "default/validation/0000.parquet"],
-                &[("train", &["default/train/0000.parquet"]), ("validation", &["default/validation/0000.parquet"])],
-            ),
-            (&["images.parquet"], &[("train", &["images.parquet"])]),
-            // "contest" and "trainer" are other words.
-            (&["contest_trainer.parquet"], &[("train", &["contest_trainer.parquet"])]),
-        ];
-        for (names, expected) in cases {
-            let got = split_files("here", &owned(names), None)?;
-            let expected: Vec<_> = expected.iter().map(|(split, files)| (*split, owned(files))).collect();
-            assert_eq!(got, expected);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn of_several_data_sets_one_has_to_be_chosen() -> Result<()> {
-        let names = owned(&["a/train-0.parquet", "b/train-0.parquet", "b/test-0.parquet"]);
-        assert!(split_files("here", &names, None).is_err_and(|e| e.to_string().contains("a, b")));
-        assert!(split_files("here", &names, Some("c")).is_err_and(|e| e.to_string().contains("a, b")));
-        assert_eq!(split_files("here", &names, Some("b"))?.len(), 2);
-        let names = owned(&["other/train-0.parquet", "data/train-0.parquet"]);
-        assert_eq!(split_files("here", &names, None)?, [("train", owned(&["data/train-0.parquet"]))]);
+    fn the_card_of_a_data_set_is_read_before_its_files_are_chosen() -> Result<()> {
+        let names = owned(&["README.md", "a.parquet", "b.parquet"]);
+        let choose = |names: &[String], card: Option<&str>| {
+            Ok(names.iter().filter(|name| card.is_none_or(|card| card == name.as_str())).cloned().collect())
+        };
+        assert_eq!(dataset_files("here", &names, &|_| Ok(None), &choose)?, ["README.md"]);
+        assert_eq!(
+            dataset_files("here", &names, &|_| Ok(Some("b.parquet".into())), &choose)?,
+            ["b.parquet", "README.md"]
+        );
+        assert_eq!(dataset_files("here", &names[1..], &|_| Ok(None), &choose)?, ["a.parquet", "b.parquet"]);
+        let none = dataset_files("here", &names[..1], &|_| Ok(None), &choose);
+        assert!(none.is_err_and(|e| e.to_string().contains("no Parquet")));
         Ok(())
     }
 }
