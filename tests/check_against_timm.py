@@ -296,6 +296,7 @@ def export(work, only):
         x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
             verdict(f"{name} exported, in timm", relative(back(x), model(x)), 1e-6)
+    finetuned(work)
     out = work / "exported-run"
     tallow("train", "vit_mnist", "--data", "mnist", "--limit", 256, "--test-limit", 64, "--epochs", 1, "--out", out, "-q")
     for source, folder in (("export of a run", work / "run-out"), ("a run's checkpoint", out / "checkpoints/best")):
@@ -307,6 +308,25 @@ def export(work, only):
         with torch.inference_mode():
             logits = back(pixels(images, 1, cfg["mean"], cfg["std"]))
         verdict(f"{source}, in timm", relative(embedded(out, images, "logits", work / "o.safetensors"), logits), 2e-5)
+
+
+def finetuned(work):
+    """A fine-tuned model keeps timm's name and what comes with it: DeiT's second token, CLIP's activation and epsilon."""
+    for i, name in enumerate(["deit-distilled", "clip-quickgelu", "map-siglip", "dinov2", "deit3"]):
+        arch, args = TIMM[name]
+        args = {**args, "depth": 2}
+        model = randomise(timm.create_model(arch, pretrained=False, **args), 500 + i)
+        size = model.patch_embed.img_size[0]
+        folder, run, out = work / f"{name}-base", work / f"{name}-run", work / f"{name}-tuned"
+        save_timm(model, folder, arch, {k: v for k, v in args.items() if k != "num_classes"}, (3, size, size))
+        tallow("finetune", folder, "--data", "mnist", "--limit", 16, "--test-limit", 8, "--epochs", 1, "--batch-size", 8, "--out", run, "-q")
+        tallow("export", run, "--format", "timm", "--out", out, "-q")
+        assert json.loads((out / "config.json").read_text())["architecture"] == arch, f"the name of {name}"
+        back = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+        images = pictures(work / "images", size, seed=30 + i)
+        with torch.inference_mode():
+            logits = back(pixels(images, 3, [0.5] * 3, [0.5] * 3))
+        verdict(f"{name} fine-tuned and exported, in timm", relative(embedded(run, images, "logits", work / "o.safetensors"), logits), 2e-5)
 
 
 if __name__ == "__main__":

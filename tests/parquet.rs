@@ -99,8 +99,9 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
 }
 
 #[test]
-fn images_outside_of_the_file_are_an_error_when_they_are_to_be_split() -> Outcome {
-    let error = opened("linked.parquet").expect_err("only a path is there").to_string();
+fn images_outside_of_the_file_are_an_error_when_they_are_asked_for() -> Outcome {
+    let data = opened("linked.parquet")?;
+    let error = data.train.image(0).expect_err("only a path is there").to_string();
     assert!(error.contains("embedded"), "{error}");
     Ok(())
 }

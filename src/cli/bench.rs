@@ -38,7 +38,8 @@ struct Measured {
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result {
-    let architecture = model::architecture(&args.model, &args.architecture, session)?;
+    let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let architecture = model::architecture(&args.model, &args.architecture, &options)?;
     let measured = match &args.data {
         Some(data) if args.mode == BenchMode::Load => loading(args, data, &architecture, session)?,
         _ => computing(args, architecture, session)?,

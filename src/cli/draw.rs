@@ -44,7 +44,8 @@ fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
         let subtitle = format!("{} positions, {} dimensions", args.len, args.dim);
         return Ok(report::position_table("Sinusoidal position encodings", &subtitle, &values, args.dim));
     };
-    let architecture = model::architecture(name, &args.architecture, session)?;
+    let options = model::open_options(name, &args.architecture, &args.checkpoint, session)?;
+    let architecture = model::architecture(name, &args.architecture, &options)?;
     let Architecture::Vit(vit) = &architecture else {
         return Err(usage(format!("{name}: expected a ViT, got a model without position embeddings")));
     };
@@ -62,7 +63,7 @@ fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
 
 /// The position embeddings `[positions, dim]` of a model with its weights.
 fn learned(args: &PositionsArgs, name: &str, session: &Session) -> Result<Tensor> {
-    let loaded = Loaded::open(name, &args.architecture, session)?;
+    let loaded = Loaded::open(name, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
     Ok(parameter(&loaded, "pos_embed")?.squeeze(0)?)
 }
@@ -74,7 +75,7 @@ fn of_patches(table: &Tensor, vit: &VitConfig) -> candle_core::Result<Tensor> {
 }
 
 fn filters(args: &FiltersArgs, session: &Session) -> Result<String> {
-    let loaded = Loaded::open(&args.model, &args.architecture, session)?;
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
     let (name, channels) = report::first_layer(&loaded.config.architecture)
         .map_err(|complaint| usage(format!("{}: {complaint}", args.model)))?;

@@ -31,7 +31,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     if args.out.is_dir() {
         return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
     }
-    let loaded = Loaded::open(&args.model, &args.architecture, session)?;
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
     check(args, &loaded)?;
     loaded.transform()?.check_reads_images()?;

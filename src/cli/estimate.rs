@@ -101,7 +101,8 @@ impl<'a> Estimator<'a> {
     }
 
     fn work(&self, config: &TrainConfig, [train, evaluated]: [usize; 2]) -> Option<Work> {
-        let mut architecture = model::architecture(&config.model, &ArchitectureFlags::default(), self.session).ok()?;
+        let options = config.checkpoint_options(self.session.open_options()).ok()?;
+        let mut architecture = model::architecture(&config.model, &ArchitectureFlags::default(), &options).ok()?;
         config.set.iter().try_for_each(|(key, value)| architecture.set(key, value)).ok()?;
         let probe = config.freeze.as_deref() == Some("backbone");
         // The backward pass costs twice the forward one, or is not made.

@@ -1,10 +1,12 @@
 //! `tallow export`: weights for other programs.
 
+use anyhow::bail;
 use serde::Serialize;
+use tallow_models::Architecture;
 use tallow_weights::save;
 
 use super::error::{Result, usage};
-use super::flags::{ArchitectureFlags, ExportArgs, ExportFormat, Quantisation};
+use super::flags::{ExportArgs, ExportFormat, Quantisation};
 use super::model::Loaded;
 use super::session::Session;
 
@@ -16,8 +18,11 @@ struct Exported<'a> {
 }
 
 pub fn run(args: &ExportArgs, session: &Session) -> Result {
-    let flags = ArchitectureFlags { num_classes: args.num_classes, ..ArchitectureFlags::default() };
-    let loaded = Loaded::open(&args.model, &flags, session)?;
+    // Before anything is said of the model: a place that cannot be written to is the first thing to put right.
+    if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
+        bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
+    }
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     loaded.say_account(session);
     check_head(args, &loaded, session)?;
     let format = match args.format {
@@ -25,8 +30,15 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
             if args.out.is_file() {
                 return Err(usage(format!("--out {}: expected a folder, got a file", args.out.display())));
             }
-            if let Err(reason) = save::check_timm(&loaded.config) {
-                session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
+            match save::check_timm(&loaded.config) {
+                Ok(()) => {}
+                // Of its other models timm has none of the kind: nobody expects it to build one.
+                Err(reason) if args.force || !matches!(loaded.config.architecture, Architecture::Vit(_)) => {
+                    session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
+                }
+                Err(reason) => {
+                    bail!("{}: {reason}, or write it with --force for Tallow alone", args.model);
+                }
             }
             save::timm(&args.out, &loaded.params, &loaded.config)?;
             "timm"
@@ -51,7 +63,7 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
 /// A head that was drawn at random is written only where it was asked for, and is marked as untrained.
 fn check_head(args: &ExportArgs, loaded: &Loaded, session: &Session) -> Result {
     let classes = loaded.config.architecture.num_classes();
-    match (args.num_classes, &loaded.config.head_fault) {
+    match (args.architecture.num_classes, &loaded.config.head_fault) {
         (Some(_), Some(_)) => {
             session
                 .warn(format!("the head for {classes} classes is new, and is marked as untrained in what is written"));

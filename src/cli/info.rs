@@ -14,11 +14,14 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
     // A name of the zoo without a tag asks for the architecture alone; everything else is a checkpoint.
     let loaded = match zoo::find(&args.model) {
         Ok(_) if !args.model.contains('.') => None,
-        _ => Some(Loaded::open(&args.model, &args.architecture, session)?),
+        _ => Some(Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?),
     };
     let architecture = match &loaded {
         Some(loaded) => loaded.config.architecture.clone(),
-        None => model::architecture(&args.model, &args.architecture, session)?,
+        None => {
+            let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
+            model::architecture(&args.model, &args.architecture, &options)?
+        }
     };
     let parameters = architecture.parameters()?;
     let info = Info {

@@ -6,10 +6,10 @@ use anyhow::bail;
 use candle_core::{DType, Device};
 use tallow_models::{AnyModel, Architecture, Params, Stage, zoo};
 use tallow_weights::account::Tensor as Fate;
-use tallow_weights::{Account, CheckpointConfig, LoadOptions, Source, expanded};
+use tallow_weights::{Account, CheckpointConfig, LoadOptions, OpenOptions, Source, expanded};
 
 use super::error::{Result, usage};
-use super::flags::ArchitectureFlags;
+use super::flags::{ArchitectureFlags, CheckpointFlags};
 use super::session::Session;
 use crate::data::Transform;
 use crate::train::svm;
@@ -18,13 +18,36 @@ use crate::train::svm;
 ///
 /// # Errors
 /// If there is no such model, or an option makes no sense.
-pub fn architecture(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Architecture> {
+pub fn architecture(name: &str, flags: &ArchitectureFlags, options: &OpenOptions) -> Result<Architecture> {
     check_network(name)?;
     let architecture = match zoo::find(name) {
         Ok(entry) => entry.architecture,
-        Err(_) => config(name, session)?.architecture,
+        Err(_) => config(name, options)?.architecture,
     };
     changed(architecture, flags)
+}
+
+/// How the checkpoint called `name` is opened by a command with these flags.
+///
+/// # Errors
+/// If an architecture is named beside a name of the zoo, or the number of heads is none.
+pub fn open_options(
+    name: &str,
+    flags: &ArchitectureFlags,
+    checkpoint: &CheckpointFlags,
+    session: &Session,
+) -> Result<OpenOptions> {
+    if let (Some(arch), Ok(_)) = (&checkpoint.arch, zoo::find(name)) {
+        return Err(usage(format!(
+            "--arch {arch}: expected a file or folder with weights before it, got {name}, which names its architecture itself"
+        )));
+    }
+    let heads = flags.overrides().into_iter().rev().find(|(key, _)| key == "num_heads").map(|(_, value)| {
+        let number = value.parse().ok().filter(|&heads: &usize| heads > 0);
+        number.ok_or_else(|| usage(format!("--set num_heads: expected a whole number above 0, got {value}")))
+    });
+    let (arch, checkpoint_key) = (checkpoint.arch.clone(), checkpoint.checkpoint_key.clone());
+    Ok(OpenOptions { arch, checkpoint_key, num_heads: heads.transpose()?, ..session.open_options() })
 }
 
 /// An SVM is no network: it has neither layers nor features.
@@ -38,8 +61,8 @@ fn check_network(name: &str) -> Result<()> {
 }
 
 /// What the checkpoint called `name` says of itself.
-fn config(name: &str, session: &Session) -> Result<CheckpointConfig> {
-    let checkpoint = tallow_weights::open(&Source::parse(name)?, &session.open_options())?;
+fn config(name: &str, options: &OpenOptions) -> Result<CheckpointConfig> {
+    let checkpoint = tallow_weights::open(&Source::parse(name)?, options)?;
     Ok(checkpoint.config_or_inferred()?.0)
 }
 
@@ -70,12 +93,17 @@ impl Loaded {
     ///
     /// # Errors
     /// If there is no such checkpoint, or it does not fit.
-    pub fn open(name: &str, flags: &ArchitectureFlags, session: &Session) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        flags: &ArchitectureFlags,
+        checkpoint_flags: &CheckpointFlags,
+        session: &Session,
+    ) -> Result<Self> {
         check_network(name)?;
+        let options = open_options(name, flags, checkpoint_flags, session)?;
         let (device, dtype) = session.device()?;
-        let checkpoint = tallow_weights::open(&Source::parse(name)?, &session.open_options())?;
+        let checkpoint = tallow_weights::open(&Source::parse(name)?, &options)?;
         let (mut config, assumed) = checkpoint.config_or_inferred()?;
-        assumed.iter().for_each(|note| session.warn(note));
         let labelled = config.architecture.num_classes();
         config.architecture = changed(config.architecture, flags)?;
         if config.architecture.num_classes() != labelled {
@@ -83,7 +111,10 @@ impl Loaded {
         }
         config.preprocessing.input_size = config.architecture.input_size();
         let params = Params::new(session.seed(), dtype, &device);
-        let account = tallow_weights::load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
+        let ignore_unknown = checkpoint_flags.ignore_unknown.unwrap_or(false);
+        let load = LoadOptions { ignore_unknown, ..LoadOptions::default() };
+        let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;
+        account.notes.extend(assumed);
         // What is written of this model says so too.
         config.head_fault = account
             .initialised()

@@ -49,7 +49,7 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }
-    let loaded = Loaded::open(&args.model, &args.architecture, session)?;
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     check_head(args, &loaded, session)?;
     loaded.say_account(session);
     let attention = args.attention.as_deref();

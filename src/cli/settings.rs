@@ -40,6 +40,7 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
     if let Some(model) = &args.model {
         table.insert("model".into(), model.clone().into());
     }
+    table.extend(Table::try_from(&args.checkpoint).unwrap_or_default());
     table.extend(of_architecture(&args.architecture));
     table.extend(of_session(session)?);
     if args.resume
@@ -136,7 +137,9 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
         return Ok(config);
     }
     let pretrained = start == Start::Pretrained || table.contains_key("weights");
-    let architecture = model::architecture(model, &ArchitectureFlags::default(), session)?;
+    let asked = TrainConfig::default().with(table)?;
+    let options = asked.checkpoint_options(session.open_options())?;
+    let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
     let config = defaults(Family::of(&architecture), pretrained).with(table)?;
     config.validate()?;
     check_words(&config, architecture)?;

@@ -519,7 +519,7 @@ impl Splitting<'_> {
             }
             true
         };
-        let digested = Digested::new(samples, &mut go_on)?;
+        let digested = Digested::new(samples, &mut go_on);
         digested.ok_or_else(|| Error::invalid(self.spec, "samples that are read to the end", "a stop"))
     }
 }

@@ -80,24 +80,18 @@ impl From<Digest> for String {
     }
 }
 
-/// The digests of the samples at `indices`, read in parallel; none where `go_on`, which is told how many are done, says so.
-///
-/// # Errors
-/// If a sample cannot be read.
-pub fn digests(
-    samples: &dyn Samples,
-    indices: &[usize],
-    go_on: &mut dyn FnMut(usize) -> bool,
-) -> Result<Option<Vec<Digest>>> {
+/// The digests of the samples at `indices`, read in parallel; none where `go_on`, which is told how many are done, says so. What
+/// cannot be read has the digest of its name: that it is a bad image is told, or passed over, where images are checked.
+pub fn digests(samples: &dyn Samples, indices: &[usize], go_on: &mut dyn FnMut(usize) -> bool) -> Option<Vec<Digest>> {
+    let digest = |&index: &usize| samples.digest(index).unwrap_or_else(|_| Digest::of(samples.name(index).as_bytes()));
     let mut digests = Vec::with_capacity(indices.len());
     for indices in indices.chunks(AT_A_TIME) {
-        let some: Result<Vec<Digest>> = indices.par_iter().map(|&index| samples.digest(index)).collect();
-        digests.extend(some?);
+        digests.par_extend(indices.par_iter().map(digest));
         if !go_on(digests.len()) {
-            return Ok(None);
+            return None;
         }
     }
-    Ok(Some(digests))
+    Some(digests)
 }
 
 /// Samples whose digests are known.
@@ -107,13 +101,10 @@ pub struct Digested {
 }
 
 impl Digested {
-    /// Reads the contents of all samples.
-    ///
-    /// # Errors
-    /// As [`digests`].
-    pub fn new(samples: Arc<dyn Samples>, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Option<Self>> {
+    /// Reads the contents of all samples, as [`digests`].
+    pub fn new(samples: Arc<dyn Samples>, go_on: &mut dyn FnMut(usize) -> bool) -> Option<Self> {
         let all: Vec<usize> = (0..samples.len()).collect();
-        Ok(digests(&*samples, &all, go_on)?.map(|digests| Self { samples, digests }))
+        digests(&*samples, &all, go_on).map(|digests| Self { samples, digests })
     }
 
     /// The digests, in the order of the samples.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tallow_models::Architecture;
 use tallow_models::mlp::Implementation;
-use tallow_weights::{Interpolation, Preprocessing};
+use tallow_models::{Architecture, zoo};
+use tallow_weights::{Interpolation, OpenOptions, Preprocessing};
 
 use super::error::{Error, Result};
 use super::paths;
@@ -28,6 +28,18 @@ pub struct TrainConfig {
     /// which draws them from the seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// The architecture of weights in a file: a name of the zoo, with the weights' tag or without. Default: what their config says,
+    /// else what their shapes imply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Which network of a file with several is meant, by its path, as `state_dict_ema`. Default: averaged weights, then a teacher
+    /// or target encoder, then what is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_key: Option<String>,
+    /// Leaves out tensors that could be a part of the model but have no place in it, where that is an error otherwise. Default
+    /// false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_unknown: bool,
     /// What becomes of the classification head of loaded weights. Default auto.
     pub head: Head,
     /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, a range of them
@@ -354,6 +366,24 @@ impl TrainConfig {
     /// As [`TrainConfig::validate`].
     pub fn check_zca_eps(eps: f64) -> Result<()> {
         check("zca_eps", eps.is_finite() && eps >= 1e-8, "a number of at least 1e-8, such as 0.01", eps)
+    }
+
+    /// `options` with what the settings say of the weights that are opened.
+    ///
+    /// # Errors
+    /// If `set` has a number of heads that is none, or an architecture is named beside a model that is one.
+    pub fn checkpoint_options(&self, options: OpenOptions) -> Result<OpenOptions> {
+        let heads = self.set.get("num_heads").map(|text| {
+            let number = text.parse().ok().filter(|&heads: &usize| heads > 0);
+            number.ok_or_else(|| Error::config("num_heads", "a whole number above 0", text))
+        });
+        let own = self.weights.as_deref().is_none_or(|weights| weights == "pretrained");
+        if let (Some(arch), true, Ok(_)) = (&self.arch, own, zoo::find(&self.model)) {
+            let expected = "none beside a name of the zoo: it goes with a file of weights";
+            return Err(Error::config("arch", expected, format!("{arch} with {}", self.model)));
+        }
+        let (arch, checkpoint_key) = (self.arch.clone(), self.checkpoint_key.clone());
+        Ok(OpenOptions { arch, checkpoint_key, num_heads: heads.transpose()?, ..options })
     }
 
     /// How training batches are mixed.

@@ -243,11 +243,11 @@ pub(super) fn first<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 /// Reads the contents of all samples, which then know their digests. False where `stop` was set meanwhile.
-pub(super) fn digest(dataset: &mut Dataset, listener: &mut dyn Listener, stop: &AtomicBool) -> Result<bool> {
+pub(super) fn digest(dataset: &mut Dataset, listener: &mut dyn Listener, stop: &AtomicBool) -> bool {
     let began = Instant::now();
     let total = dataset.train.len() + dataset.val.as_ref().map_or(0, |val| val.len()) + dataset.test.len();
     let mut before = 0;
-    let mut digested = |samples: &mut Arc<dyn Samples>| -> Result<bool> {
+    let mut digested = |samples: &mut Arc<dyn Samples>| {
         let mut go_on = |done| {
             let long = began.elapsed() > PATIENCE;
             if long {
@@ -255,18 +255,18 @@ pub(super) fn digest(dataset: &mut Dataset, listener: &mut dyn Listener, stop: &
             }
             !(long && stop.load(Ordering::Relaxed))
         };
-        match Digested::new(samples.clone(), &mut go_on)? {
+        match Digested::new(samples.clone(), &mut go_on) {
             Some(digested) => *samples = Arc::new(digested),
-            None => return Ok(false),
+            None => return false,
         }
         before += samples.len();
-        Ok(true)
+        true
     };
     let val = match &mut dataset.val {
-        Some(val) => digested(val)?,
+        Some(val) => digested(val),
         None => true,
     };
-    Ok(val && digested(&mut dataset.train)? && digested(&mut dataset.test)?)
+    val && digested(&mut dataset.train) && digested(&mut dataset.test)
 }
 
 /// The record of a data set, whose contents are read where that was not done yet.

@@ -251,7 +251,7 @@ impl Chosen {
         tallow_weights::load(
             &loaded,
             &described.architecture,
-            &LoadOptions { head: Head::Keep, labels: None },
+            &LoadOptions { head: Head::Keep, ..LoadOptions::default() },
             &params,
         )?;
         described.architecture.build(params.builder())?;

@@ -142,7 +142,7 @@ fn fit_batches(
 ) -> Result<Outcome> {
     memory::reset_peak();
     let mut setup = setup.resolve()?;
-    if !data_record::digest(&mut setup.dataset, listener, stop)? {
+    if !data_record::digest(&mut setup.dataset, listener, stop) {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
     }

@@ -105,7 +105,7 @@ impl Today {
         let mut hashes = HashMap::with_capacity(places.len());
         for (part, samples) in self.parts.iter().enumerate() {
             let indices: Vec<usize> = places.iter().filter(|at| at.0 == part).map(|at| at.1).collect();
-            let found = digested(&**samples, &indices, listener)?;
+            let found = digested(&**samples, &indices, listener);
             hashes.extend(indices.into_iter().map(|index| (part, index)).zip(found));
         }
         Ok(hashes)
@@ -300,19 +300,19 @@ pub(super) fn trained_on(
 ) -> Result<Vec<String>> {
     let trained: HashSet<Digest> = record.train.iter().map(|sample| sample.hash).collect();
     let all: Vec<usize> = (0..samples.len()).collect();
-    let hashes = digested(samples, &all, listener)?;
+    let hashes = digested(samples, &all, listener);
     let seen = all.iter().zip(hashes).filter(|(_, hash)| trained.contains(hash));
     Ok(seen.map(|(&index, _)| samples.name(index)).collect())
 }
 
 /// The digests of some samples, while `listener` is told how far that is.
-fn digested(samples: &dyn Samples, indices: &[usize], listener: &mut dyn Listener) -> Result<Vec<Digest>> {
+fn digested(samples: &dyn Samples, indices: &[usize], listener: &mut dyn Listener) -> Vec<Digest> {
     let total = indices.len();
     let mut go_on = |done| {
         listener.on(&Event::Hashing { done, total });
         true
     };
-    Ok(digests(samples, indices, &mut go_on)?.unwrap_or_default())
+    digests(samples, indices, &mut go_on).unwrap_or_default()
 }
 
 /// The first `limit` of the recorded samples; where they are sorted by class, the first of every class in proportion.

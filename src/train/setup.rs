@@ -1,6 +1,7 @@
 //! From a configuration to what the loop needs: the model over its parameters, and the data.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::DType;
@@ -78,18 +79,25 @@ impl Setup {
             // Before weights are downloaded for it.
             check_classes(wanted, &dataset)?;
         }
+        let options = &config.checkpoint_options(options.clone())?;
         let loaded = match config.weights.as_deref() {
             None => None,
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
-            Some(source) => Some(tallow_weights::open(&Source::parse(source)?, options)?),
+            Some(source) => Some(tallow_weights::open(&Source::parse(source)?, &of_weights(config, options))?),
         };
-        let architecture = architecture(config, loaded.as_ref(), &dataset, options)?;
+        let own = OwnModel::of(config, loaded.as_ref(), options)?;
+        let architecture = architecture(config, own.architecture, &dataset)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
         check_channels(&dataset, &architecture)?;
         check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
         by_hand::check_model(config, &architecture)?;
-        let described = loaded.as_ref().and_then(Checkpoint::config);
+        // What is said of the weights; where nothing is and they are the model's own, what was assumed for that.
+        let stated = loaded.as_ref().and_then(Checkpoint::config);
+        let described = match config.weights.as_deref() {
+            Some("pretrained") if stated.is_none() || config.arch.is_some() => own.described.as_ref(),
+            _ => stated,
+        };
         let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
 
         if device.is_cpu() {
@@ -107,20 +115,22 @@ impl Setup {
             Head::Keep => tallow_weights::Head::Keep,
             Head::New => tallow_weights::Head::New,
         };
-        let account = match &loaded {
-            Some(checkpoint) => {
-                let options = LoadOptions { head, labels: Some(dataset.classes.clone()) };
-                Some(tallow_weights::load(checkpoint, &architecture, &options, &params)?)
-            }
+        let load = LoadOptions { head, labels: Some(dataset.classes.clone()), ignore_unknown: config.ignore_unknown };
+        let mut account = match &loaded {
+            Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &load, &params)?),
             None => None,
         };
+        match &mut account {
+            Some(account) => account.notes.extend(own.assumed),
+            None => dataset.notes.extend(own.assumed),
+        }
         // Another one than the checkpoint's is fitted when the run begins.
         let whitening = described.filter(|_| config.normalize == Normalize::Auto).and_then(|d| d.whitening.clone());
         if let Some(whitening) = &whitening {
             whitening.check_input(preprocessing.input_size)?;
         }
         let checkpoint = CheckpointConfig {
-            name: Some(base_name(&config.model).to_string()).filter(|name| zoo::find(name).is_ok()),
+            name: own.name,
             tag: None,
             architecture,
             preprocessing,
@@ -252,7 +262,7 @@ pub(super) fn open_for_run(
     let asks_for_the_same = paths::agree("data", &run, &config) && data_options(&config) == data_options(&run);
     // Other settings are told as such, when the run goes on.
     if asks_for_the_same {
-        data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false))?;
+        data_record::digest(&mut dataset, &mut Silent, &AtomicBool::new(false));
         data_record::check(folder, &record, &data_record::of(&config, &dataset)?)?;
     }
     Ok((config, dataset))
@@ -327,24 +337,48 @@ fn base_name(model: &str) -> &str {
     model.split_once('.').map_or(model, |(name, _)| name)
 }
 
+/// The options for weights of another source than the model itself, which are those of its architecture unless that is told.
+fn of_weights(config: &TrainConfig, options: &OpenOptions) -> OpenOptions {
+    let own = zoo_entry(&config.model).map(|entry| entry.name.to_owned());
+    OpenOptions { arch: options.arch.clone().or(own), ..options.clone() }
+}
+
+/// The zoo's entry of a name, whose tag may be one that the zoo does not know, unless that is a file's name.
+fn zoo_entry(model: &str) -> Option<zoo::Entry> {
+    let tagged = zoo::find(model).ok();
+    tagged.or_else(|| if Path::new(model).exists() { None } else { zoo::find(base_name(model)).ok() })
+}
+
+/// What the name or the checkpoint of the model that is trained says of it.
+struct OwnModel {
+    /// Its name in the zoo, which is timm's.
+    name: Option<String>,
+    architecture: Architecture,
+    /// All that its checkpoint says.
+    described: Option<CheckpointConfig>,
+    /// What had to be assumed.
+    assumed: Vec<String>,
+}
+
+impl OwnModel {
+    fn of(config: &TrainConfig, loaded: Option<&Checkpoint>, options: &OpenOptions) -> Result<Self> {
+        if let Some(entry) = zoo_entry(&config.model) {
+            let (name, architecture) = (Some(entry.name.to_owned()), entry.architecture);
+            return Ok(Self { name, architecture, described: None, assumed: Vec::new() });
+        }
+        let (described, assumed) = match (loaded, config.weights.as_deref()) {
+            (Some(checkpoint), Some("pretrained")) => checkpoint.config_or_inferred()?,
+            _ => tallow_weights::open(&Source::parse(&config.model)?, options)?.config_or_inferred()?,
+        };
+        let (name, architecture) = (described.name.clone(), described.architecture.clone());
+        Ok(Self { name, architecture, described: Some(described), assumed })
+    }
+}
+
 /// The model that is trained: what its name or its checkpoint says, changed by `set`, with a class for every one of the data
 /// set's.
-fn architecture(
-    config: &TrainConfig,
-    loaded: Option<&Checkpoint>,
-    dataset: &Dataset,
-    options: &OpenOptions,
-) -> Result<Architecture> {
-    let described = |checkpoint: &Checkpoint, from: &str| match checkpoint.config() {
-        Some(described) => Ok(described.architecture.clone()),
-        None => Err(Error::config("model", "a name of the zoo, as these weights have no config.json", from)),
-    };
-    let mut architecture = match (zoo::find(base_name(&config.model)), loaded, config.weights.as_deref()) {
-        (Ok(entry), _, _) => entry.architecture.clone(),
-        (Err(_), Some(checkpoint), Some("pretrained")) => described(checkpoint, &config.model)?,
-        (Err(_), ..) => described(&tallow_weights::open(&Source::parse(&config.model)?, options)?, &config.model)?,
-    };
-    architecture = architecture.with_num_classes(dataset.classes.len());
+fn architecture(config: &TrainConfig, own: Architecture, dataset: &Dataset) -> Result<Architecture> {
+    let mut architecture = own.with_num_classes(dataset.classes.len());
     set_all(&mut architecture, &config.set)?;
     architecture.validate()?;
     Ok(architecture)

@@ -70,9 +70,10 @@ fn a_bad_test_image_is_found_before_the_first_epoch_and_skipped_on_request() {
     let config = String::from_utf8(tallow.read("run/config.toml")).unwrap();
     assert!(config.contains("on_bad_image = \"skip\""), "{config}");
 
-    // eval does as the run did, unless told otherwise.
+    // The run's own data is what it recorded, which the bad ones are no part of; of other data eval does as it is told.
     assert_eq!(tallow.json("eval run")["samples"], 8);
-    let ended = tallow.run("eval run --on-bad-image error");
+    assert_eq!(tallow.json("eval run --on-bad-image error")["samples"], 8);
+    let ended = tallow.run("eval run --data folder:photos --on-bad-image error");
     assert!(ended.code == Some(1) && ended.stderr.contains("test/a/empty.jpg"), "{ended:?}");
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_images;
 mod bad_input;
+mod checkpoints;
 mod commands;
 mod heads;
 #[cfg(feature = "hub")]

@@ -46,7 +46,10 @@ fn filters_and_attention_of_a_small_vit_with_both_parts_for_small_data() {
     check(&tallow, "attention/of/seven-2", &["class token", "4×4 patches", "rollout of 2 blocks", "head 4 of block 2"]);
     assert_eq!(plain["predictions"][0]["top"], predicted["predictions"][0]["top"], "pictures change nothing");
 
-    let exported = tallow.ok("export runs/a --format timm --out exported");
+    let refused = tallow.run("export runs/a --format timm --out exported");
+    assert!(refused.code == Some(1) && refused.stderr.contains("shifted patch"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--force") && !tallow.path("exported").exists(), "{}", refused.stderr);
+    let exported = tallow.ok("export runs/a --format timm --out exported --force");
     assert!(
         exported.stderr.contains("timm cannot: ") && exported.stderr.contains("shifted patch"),
         "{}",

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use tallow::data::whitening::fit;
 use tallow::train::config::{Normalize, OptimizerKind, ScheduleKind};
 use tallow::train::{
     Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
 };
-use tallow::weights::Whitening;
+use tallow::weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening, save};
+use tallow_models::{Params, zoo};
 
 use crate::{Heard, finish, small};
 
@@ -425,4 +426,44 @@ fn a_pretrained_vit_under_adam_at_a_high_rate_is_warned_of() {
     let mut heard = Heard::default();
     run(&config, &tuned, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
     assert!(heard.warnings().iter().any(|warning| warning.contains("5e-3")), "{:?}", heard.warnings());
+}
+
+#[test]
+fn a_fine_tuned_folder_keeps_the_name_and_what_comes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["deit_tiny_distilled_patch16_224", "vit_base_patch16_clip_quickgelu_224"] {
+        let mut architecture = zoo::find(name).unwrap().architecture;
+        for (key, value) in [("embed_dim", "16"), ("depth", "1"), ("num_heads", "2"), ("img_size", "32")] {
+            architecture.set(key, value).unwrap();
+        }
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        architecture.build(params.builder()).unwrap();
+        let said = CheckpointConfig {
+            name: Some(name.into()),
+            tag: None,
+            preprocessing: Preprocessing {
+                input_size: architecture.input_size(),
+                interpolation: Interpolation::Bicubic,
+                crop_pct: 1.,
+                squash: false,
+                crop_floor: false,
+                mean: vec![0.5; 3],
+                std: vec![0.5; 3],
+            },
+            architecture: architecture.clone(),
+            whitening: None,
+            head_fault: None,
+            labels: None,
+            license: None,
+        };
+        let path = folder.path().join(name);
+        save::timm(&path, &params, &said).unwrap();
+        let model = path.display().to_string();
+        let config = TrainConfig { model, weights: Some("pretrained".into()), set: Default::default(), ..small() };
+        let setup = Setup::new(&config).unwrap();
+        assert_eq!(setup.checkpoint.name.as_deref(), Some(name));
+        assert_eq!(setup.checkpoint.architecture, architecture.with_num_classes(10));
+        save::check_timm(&setup.checkpoint).unwrap();
+        assert_eq!(save::config_json(&setup.checkpoint).unwrap()["architecture"], name);
+    }
 }

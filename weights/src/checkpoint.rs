@@ -6,8 +6,9 @@ use candle_core::Tensor;
 use tallow_models::Architecture;
 
 use crate::format::{ReadTensor, TensorFile, TensorInfo};
-use crate::naming::{self, Naming};
-use crate::{CheckpointConfig, Error, Result, config};
+use crate::naming::{self, Naming, Translation};
+use crate::selection::{self, Network, Wish};
+use crate::{CheckpointConfig, Error, OpenOptions, Result, config};
 
 /// A checkpoint. Only headers were read; values are read when they are asked for.
 pub struct Checkpoint {
@@ -15,10 +16,24 @@ pub struct Checkpoint {
     config: Option<CheckpointConfig>,
     notes: Vec<String>,
     tensors: Vec<TensorInfo>,
+    /// What the files hold beside the network that was chosen, and why it is left out.
+    beside: Vec<(TensorInfo, String)>,
+    /// The ViT among the tensors.
+    network: Option<Network>,
+    /// What the one who opened it says of weights without a config.
+    told: Told,
     index: HashMap<String, usize>,
     /// The files, and for every tensor which file it is in and where.
     readers: Vec<Box<dyn ReadTensor>>,
     places: Vec<(usize, usize)>,
+}
+
+/// What is said of weights from outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    /// A name of the zoo.
+    pub(crate) arch: Option<String>,
+    pub(crate) num_heads: Option<usize>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -28,28 +43,60 @@ impl std::fmt::Debug for Checkpoint {
 }
 
 impl Checkpoint {
-    /// Puts the tensors of files together.
+    /// Puts the tensors of files together, and chooses among the networks that they hold.
     ///
     /// # Errors
-    /// If a name comes twice.
-    pub(crate) fn new(origin: String, files: Vec<TensorFile>, config: Option<CheckpointConfig>) -> Result<Self> {
-        let (mut tensors, mut places, mut readers, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for file in files {
+    /// If a name comes twice, or there is no network of the name that was asked for.
+    pub(crate) fn new(
+        origin: String,
+        files: Vec<TensorFile>,
+        config: Option<CheckpointConfig>,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let (mut infos, mut places, mut readers, mut dictionaries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for mut file in files {
             places.extend((0..file.tensors.len()).map(|at| (readers.len(), at)));
-            tensors.extend(file.tensors);
-            notes.extend(file.notes);
+            file.dictionaries.resize(file.tensors.len(), String::new());
+            infos.extend(file.tensors);
+            dictionaries.extend(file.dictionaries);
             readers.push(file.reader);
         }
-        let mut index = HashMap::with_capacity(tensors.len());
-        for (at, info) in tensors.iter().enumerate() {
-            if index.insert(info.name.clone(), at).is_some() {
-                return Err(Error::format(&origin, "names that are unique", format!("{} twice", info.name)));
-            }
-        }
-        if tensors.is_empty() {
+        if infos.is_empty() {
             return Err(Error::format(&origin, "weights", "no tensor at all"));
         }
-        Ok(Self { origin, config, notes, tensors, index, readers, places })
+        let told = Told { arch: options.arch.clone(), num_heads: options.num_heads };
+        let named = told.arch.as_deref().map(config::named).transpose()?;
+        let sizes = named.as_ref().or(config.as_ref().map(|config| &config.architecture)).and_then(sizes);
+        let wish = Wish { key: options.checkpoint_key.clone(), sizes };
+        let selection = selection::select(&origin, &infos, &dictionaries, &wish)?;
+        let mut checkpoint = Self {
+            origin,
+            config,
+            notes: selection.notes,
+            tensors: Vec::new(),
+            beside: Vec::new(),
+            network: selection.network,
+            told,
+            index: HashMap::with_capacity(infos.len()),
+            readers,
+            places: Vec::new(),
+        };
+        for ((info, place), fate) in infos.into_iter().zip(places).zip(selection.fates) {
+            match fate {
+                Ok(name) => checkpoint.add(TensorInfo { name, ..info }, place)?,
+                Err(why) => checkpoint.beside.push((info, why)),
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn add(&mut self, info: TensorInfo, (file, place): (usize, usize)) -> Result<()> {
+        if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
+            return Err(Error::format(&self.origin, "names that are unique", format!("{} twice", info.name)));
+        }
+        self.tensors.push(info);
+        self.places.push((file, place));
+        Ok(())
     }
 
     /// Where it came from, for messages.
@@ -62,19 +109,31 @@ impl Checkpoint {
         self.config.as_ref()
     }
 
-    /// What its `config.json` says, or else what the shapes of a ViT's tensors imply, with notes on what was assumed.
+    /// What its `config.json` says, or else what the shapes of a ViT's tensors imply, with notes on what was assumed. An
+    /// architecture that the options of opening name goes before both.
     ///
     /// # Errors
     /// If there is no config and the shapes do not tell.
     pub fn config_or_inferred(&self) -> Result<(CheckpointConfig, Vec<String>)> {
-        if let Some(config) = &self.config {
+        if let (Some(config), None) = (&self.config, &self.told.arch) {
             return Ok((config.clone(), Vec::new()));
         }
-        let translation = naming::translate(&self.origin, &self.tensors)?;
+        let translation = self.translation()?;
         if translation.naming == Naming::Plain {
             return Err(naming::unknown(&self.origin, &self.tensors));
         }
-        config::infer(&self.origin, &translation)
+        config::infer(&self.origin, &translation, &self.told, self.config.as_ref())
+    }
+
+    /// Its tensors in timm's names.
+    pub(crate) fn translation(&self) -> Result<Translation> {
+        let classes = self.config.as_ref().map(|config| config.architecture.num_classes());
+        naming::translate(&self.origin, &self.tensors, self.network.as_ref(), classes)
+    }
+
+    /// What the files hold beside the tensors, by its path, and why it is left out.
+    pub(crate) fn beside(&self) -> &[(TensorInfo, String)] {
+        &self.beside
     }
 
     /// Rows and columns of patches that the config says, where it is a ViT's.
@@ -122,9 +181,23 @@ impl Checkpoint {
         }
     }
 
+    /// Says why a tensor cannot be read, as far as that is known without reading it.
+    pub(crate) fn check(&self, at: usize) -> Result<()> {
+        let (file, place) = self.places[at];
+        self.readers[file].check(place)
+    }
+
     /// Reads a tensor by its position in [`Checkpoint::tensors`]. It may be a variable that a parameter can take over.
     pub(crate) fn read(&self, at: usize) -> Result<Tensor> {
         let (file, place) = self.places[at];
         self.readers[file].read(place)
+    }
+}
+
+/// Width and number of blocks.
+fn sizes(architecture: &Architecture) -> Option<(usize, usize)> {
+    match architecture {
+        Architecture::Vit(vit) => Some((vit.embed_dim, vit.depth)),
+        _ => None,
     }
 }

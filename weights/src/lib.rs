@@ -38,6 +38,7 @@ mod naming;
 mod options;
 mod paths;
 pub mod save;
+mod selection;
 pub mod source;
 mod whitening;
 

@@ -33,6 +33,9 @@ pub struct LoadOptions {
     /// The names of the model's classes, in the order of its logits: rows of the checkpoint's head go to the classes of their
     /// names. Default: none, the checkpoint's own classes.
     pub labels: Option<Vec<String>>,
+    /// Leave out tensors that could be a part of the model but have no place in it, where that is an error otherwise. Parameters
+    /// without a tensor stay an error.
+    pub ignore_unknown: bool,
 }
 
 /// Adapts the tensors of `checkpoint` to `architecture` and provides them to `params`, before the model is built; parameters that
@@ -110,9 +113,12 @@ struct Plan {
 impl Plan {
     fn new(checkpoint: &Checkpoint, architecture: &Architecture, options: &LoadOptions) -> Result<Self> {
         let origin = checkpoint.origin();
-        let translation = naming::translate(origin, checkpoint.tensors())?;
+        let translation = checkpoint.translation()?;
         if translation.naming == Naming::Plain && matches!(architecture, Architecture::Vit(_)) {
             return Err(naming::unknown(origin, checkpoint.tensors()));
+        }
+        for part in translation.mapped.iter().flat_map(|mapped| &mapped.parts) {
+            checkpoint.check(part.index)?;
         }
         let specs = architecture.parameters()?;
         let head = HeadDecision::decide(checkpoint, &translation, architecture, &specs, options)?;
@@ -178,21 +184,38 @@ impl Plan {
                 fates[part.index] = Some(Fate::LeftOut { why: why.clone() });
             }
         }
+        let mut ignored = None;
+        if options.ignore_unknown && missing.is_empty() && !unused.is_empty() {
+            ignored = Some(format!(
+                "left out as was asked, though they could be a part of the model: {}",
+                unused.iter().take(6).map(String::as_str).collect::<Vec<_>>().join(", ")
+                    + if unused.len() > 6 { ", …" } else { "" }
+            ));
+            let why = || Fate::LeftOut { why: "unknown, and left out as was asked".into() };
+            for (fate, info) in fates.iter_mut().zip(checkpoint.tensors()) {
+                if unused.contains(&info.name) {
+                    *fate = Some(why());
+                }
+            }
+            unused.clear();
+        }
         if !unused.is_empty() || !missing.is_empty() {
+            if !missing.is_empty() {
+                // What is only known to lie outside of the ViT may be what it lacks.
+                unused.extend(translation.outside.iter().map(|&index| checkpoint.tensors()[index].name.clone()));
+            }
             let remedy = planner.remedy(&unused, &missing);
             return Err(Error::Unaccounted { origin: origin.into(), unused, missing, remedy });
         }
-        let tensors = checkpoint
-            .tensors()
-            .iter()
-            .zip(fates)
-            .map(|(info, fate)| {
-                // Every tensor is mapped or left out; mapped ones are used, left out or in the error above.
-                let fate = fate.unwrap_or(Fate::Used);
-                TensorFate { name: info.name.clone(), shape: info.shape.clone(), fate }
-            })
+        // Every tensor is mapped or left out; mapped ones are used, left out or in the error above.
+        let held = checkpoint.tensors().iter().zip(fates).map(|(info, fate)| (info, fate.unwrap_or(Fate::Used)));
+        let beside = checkpoint.beside().iter().map(|(info, why)| (info, Fate::LeftOut { why: why.clone() }));
+        let tensors = held
+            .chain(beside)
+            .map(|(info, fate)| TensorFate { name: info.name.clone(), shape: info.shape.clone(), fate })
             .collect();
         let mut notes = checkpoint.notes().to_vec();
+        notes.extend(translation.notes.iter().cloned().chain(ignored));
         notes.extend(planner.notes(&fillings));
         notes.extend(head.notes);
         let account =
@@ -384,7 +407,8 @@ impl Planner<'_> {
         } else {
             "choose the architecture that the checkpoint belongs to"
         };
-        format!("{hint} (its names are {})", self.translation.naming)
+        let ignore = if missing.is_empty() { ", or leave them out with --ignore-unknown" } else { "" };
+        format!("{hint}{ignore} (its names are {})", self.translation.naming)
     }
 
     fn notes(&self, fillings: &[Filling]) -> Vec<String> {

@@ -15,7 +15,7 @@ pub trait Progress: Send + Sync {
 }
 
 /// Options of opening a checkpoint or a data set. The default takes everything from the environment, as Hugging Face's own
-/// clients do.
+/// clients do, and what a file holds as `docs/checkpoints.md` says.
 #[derive(Clone, Default)]
 pub struct OpenOptions {
     /// Never use the network: what is not in the cache is an error. `HF_HUB_OFFLINE=1` means the same.
@@ -30,6 +30,12 @@ pub struct OpenOptions {
     pub timeout: Option<Duration>,
     /// Who is told how downloads go.
     pub progress: Option<Arc<dyn Progress>>,
+    /// Which network of a file with several is meant, by its path: `state_dict_ema`, `teacher.backbone`; `.` is the file itself.
+    pub checkpoint_key: Option<String>,
+    /// The architecture of weights that say nothing of it, or something else: a name of the zoo, with the weights' tag or without.
+    pub arch: Option<String>,
+    /// The attention heads of weights without a config, which shapes do not tell.
+    pub num_heads: Option<usize>,
 }
 
 impl fmt::Debug for OpenOptions {
@@ -41,6 +47,9 @@ impl fmt::Debug for OpenOptions {
             .field("token", &self.token.as_ref().map(|_| "…"))
             .field("timeout", &self.timeout)
             .field("progress", &self.progress.is_some())
+            .field("checkpoint_key", &self.checkpoint_key)
+            .field("arch", &self.arch)
+            .field("num_heads", &self.num_heads)
             .finish()
     }
 }

@@ -35,8 +35,11 @@ const WEIGHTS: [&str; 8] = [
     "model.pth",
     "open_clip_model.safetensors",
 ];
-/// How the names of files with weights end, the preferred first.
-const EXTENSIONS: [&str; 7] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "tar"];
+/// How the names of files with weights end.
+const EXTENSIONS: [&str; 9] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "ckpt", "pkl", "tar"];
+/// How the names of files begin that trainers put beside the weights under the same endings.
+const NO_WEIGHTS: [&str; 7] =
+    ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args", "trainer_state"];
 /// A larger `config.json` than this is refused.
 const MAX_CONFIG: u64 = 64 << 20;
 
@@ -117,14 +120,14 @@ impl fmt::Display for Source {
 pub fn open(source: &Source, options: &OpenOptions) -> Result<Checkpoint> {
     match source {
         Source::Hub { repo, revision } => {
-            open_folder(&download(repo, revision.as_deref(), options)?, source.to_string())
+            open_folder(&download(repo, revision.as_deref(), options)?, source.to_string(), options)
         }
-        Source::Folder(path) => open_folder(&run_checkpoint(path)?, path.display().to_string()),
-        Source::File(path) => open_file(path),
+        Source::Folder(path) => open_folder(&run_checkpoint(path)?, path.display().to_string(), options),
+        Source::File(path) => open_file(path, options),
         Source::Bundled(name) => {
             let file = bundled::open(name)?;
             let config = file.config.as_deref().map(|text| CheckpointConfig::parse(text, None, name)).transpose()?;
-            Checkpoint::new(source.to_string(), vec![file], config)
+            Checkpoint::new(source.to_string(), vec![file], config, options)
         }
     }
 }
@@ -146,35 +149,44 @@ fn run_checkpoint(path: &Path) -> Result<PathBuf> {
     if path.join("config.json").exists() || !checkpoints.is_dir() {
         return Ok(path.into());
     }
-    ["best", "last"].iter().map(|name| checkpoints.join(name)).find(|path| path.is_dir()).ok_or_else(|| {
-        Error::NotFound {
-            what: format!("{} has no checkpoint yet", path.display()),
-            remedy: "let the run finish an epoch".into(),
-        }
+    let own = ["best", "last"].iter().map(|name| checkpoints.join(name)).find(|path| path.is_dir());
+    // Lightning keeps its files there too.
+    let others = || candidates(&checkpoints).ok().filter(|files| !files.is_empty()).map(|_| checkpoints.clone());
+    own.or_else(others).ok_or_else(|| Error::NotFound {
+        what: format!("{} has no checkpoint yet", path.display()),
+        remedy: "let the run finish an epoch".into(),
     })
 }
 
-fn open_folder(path: &Path, origin: String) -> Result<Checkpoint> {
+fn open_folder(path: &Path, origin: String, options: &OpenOptions) -> Result<Checkpoint> {
     let (config, notes) = read_config(path)?.unzip();
     let weights = find_weights(path)?;
     let file_name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let files = if file_name.ends_with(".index.json") { open_shards(&weights)? } else { vec![format::open(&weights)?] };
-    Ok(checkpoint(origin, files, config)?.with_notes(notes.unwrap_or_default()))
+    Ok(checkpoint(origin, files, config, options)?.with_notes(notes.unwrap_or_default()))
 }
 
-fn open_file(path: &Path) -> Result<Checkpoint> {
-    // A `config.json` belongs to the weights beside it only under the names that folders use.
+fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
+    // A `config.json` belongs to the weights beside it only under the names that folders use, or where they are the only ones.
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let (config, notes) = match path.parent() {
-        Some(folder) if WEIGHTS.contains(&file_name) => read_config(folder)?.unzip(),
+    let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+    let (config, notes) = match folder {
+        Some(folder) if WEIGHTS.contains(&file_name) || is_only_weights(folder, file_name) => {
+            read_config(folder)?.unzip()
+        }
         _ => (None, None),
     };
     let files = if file_name.ends_with(".index.json") { open_shards(path)? } else { vec![format::open(path)?] };
-    Ok(checkpoint(path.display().to_string(), files, config)?.with_notes(notes.unwrap_or_default()))
+    Ok(checkpoint(path.display().to_string(), files, config, options)?.with_notes(notes.unwrap_or_default()))
 }
 
 /// The config beside the weights goes before the one inside of them.
-fn checkpoint(origin: String, files: Vec<TensorFile>, config: Option<CheckpointConfig>) -> Result<Checkpoint> {
+fn checkpoint(
+    origin: String,
+    files: Vec<TensorFile>,
+    config: Option<CheckpointConfig>,
+    options: &OpenOptions,
+) -> Result<Checkpoint> {
     let config = match config {
         Some(config) => Some(config),
         None => match files.iter().find_map(|file| file.config.as_deref()) {
@@ -182,7 +194,7 @@ fn checkpoint(origin: String, files: Vec<TensorFile>, config: Option<CheckpointC
             None => None,
         },
     };
-    Checkpoint::new(origin, files, config)
+    Checkpoint::new(origin, files, config, options)
 }
 
 /// What a folder says of its model, and what a reader should know about how that was understood.
@@ -224,32 +236,40 @@ fn find_weights(folder: &Path) -> Result<PathBuf> {
     if let Some(path) = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
         return Ok(path);
     }
+    let names = candidates(folder)?;
+    match names.as_slice() {
+        [one] => Ok(folder.join(one)),
+        [] => Err(Error::NotFound {
+            what: format!("{} holds no weights", folder.display()),
+            remedy: format!("expected model.safetensors, pytorch_model.bin, or a single file that ends in .{}", {
+                EXTENSIONS.join(", .")
+            }),
+        }),
+        many => Err(Error::NotFound {
+            what: format!("{}: which of {many:?} is meant is unclear", folder.display()),
+            remedy: "give the path of the file".into(),
+        }),
+    }
+}
+
+/// The names of the files in a folder that can be weights, sorted.
+fn candidates(folder: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        names.insert(entry.path());
-    }
-    for extension in EXTENSIONS {
-        let found: Vec<&PathBuf> =
-            names.iter().filter(|path| path.extension().is_some_and(|e| e == extension) && path.is_file()).collect();
-        match found.as_slice() {
-            [] => {}
-            [one] => return Ok((*one).clone()),
-            many => {
-                let many: Vec<_> = many.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-                return Err(Error::NotFound {
-                    what: format!("{}: which of {many:?} is meant is unclear", folder.display()),
-                    remedy: "give the path of the file".into(),
-                });
-            }
+        let path = entry.map_err(Error::io(folder))?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let hidden = name.starts_with('.') || NO_WEIGHTS.iter().any(|start| name.starts_with(start));
+        if !hidden && ending.is_some_and(|ending| EXTENSIONS.contains(&ending.as_str())) && path.is_file() {
+            names.insert(name.to_owned());
         }
     }
-    Err(Error::NotFound {
-        what: format!("{} holds no weights", folder.display()),
-        remedy:
-            "expected model.safetensors, pytorch_model.bin, or a single .safetensors, .gguf, .npz, .bin or .pth file"
-                .into(),
-    })
+    Ok(names.into_iter().collect())
+}
+
+/// Whether a folder has this file of weights and no other.
+fn is_only_weights(folder: &Path, name: &str) -> bool {
+    candidates(folder).is_ok_and(|names| names == [name])
 }
 
 /// Opens the files of `weight_map` in an index as Hugging Face writes it.

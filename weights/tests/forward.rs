@@ -138,7 +138,14 @@ fn original_dinov2_with_registers_in_chunks_equals_timm() {
     let vit = VitConfig { num_classes: 0, init_values: Some(1e-5), reg_tokens: 4, no_embed_class: true, ..vit() };
     let account = check("dinov2", &reference("dinov2.pth"), &Architecture::Vit(vit));
     let left_out: Vec<&str> = account.left_out().map(|(name, _)| name).collect();
-    assert_eq!(left_out, ["module.backbone.mask_token", "module.dino_head.mlp.0.weight"]);
+    assert_eq!(
+        left_out,
+        [
+            "module.backbone.mask_token",
+            "module.dino_head.mlp.0.weight",
+            "student.module.backbone.patch_embed.proj.weight"
+        ]
+    );
     assert!(
         account.notes.iter().any(|note| note.contains("teacher") && note.contains("student")),
         "{:?}",
@@ -191,7 +198,12 @@ fn a_head_is_kept_made_anew_or_refused_as_asked() {
     let checkpoint = reference("timm");
     let architecture = checkpoint.config().unwrap().architecture.clone();
     let attempt = |architecture: &Architecture, head: Head| {
-        load(&checkpoint, architecture, &LoadOptions { head, labels: None }, &Params::new(0, DType::F32, &Device::Cpu))
+        load(
+            &checkpoint,
+            architecture,
+            &LoadOptions { head, ..LoadOptions::default() },
+            &Params::new(0, DType::F32, &Device::Cpu),
+        )
     };
     assert_eq!(attempt(&architecture, Head::Keep).unwrap().initialised().count(), 0);
     assert_eq!(attempt(&architecture, Head::New).unwrap().initialised().count(), 2);

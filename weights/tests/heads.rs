@@ -50,7 +50,7 @@ fn for_classes(
     let architecture = checkpoint.config().unwrap().architecture.clone().with_num_classes(labels.len());
     let labels = Some(labels.iter().map(|&label| label.to_owned()).collect());
     let params = Params::new(seed, DType::F32, &Device::Cpu);
-    let account = load(checkpoint, &architecture, &LoadOptions { head, labels }, &params)?;
+    let account = load(checkpoint, &architecture, &LoadOptions { head, labels, ..LoadOptions::default() }, &params)?;
     architecture.build(params.builder())?;
     Ok((architecture, params, account))
 }
@@ -262,7 +262,7 @@ fn a_config_that_disagrees_with_the_head_gives_a_new_one_that_says_both_numbers_
         let architecture = &checkpoint.config().unwrap().architecture;
         let attempt = |architecture: &Architecture, head| {
             let params = Params::new(0, DType::F32, &Device::Cpu);
-            load(&checkpoint, architecture, &LoadOptions { head, labels: None }, &params)
+            load(&checkpoint, architecture, &LoadOptions { head, ..LoadOptions::default() }, &params)
         };
         let account = attempt(architecture, Head::Auto).unwrap();
         assert!(account.initialised().count() >= 2, "{name}: {account}");

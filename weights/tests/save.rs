@@ -58,7 +58,7 @@ fn reopened(path: &Path) -> Checkpoint {
 fn loaded(checkpoint: &Checkpoint) -> Params {
     let params = Params::new(1, DType::F32, &Device::Cpu);
     let architecture = &checkpoint.config().unwrap().architecture;
-    load(checkpoint, architecture, &LoadOptions { head: Head::Auto, labels: None }, &params).unwrap();
+    load(checkpoint, architecture, &LoadOptions { head: Head::Auto, ..LoadOptions::default() }, &params).unwrap();
     architecture.build(params.builder()).unwrap();
     params
 }

@@ -1,6 +1,7 @@
 //! The command line: every command and flag, as clap reads them. What they mean is checked elsewhere.
 
 mod architecture;
+mod checkpoint;
 mod global;
 mod training;
 
@@ -13,6 +14,7 @@ use tallow_models::ImgSize;
 use tallow_weights::expanded;
 
 pub use architecture::ArchitectureFlags;
+pub use checkpoint::CheckpointFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
@@ -155,6 +157,8 @@ pub struct InfoArgs {
     pub model: String,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +213,8 @@ pub struct PredictArgs {
     pub attention: Option<PathBuf>,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -249,6 +255,8 @@ pub struct PositionsArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -261,6 +269,8 @@ pub struct FiltersArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +305,8 @@ pub struct EmbedArgs {
     pub batch_size: usize,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -380,6 +392,8 @@ pub struct BenchArgs {
     pub grad_checkpointing: bool,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -396,9 +410,13 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
-    /// Classes of the head: 0 leaves it out; another number than the weights have draws a new one, which is marked as untrained
-    #[arg(long, value_name = "N")]
-    pub num_classes: Option<usize>,
+    /// Write timm's layout where timm has no words for the model too, for Tallow alone
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 /// What becomes of images that cannot be read, for commands that train nothing.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
-use super::{ArchitectureFlags, path, positive};
+use super::{ArchitectureFlags, CheckpointFlags, path, positive};
 use crate::train::{TrainConfig, config};
 
 #[derive(Debug, Args)]
@@ -19,6 +19,8 @@ pub struct TrainArgs {
     pub training: TrainingFlags,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
     /// The folder of the run [default: runs/MODEL-DATA-N]
     #[arg(long, value_name = "DIR", value_parser = path(), help_heading = "The run's folder")]
     pub out: Option<PathBuf>,

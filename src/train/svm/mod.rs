@@ -155,7 +155,7 @@ pub fn run(
     let options = Options::of(config)?;
     let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
     setup::check_images(&mut dataset, false, config.on_bad_image, hub)?;
-    if !data_record::digest(&mut dataset, listener, stop)? {
+    if !data_record::digest(&mut dataset, listener, stop) {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
     }

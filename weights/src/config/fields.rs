@@ -29,6 +29,11 @@ impl<'a> Fields<'a> {
         self.object.get(field).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there and null, which says more than where it is not there.
+    pub(super) fn is_null(&self, field: &str) -> bool {
+        self.object.get(field).is_some_and(Value::is_null)
+    }
+
     /// The fields that are not null.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'a str> {
         self.object.iter().filter(|(_, value)| !value.is_null()).map(|(field, _)| field.as_str())

@@ -1,4 +1,4 @@
-//! What the shapes of a ViT's tensors say about it, for files that come without a config.
+//! What the shapes of a ViT's tensors say about it, for files that come without a config, and what is said of them from outside.
 
 use std::collections::HashSet;
 
@@ -7,18 +7,135 @@ use tallow_models::vit::GlobalPool;
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use crate::checkpoint::Told;
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
 
-/// The config that the shapes imply, and what had to be assumed because shapes do not say it.
+/// The config that the shapes imply and what is told says, and what had to be assumed because neither says it. `beside` is a
+/// config of another architecture than the one that is told.
 ///
 /// # Errors
 /// If shapes contradict each other, or the number of heads cannot be told.
-pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(CheckpointConfig, Vec<String>)> {
+pub(crate) fn infer(
+    origin: &str,
+    translation: &Translation,
+    told: &Told,
+    beside: Option<&CheckpointConfig>,
+) -> Result<(CheckpointConfig, Vec<String>)> {
+    match &told.arch {
+        Some(name) => of_name(origin, name, translation, told, beside),
+        None => of_shapes(origin, translation, told.num_heads),
+    }
+}
+
+/// The architecture of a name of the zoo.
+///
+/// # Errors
+/// If there is none of that name.
+pub(crate) fn named(name: &str) -> Result<Architecture> {
+    Ok(zoo::find(name)?.architecture)
+}
+
+/// The zoo's architecture, with what the tensors say of images and classes.
+fn of_name(
+    origin: &str,
+    name: &str,
+    translation: &Translation,
+    told: &Told,
+    beside: Option<&CheckpointConfig>,
+) -> Result<(CheckpointConfig, Vec<String>)> {
+    let entry = zoo::find(name)?;
+    let mut architecture = entry.architecture.clone();
+    if let Architecture::Vit(vit) = &mut architecture {
+        let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
+        if let Some(&[_, channels, _, _]) = shape("patch_embed.proj.weight") {
+            vit.in_chans = if vit.spt { channels / (1 + SHIFTS) } else { channels };
+        }
+        if let Some(&[.., count, _]) = shape("pos_embed") {
+            let grids = [count.checked_sub(vit.num_prefix_tokens()), Some(count)];
+            if let Some(grid) = grids.into_iter().flatten().find_map(square_root) {
+                vit.img_size = (grid * vit.patch_size).into();
+            }
+        }
+        vit.num_classes = shape("head.weight").map_or(0, |shape| shape.first().copied().unwrap_or(0));
+        vit.num_heads = told.num_heads.unwrap_or(vit.num_heads);
+    }
+    super::check_architecture(&architecture, origin)?;
+    let mut notes = vec![format!(
+        "the architecture is {}, as was told; image size, channels and classes are those of the tensors",
+        entry.name
+    )];
+    let mut preprocessing = match beside {
+        Some(beside) => beside.preprocessing.clone(),
+        None => of_weights(&entry, name.contains('.'), &mut notes),
+    };
+    preprocessing.input_size = architecture.input_size();
+    let classes = architecture.num_classes();
+    Ok((
+        CheckpointConfig {
+            name: Some(entry.name.into()),
+            tag: None,
+            preprocessing,
+            whitening: None,
+            head_fault: None,
+            labels: beside.and_then(|beside| beside.labels.clone()).filter(|labels| labels.len() == classes),
+            license: beside.and_then(|beside| beside.license.clone()),
+            architecture,
+        },
+        notes,
+    ))
+}
+
+/// How the input was made of the weights that the name has in the zoo: those of its tag, or what all of them have in common.
+fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Preprocessing {
+    let made = |weights: &zoo::Pretrained| Preprocessing {
+        input_size: entry.architecture.input_size(),
+        interpolation: weights.interpolation.parse().unwrap_or_default(),
+        crop_pct: weights.crop_pct,
+        squash: weights.squash,
+        crop_floor: false,
+        mean: weights.mean.to_vec(),
+        std: weights.std.to_vec(),
+    };
+    let all: Vec<Preprocessing> = match entry.pretrained.filter(|_| tagged) {
+        Some(weights) => vec![made(weights)],
+        None => entry.weights.iter().map(|weights| made(weights)).collect(),
+    };
+    match all.split_first() {
+        Some((first, others)) if others.iter().all(|other| other == first) => first.clone(),
+        _ => {
+            notes.push(format!(
+                "pixels normalised with ImageNet's mean and deviation were assumed; {} with a tag says how (tallow list {0})",
+                entry.name
+            ));
+            assumed(entry.architecture.input_size())
+        }
+    }
+}
+
+/// How images become the input where nothing says it: by ImageNet's mean and deviation.
+fn assumed(input_size: [usize; 3]) -> Preprocessing {
+    // Of a grey image the luma, or of more channels something of the kind.
+    let fit = |values: [f64; 3]| match input_size[0] {
+        3 => values.to_vec(),
+        channels => vec![values.iter().sum::<f64>() / 3.; channels],
+    };
+    Preprocessing {
+        input_size,
+        interpolation: Interpolation::Bicubic,
+        crop_pct: 0.875,
+        squash: false,
+        crop_floor: false,
+        mean: fit(IMAGENET_MEAN),
+        std: fit(IMAGENET_STD),
+    }
+}
+
+fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Result<(CheckpointConfig, Vec<String>)> {
     let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
     let has = |name: &str| shape(name).is_some();
     let ask = |expected: &str, got: String| {
-        Error::format(origin, format!("{expected}; name the model that the weights belong to"), got)
+        Error::format(origin, format!("{expected}; name the model that the weights belong to (--arch NAME)"), got)
     };
     let Some(&[embed_dim, in_chans, patch_size, width]) = shape("patch_embed.proj.weight") else {
         let got = format!("{:?}", shape("patch_embed.proj.weight"));
@@ -36,6 +153,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
     let (spt, lsa) = (has("patch_embed.patch_norm.weight"), shape("blocks.0.attn.scale"));
     let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
     let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa) {
+        _ if told.is_some() => told.unwrap_or(1),
         (Some(&[head]), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
         (_, Some(&[heads])) => heads,
         _ => heads(origin, embed_dim, blocks.len(), &mut notes)?,
@@ -89,7 +207,12 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
         global_pool,
         fc_norm: (global_pool == GlobalPool::Avg && !fc_norm).then_some(false),
         final_norm: fc_norm || has("norm.weight"),
-        norm_eps: if translation.naming == Naming::HuggingFace { 1e-12 } else { 1e-6 },
+        norm_eps: match translation.naming {
+            Naming::HuggingFace => 1e-12,
+            // Only CLIP's ViTs begin with a norm.
+            _ if has("norm_pre.weight") => 1e-5,
+            _ => 1e-6,
+        },
         ..VitConfig::default()
     };
     notes.push(format!(
@@ -99,15 +222,7 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
     ));
     let architecture = Architecture::Vit(vit);
     super::check_architecture(&architecture, origin)?;
-    let preprocessing = Preprocessing {
-        input_size: architecture.input_size(),
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 0.875,
-        squash: false,
-        crop_floor: false,
-        mean: IMAGENET_MEAN.into(),
-        std: IMAGENET_STD.into(),
-    };
+    let preprocessing = assumed(architecture.input_size());
     Ok((
         CheckpointConfig {
             name: None,
@@ -115,15 +230,16 @@ pub(crate) fn infer(origin: &str, translation: &Translation) -> Result<(Checkpoi
             architecture,
             preprocessing,
             whitening: None,
-            labels: None,
             head_fault: None,
+            labels: None,
             license: None,
         },
         notes,
     ))
 }
 
-/// The number of heads: what the zoo's models of this width and depth agree on, else heads 64 wide, which is said.
+/// The number of heads, which shapes do not tell: what the zoo's models of this width and depth agree on, else the field's
+/// convention for the width. It is said.
 fn heads(origin: &str, embed_dim: usize, depth: usize, notes: &mut Vec<String>) -> Result<usize> {
     let known: HashSet<usize> = zoo::list("*")
         .iter()
@@ -132,19 +248,30 @@ fn heads(origin: &str, embed_dim: usize, depth: usize, notes: &mut Vec<String>) 
             _ => None,
         })
         .collect();
-    let mut known = known.into_iter();
-    match (known.next(), known.next()) {
-        (Some(heads), None) => Ok(heads),
-        (None, _) if embed_dim.is_multiple_of(64) => {
-            notes.push(format!("{} attention heads were assumed, 64 wide each: shapes do not tell", embed_dim / 64));
-            Ok(embed_dim / 64)
-        }
-        _ => Err(Error::format(
+    let usual = match embed_dim {
+        // ViT-H, So400m, g, bigG, and DINOv2's giant.
+        1152 | 1280 | 1408 | 1664 => Some(16),
+        1536 => Some(24),
+        _ if embed_dim.is_multiple_of(64) => Some(embed_dim / 64),
+        _ => None,
+    };
+    let mut of_zoo = known.iter();
+    let heads = match (of_zoo.next(), of_zoo.next()) {
+        (Some(&heads), None) => Some(heads),
+        _ => usual,
+    };
+    let Some(heads) = heads else {
+        return Err(Error::format(
             origin,
-            "a config.json, or the name of the model that the weights belong to",
+            "a config.json beside the weights, the model that they belong to (--arch NAME), or --set num_heads=N",
             format!("weights alone, {embed_dim} wide, whose number of attention heads shapes do not tell"),
-        )),
-    }
+        ));
+    };
+    notes.push(format!(
+        "{heads} attention heads were assumed, {} wide each: shapes do not tell; --set num_heads=N or --arch NAME says otherwise",
+        embed_dim / heads.max(1)
+    ));
+    Ok(heads)
 }
 
 fn square_root(count: usize) -> Option<usize> {

@@ -5,7 +5,7 @@ mod hugging_face;
 mod inferred;
 mod timm;
 
-pub(crate) use inferred::infer;
+pub(crate) use inferred::{infer, named};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

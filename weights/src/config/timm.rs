@@ -95,6 +95,19 @@ fn global_pool(name: &str) -> Option<GlobalPool> {
 
 /// Keyword arguments of timm's constructor.
 fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
+    // What is stated as None overrides what the architecture's name says, as it does in timm.
+    if args.is_null("init_values") {
+        vit.init_values = None;
+    }
+    if args.is_null("fc_norm") {
+        vit.fc_norm = None;
+    }
+    if args.is_null("act_layer") {
+        vit.act = Act::Gelu;
+    }
+    if args.is_null("norm_layer") {
+        vit.norm_eps = VitConfig::default().norm_eps;
+    }
     for field in args.iter() {
         match field {
             "img_size" => set(&mut vit.img_size, args.img_size(field)?),
@@ -135,19 +148,87 @@ fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
                 };
             }
             "act_layer" => {
-                vit.act = match args.text(field)? {
-                    Some("gelu") => Act::Gelu,
-                    Some("gelu_tanh") => Act::GeluTanh,
-                    Some("quick_gelu" | "quickgelu") => Act::QuickGelu,
-                    _ => return Err(args.error(field, "gelu, gelu_tanh or quick_gelu")),
-                };
+                let act = args.text(field)?.and_then(act_layer);
+                vit.act = act.ok_or_else(|| args.error(field, "gelu, gelu_tanh or quick_gelu"))?;
+            }
+            "norm_layer" => {
+                let eps = args.text(field)?.and_then(norm_layer);
+                vit.norm_eps = eps.ok_or_else(|| args.unsupported(field, "choose a ViT with LayerNorm"))?;
             }
             // These change how timm treats other image sizes and initial values, not what the model computes.
             "dynamic_img_size" | "dynamic_img_pad" | "strict_img_size" | "weight_init" | "fix_init" => {}
+            // These say where the model was made, which is no part of it.
+            "device" | "dtype" | "pretrained" | "checkpoint_path" | "cache_dir" | "scriptable" | "exportable"
+            | "no_jit" => {}
+            _ if is_default(args, field) => {}
             _ => return Err(args.unsupported(field, "choose a plain ViT")),
         }
     }
     Ok(())
+}
+
+/// Whether a keyword that has no counterpart here has the value that timm gives it where nothing is said.
+fn is_default(args: &Fields, field: &str) -> bool {
+    let Some(value) = args.value(field) else { return true };
+    let class = value.as_str().map(class_name);
+    match field {
+        "scale_attn_norm"
+        | "scale_mlp_norm"
+        | "scale_norm"
+        | "features_only"
+        | "pruned"
+        | "distilled"
+        | "representation_size" => value.as_bool() == Some(false),
+        "proj_bias" => value.as_bool() == Some(true),
+        "patch_drop_rate" | "drop_block_rate" | "drop_connect_rate" => value.as_f64() == Some(0.),
+        "embed_layer" => class.as_deref() == Some("patchembed"),
+        "block_fn" => class.as_deref() == Some("block"),
+        "mlp_layer" => class.as_deref() == Some("mlp"),
+        "attn_layer" => matches!(class.as_deref(), Some("attention" | "")),
+        "embed_norm_layer" => matches!(class.as_deref(), Some("" | "none" | "identity")),
+        _ => false,
+    }
+}
+
+/// What a class is called, however it was written down: `Mlp`, `timm.layers.mlp.Mlp`, `<class 'timm.layers.mlp.Mlp'>`,
+/// `layer_norm`. In lower case, without underscores.
+fn class_name(text: &str) -> String {
+    let inner = text.trim().trim_start_matches("<class").trim_matches(['<', '>', '\'', '"', ' ']);
+    let last = inner.rsplit('.').next().unwrap_or(inner);
+    last.replace('_', "").to_lowercase()
+}
+
+fn act_layer(text: &str) -> Option<Act> {
+    Some(match class_name(text).as_str() {
+        "" | "gelu" => Act::Gelu,
+        "gelutanh" => Act::GeluTanh,
+        "quickgelu" => Act::QuickGelu,
+        _ => return None,
+    })
+}
+
+/// The epsilon of a layer of norms: `layernorm`, `LayerNorm`, `nn.LayerNorm`, `partial(LayerNorm, eps=1e-6)`, and what Python
+/// prints for the last one, `functools.partial(<class 'torch.nn.modules.normalization.LayerNorm'>, eps=1e-06)`. None for norms of
+/// another kind.
+fn norm_layer(text: &str) -> Option<f64> {
+    let (class, arguments) = match text.split_once("partial(") {
+        Some((_, inside)) => inside.trim_end_matches(')').split_once(',').unwrap_or((inside.trim_end_matches(')'), "")),
+        None => text.split_once('(').unwrap_or((text, "")),
+    };
+    let timm = !(class.contains("torch.") || class.trim_start().starts_with("nn."));
+    if !matches!(class_name(class).as_str(), "" | "layernorm" | "layernormfp32") {
+        return None;
+    }
+    match arguments.split_once("eps=") {
+        Some((_, eps)) => {
+            let end = eps
+                .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+')))
+                .unwrap_or(eps.len());
+            eps[..end].parse().ok()
+        }
+        // timm's own class and PyTorch's differ in what they take where nothing is said.
+        None => Some(if timm { 1e-6 } else { 1e-5 }),
+    }
 }
 
 fn set<T>(target: &mut T, value: Option<T>) {
@@ -177,4 +258,39 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
         std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_norm_is_known_by_its_common_names_and_keeps_its_epsilon() {
+        for (text, eps) in [
+            ("layernorm", 1e-6),
+            ("LayerNorm", 1e-6),
+            ("layer_norm", 1e-6),
+            ("nn.LayerNorm", 1e-5),
+            ("torch.nn.LayerNorm", 1e-5),
+            ("<class 'timm.layers.norm.LayerNorm'>", 1e-6),
+            ("partial(LayerNorm, eps=1e-5)", 1e-5),
+            ("partial(nn.LayerNorm, eps=1e-6)", 1e-6),
+            ("functools.partial(<class 'torch.nn.modules.normalization.LayerNorm'>, eps=1e-06)", 1e-6),
+            ("functools.partial(<class 'timm.layers.norm.LayerNorm'>, eps=1e-05)", 1e-5),
+        ] {
+            assert_eq!(norm_layer(text), Some(eps), "{text}");
+        }
+        for text in ["rmsnorm", "nn.BatchNorm2d", "partial(RmsNorm, eps=1e-5)", "groupnorm1"] {
+            assert_eq!(norm_layer(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn activations_are_known_by_name_and_by_class() {
+        for text in ["gelu", "GELU", "nn.GELU", "<class 'torch.nn.modules.activation.GELU'>"] {
+            assert_eq!(act_layer(text), Some(Act::Gelu), "{text}");
+        }
+        assert_eq!(act_layer("<class 'timm.layers.activations.QuickGELU'>"), Some(Act::QuickGelu));
+        assert_eq!(act_layer("silu"), None);
+    }
 }

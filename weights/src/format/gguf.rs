@@ -124,7 +124,7 @@ fn parse(origin: String, bytes: Bytes) -> Result<TensorFile> {
         .map(|e| TensorInfo { name: e.name.clone(), shape: e.shape.clone(), dtype: format!("{:?}", e.dtype) })
         .collect();
     let reader = Box::new(Gguf { origin, bytes, entries });
-    Ok(TensorFile { format: Format::Gguf, tensors, reader, config, notes: Vec::new() })
+    Ok(TensorFile { format: Format::Gguf, tensors, dictionaries: Vec::new(), reader, config })
 }
 
 /// The quantisations that Candle can undo, by ggml's number.

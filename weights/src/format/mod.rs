@@ -34,19 +34,24 @@ pub struct TensorInfo {
 /// An opened file.
 pub(crate) struct TensorFile {
     pub(crate) format: Format,
-    /// The tensors, in the file's order.
+    /// The tensors, in the file's order; in a PyTorch file with the path through its dictionaries in front.
     pub(crate) tensors: Vec<TensorInfo>,
+    /// Where the file has dictionaries in dictionaries (PyTorch): for every tensor the path of the one that it is in.
+    pub(crate) dictionaries: Vec<String>,
     pub(crate) reader: Box<dyn ReadTensor>,
     /// The text of a config.json that the file carries (GGUF).
     pub(crate) config: Option<String>,
-    /// What a reader should know about how the file was read.
-    pub(crate) notes: Vec<String>,
 }
 
 /// Reads the values of one tensor onto the CPU, in the type in which they are stored (quantised ones as float32).
 pub(crate) trait ReadTensor: Send + Sync {
     /// `index` counts in [`TensorFile::tensors`].
     fn read(&self, index: usize) -> Result<Tensor>;
+
+    /// Says why a tensor cannot be read, as far as that is known without reading it.
+    fn check(&self, _index: usize) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The known formats.

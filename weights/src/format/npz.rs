@@ -25,7 +25,10 @@ struct Entry {
 /// Where the values of an npy file start, and what they are.
 #[derive(Debug, PartialEq)]
 struct Header {
-    dtype: DType,
+    /// None for a type that no weights have, such as a text: it only matters where it is asked for.
+    dtype: Option<DType>,
+    /// As NumPy writes it.
+    descr: String,
     fortran_order: bool,
     shape: Vec<usize>,
     start: usize,
@@ -41,9 +44,10 @@ pub(super) fn open(archive: Archive) -> Result<TensorFile> {
         };
         let origin = format!("{}: {name}", archive.origin);
         let header = parse(&archive.read(index, 0, MAX_HEADER as u64)?, &origin)?;
-        let expected = byte_count(&header.shape, header.dtype).and_then(|bytes| bytes.checked_add(header.start));
-        if expected.map(|bytes| bytes as u64) != Some(entry.size) {
-            let expected = format!("the {:?} values that shape {:?} asks for", header.dtype, header.shape);
+        let expected = |dtype| byte_count(&header.shape, dtype).and_then(|bytes| bytes.checked_add(header.start));
+        if let Some(dtype) = header.dtype.filter(|&dtype| expected(dtype).map(|bytes| bytes as u64) != Some(entry.size))
+        {
+            let expected = format!("the {dtype:?} values that shape {:?} asks for", header.shape);
             return Err(Error::format(&origin, expected, format!("an entry of {} bytes", entry.size)));
         }
         entries.push(Entry { index, name: name.into(), header });
@@ -53,17 +57,21 @@ pub(super) fn open(archive: Archive) -> Result<TensorFile> {
         .map(|Entry { name, header, .. }| TensorInfo {
             name: name.clone(),
             shape: header.shape.clone(),
-            dtype: format!("{:?}", header.dtype),
+            dtype: header.dtype.map_or_else(|| header.descr.clone(), |dtype| format!("{dtype:?}")),
         })
         .collect();
     let reader = Box::new(Npz { archive, entries });
-    Ok(TensorFile { format: Format::Npz, tensors, reader, config: None, notes: Vec::new() })
+    Ok(TensorFile { format: Format::Npz, tensors, reader, dictionaries: Vec::new(), config: None })
 }
 
 impl ReadTensor for Npz {
     fn read(&self, index: usize) -> Result<Tensor> {
         let Entry { index, name, header } = &self.entries[index];
-        let Some(length) = byte_count(&header.shape, header.dtype) else {
+        let Some(dtype) = header.dtype else {
+            let what = format!("the type {} of {name}", header.descr);
+            return Err(Error::unsupported(&self.archive.origin, what, "save the weights in float32 or float16"));
+        };
+        let Some(length) = byte_count(&header.shape, dtype) else {
             return Err(Error::format(
                 &self.archive.origin,
                 "a shape that can be counted",
@@ -76,11 +84,11 @@ impl ReadTensor for Npz {
             return Err(Error::format(&format!("{}: {name}", self.archive.origin), format!("{length} bytes"), got));
         }
         if !header.fortran_order {
-            return from_bytes(&bytes, header.dtype, &header.shape);
+            return from_bytes(&bytes, dtype, &header.shape);
         }
         let reversed: Vec<usize> = header.shape.iter().rev().copied().collect();
         let axes: Vec<usize> = (0..reversed.len()).rev().collect();
-        Ok(from_bytes(&bytes, header.dtype, &reversed)?.permute(axes)?.contiguous()?)
+        Ok(from_bytes(&bytes, dtype, &reversed)?.permute(axes)?.contiguous()?)
     }
 }
 
@@ -104,14 +112,20 @@ fn parse(bytes: &[u8], origin: &str) -> Result<Header> {
     let descr = value("descr")?;
     let code = descr.strip_prefix('\'').and_then(|rest| rest.split_once('\'')).map_or(descr, |(code, _)| code);
     let dtype = match code {
-        "<f4" => DType::F32,
-        "<f2" => DType::F16,
-        "<f8" => DType::F64,
-        "<i8" => DType::I64,
-        "|u1" => DType::U8,
+        "<f4" => Some(DType::F32),
+        "<f2" => Some(DType::F16),
+        "<f8" => Some(DType::F64),
+        "<i8" => Some(DType::I64),
+        "<i4" => Some(DType::I32),
+        "<i2" => Some(DType::I16),
+        "<u4" => Some(DType::U32),
+        "|u1" | "|b1" => Some(DType::U8),
         // JAX writes bfloat16 as two opaque bytes.
-        "|V2" | "<V2" => DType::BF16,
-        other => return Err(bad("values of type <f4, <f2, <f8, <i8, |u1 or |V2", &other)),
+        "|V2" | "<V2" => Some(DType::BF16),
+        // Counters and texts beside the weights.
+        "|i1" | "<u2" | "<u8" => None,
+        text if text.starts_with("<U") || text.starts_with("|S") => None,
+        other => return Err(bad("values of type <f4, <f2, <f8, |V2, or whole numbers", &other)),
     };
     let order = value("fortran_order")?;
     let fortran_order = match () {
@@ -125,7 +139,7 @@ fn parse(bytes: &[u8], origin: &str) -> Result<Header> {
     let dims = inside.split(',').map(str::trim).filter(|dim| !dim.is_empty()).map(str::parse);
     let shape =
         dims.collect::<std::result::Result<Vec<usize>, _>>().map_err(|_| bad("a shape such as (3, 4)", &inside))?;
-    Ok(Header { dtype, fortran_order, shape, start })
+    Ok(Header { dtype, descr: code.into(), fortran_order, shape, start })
 }
 
 #[cfg(test)]
@@ -142,7 +156,10 @@ mod tests {
     #[test]
     fn a_header_of_numpy_is_understood() {
         let header = parse(&npy("{'descr': '<f2', 'fortran_order': True, 'shape': (3, 4), }\n"), "x").unwrap();
-        assert_eq!(header, Header { dtype: DType::F16, fortran_order: true, shape: vec![3, 4], start: 69 });
+        assert_eq!(
+            header,
+            Header { dtype: Some(DType::F16), descr: "<f2".into(), fortran_order: true, shape: vec![3, 4], start: 69 }
+        );
         let scalar = parse(&npy("{'descr': '<f4', 'fortran_order': False, 'shape': (), }"), "x").unwrap();
         assert_eq!(scalar.shape, Vec::<usize>::new());
     }

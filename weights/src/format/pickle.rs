@@ -26,11 +26,12 @@ pub(super) enum Value {
     Dict(Vec<(Id, Id)>),
     /// A class or function by module and name.
     Global(String, String),
-    /// What a call would have returned, with the state that was set on it.
+    /// What a call would have returned, with the state that was set on it, and the items where it behaves like a dictionary.
     Call {
         callable: Id,
         arguments: Id,
         state: Option<Id>,
+        items: Vec<(Id, Id)>,
     },
     /// A reference to a storage.
     Persistent(Id),
@@ -76,25 +77,48 @@ impl<'a> Machine<'a> {
                 b'.' => return self.pop(),                 // STOP
                 b'(' => self.marks.push(self.stack.len()), // MARK
                 b'0' => drop(self.pop()?),                 // POP
-                b'N' => self.push(Value::None)?,           // NONE
-                0x88 => self.push(Value::Bool(true))?,     // NEWTRUE
-                0x89 => self.push(Value::Bool(false))?,    // NEWFALSE
-                b'K' => self.int::<1>()?,                  // BININT1
-                b'M' => self.int::<2>()?,                  // BININT2
+                b'1' => drop(self.since_mark()?),          // POP_MARK
+                b'2' => {
+                    let top = self.top()?;
+                    self.stack.push(top); // DUP
+                }
+                b'N' => self.push(Value::None)?,        // NONE
+                0x88 => self.push(Value::Bool(true))?,  // NEWTRUE
+                0x89 => self.push(Value::Bool(false))?, // NEWFALSE
+                b'K' => self.int::<1>()?,               // BININT1
+                b'M' => self.int::<2>()?,               // BININT2
                 b'J' => {
                     let value = i32::from_le_bytes(self.array()?);
                     self.push(Value::Int(value.into()))?; // BININT
                 }
-                0x8a => self.long()?, // LONG1
+                0x8a => self.long::<1>()?,          // LONG1
+                0x8b => self.long::<4>()?,          // LONG4
+                b'I' | b'L' => self.written_int()?, // INT, LONG
+                b'F' => {
+                    let line = self.line()?;
+                    let value = line.parse().map_err(|_| format!("the number {line:?}"))?;
+                    self.push(Value::Float(value))?; // FLOAT
+                }
                 b'G' => {
                     let value = f64::from_be_bytes(self.array()?);
                     self.push(Value::Float(value))?; // BINFLOAT
                 }
-                b'X' => self.text::<4>()?,                          // BINUNICODE
-                0x8c => self.text::<1>()?,                          // SHORT_BINUNICODE
-                0x8d => self.text::<8>()?,                          // BINUNICODE8
-                b'U' | b'C' => self.blob::<1>()?,                   // SHORT_BINSTRING, SHORT_BINBYTES
+                b'X' => self.text::<4>()?, // BINUNICODE
+                0x8c => self.text::<1>()?, // SHORT_BINUNICODE
+                0x8d => self.text::<8>()?, // BINUNICODE8
+                b'V' => {
+                    let line = self.line()?;
+                    self.push(Value::Text(line))?; // UNICODE
+                }
+                b'S' => {
+                    let line = self.line()?;
+                    let text = line.trim_matches(['\'', '"']).to_owned();
+                    self.push(Value::Text(text))?; // STRING
+                }
+                b'U' => self.short_string()?,                       // SHORT_BINSTRING
+                b'C' => self.blob::<1>()?,                          // SHORT_BINBYTES
                 b'T' | b'B' => self.blob::<4>()?,                   // BINSTRING, BINBYTES
+                0x8e | 0x96 => self.blob::<8>()?,                   // BINBYTES8, BYTEARRAY8
                 b')' => self.push(Value::Tuple(Vec::new()))?,       // EMPTY_TUPLE
                 b']' | 0x8f => self.push(Value::List(Vec::new()))?, // EMPTY_LIST, EMPTY_SET
                 b'}' => self.push(Value::Dict(Vec::new()))?,        // EMPTY_DICT
@@ -104,6 +128,10 @@ impl<'a> Machine<'a> {
                 b't' => {
                     let items = self.since_mark()?;
                     self.push(Value::Tuple(items))?; // TUPLE
+                }
+                0x91 => {
+                    let items = self.since_mark()?;
+                    self.push(Value::List(items))?; // FROZENSET
                 }
                 b'l' => {
                     let items = self.since_mark()?;
@@ -135,7 +163,27 @@ impl<'a> Machine<'a> {
                 }
                 0x93 => self.stack_global()?, // STACK_GLOBAL
                 b'R' | 0x81 => self.call()?,  // REDUCE, NEWOBJ
-                b'b' => self.build()?,        // BUILD
+                0x92 => {
+                    self.pop()?; // NEWOBJ_EX: arguments by name say nothing about tensors.
+                    self.call()?;
+                }
+                b'i' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    let items = self.since_mark()?;
+                    self.push(Value::Global(module, name))?;
+                    self.push(Value::Tuple(items))?;
+                    self.call()?; // INST
+                }
+                b'o' => {
+                    let mut items = self.since_mark()?;
+                    if items.is_empty() {
+                        return Err("an object without a class".into());
+                    }
+                    self.stack.push(items.remove(0));
+                    self.push(Value::Tuple(items))?;
+                    self.call()?; // OBJ
+                }
+                b'b' => self.build()?, // BUILD
                 b'Q' => {
                     let id = self.pop()?;
                     self.push(Value::Persistent(id))?; // BINPERSID
@@ -148,6 +196,11 @@ impl<'a> Machine<'a> {
                 }
                 b'h' => self.get::<1>()?, // BINGET
                 b'j' => self.get::<4>()?, // LONG_BINGET
+                b'p' | b'g' => {
+                    let line = self.line()?;
+                    let key = line.parse().map_err(|_| format!("the memo {line:?}"))?;
+                    if op == b'p' { self.put_at(key)? } else { self.get_at(key)? } // PUT, GET
+                }
                 other => return Err(format!("the opcode {other:#04x} at byte {at}")),
             }
         }
@@ -210,9 +263,21 @@ impl<'a> Machine<'a> {
         self.push(Value::Int(value as i64))
     }
 
+    /// An integer in decimal, as protocol 0 writes them; 01 and 00 are true and false.
+    fn written_int(&mut self) -> Result<(), String> {
+        let line = self.line()?;
+        let value = match (line.as_str(), line.trim_end_matches('L')) {
+            ("00", _) => Value::Bool(false),
+            ("01", _) => Value::Bool(true),
+            // Beyond 64 bits: not needed, as in `long`.
+            (_, digits) => digits.parse().map_or(Value::Bytes(digits.len()), Value::Int),
+        };
+        self.push(value)
+    }
+
     /// A little-endian two's complement integer of up to eight bytes.
-    fn long(&mut self) -> Result<(), String> {
-        let length = self.unsigned::<1>()? as usize;
+    fn long<const N: usize>(&mut self) -> Result<(), String> {
+        let length = usize::try_from(self.unsigned::<N>()?).unwrap_or(usize::MAX);
         let bytes = self.take(length)?;
         if length > 8 {
             // Random states and the like: not needed, and too large for 64 bits.
@@ -229,6 +294,14 @@ impl<'a> Machine<'a> {
         let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
         let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?.to_owned();
         self.push(Value::Text(text))
+    }
+
+    /// Python 2's texts, which old files have as names.
+    fn short_string(&mut self) -> Result<(), String> {
+        let length = self.unsigned::<1>()? as usize;
+        let bytes = self.take(length)?;
+        let value = std::str::from_utf8(bytes).map_or(Value::Bytes(length), |text| Value::Text(text.into()));
+        self.push(value)
     }
 
     fn blob<const N: usize>(&mut self) -> Result<(), String> {
@@ -256,8 +329,7 @@ impl<'a> Machine<'a> {
     fn set_items(&mut self, items: &[Id]) -> Result<(), String> {
         let (dict, mut items) = (self.top()?, pairs(items)?);
         match &mut self.values[dict] {
-            Value::Dict(dict) => dict.append(&mut items),
-            Value::Call { .. } => {}
+            Value::Dict(dict) | Value::Call { items: dict, .. } => dict.append(&mut items),
             other => return Err(format!("{other:?} where a dictionary belongs")),
         }
         Ok(())
@@ -275,7 +347,11 @@ impl<'a> Machine<'a> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let dictionary = matches!(&self.values[callable], Value::Global(module, name)
             if module == "collections" && matches!(name.as_str(), "OrderedDict" | "defaultdict"));
-        self.push(if dictionary { Value::Dict(Vec::new()) } else { Value::Call { callable, arguments, state: None } })
+        self.push(if dictionary {
+            Value::Dict(Vec::new())
+        } else {
+            Value::Call { callable, arguments, state: None, items: Vec::new() }
+        })
     }
 
     /// Sets the state of an object. On a dictionary (an OrderedDict's attributes, as `_metadata`) it says nothing about weights.
@@ -289,13 +365,22 @@ impl<'a> Machine<'a> {
     }
 
     fn put<const N: usize>(&mut self) -> Result<(), String> {
-        let (key, top) = (self.unsigned::<N>()?, self.top()?);
+        let key = self.unsigned::<N>()?;
+        self.put_at(key)
+    }
+
+    fn put_at(&mut self, key: u64) -> Result<(), String> {
+        let top = self.top()?;
         self.memo.insert(key, top);
         Ok(())
     }
 
     fn get<const N: usize>(&mut self) -> Result<(), String> {
         let key = self.unsigned::<N>()?;
+        self.get_at(key)
+    }
+
+    fn get_at(&mut self, key: u64) -> Result<(), String> {
         let id = *self.memo.get(&key).ok_or_else(|| format!("nothing in memo {key}"))?;
         self.stack.push(id);
         Ok(())

@@ -16,24 +16,15 @@ const MAX_PICKLE: u64 = 64 << 20;
 /// The ten bytes of the number 0x1950a86a20f9469cfc6c, with which files from before PyTorch 1.6 open.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// Where training scripts keep the state dict inside of what they save. The first that holds tensors is taken: averaged weights
-/// before the raw ones, a teacher before its student, as timm and DINO do.
-const WRAPPERS: [&str; 14] = [
-    "state_dict_ema",
-    "model_ema",
-    "ema",
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "teacher",
-    "student",
-    "net",
-    "network",
-    "module",
-    "backbone",
-    "encoder",
-];
+/// Paths to tensors are no deeper and no longer than this; what lies further in is passed over.
+const MAX_DEPTH: usize = 16;
+/// In bytes.
+const MAX_PATH: usize = 512;
+/// More tensors than this are refused; a state dict with its optimiser has a few thousand.
+const MAX_TENSORS: usize = 1 << 20;
+/// A view that repeats the values of its storage (an expanded tensor) may have this many; the largest tensor of a published ViT
+/// has a third of them.
+const MAX_REPEATED: usize = 1 << 26;
 
 struct PyTorch {
     origin: String,
@@ -48,16 +39,33 @@ enum Storages {
     Mapped(memmap2::Mmap),
 }
 
+/// A tensor of the file, and where its storage is: the position in the archive, or of its first byte in the file. One that
+/// cannot be read only matters where it is asked for: optimisers keep stranger ones than models do.
 struct Entry {
     view: View,
-    /// The position of the storage in the archive, or of its first byte in the file.
-    storage: usize,
+    storage: std::result::Result<usize, Problem>,
+}
+
+/// Why a tensor cannot be read.
+struct Problem {
+    expected: String,
+    got: String,
+}
+
+/// Every tensor of a file, with the path of the dictionary that it is in.
+struct Found {
+    views: Vec<View>,
+    dictionaries: Vec<String>,
 }
 
 /// A tensor as a view into a storage.
+#[derive(Default)]
 struct View {
+    /// The path to it.
     name: String,
-    dtype: DType,
+    /// What keeps it from being a tensor of ours.
+    problem: Option<String>,
+    dtype: Option<DType>,
     /// The storage's name.
     key: String,
     /// In values, into the storage.
@@ -102,9 +110,10 @@ pub(super) fn open(archive: Archive) -> Result<TensorFile> {
     let pickle = parse(&archive.read_small(index, MAX_PICKLE)?, &origin)?;
     let files: HashMap<&str, (usize, u64)> =
         archive.entries().iter().enumerate().map(|(i, entry)| (entry.name.as_str(), (i, entry.size))).collect();
-    let (views, notes) = views(&pickle, &origin)?;
-    let entries = resolve(&origin, views, |view| files.get(format!("{folder}data/{}", view.key).as_str()).copied())?;
-    Ok(opened(origin, entries, Storages::Archive(archive), notes))
+    let found = tensors(&pickle, &origin)?;
+    let located = |view: &View| files.get(format!("{folder}data/{}", view.key).as_str()).copied();
+    let (entries, dictionaries) = (resolve(found.views, located), found.dictionaries);
+    Ok(opened(origin, entries, Storages::Archive(archive), dictionaries))
 }
 
 /// Opens a file from before PyTorch 1.6: a magic number, a version, facts about the machine, the object and the names of the
@@ -126,7 +135,7 @@ pub(super) fn open_legacy(path: &Path) -> Result<TensorFile> {
     let Value::List(order) = &keys.values[keys.root] else {
         return Err(Error::format(&origin, "a list of storages", "something else"));
     };
-    let (views, notes) = views(&pickles[3], &origin)?;
+    let found = tensors(&pickles[3], &origin)?;
     // Also of storages that no view uses: the optimiser's lie in between.
     let object = &pickles[3];
     let sizes: HashMap<String, usize> = object
@@ -150,35 +159,58 @@ pub(super) fn open_legacy(path: &Path) -> Result<TensorFile> {
         at = start.checked_add(bytes).filter(|&end| end <= map.len()).ok_or_else(cut)?;
         storages.insert(key.to_owned(), (start, bytes as u64));
     }
-    let entries = resolve(&origin, views, |view| storages.get(&view.key).copied())?;
-    Ok(opened(origin, entries, Storages::Mapped(map), notes))
+    let entries = resolve(found.views, |view| storages.get(&view.key).copied());
+    Ok(opened(origin, entries, Storages::Mapped(map), found.dictionaries))
 }
 
-fn opened(origin: String, entries: Vec<Entry>, storages: Storages, notes: Vec<String>) -> TensorFile {
+fn opened(origin: String, entries: Vec<Entry>, storages: Storages, dictionaries: Vec<String>) -> TensorFile {
     let tensors = entries
         .iter()
         .map(|Entry { view, .. }| TensorInfo {
             name: view.name.clone(),
             shape: view.shape.clone(),
-            dtype: format!("{:?}", view.dtype),
+            dtype: view.dtype.map_or("unknown".into(), |dtype| format!("{dtype:?}")),
         })
         .collect();
     let reader = Box::new(PyTorch { origin, storages, entries });
-    TensorFile { format: Format::PyTorch, tensors, reader, config: None, notes }
+    TensorFile { format: Format::PyTorch, tensors, dictionaries, reader, config: None }
+}
+
+impl PyTorch {
+    /// The type of a tensor that can be read, and where its storage is.
+    fn place(&self, index: usize) -> Result<(DType, usize)> {
+        let Entry { view, storage } = &self.entries[index];
+        match (storage, view.dtype) {
+            (Ok(storage), Some(dtype)) => Ok((dtype, *storage)),
+            (Err(problem), _) => {
+                let place = format!("{}: {}", self.origin, view.name);
+                Err(Error::format(&place, problem.expected.as_str(), &problem.got))
+            }
+            (Ok(_), None) => Err(Error::format(&self.origin, "a tensor of a known type", &view.name)),
+        }
+    }
 }
 
 impl ReadTensor for PyTorch {
+    fn check(&self, index: usize) -> Result<()> {
+        self.place(index).map(drop)
+    }
+
     fn read(&self, index: usize) -> Result<Tensor> {
-        let Entry { view, storage } = &self.entries[index];
-        let size = view.dtype.size_in_bytes();
+        let (dtype, storage) = self.place(index)?;
+        let view = &self.entries[index].view;
+        let size = dtype.size_in_bytes();
         let place = || format!("{}: {}", self.origin, view.name);
+        if view.shape.contains(&0) {
+            return Ok(Tensor::zeros(view.shape.as_slice(), dtype, &Device::Cpu)?);
+        }
         // `resolve` has checked that the view lies inside its storage.
         let span = view.span().unwrap_or_default();
         let (start, length) = (view.offset * size, (span - view.offset) * size);
         let read;
         let bytes: &[u8] = match &self.storages {
             Storages::Archive(archive) => {
-                read = archive.read(*storage, start as u64, length as u64)?;
+                read = archive.read(storage, start as u64, length as u64)?;
                 &read
             }
             Storages::Mapped(map) => &map[storage + start..storage + start + length],
@@ -187,9 +219,9 @@ impl ReadTensor for PyTorch {
             return Err(Error::format(&place(), format!("{length} bytes"), format!("{} bytes", bytes.len())));
         }
         if view.is_contiguous() {
-            return from_bytes(bytes, view.dtype, &view.shape);
+            return from_bytes(bytes, dtype, &view.shape);
         }
-        let flat = from_bytes(bytes, view.dtype, &[span - view.offset])?;
+        let flat = from_bytes(bytes, dtype, &[span - view.offset])?;
         let mut positions = vec![0u32];
         for (&size, &stride) in view.shape.iter().zip(&view.stride) {
             positions = positions.iter().flat_map(|&p| (0..size).map(move |i| p + (i * stride) as u32)).collect();
@@ -205,25 +237,30 @@ fn parse(bytes: &[u8], origin: &str) -> Result<Pickle> {
 
 /// Finds the storage of every view and checks that the view lies inside of it. `locate` gives a storage's position and its
 /// size in bytes.
-fn resolve(origin: &str, views: Vec<View>, locate: impl Fn(&View) -> Option<(usize, u64)>) -> Result<Vec<Entry>> {
-    let mut entries = Vec::with_capacity(views.len());
-    for view in views {
-        let place = format!("{origin}: {}", view.name);
-        let (storage, bytes) = locate(&view)
-            .ok_or_else(|| Error::format(&place, format!("a storage called {:?} in the file", view.key), "none"))?;
-        let held = bytes / view.dtype.size_in_bytes() as u64;
+fn resolve(views: Vec<View>, locate: impl Fn(&View) -> Option<(usize, u64)>) -> Vec<Entry> {
+    let storage = |view: &View| {
+        let Some(dtype) = view.dtype else {
+            let got = view.problem.clone().unwrap_or_default();
+            return Err(Problem { expected: "a tensor".into(), got });
+        };
+        let (storage, bytes) = locate(view).ok_or_else(|| Problem {
+            expected: format!("a storage called {:?} in the file", view.key),
+            got: "none".into(),
+        })?;
+        let held = bytes / dtype.size_in_bytes() as u64;
         let wanted = view.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
         let fits = view.span().zip(wanted).is_some_and(|(span, wanted)| {
             // A view that repeats values (a stride of 0) could ask for more than the file holds.
-            wanted == 0 || (span as u64 <= held && wanted as u64 <= held && u32::try_from(span).is_ok())
+            let bounded = wanted as u64 <= held || wanted <= MAX_REPEATED;
+            wanted == 0 || (span as u64 <= held && bounded && u32::try_from(span).is_ok())
         });
-        if !fits || view.shape.contains(&0) {
+        if !fits {
             let got = format!("shape {:?}, strides {:?} from {}", view.shape, view.stride, view.offset);
-            return Err(Error::format(&place, format!("a view of the {held} values of its storage"), got));
+            return Err(Problem { expected: format!("a view of the {held} values of its storage"), got });
         }
-        entries.push(Entry { view, storage });
-    }
-    Ok(entries)
+        Ok(storage)
+    };
+    views.into_iter().map(|view| Entry { storage: storage(&view), view }).collect()
 }
 
 fn text(pickle: &Pickle, id: Id) -> Option<&str> {
@@ -233,68 +270,125 @@ fn text(pickle: &Pickle, id: Id) -> Option<&str> {
     }
 }
 
-/// The tensors of a state dict, wherever the object keeps it, and what was passed over.
-fn views(pickle: &Pickle, origin: &str) -> Result<(Vec<View>, Vec<String>)> {
-    let (mut current, mut notes) = (pickle.root, Vec::new());
-    for _depth in 0..4 {
-        let Value::Dict(items) = &pickle.values[current] else { break };
-        let mut found = Vec::new();
-        let mut seen = HashSet::new();
-        for &(key, value) in items {
-            let Some(name) = text(pickle, key) else { continue };
-            if let Some(arguments) = tensor_arguments(pickle, value) {
-                if !seen.insert(name) {
-                    return Err(Error::format(origin, "names that are unique", format!("{name} twice")));
-                }
-                let view = view(pickle, name, arguments);
-                found.push(view.map_err(|got| Error::format(&format!("{origin}: {name}"), "a tensor", got))?);
+/// All tensors that the object holds in dictionaries and lists, however deep, in its order.
+fn tensors(pickle: &Pickle, origin: &str) -> Result<Found> {
+    let mut found = Found { views: Vec::new(), dictionaries: Vec::new() };
+    let mut modules = Vec::new();
+    // What refers to itself, or is referred to twice, is looked at once.
+    let mut seen = HashSet::new();
+    let mut open = vec![(pickle.root, String::new(), String::new(), 0)];
+    while let Some((id, path, dictionary, depth)) = open.pop() {
+        if let Some(arguments) = tensor_arguments(pickle, id) {
+            if depth == 0 || path.is_empty() {
+                continue;
             }
+            if found.views.len() == MAX_TENSORS {
+                return Err(Error::format(origin, format!("at most {MAX_TENSORS} tensors"), "more"));
+            }
+            found.views.push(view(pickle, &path, arguments));
+            found.dictionaries.push(dictionary);
+            continue;
         }
-        if !found.is_empty() {
-            return Ok((found, notes));
+        if let Some(class) = module_class(pickle, id) {
+            modules.push(if path.is_empty() { class } else { format!("{class} as {path:?}") });
+            continue;
         }
-        let inside = |wrapper: &str| {
-            let item = items.iter().find(|(key, _)| text(pickle, *key) == Some(wrapper))?;
-            matches!(pickle.values[item.1], Value::Dict(_)).then_some(item.1)
-        };
-        let Some((wrapper, next)) = WRAPPERS.iter().find_map(|&name| Some((name, inside(name)?))) else { break };
-        let others: Vec<&str> =
-            WRAPPERS.iter().copied().filter(|&name| name != wrapper && inside(name).is_some()).collect();
-        if !others.is_empty() {
-            notes.push(format!("the file's {wrapper:?} was read, its {others:?} was not"));
+        if depth == MAX_DEPTH || !is_open(pickle, id) || !seen.insert(id) {
+            continue;
         }
-        current = next;
+        let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        let inner = children(pickle, id).into_iter().filter(|(key, _)| path.len() + key.len() < MAX_PATH);
+        open.extend(inner.rev().map(|(key, child)| (child, join(&key), path.clone(), depth + 1)));
     }
-    let got = match &pickle.values[pickle.root] {
+    let stated = found.views.iter().any(|view| view.name.ends_with(".weight") || view.name.ends_with("_token"));
+    if found.views.is_empty() || (!modules.is_empty() && !stated) {
+        let got = if modules.is_empty() { described(pickle) } else { modules.join(" and ") };
+        let got = if modules.is_empty() { got } else { format!("{got}: {WHOLE_MODULE}") };
+        return Err(Error::format(origin, "a state dict (tensors by name)", got));
+    }
+    Ok(found)
+}
+
+/// What to do about pickled code.
+const WHOLE_MODULE: &str =
+    "a whole pickled module, which only the code that made it can open; save `model.state_dict()` with torch.save";
+
+/// What stands in a dictionary, a list or what behaves like a dictionary, by the texts or numbers that are its keys.
+fn children(pickle: &Pickle, id: Id) -> Vec<(String, Id)> {
+    let of_items = |items: &[(Id, Id)]| {
+        let key = |id: Id| match &pickle.values[id] {
+            Value::Text(text) => Some(text.clone()),
+            Value::Int(number) => Some(number.to_string()),
+            _ => None,
+        };
+        items.iter().filter(|item| is_open(pickle, item.1)).filter_map(|&(k, v)| Some((key(k)?, v))).collect()
+    };
+    match &pickle.values[id] {
+        Value::Dict(items) | Value::Call { items, .. } => of_items(items),
+        Value::List(items) | Value::Tuple(items) => {
+            let inside = items.iter().enumerate().filter(|(_, item)| is_open(pickle, **item));
+            inside.map(|(index, &item)| (index.to_string(), item)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether there can be tensors in a value.
+fn is_open(pickle: &Pickle, id: Id) -> bool {
+    matches!(pickle.values[id], Value::Dict(_) | Value::List(_) | Value::Tuple(_) | Value::Call { .. })
+}
+
+/// The class of a pickled module of PyTorch: its state holds the modules that it is made of.
+fn module_class(pickle: &Pickle, id: Id) -> Option<String> {
+    let Value::Call { callable, arguments, state: Some(state), .. } = &pickle.values[id] else { return None };
+    let Value::Dict(fields) = &pickle.values[*state] else { return None };
+    fields.iter().find(|(key, _)| text(pickle, *key) == Some("_modules"))?;
+    // `copyreg._reconstructor(class, …)` names the class among its arguments.
+    let class = match (&pickle.values[*callable], &pickle.values[*arguments]) {
+        (Value::Global(module, _), Value::Tuple(arguments)) if module == "copyreg" || module == "copy_reg" => {
+            &pickle.values[*arguments.first()?]
+        }
+        (class, _) => class,
+    };
+    match class {
+        Value::Global(module, name) => Some(format!("a {module}.{name}")),
+        _ => Some("an object".into()),
+    }
+}
+
+/// What an object without tensors is.
+fn described(pickle: &Pickle) -> String {
+    match &pickle.values[pickle.root] {
         Value::Dict(items) => {
             let keys: Vec<&str> = items.iter().filter_map(|&(key, _)| text(pickle, key)).take(6).collect();
-            format!("a dictionary of {keys:?}")
+            format!("a dictionary of {keys:?} without any")
         }
         Value::Call { callable, .. } => match &pickle.values[*callable] {
             Value::Global(module, name) => format!("a {module}.{name}; save `model.state_dict()` with torch.save"),
             _ => "an object".into(),
         },
         _ => "something else".into(),
-    };
-    Err(Error::format(origin, "a state dict (tensors by name)", got))
+    }
 }
 
 /// The arguments of the call that rebuilds a tensor, if `id` is one.
 fn tensor_arguments(pickle: &Pickle, id: Id) -> Option<&[Id]> {
-    let mut id = id;
+    let Value::Call { callable, arguments, .. } = &pickle.values[id] else { return None };
+    let (mut callable, mut arguments) = (*callable, *arguments);
     for _depth in 0..4 {
-        let Value::Call { callable, arguments, .. } = &pickle.values[id] else { return None };
-        let Value::Global(module, name) = &pickle.values[*callable] else { return None };
-        let Value::Tuple(arguments) = &pickle.values[*arguments] else { return None };
+        let Value::Global(module, name) = &pickle.values[callable] else { return None };
+        let Value::Tuple(given) = &pickle.values[arguments] else { return None };
         match (module.as_str(), name.as_str()) {
-            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => return Some(arguments),
-            // (data, requires_grad, hooks)
-            ("torch._utils", "_rebuild_parameter") => id = *arguments.first()?,
-            // (function, type, arguments, state)
-            ("torch._tensor", "_rebuild_from_type_v2") => {
-                let Value::Tuple(inner) = &pickle.values[*arguments.get(2)?] else { return None };
-                return Some(inner);
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => return Some(given),
+            // (data, requires_grad, hooks), and with attributes the state behind them
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                let Value::Call { callable: inner, arguments: of, .. } = &pickle.values[*given.first()?] else {
+                    return None;
+                };
+                (callable, arguments) = (*inner, *of);
             }
+            // (function, type, arguments, state)
+            ("torch._tensor", "_rebuild_from_type_v2") => (callable, arguments) = (*given.first()?, *given.get(2)?),
             _ => return None,
         }
     }
@@ -320,8 +414,16 @@ fn storage(pickle: &Pickle, id: Id) -> std::result::Result<(DType, String), Stri
     Ok((dtype, text(pickle, key).ok_or("a storage without a name")?.to_owned()))
 }
 
-/// `(storage, offset, size, stride, …)` as a view.
-fn view(pickle: &Pickle, name: &str, arguments: &[Id]) -> std::result::Result<View, String> {
+/// `(storage, offset, size, stride, …)` as a view, or as one that says why it is none.
+fn view(pickle: &Pickle, name: &str, arguments: &[Id]) -> View {
+    readable(pickle, name, arguments).unwrap_or_else(|problem| View {
+        name: name.into(),
+        problem: Some(problem),
+        ..View::default()
+    })
+}
+
+fn readable(pickle: &Pickle, name: &str, arguments: &[Id]) -> std::result::Result<View, String> {
     let [storage, offset, size, stride, ..] = arguments else {
         return Err(format!("{} arguments", arguments.len()));
     };
@@ -339,5 +441,5 @@ fn view(pickle: &Pickle, name: &str, arguments: &[Id]) -> std::result::Result<Vi
     if shape.len() != stride.len() || shape.len() > 8 {
         return Err(format!("shape {shape:?} with strides {stride:?}"));
     }
-    Ok(View { name: name.into(), dtype, key, offset: unsigned(*offset)?, shape, stride })
+    Ok(View { name: name.into(), problem: None, dtype: Some(dtype), key, offset: unsigned(*offset)?, shape, stride })
 }

@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path) -> Result<TensorFile> {
     entries.sort_by(|a, b| (a.start, &a.info.name).cmp(&(b.start, &b.info.name)));
     let tensors = entries.iter().map(|entry| entry.info.clone()).collect();
     let reader = Box::new(Mapped { origin, map, entries });
-    Ok(TensorFile { format: Format::Safetensors, tensors, reader, config: None, notes: Vec::new() })
+    Ok(TensorFile { format: Format::Safetensors, tensors, reader, dictionaries: Vec::new(), config: None })
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

@@ -13,7 +13,6 @@ pub(super) fn fate(name: &str, distilled: bool) -> Result<Fate, String> {
         "embeddings.distillation_token" => is(if distilled { "dist_token" } else { "reg_token" }),
         "embeddings.mask_token" => Fate::Out("used only while masks are predicted in pre-training"),
         _ if name.starts_with("pooler.") => Fate::Out("the pooler, which no classifier reads"),
-        _ if name.starts_with("decoder.") => Fate::Out("the decoder of masked pre-training"),
         _ => match top(name).or_else(|| block(name)) {
             Some(fate) => fate,
             None if name.contains(".mlp.weights_") || name.contains(".mlp.gate_proj.") => {
@@ -25,13 +24,8 @@ pub(super) fn fate(name: &str, distilled: bool) -> Result<Fate, String> {
 }
 
 fn top(name: &str) -> Option<Fate> {
-    const RENAMED: [(&str, &str); 5] = [
-        ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
-        ("layernorm.", "norm."),
-        ("classifier.", "head."),
-        ("cls_classifier.", "head."),
-        ("distillation_classifier.", "head_dist."),
-    ];
+    const RENAMED: [(&str, &str); 2] =
+        [("embeddings.patch_embeddings.projection.", "patch_embed.proj."), ("layernorm.", "norm.")];
     let (from, to) = RENAMED.iter().find(|(from, _)| name.starts_with(from))?;
     Some(Fate::Is(format!("{to}{}", &name[from.len()..])))
 }
@@ -52,8 +46,7 @@ fn block(name: &str) -> Option<Fate> {
         ("layer_scale2.lambda1", "ls2.gamma"),
     ];
     const ROWS: [[&str; 3]; 3] = [["query.", "key.", "value."], ["q_proj.", "k_proj.", "v_proj."], ["q.", "k.", "v."]];
-    let rest = ["encoder.layer.", "encoder.layers.", "layers."].iter().find_map(|prefix| name.strip_prefix(prefix))?;
-    let (number, rest) = rest.split_once('.')?;
+    let (number, rest) = block_of(name)?;
     if let Some((from, to)) = RENAMED.iter().find(|(from, _)| rest.starts_with(from)) {
         return Some(Fate::Is(format!("blocks.{number}.{to}{}", &rest[from.len()..])));
     }
@@ -63,4 +56,10 @@ fn block(name: &str) -> Option<Fate> {
         .flat_map(|names| names.iter().enumerate())
         .find_map(|(part, name)| Some((part, rest.strip_prefix(name)?)))?;
     Some(Fate::Rows(format!("blocks.{number}.attn.qkv.{kind}"), part))
+}
+
+/// The number of a block, and what follows it.
+pub(super) fn block_of(name: &str) -> Option<(&str, &str)> {
+    let rest = ["encoder.layer.", "encoder.layers.", "layers."].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    rest.split_once('.')
 }

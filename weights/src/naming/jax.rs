@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Mapped, Part, Translation, Turn};
+use super::{Mapped, Part, Translation, Turn, around};
 use crate::Result;
 use crate::format::TensorInfo;
 
@@ -80,6 +80,8 @@ pub(super) fn assemble(
             translation.left_out.push((index, "state of the optimiser".into()));
         } else if name.starts_with("params/txt/") || matches!(name, "params/t" | "params/b") {
             translation.left_out.push((index, "the text tower, which images do not need".into()));
+        } else if infos[index].shape.iter().product::<usize>() == 1 {
+            translation.left_out.push((index, around::reason(name, &infos[index])));
         } else {
             translation.mapped.push(Mapped::whole(name.to_owned(), index, &infos[index]));
         }

@@ -1,8 +1,9 @@
 //! Whose names a checkpoint uses, and what they are in timm's.
 //!
-//! A naming is told by the name of the patch embedding, which every ViT has; what stands before it (`module.`,
-//! `teacher.backbone.`, `vit.`, `params/img/`, …) is a prefix.
+//! A naming is told by the name of the patch embedding, which every ViT has; what stands before it (`teacher.backbone.`, `vit.`,
+//! `params/img/`, …) is a prefix, and what stands beside it under that or a shorter prefix may be its classifier.
 
+pub(crate) mod around;
 mod hugging_face;
 mod jax;
 mod timm;
@@ -12,7 +13,9 @@ use std::collections::HashSet;
 use candle_core::Tensor;
 
 use crate::format::TensorInfo;
+use crate::selection::Network;
 use crate::{Error, Result};
+use around::Around;
 
 /// The known namings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,10 @@ pub(crate) struct Translation {
     pub(crate) mapped: Vec<Mapped>,
     /// Tensors of the checkpoint that no model of ours has a place for, and why.
     pub(crate) left_out: Vec<(usize, String)>,
+    /// Those of them that are only known to lie outside of the ViT.
+    pub(crate) outside: Vec<usize>,
+    /// What a reader should know.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What becomes of one tensor.
@@ -99,7 +106,7 @@ enum Fate {
 
 impl Translation {
     fn new(naming: Naming) -> Self {
-        Self { naming, mapped: Vec::new(), left_out: Vec::new() }
+        Self { naming, mapped: Vec::new(), left_out: Vec::new(), outside: Vec::new(), notes: Vec::new() }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Mapped> {
@@ -107,31 +114,57 @@ impl Translation {
     }
 }
 
-/// Tells the naming and translates.
+/// Translates the tensors of a checkpoint in which `network` was chosen; none means that no tensor is a ViT's. `classes` is how
+/// many the config says.
 ///
 /// # Errors
 /// If two tensors would get the same name, or q, k and v are not all there.
-pub(crate) fn translate(origin: &str, infos: &[TensorInfo]) -> Result<Translation> {
-    let Some((naming, prefix, others)) = detect(infos) else { return Ok(plain(infos)) };
+pub(crate) fn translate(
+    origin: &str,
+    infos: &[TensorInfo],
+    network: Option<&Network>,
+    classes: Option<usize>,
+) -> Result<Translation> {
+    let Some(network) = network else { return Ok(plain(infos)) };
+    let naming = network.naming;
     let mut translation = Translation::new(naming);
-    let mut inside = Vec::new();
-    for (index, info) in infos.iter().enumerate() {
-        if others.iter().any(|other| info.name.starts_with(other.as_str())) {
-            translation.left_out.push((index, format!("the weights under {prefix:?} were chosen")));
-        } else {
-            inside.push((index, info.name.strip_prefix(prefix.as_str()).unwrap_or(&info.name)));
+    let names: Vec<String> = infos.iter().map(|info| network.wrappers.without(&info.name)).collect();
+    let (mut inside, mut around) = (Vec::new(), Around::new(infos, naming, &network.prefix));
+    let mut width = 0;
+    for (index, name) in names.iter().enumerate() {
+        let info = &infos[index];
+        if let Some(other) = network.owner(name) {
+            translation.left_out.push((index, around::another(other)));
+            continue;
+        }
+        match name.strip_prefix(network.prefix.as_str()) {
+            Some(rest)
+                if naming.knows(rest) || around::could_be_of_the_vit(rest, info) && naming.head_of(rest).is_none() =>
+            {
+                inside.push((index, rest));
+                if anchor(name, &info.shape).is_some() {
+                    width = info.shape[0];
+                }
+            }
+            _ => around.add(index, name),
         }
     }
+    let settled = around.settle(width, classes);
     match naming {
         Naming::Timm => assemble(origin, infos, &inside, timm::fate, &mut translation)?,
         Naming::HuggingFace => {
             // DeiT without the distillation head: its second token is an extra token as any register.
-            let distilled = inside.iter().any(|(_, name)| name.starts_with("distillation_classifier."));
+            let distilled = settled.heads.iter().any(|(name, _)| name.starts_with("head_dist."));
             assemble(origin, infos, &inside, |name| hugging_face::fate(name, distilled), &mut translation)?;
         }
         Naming::Jax => jax::assemble(origin, infos, &inside, &mut translation)?,
         Naming::Plain => {}
     }
+    let heads = settled.heads.into_iter();
+    translation.mapped.extend(heads.map(|(name, index)| Mapped::whole(name, index, &infos[index])));
+    translation.outside.extend(settled.out.iter().map(|(index, _)| *index));
+    translation.left_out.extend(settled.out);
+    translation.notes.extend(settled.notes);
     if naming != Naming::Jax {
         positions_without_class(infos, &mut translation);
     }
@@ -140,6 +173,86 @@ pub(crate) fn translate(origin: &str, infos: &[TensorInfo]) -> Result<Translatio
         return Err(Error::format(origin, "names that are unique", format!("two tensors for {}", twice.name)));
     }
     Ok(translation)
+}
+
+impl Network {
+    /// What another network is called whose tensor this is.
+    fn owner(&self, name: &str) -> Option<&str> {
+        let own = if name.starts_with(&self.prefix) { self.prefix.len() as isize } else { -1 };
+        let others = self.others.iter().filter(|(prefix, _)| name.starts_with(prefix) && prefix.len() as isize > own);
+        others.max_by_key(|(prefix, _)| prefix.len()).map(|(_, called)| called.as_str())
+    }
+}
+
+/// The naming of a ViT whose patch embedding this tensor is, and what stands before its names.
+pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a str)> {
+    const ANCHORS: [(&str, Naming); 3] = [
+        ("patch_embed.proj.weight", Naming::Timm),
+        ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace),
+        ("embedding/kernel", Naming::Jax),
+    ];
+    // Patches may come from a linear layer, and a text's embedding is no convolution.
+    ANCHORS.iter().find_map(|(anchor, naming)| {
+        let prefix = name.strip_suffix(anchor).filter(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))?;
+        (shape.len() == 4 || (shape.len() == 2 && *naming == Naming::Timm)).then_some((*naming, prefix))
+    })
+}
+
+impl Naming {
+    /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
+    fn knows(self, name: &str) -> bool {
+        const TIMM: [&str; 13] = [
+            "cls_token",
+            "pos_embed",
+            "reg_token",
+            "register_tokens",
+            "dist_token",
+            "mask_token",
+            "patch_embed",
+            "norm_pre",
+            "blocks",
+            "norm",
+            "fc_norm",
+            "attn_pool",
+            "pre_logits",
+        ];
+        const HUGGING_FACE: [&str; 5] = ["embeddings", "encoder", "layers", "layernorm", "pooler"];
+        let first = name.split('.').next().unwrap_or(name);
+        match self {
+            Self::Timm => TIMM.contains(&first),
+            Self::HuggingFace => HUGGING_FACE.contains(&first),
+            Self::Jax | Self::Plain => true,
+        }
+    }
+
+    /// timm's name of the head that a module of this name is.
+    pub(crate) fn head(self, module: &str) -> Option<&'static str> {
+        match (self, module) {
+            (Self::Timm, "head") | (Self::HuggingFace, "classifier" | "cls_classifier") => Some("head"),
+            (Self::Timm, "head_dist") | (Self::HuggingFace, "distillation_classifier") => Some("head_dist"),
+            _ => None,
+        }
+    }
+
+    /// The same for a tensor, its prefix removed.
+    pub(crate) fn head_of(self, name: &str) -> Option<&'static str> {
+        self.head(name.split('.').next().unwrap_or(name))
+    }
+
+    /// The number of the block that a tensor belongs to.
+    pub(crate) fn block_of(self, name: &str) -> Option<usize> {
+        match self {
+            Self::Timm => {
+                let mut parts = name.strip_prefix("blocks.")?.split('.');
+                let first = parts.next()?.parse().ok()?;
+                // DINOv2 numbers blocks in chunks.
+                Some(parts.next().and_then(|second| second.parse().ok()).unwrap_or(first))
+            }
+            Self::HuggingFace => hugging_face::block_of(name).and_then(|(number, _)| number.parse().ok()),
+            Self::Jax => name.strip_prefix("Transformer/encoderblock_")?.split('/').next()?.parse().ok(),
+            Self::Plain => None,
+        }
+    }
 }
 
 /// The error for names that are no ViT's.
@@ -164,43 +277,21 @@ pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
     }
 }
 
-/// The naming, the prefix of the weights that are taken, and the prefixes of others beside them.
-fn detect(infos: &[TensorInfo]) -> Option<(Naming, String, Vec<String>)> {
-    const ANCHORS: [(&str, Naming); 3] = [
-        ("patch_embed.proj.weight", Naming::Timm),
-        ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace),
-        ("embedding/kernel", Naming::Jax),
-    ];
-    for (anchor, naming) in ANCHORS {
-        let mut prefixes: Vec<String> = infos
-            .iter()
-            .filter_map(|info| info.name.strip_suffix(anchor))
-            .filter(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))
-            // The image tower, not the text tower (whose embedding is not a convolution).
-            .filter(|prefix| !prefix.contains("txt") && !prefix.contains("text"))
-            .map(str::to_owned)
-            .collect();
-        // A teacher's weights are the better ones of a pair, averaged ones of those; else the shortest prefix.
-        prefixes.sort_by_key(|prefix| (!prefix.contains("teacher"), !prefix.contains("ema"), prefix.len()));
-        if !prefixes.is_empty() {
-            let first = prefixes.remove(0);
-            return Some((naming, first, prefixes));
-        }
-    }
-    None
-}
-
 /// Names that are no ViT's, without the prefix that wrappers put before all of them.
 fn plain(infos: &[TensorInfo]) -> Translation {
+    let counts = |info: &TensorInfo| info.name == "n_averaged";
     let mut prefix = 0;
     for wrapper in ["module.", "_orig_mod.", "model."] {
-        if infos.iter().all(|info| info.name[prefix..].starts_with(wrapper)) && !infos.is_empty() {
+        let mut weights = infos.iter().filter(|info| !counts(info)).peekable();
+        if weights.peek().is_some() && weights.all(|info| info.name[prefix..].starts_with(wrapper)) {
             prefix += wrapper.len();
         }
     }
     let mut translation = Translation::new(Naming::Plain);
     for (index, info) in infos.iter().enumerate() {
-        if info.name.ends_with(".num_batches_tracked") {
+        if counts(info) {
+            translation.left_out.push((index, around::reason(&info.name, info)));
+        } else if info.name.ends_with(".num_batches_tracked") {
             translation.left_out.push((index, "a counter of batches, which nothing reads".into()));
         } else {
             translation.mapped.push(Mapped::whole(info.name[prefix..].to_owned(), index, info));
@@ -249,7 +340,8 @@ fn assemble(
 /// the patches alone. The class token's position is constant, so it goes into the class token.
 fn positions_without_class(infos: &[TensorInfo], translation: &mut Translation) {
     let find = |name: &str| translation.mapped.iter().position(|mapped| mapped.name == name);
-    let registers = infos.iter().any(|info| info.name.ends_with("register_tokens"));
+    let registers = translation.get("reg_token").and_then(|mapped| mapped.parts.first());
+    let registers = registers.is_some_and(|part| infos[part.index].name.ends_with("register_tokens"));
     let (true, Some(class), Some(positions)) = (registers, find("cls_token"), find("pos_embed")) else { return };
     let place = translation.mapped[positions].parts[0].index;
     let [1, count, dim] = infos[place].shape[..] else { return };

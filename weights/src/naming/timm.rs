@@ -8,19 +8,8 @@ pub(super) fn fate(name: &str) -> Result<Fate, String> {
     Ok(match name {
         "mask_token" => Fate::Out("used only while masks are predicted in pre-training"),
         "register_tokens" => Fate::Is("reg_token".into()),
-        _ if has("decoder") => Fate::Out("the decoder of masked pre-training"),
         _ if name.starts_with("pre_logits.") => {
             Fate::Out("the representation layer, which timm's models leave out too")
-        }
-        _ if has("dino_head.")
-            || has("ibot_head.")
-            || name.starts_with("head.mlp.")
-            || name.starts_with("head.last_layer") =>
-        {
-            Fate::Out("the projection head of self-supervised pre-training")
-        }
-        _ if name.starts_with("text") || name == "logit_scale" || name == "logit_bias" => {
-            Fate::Out("the text tower, which images do not need")
         }
         _ if has(".mlp.w12.") || has(".mlp.w3.") || has(".mlp.fc1_g.") => return Err("a gated MLP (SwiGLU)".into()),
         _ => Fate::Is(renamed(name)),

@@ -12,19 +12,7 @@ use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
 /// # Errors
 /// If a number in the config is not finite.
 pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
-    let mut root = Map::new();
-    root.insert("architecture".into(), timm_name(config).into());
-    root.insert("num_classes".into(), config.architecture.num_classes().into());
-    root.insert("num_features".into(), config.architecture.num_features().into());
-    if let Architecture::Vit(vit) = &config.architecture {
-        root.insert("global_pool".into(), pool(vit.global_pool).into());
-        root.insert("model_args".into(), model_args(vit));
-    }
-    root.insert("pretrained_cfg".into(), pretrained_cfg(config));
-    if let Some(labels) = &config.labels {
-        root.insert("label_names".into(), labels.clone().into());
-    }
-    let mut root = Value::Object(root);
+    let mut root = timm_json(config);
     let understood = CheckpointConfig::parse(&root.to_string(), None, "config.json");
     let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
     let fault = config.head_fault.as_ref().filter(|_| config.architecture.num_classes() > 0);
@@ -41,6 +29,23 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
         }
     }
     Ok(root)
+}
+
+/// What timm reads.
+fn timm_json(config: &CheckpointConfig) -> Value {
+    let mut root = Map::new();
+    root.insert("architecture".into(), timm_name(config).into());
+    root.insert("num_classes".into(), config.architecture.num_classes().into());
+    root.insert("num_features".into(), config.architecture.num_features().into());
+    if let Architecture::Vit(vit) = &config.architecture {
+        root.insert("global_pool".into(), pool(vit.global_pool).into());
+        root.insert("model_args".into(), model_args(vit, timm_name(config)));
+    }
+    root.insert("pretrained_cfg".into(), pretrained_cfg(config));
+    if let Some(labels) = &config.labels {
+        root.insert("label_names".into(), labels.clone().into());
+    }
+    Value::Object(root)
 }
 
 /// Whether timm can build the model from what [`config_json`] gives.
@@ -72,7 +77,41 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
         VitConfig { distilled: true, .. } if !known_name(config).is_some_and(|name| name.contains("distilled")) => {
             refuse("a distillation token outside of its distilled DeiTs", "export as GGUF")
         }
-        _ => Ok(()),
+        _ => check_read_back(config),
+    }
+}
+
+/// What timm would build is what Tallow reads without its own section: both begin with the architecture's name and change it by
+/// the arguments.
+fn check_read_back(config: &CheckpointConfig) -> Result<()> {
+    let fields = |architecture: &Architecture| {
+        let value = serde_json::to_value(architecture);
+        value.map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))
+    };
+    let (text, origin) = (timm_json(config).to_string(), "config.json");
+    let read = fields(&CheckpointConfig::parse(&text, None, origin)?.architecture)?;
+    let own = fields(&config.architecture)?;
+    let Some(own) = own.as_object() else { return Ok(()) };
+    // It is computed with the same tensors where these differ.
+    let same = |field: &str| matches!(field, "fc_norm" | "init_values") && same_meaning(field, &read, config);
+    match own.iter().find(|(field, value)| read.get(field.as_str()) != Some(*value) && !same(field)) {
+        None => Ok(()),
+        Some((field, value)) => {
+            let of = timm_name(config);
+            let base = read.get(field.as_str()).cloned().unwrap_or_default();
+            let what = format!("{field} = {value} (its {of} has {base}, and no argument changes that)");
+            Err(Error::unsupported("timm", what, "export as GGUF"))
+        }
+    }
+}
+
+/// Whether a field that differs says the same: `fc_norm` none and what that comes to, LayerScale of 0 and none.
+fn same_meaning(field: &str, read: &Value, config: &CheckpointConfig) -> bool {
+    let Ok(Architecture::Vit(read)) = serde_json::from_value(read.clone()) else { return false };
+    let Architecture::Vit(own) = &config.architecture else { return false };
+    match field {
+        "fc_norm" => read.uses_fc_norm() == own.uses_fc_norm(),
+        _ => read.layer_scale().is_some() == own.layer_scale().is_some(),
     }
 }
 
@@ -84,15 +123,37 @@ fn known_name(config: &CheckpointConfig) -> Option<&str> {
     (matches!(entry.architecture, Architecture::Vit(_)) && name != "vit_mnist").then_some(name)
 }
 
-/// A name under which timm builds the model: its own, or that of a plain ViT whose every number `model_args` overrides.
+/// A name under which timm builds the model: its own, or that of a plain ViT whose every number `model_args` overrides. The
+/// epsilon of its norms, which no argument says, goes with the name.
 fn timm_name(config: &CheckpointConfig) -> &str {
     match (&config.architecture, known_name(config)) {
-        (Architecture::Vit(_), Some(name)) => name,
-        (Architecture::Vit(_), None) if check_timm(config).is_ok() => "vit_base_patch16_224",
-        (Architecture::Vit(_), None) => "tallow_vit",
+        (Architecture::Vit(vit), Some(name)) if vit.distilled || norm_eps_of(name) == Some(vit.norm_eps) => name,
+        (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit",
+        (Architecture::Vit(vit), known) => {
+            let fitting = [PLAIN, CLIP].into_iter().find(|name| norm_eps_of(name) == Some(vit.norm_eps));
+            fitting.or(known).unwrap_or(PLAIN)
+        }
         (Architecture::Cnn(_), _) => config.name.as_deref().unwrap_or("tallow_cnn"),
         (Architecture::Mlp(_), _) => config.name.as_deref().unwrap_or("tallow_mlp"),
     }
+}
+
+/// A ViT of timm's.
+const PLAIN: &str = "vit_base_patch16_224";
+/// The same with the norms of CLIP.
+const CLIP: &str = "vit_base_patch16_clip_224";
+
+fn norm_eps_of(name: &str) -> Option<f64> {
+    match zoo::find(name).ok()?.architecture {
+        Architecture::Vit(vit) => Some(vit.norm_eps),
+        _ => None,
+    }
+}
+
+/// Whether a ViT has a part for which timm has no words at all.
+fn has_no_words(vit: &VitConfig) -> bool {
+    let concatenates = vit.global_pool == GlobalPool::TokenAvg && vit.num_classes > 0;
+    vit.pos_embed == PosEmbed::Sinusoidal || vit.spt || vit.lsa || vit.distilled || concatenates
 }
 
 fn pool(pool: GlobalPool) -> &'static str {
@@ -109,7 +170,13 @@ fn pool(pool: GlobalPool) -> &'static str {
 
 /// Keyword arguments of timm's constructor. Where timm's default says the same, newer ones are left out, so that versions that
 /// do not know them yet build the model too.
-fn model_args(vit: &VitConfig) -> Value {
+///
+/// `name` is the architecture that they change: what it says otherwise is stated too.
+fn model_args(vit: &VitConfig, name: &str) -> Value {
+    let base = match zoo::find(name).map(|entry| entry.architecture) {
+        Ok(Architecture::Vit(base)) => base,
+        _ => VitConfig::default(),
+    };
     let mut args = json!({
         "img_size": vit.img_size,
         "patch_size": vit.patch_size,
@@ -132,14 +199,16 @@ fn model_args(vit: &VitConfig) -> Value {
         "attn_drop_rate": vit.attn_drop_rate,
         "drop_path_rate": vit.drop_path_rate,
     });
-    if let Some(fc_norm) = vit.fc_norm {
-        args["fc_norm"] = fc_norm.into();
+    match vit.fc_norm {
+        Some(fc_norm) => args["fc_norm"] = fc_norm.into(),
+        None if base.fc_norm.is_some() => args["fc_norm"] = vit.uses_fc_norm().into(),
+        None => {}
     }
-    if vit.pool_include_prefix {
-        args["pool_include_prefix"] = true.into();
+    if vit.pool_include_prefix || base.pool_include_prefix {
+        args["pool_include_prefix"] = vit.pool_include_prefix.into();
     }
-    if !vit.final_norm {
-        args["final_norm"] = false.into();
+    if !vit.final_norm || !base.final_norm {
+        args["final_norm"] = vit.final_norm.into();
     }
     if vit.spt {
         args["spt"] = true.into();
@@ -148,12 +217,14 @@ fn model_args(vit: &VitConfig) -> Value {
         args["lsa"] = true.into();
     }
     match vit.pos_embed {
-        PosEmbed::Learned => {}
+        PosEmbed::Learned if base.pos_embed == PosEmbed::Learned => {}
+        PosEmbed::Learned => args["pos_embed"] = "learn".into(),
         PosEmbed::None => args["pos_embed"] = "none".into(),
         PosEmbed::Sinusoidal => args["pos_embed"] = "sinusoidal".into(),
     }
     match vit.act {
-        Act::Gelu => {}
+        Act::Gelu if base.act == Act::Gelu => {}
+        Act::Gelu => args["act_layer"] = "gelu".into(),
         Act::GeluTanh => args["act_layer"] = "gelu_tanh".into(),
         Act::QuickGelu => args["act_layer"] = "quick_gelu".into(),
     }

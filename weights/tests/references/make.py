@@ -262,7 +262,19 @@ def bundled():
     expect("bundled", images=x, tokens=tokens[:, ::4], pooled=model.forward_head(tokens))
 
 
+def torch_objects():
+    """What only PyTorch writes: parameters, also with attributes, expanded and transposed tensors; in protocol 4 with a set, a large
+    number and bytes beside them."""
+    values = torch.arange(12.0).reshape(3, 4)
+    marked = torch.nn.Parameter(values + 1)
+    marked.is_shared = True
+    tensors = dict(parameter=torch.nn.Parameter(values), with_attributes=marked, expanded=torch.full((1,), 7.0).expand(2, 5), transposed=values.t())
+    beside = dict(tags=frozenset([1, 2]), names={"a", "b"}, large=10**40, raw=bytearray(b"abc"), long=b"x" * 300, type=torch.float32)
+    torch.save({"model": tensors, **beside}, HERE / "torch_objects.pth", pickle_protocol=4)
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, EXPECTED / "torch_objects.safetensors")
+
+
 if __name__ == "__main__":
     EXPECTED.mkdir(exist_ok=True)
-    for make in [timm_cases, deit3, dinov2, jax_cases, hugging_face_cases, formats, adaptations, bundled]:
+    for make in [timm_cases, deit3, dinov2, jax_cases, hugging_face_cases, formats, adaptations, bundled, torch_objects]:
         make()
