@@ -101,7 +101,7 @@ fn a_vit_that_was_built_for_one_size_keeps_it() {
 fn a_processor_of_a_class_that_is_not_known_is_told() {
     let text = r#"{"model_type": "vit", "image_size": 28, "patch_size": 14}"#;
     let notes = |class: &str| {
-        let processor = format!(r#"{{{class} "size": {{"height": 28, "width": 28}}}}"#);
+        let processor = format!(r#"{{{class} "size": {{"height": 28, "width": 28}}, "crop_size": 28}}"#);
         let processor = Some((processor.as_str(), "preprocessor_config.json"));
         CheckpointConfig::parse_noting(text, processor, "config.json").unwrap().1
     };
