@@ -243,6 +243,13 @@ impl Chosen {
     /// On another device than the run's where `on` names one.
     fn of(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Self> {
         checkpoint::recover(folder)?;
+        if !folder.best_path().exists() {
+            return Err(Error::File {
+                path: folder.best_path(),
+                expected: "the checkpoint that a run chooses after an epoch (go on with the run: --resume)".into(),
+                got: "none yet".into(),
+            });
+        }
         let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
         let described = loaded.config().cloned().ok_or_else(|| Error::File {
             path: folder.best_path().join("config.json"),

@@ -194,6 +194,8 @@ fn a_run_that_diverges_stops_with_what_to_change() {
     let tallow = Sandbox::new();
     let line =
         "train mlp_mnist --data mnist --limit 200 --test-limit 10 --epochs 2 --batch-size 20 --lr 1e30 --clip-grad 0";
-    let message = refused(&tallow, line, 1);
+    let message = refused(&tallow, &format!("{line} --out diverged"), 1);
     assert!(message.contains("--lr") && message.contains("no checkpoint had been written yet"), "{message}");
+    let message = refused(&tallow, "eval diverged", 1);
+    assert!(message.contains("got none yet") && message.contains("--resume"), "{message}");
 }
