@@ -389,8 +389,16 @@ fn a_classifier_is_found_where_a_hugging_face_config_names_no_class_that_has_one
                 config["id2label"] = more;
             })
         };
+        let (_folder, checkpoint) = changed(name, |config| {
+            for field in ["architectures", "id2label", "label2id"] {
+                config.as_object_mut().unwrap().remove(field);
+            }
+        });
+        assert_eq!(own_logits(&checkpoint).0, expected, "{name}");
+        assert_eq!(checkpoint.config().unwrap().labels, None, "{name}");
         let (_folder, checkpoint) = unsaid(Value::Null);
         assert_eq!(own_logits(&checkpoint).0, expected, "{name}");
+        assert_eq!(checkpoint.config().unwrap().labels, whole.config().unwrap().labels, "by label2id: {name}");
         let (_folder, checkpoint) = unsaid(json!({"0": "cat", "1": "dog"}));
         let (_, account) = own_logits(&checkpoint);
         assert!(account.initialised().all(|(_, why)| why.contains("5 rows")), "{name}: {account}");

@@ -24,12 +24,22 @@ pub(super) fn parse(
     }
     let classes = root.value("architectures").and_then(|names| names.get(0)?.as_str());
     let classifies = classes.is_some_and(|class| class.contains("ForImageClassification")) || classifier.is_some();
-    let labels = root.labels("id2label")?;
+    let stated = root.size("num_labels")?;
+    let by_name = || root.labels_by_name("label2id").filter(|labels| stated.is_none_or(|count| count == labels.len()));
+    let labels = root.labels("id2label")?.or_else(by_name);
+    if let (Some(count), Some(labels)) = (stated.filter(|_| classifies), &labels)
+        && count != labels.len()
+    {
+        let named = labels.len();
+        notes.push(format!(
+            "config.json: num_labels is {count}, id2label names {named}: {named} was taken, as in transformers"
+        ));
+    }
     let num_classes = match (classifies, &labels) {
         (false, _) => 0,
         (true, Some(labels)) => labels.len(),
         // transformers leaves its default of two classes unsaid in the config of a classifier.
-        (true, None) => root.size("num_labels")?.unwrap_or(classifier.map_or(2, |head| head.classes)),
+        (true, None) => stated.unwrap_or(classifier.map_or(2, |head| head.classes)),
     };
     let embed_dim = root.size("hidden_size")?.unwrap_or(768);
     let mlp_ratio = match root.size("intermediate_size")? {
