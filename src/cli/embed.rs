@@ -132,8 +132,10 @@ fn readable(
     Ok(Arc::new(Subset::new(samples, good)?))
 }
 
-/// The samples, and the names of their labels, where they have labels.
-fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<(Arc<dyn Samples>, Option<Vec<String>>)> {
+/// Samples, and the names of their labels by number, where they have labels.
+type Labelled = (Arc<dyn Samples>, Option<Vec<String>>);
+
+fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Labelled> {
     let Some(spec) = &args.data else {
         if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
             return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
@@ -163,7 +165,7 @@ fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<(Arc<
     match relabelled(&samples, &dataset, names, count, &mut Progress::new(session)) {
         Ok(samples) => Ok((samples, Some(names.map_or(dataset.classes, <[String]>::to_vec)))),
         Err(error) => {
-            session.warn(&format!("{error}: labels are written as the data's numbers, which are not the logits'"));
+            session.warn(format!("{error}: labels are written as the data's numbers, which are not the logits'"));
             Ok((samples, Some(dataset.classes)))
         }
     }
