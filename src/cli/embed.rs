@@ -14,9 +14,10 @@ use super::error::{Result, Told, usage};
 use super::flags::{EmbedArgs, Features, Split};
 use super::images::{ImageFiles, tell_bad};
 use super::model::Loaded;
-use super::progress;
+use super::progress::{self, Progress};
 use super::session::Session;
 use crate::data::{self, Checked, DataOptions, Loader, LoaderOptions, OnBadImage, Samples, Subset};
+use crate::train::relabelled;
 
 #[derive(Serialize)]
 struct Embedded<'a> {
@@ -35,8 +36,9 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     loaded.say_account(session);
     check(args, &loaded)?;
     loaded.transform()?.check_reads_images()?;
-    let samples = readable(args, samples(args, session)?, &loaded, session)?;
-    let shape = write(args, &loaded, &samples, session)?;
+    let (samples, classes) = samples(args, &loaded, session)?;
+    let samples = readable(args, samples, &loaded, session)?;
+    let shape = write(args, &loaded, &samples, classes.as_deref(), session)?;
     let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
     session.result(&embedded, || {
         let labels = if embedded.labels { " and labels" } else { "" };
@@ -44,15 +46,28 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     })
 }
 
-/// Writes the features of all samples batch by batch: together they may be larger than memory. Gives their shape.
-fn write(args: &EmbedArgs, loaded: &Loaded, samples: &Arc<dyn Samples>, session: &Session) -> Result<Vec<usize>> {
+/// Writes the features of all samples batch by batch: together they may be larger than memory. Gives their shape. `classes` are
+/// the names of the labels, by number.
+fn write(
+    args: &EmbedArgs,
+    loaded: &Loaded,
+    samples: &Arc<dyn Samples>,
+    classes: Option<&[String]>,
+    session: &Session,
+) -> Result<Vec<usize>> {
     let count = samples.len();
     let names: Vec<String> = (0..count).map(|index| samples.name(index)).collect();
-    let about = HashMap::from([
+    let mut about = HashMap::from([
         ("model".to_string(), args.model.clone()),
         ("features".into(), format!("{:?}", args.features).to_lowercase()),
         ("images".into(), serde_json::to_string(&names)?),
     ]);
+    if let Some(classes) = classes {
+        about.insert("classes".into(), serde_json::to_string(classes)?);
+    }
+    if let (Features::Logits, Some(columns)) = (args.features, &loaded.config.labels) {
+        about.insert("logits".into(), serde_json::to_string(columns)?);
+    }
     let labels = args.data.is_some().then(|| (0..count).map(|index| i64::from(samples.label(index))).collect());
     let labels = labels.map(|labels: Vec<i64>| Tensor::new(labels, &Device::Cpu)).transpose()?;
 
@@ -117,12 +132,15 @@ fn readable(
     Ok(Arc::new(Subset::new(samples, good)?))
 }
 
-fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
+/// Samples, and the names of their labels by number, where they have labels.
+type Labelled = (Arc<dyn Samples>, Option<Vec<String>>);
+
+fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Labelled> {
     let Some(spec) = &args.data else {
         if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
             return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
         }
-        return Ok(Arc::new(ImageFiles::find(&args.images, session)?.limited(args.limit)));
+        return Ok((Arc::new(ImageFiles::find(&args.images, session)?.limited(args.limit)), None));
     };
     let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };
     let options = DataOptions {
@@ -135,11 +153,22 @@ fn samples(args: &EmbedArgs, session: &Session) -> Result<Arc<dyn Samples>> {
     };
     let dataset = data::open_with(spec, &options, &session.open_options())?;
     dataset.notes.iter().for_each(|note| session.warn(note));
-    let samples = if args.split == Split::Train { dataset.train } else { dataset.test };
+    let samples = if args.split == Split::Train { dataset.train.clone() } else { dataset.test.clone() };
     if samples.is_empty() {
         bail!("{spec}: expected samples in the training part, got none: it has no such part");
     }
-    Ok(samples)
+    if args.features != Features::Logits {
+        return Ok((samples, Some(dataset.classes)));
+    }
+    // Whoever compares logits to labels means the same class by the same number.
+    let (names, count) = (loaded.config.labels.as_deref(), loaded.config.architecture.num_classes());
+    match relabelled(&samples, &dataset, names, count, &mut Progress::new(session)) {
+        Ok(samples) => Ok((samples, Some(names.map_or(dataset.classes, <[String]>::to_vec)))),
+        Err(error) => {
+            session.warn(format!("{error}: labels are written as the data's numbers, which are not the logits'"));
+            Ok((samples, Some(dataset.classes)))
+        }
+    }
 }
 
 fn features(model: &AnyModel, images: &Tensor, features: Features) -> candle_core::Result<Tensor> {

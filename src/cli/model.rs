@@ -140,6 +140,12 @@ impl Loaded {
     pub fn check_head(&self, instead: &str) -> Result {
         let name = &self.name;
         if self.config.architecture.num_classes() == 0 {
+            if let Some(rows) = self.account.unused_head().filter(|_| !self.chosen_classes) {
+                return Err(usage(format!(
+                    "{name}: expected a classification head, its config says 0 classes and its head has {rows} rows; take \
+                     them by number (--num-classes {rows}), or {instead}"
+                )));
+            }
             return Err(usage(format!(
                 "{name}: expected a classification head, the weights have none; train one (tallow finetune), or {instead}"
             )));

@@ -45,5 +45,6 @@ pub use event::{EpochMetrics, Event, Listener, StepMetrics};
 pub use fit::{Outcome, Start, fit, run};
 pub use predictions::predictions;
 pub use recorded::Recollection;
+pub use relabel::relabelled;
 pub use run_folder::{Metrics, Predictions, RunFolder, Summary};
 pub use setup::Setup;

@@ -12,7 +12,7 @@ use crate::data::{self, Dataset, Image, Samples};
 ///
 /// # Errors
 /// If a sample is of a class that the model does not know, or that has the name of several.
-pub(super) fn relabelled(
+pub fn relabelled(
     samples: &Arc<dyn Samples>,
     dataset: &Dataset,
     names: Option<&[String]>,

@@ -199,6 +199,51 @@ fn a_head_that_nobody_trained_answers_nothing_and_is_marked_in_what_is_exported(
 }
 
 #[test]
+fn logits_are_written_with_labels_in_the_order_of_their_columns() {
+    let tallow = Sandbox::new();
+    trained(&tallow);
+    permuted(&tallow, "run/checkpoints/best", "cab", ["c", "a", "b"]);
+    bars(&tallow, "cb", &[("c", 2), ("b", 1)]);
+    bars(&tallow, "abz", &[("a", 0), ("b", 1), ("z", 2)]);
+    for (model, data, order) in
+        [("run", "abc", ["a", "b", "c"]), ("cab", "abc", ["c", "a", "b"]), ("run", "cb", ["a", "b", "c"])]
+    {
+        tallow.ok(&format!("embed {model} --data folder:{data} --features logits --out f.safetensors"));
+        let bytes = tallow.read("f.safetensors");
+        let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
+        let about = &header["__metadata__"];
+        for key in ["classes", "logits"] {
+            assert_eq!(about[key], json!(order).to_string(), "{model} {data}: {key}");
+        }
+        let tensors = candle_core::safetensors::load(tallow.path("f.safetensors"), &Device::Cpu).expect("a file");
+        let columns = tensors["features"].argmax(1).expect("logits").to_vec1::<u32>().expect("numbers");
+        let labels = tensors["labels"].to_vec1::<i64>().expect("labels");
+        assert!(columns.iter().map(|&column| i64::from(column)).eq(labels.iter().copied()), "{columns:?} {labels:?}");
+    }
+    // A class that the model does not know has no column: the labels are the data's, and that is said.
+    let said = tallow.ok("embed run --data folder:abz --features logits --out f.safetensors").stderr;
+    assert!(said.contains("\"z\"") && said.contains("the data's numbers"), "{said}");
+}
+
+#[test]
+fn a_head_that_the_config_does_not_count_is_named_with_the_way_to_take_it() {
+    let tallow = Sandbox::new();
+    trained(&tallow);
+    tallow.digit(0, "digit.png");
+    let mut config: Value = serde_json::from_slice(&tallow.read("run/checkpoints/best/config.json")).expect("JSON");
+    config.as_object_mut().expect("an object").remove("label_names");
+    config["num_classes"] = json!(0);
+    config["tallow"]["architecture"]["num_classes"] = json!(0);
+    config["pretrained_cfg"]["num_classes"] = json!(0);
+    tallow.write("zero/config.json", config.to_string());
+    tallow.write("zero/model.safetensors", tallow.read("run/checkpoints/best/model.safetensors"));
+    let message = refused(&tallow, "predict zero digit.png", 2);
+    assert!(message.contains("0 classes and its head has 3 rows") && message.contains("--num-classes 3"), "{message}");
+    tallow.ok("predict zero digit.png --num-classes 3");
+}
+
+#[test]
 fn attention_is_seen_without_a_head_that_was_trained() {
     let tallow = Sandbox::new();
     tallow.digit(0, "digit.png");

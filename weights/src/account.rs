@@ -63,6 +63,9 @@ pub enum Parameter {
     Initialised { why: String },
 }
 
+/// Why a checkpoint's head is left out where the model has no classes.
+pub(crate) const NO_HEAD: &str = "the model has no head";
+
 impl Account {
     /// The parameters that were newly initialised, with the reason.
     pub fn initialised(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -76,6 +79,14 @@ impl Account {
     pub fn partly_initialised(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().filter_map(|parameter| match &parameter.fate {
             Parameter::PartlyFilled { why, .. } => Some((parameter.name.as_str(), why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The rows of the checkpoint's head where it has one and the model has none.
+    pub fn unused_head(&self) -> Option<usize> {
+        self.tensors.iter().find_map(|tensor| match (&tensor.fate, tensor.shape.as_slice()) {
+            (Tensor::LeftOut { why }, &[rows, _]) if why == NO_HEAD => Some(rows),
             _ => None,
         })
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use tallow_models::Architecture;
 
+use crate::config::Classifier;
 use crate::format::{ReadTensor, TensorFile, TensorInfo};
 use crate::naming::{self, Naming, Translation};
 use crate::selection::{self, Network, Wish};
@@ -129,6 +130,33 @@ impl Checkpoint {
     pub(crate) fn translation(&self) -> Result<Translation> {
         let classes = self.config.as_ref().map(|config| config.architecture.num_classes());
         naming::translate(&self.origin, &self.tensors, self.network.as_ref(), classes)
+    }
+
+    /// The head under Hugging Face's name that the weights have and their config does not count. What reads the features through
+    /// a pooler of its own, which has values, is none.
+    ///
+    /// # Errors
+    /// If the names are those of two ways to name tensors.
+    pub(crate) fn classifier_unsaid(&self) -> Result<Option<Classifier>> {
+        let vit = match self.config.as_ref().map(|config| &config.architecture) {
+            Some(Architecture::Vit(vit)) if vit.num_classes == 0 => vit,
+            _ => return Ok(None),
+        };
+        let translation = self.translation()?;
+        let pooled = || self.tensors.iter().any(|info| info.name.contains("pooler."));
+        let Some(&[classes, width]) = translation.get("head.weight").map(|mapped| mapped.shape.as_slice()) else {
+            return Ok(None);
+        };
+        let fits = width == vit.embed_dim || width == 2 * vit.embed_dim;
+        if translation.naming != Naming::HuggingFace || !fits || pooled() {
+            return Ok(None);
+        }
+        Ok(Some(Classifier { classes, width, distilled: translation.get("head_dist.weight").is_some() }))
+    }
+
+    /// The same with another config.
+    pub(crate) fn with_config(self, config: CheckpointConfig) -> Self {
+        Self { config: Some(config), ..self }
     }
 
     /// What the files hold beside the tensors, by its path, and why it is left out.

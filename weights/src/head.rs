@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tallow_models::{Architecture, ParamSpec};
 
+use crate::account::NO_HEAD;
 use crate::error::few;
 use crate::naming::{Mapped, Translation};
 use crate::{Checkpoint, Error, Head, LoadOptions, Result};
@@ -134,7 +135,7 @@ impl Chooser<'_> {
         if classes == 0 {
             return match wish {
                 Head::Keep => Err(self.refuse("none", theirs, "give the number of classes of the checkpoint")),
-                _ => Ok(HeadDecision { out: self.out("the model has no head"), ..HeadDecision::default() }),
+                _ => Ok(HeadDecision { out: self.out(NO_HEAD), ..HeadDecision::default() }),
             };
         }
         if wish == Head::New {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use candle_core::{DType, Storage, Tensor};
+use candle_core::{DType, Device, Storage, Tensor};
 use tallow_models::vit::PosEmbed;
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
@@ -60,6 +60,13 @@ pub fn load(
             (None, Some(rows)) => params.provide_rows(&filling.name, rows.clone(), value),
         }
     }
+    for (name, shape) in plan.zeros {
+        let value = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
+        match params.get(&name) {
+            Some(_) => params.set(&name, &value)?,
+            None => params.provide(&name, value),
+        }
+    }
     Ok(plan.account)
 }
 
@@ -108,6 +115,8 @@ enum Change {
 /// All that is decided before any value is read.
 struct Plan {
     fillings: Vec<Filling>,
+    /// Biases that a head does without.
+    zeros: Vec<(String, Vec<usize>)>,
     account: Account,
 }
 
@@ -137,23 +146,32 @@ impl Plan {
 
         let by_name: HashMap<&str, &Mapped> =
             translation.mapped.iter().map(|mapped| (mapped.name.as_str(), mapped)).collect();
-        let (mut fillings, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut fillings, mut zeros, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for spec in &specs {
-            let fate = if let Some(why) = head.new.get(&spec.name) {
-                Parameter::Initialised { why: why.clone() }
-            } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
-                fillings.push(planner.filling(spec, mapped, &head)?);
-                let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
-                match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
-                    Some(why) => Parameter::PartlyFilled { from, why },
-                    None => Parameter::Filled { from },
-                }
-            } else if let Some(why) = planner.norm_moved(&spec.name, &head) {
-                Parameter::Initialised { why }
-            } else {
-                missing.push(spec.name.clone());
-                continue;
-            };
+            let fate =
+                if let Some(why) = head.new.get(&spec.name) {
+                    Parameter::Initialised { why: why.clone() }
+                } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
+                    fillings.push(planner.filling(spec, mapped, &head)?);
+                    let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
+                    match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
+                        Some(why) => Parameter::PartlyFilled { from, why },
+                        None => Parameter::Filled { from },
+                    }
+                } else if let Some(why) = planner.norm_moved(&spec.name, &head) {
+                    Parameter::Initialised { why }
+                } else if let Some(weight) = spec.name.strip_suffix("bias").and_then(|layer| {
+                    by_name.get(format!("{layer}weight").as_str()).filter(|_| layer.starts_with("head"))
+                }) {
+                    // A linear layer without a bias is one whose bias is zero.
+                    zeros.push((spec.name.clone(), spec.shape.clone()));
+                    Parameter::Filled {
+                        from: weight.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect(),
+                    }
+                } else {
+                    missing.push(spec.name.clone());
+                    continue;
+                };
             parameters.push(ParameterFate { name: spec.name.clone(), shape: spec.shape.clone(), fate });
         }
 
@@ -218,10 +236,11 @@ impl Plan {
         let mut notes = checkpoint.notes().to_vec();
         notes.extend(translation.notes.iter().cloned().chain(ignored));
         notes.extend(planner.notes(&fillings));
+        notes.extend(zeros.iter().map(|(name, _)| format!("the head has no bias: {name} is zero")));
         notes.extend(head.notes);
         let account =
             Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };
-        Ok(Self { fillings, account })
+        Ok(Self { fillings, zeros, account })
     }
 
     /// Reads, changes and checks the values of the fillings, on as many threads as there are cores.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tallow_models::zoo;
 
+use crate::config::Classifier;
 use crate::format::{self, Format, TensorFile};
 use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening, bundled, expanded};
 
@@ -38,8 +39,17 @@ const WEIGHTS: [&str; 8] = [
 /// How the names of files with weights end.
 const EXTENSIONS: [&str; 9] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "ckpt", "pkl", "tar"];
 /// How the names of files begin that trainers put beside the weights under the same endings.
-const NO_WEIGHTS: [&str; 7] =
-    ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args", "trainer_state"];
+const NO_WEIGHTS: [&str; 9] = [
+    "optimizer",
+    "scheduler",
+    "scaler",
+    "sampler",
+    "dl_state_dict",
+    "rng_state",
+    "random_states",
+    "training_args",
+    "trainer_state",
+];
 /// A larger `config.json` than this is refused.
 const MAX_CONFIG: u64 = 64 << 20;
 
@@ -159,46 +169,50 @@ fn run_checkpoint(path: &Path) -> Result<PathBuf> {
 }
 
 fn open_folder(path: &Path, origin: String, options: &OpenOptions) -> Result<Checkpoint> {
-    let (config, notes) = read_config(path)?.unzip();
+    let said = read_config(path, None)?;
     let weights = find_weights(path)?;
     let file_name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let files = if file_name.ends_with(".index.json") { open_shards(&weights)? } else { vec![format::open(&weights)?] };
-    Ok(checkpoint(origin, files, config, options)?.with_notes(notes.unwrap_or_default()))
+    checkpoint(origin, files, Some(path), said, options)
 }
 
 fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     // A `config.json` belongs to the weights beside it only under the names that folders use, or where they are the only ones.
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
-    let (config, notes) = match folder {
-        Some(folder) if WEIGHTS.contains(&file_name) || is_only_weights(folder, file_name) => {
-            read_config(folder)?.unzip()
-        }
-        _ => (None, None),
-    };
+    let folder = folder.filter(|folder| WEIGHTS.contains(&file_name) || is_only_weights(folder, file_name));
+    let said = folder.map(|folder| read_config(folder, None)).transpose()?.flatten();
     let files = if file_name.ends_with(".index.json") { open_shards(path)? } else { vec![format::open(path)?] };
-    Ok(checkpoint(path.display().to_string(), files, config, options)?.with_notes(notes.unwrap_or_default()))
+    checkpoint(path.display().to_string(), files, folder, said, options)
 }
 
-/// The config beside the weights goes before the one inside of them.
+/// The config beside the weights, in `folder`, goes before the one inside of them.
 fn checkpoint(
     origin: String,
     files: Vec<TensorFile>,
-    config: Option<CheckpointConfig>,
+    folder: Option<&Path>,
+    said: Option<(CheckpointConfig, Vec<String>)>,
     options: &OpenOptions,
 ) -> Result<Checkpoint> {
-    let config = match config {
-        Some(config) => Some(config),
-        None => match files.iter().find_map(|file| file.config.as_deref()) {
-            Some(text) => Some(CheckpointConfig::parse(text, None, &origin)?),
-            None => None,
-        },
+    let Some((config, notes)) = said else {
+        let inside = files.iter().find_map(|file| file.config.as_deref());
+        let config = inside.map(|text| CheckpointConfig::parse(text, None, &origin)).transpose()?;
+        return Checkpoint::new(origin, files, config, options);
     };
-    Checkpoint::new(origin, files, config, options)
+    let checkpoint = Checkpoint::new(origin, files, Some(config), options)?;
+    // Only the weights tell whether there is a head where a Hugging Face config names no class that has one.
+    let told = match (folder, checkpoint.classifier_unsaid()?) {
+        (Some(folder), Some(classifier)) => read_config(folder, Some(classifier))?,
+        _ => None,
+    };
+    Ok(match told {
+        Some((config, notes)) => checkpoint.with_config(config).with_notes(notes),
+        None => checkpoint.with_notes(notes),
+    })
 }
 
 /// What a folder says of its model, and what a reader should know about how that was understood.
-fn read_config(folder: &Path) -> Result<Option<(CheckpointConfig, Vec<String>)>> {
+fn read_config(folder: &Path, classifier: Option<Classifier>) -> Result<Option<(CheckpointConfig, Vec<String>)>> {
     let path = folder.join("config.json");
     let Some(text) = read_text(&path)? else { return Ok(None) };
     let read = |name| Ok::<_, Error>(read_text(&folder.join(name))?.map(|text| (text, name)));
@@ -209,7 +223,7 @@ fn read_config(folder: &Path) -> Result<Option<(CheckpointConfig, Vec<String>)>>
     };
     let origin = path.display().to_string();
     let processor = processor.as_ref().map(|(text, name)| (text.as_str(), *name));
-    let (mut config, notes) = CheckpointConfig::parse_noting(&text, processor, &origin)?;
+    let (mut config, notes) = CheckpointConfig::parse_with(&text, processor, classifier, &origin)?;
     if CheckpointConfig::is_whitened(&text, &origin)? {
         let whitening = Whitening::read(folder)?;
         whitening.check_input(config.preprocessing.input_size)?;

@@ -297,6 +297,7 @@ fn what_may_be_no_classifier_is_not_taken_for_one() {
 fn tensors_outside_of_the_vit_are_left_out_with_the_reason() {
     let decoder: More = &[
         ("mask_token", &[1, 1, 8]),
+        ("masked_embed", &[1, 24]),
         ("decoder_embed.weight", &[8, 24]),
         ("decoder_pos_embed", &[1, 17, 8]),
         ("decoder_blocks.0.norm1.weight", &[8]),
@@ -304,6 +305,7 @@ fn tensors_outside_of_the_vit_are_left_out_with_the_reason() {
     ];
     let masked = headless("MAE", &dict([("model", state(plus(body(vit()), decoder)))]));
     assert!(masked.left_out().filter(|(_, why)| why.contains("masked pre-training")).count() >= 4, "{masked}");
+    assert!(masked.left_out().any(|(name, why)| name.ends_with("masked_embed") && why.contains("masks are predicted")));
     let mut counted = at("module.", vit());
     counted.push(("n_averaged".into(), Tensor::new(5i64, &Device::Cpu).unwrap()));
     whole("an averaged model", &state(counted));
@@ -410,7 +412,14 @@ fn the_one_file_of_weights_in_a_folder_is_taken_whatever_its_name() {
         let folder = folder(&state(vit()));
         std::fs::rename(folder.path().join("last.ckpt"), folder.path().join(name)).unwrap();
         // What trainers put beside it.
-        for beside in ["optimizer.pt", "rng_state_0.pth", "scheduler.pt", "training_args.bin", "random_states_0.pkl"] {
+        for beside in [
+            "optimizer.pt",
+            "rng_state_0.pth",
+            "scheduler.pt",
+            "training_args.bin",
+            "random_states_0.pkl",
+            "sampler.bin",
+        ] {
             std::fs::write(folder.path().join(beside), "").unwrap();
         }
         right(name, &opened(folder.path(), &OpenOptions::default()).unwrap());

@@ -74,8 +74,13 @@ fn rows(params: &Params, name: &str) -> Vec<Vec<f32>> {
 
 /// Checks that the model for the classes in another order says of each class what the checkpoint says of it.
 fn check_order(checkpoint: &Checkpoint, head: Head) {
+    check_order_noting(checkpoint, head, 0);
+}
+
+/// The same where the head alone gives so many notes.
+fn check_order_noting(checkpoint: &Checkpoint, head: Head, notes: usize) {
     let (architecture, params, account) = for_classes(checkpoint, &NAMES, head, 0).unwrap();
-    assert_eq!((account.adapted().count(), account.notes.len()), (0, 0), "{account}");
+    assert_eq!((account.adapted().count(), account.notes.len()), (0, notes), "{account}");
     let before = logits(&architecture, &params);
     let order = ["cat", "ant", "elk", "dog", "bee"];
     let (architecture, params, account) = for_classes(checkpoint, &order, head, 0).unwrap();
@@ -86,7 +91,7 @@ fn check_order(checkpoint: &Checkpoint, head: Head) {
     }
     assert_eq!(account.initialised().count(), 0);
     assert!(account.adapted().all(|(_, how)| how == "rows in the order of the data's classes"), "{account}");
-    assert!(account.notes[0].contains("cat, ant, elk, dog, bee (before: ant, bee, cat, dog, elk)"), "{account}");
+    assert!(account.notes[notes].contains("cat, ant, elk, dog, bee (before: ant, bee, cat, dog, elk)"), "{account}");
 }
 
 #[test]
@@ -354,4 +359,73 @@ fn a_row_that_is_new_is_a_fate_of_its_own_in_the_account() {
     let fate = account.parameters.iter().find(|parameter| parameter.name == "head.bias").map(|p| &p.fate);
     let Some(Parameter::PartlyFilled { from, why }) = fate else { panic!("{fate:?}") };
     assert_eq!((from.as_slice(), why.contains("yak")), (&["head.bias".to_string()][..], true));
+}
+
+/// Logits of the checkpoint as it describes itself.
+fn own_logits(checkpoint: &Checkpoint) -> (Vec<Vec<f32>>, Account) {
+    let architecture = &checkpoint.config().unwrap().architecture;
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    let account = load(checkpoint, architecture, &LoadOptions::default(), &params).unwrap();
+    architecture.build(params.builder()).unwrap();
+    (logits(architecture, &params), account)
+}
+
+#[test]
+fn a_classifier_is_found_where_a_hugging_face_config_names_no_class_that_has_one() {
+    for name in ["hf_vit_classifier", "hf_dinov2_classifier", "hf_deit_teacher", "hf_deit_classifier"] {
+        let whole = opened(&references().join(name));
+        let (expected, _) = own_logits(&whole);
+        for architectures in [Value::Null, json!([]), json!(["ViTModel"])] {
+            let (_folder, checkpoint) = changed(name, |config| config["architectures"] = architectures.clone());
+            assert_eq!(checkpoint.config(), whole.config(), "{name} {architectures}");
+            let (logits, account) = own_logits(&checkpoint);
+            assert_eq!(logits, expected, "{name} {architectures}");
+            assert!(account.notes.iter().any(|note| note.contains("a classifier of 5 rows")), "{name}: {account}");
+        }
+        // How many classes there are is the weights' where the config does not say it, and its fault where it says another.
+        let unsaid = |more: Value| {
+            changed(name, move |config| {
+                config.as_object_mut().unwrap().remove("architectures");
+                config["id2label"] = more;
+            })
+        };
+        let (_folder, checkpoint) = changed(name, |config| {
+            for field in ["architectures", "id2label", "label2id"] {
+                config.as_object_mut().unwrap().remove(field);
+            }
+        });
+        assert_eq!(own_logits(&checkpoint).0, expected, "{name}");
+        assert_eq!(checkpoint.config().unwrap().labels, None, "{name}");
+        let (_folder, checkpoint) = unsaid(Value::Null);
+        assert_eq!(own_logits(&checkpoint).0, expected, "{name}");
+        assert_eq!(checkpoint.config().unwrap().labels, whole.config().unwrap().labels, "by label2id: {name}");
+        let (_folder, checkpoint) = unsaid(json!({"0": "cat", "1": "dog"}));
+        let (_, account) = own_logits(&checkpoint);
+        assert!(account.initialised().all(|(_, why)| why.contains("5 rows")), "{name}: {account}");
+        assert!(account.initialised().count() >= 2, "{name}: {account}");
+    }
+    // Weights without a classifier have none, whatever their config leaves out.
+    let (_folder, checkpoint) = changed("hf_dinov2", |config| config["architectures"] = Value::Null);
+    assert_eq!(checkpoint.config().unwrap().architecture.num_classes(), 0);
+}
+
+#[test]
+fn a_classifier_without_a_bias_is_one_whose_bias_is_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let timm = references().join("timm");
+    std::fs::copy(timm.join("config.json"), folder.path().join("config.json")).unwrap();
+    let mut tensors = candle_core::safetensors::load(timm.join("model.safetensors"), &Device::Cpu).unwrap();
+    let bias = tensors.remove("head.bias").unwrap().to_vec1::<f32>().unwrap();
+    candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
+    let (whole, _) = own_logits(&opened(&timm));
+    let (without, account) = own_logits(&opened(folder.path()));
+    assert_eq!(account.initialised().count(), 0, "{account}");
+    assert!(account.notes.iter().any(|note| note.contains("no bias")), "{account}");
+    for (whole, without) in whole.iter().zip(&without) {
+        for ((whole, without), bias) in whole.iter().zip(without).zip(&bias) {
+            assert!((whole - bias - without).abs() <= 1e-5, "{whole} - {bias} and {without}");
+        }
+    }
+    // The rows are put in order all the same.
+    check_order_noting(&opened(folder.path()), Head::Auto, 1);
 }

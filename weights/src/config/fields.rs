@@ -113,6 +113,16 @@ impl<'a> Fields<'a> {
             _ => None,
         })
     }
+
+    /// The same of an object from texts to 0, 1, 2, …; nothing where it is no such object.
+    pub(super) fn labels_by_name(&self, field: &str) -> Option<Vec<String>> {
+        let numbers = self.value(field)?.as_object()?;
+        let mut labels = vec![None; numbers.len()];
+        for (name, number) in numbers {
+            *labels.get_mut(size(number)?)? = Some(name.clone());
+        }
+        labels.into_iter().collect()
+    }
 }
 
 /// A class' name; a number is one too.

@@ -7,7 +7,13 @@ use super::fields::Fields;
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
 use crate::Result;
 
-pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<String>) -> Result<CheckpointConfig> {
+/// `classifier` is the head that the weights have, where the class of the model that the file names has none.
+pub(super) fn parse(
+    root: &Fields,
+    processor: Option<&Fields>,
+    classifier: Option<Classifier>,
+    notes: &mut Vec<String>,
+) -> Result<CheckpointConfig> {
     let kind = root.text("model_type")?.unwrap_or_default();
     let dinov2 = matches!(kind, "dinov2" | "dinov2_with_registers");
     if !dinov2 && !matches!(kind, "vit" | "deit" | "vit_mae") {
@@ -17,20 +23,38 @@ pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<S
         return Err(root.unsupported("use_swiglu_ffn", "choose a model with a plain MLP: small, base or large"));
     }
     let classes = root.value("architectures").and_then(|names| names.get(0)?.as_str());
-    let classifies = classes.is_some_and(|class| class.contains("ForImageClassification"));
-    let labels = root.labels("id2label")?;
+    let classifies = classes.is_some_and(|class| class.contains("ForImageClassification")) || classifier.is_some();
+    let stated = root.size("num_labels")?;
+    let by_name = || root.labels_by_name("label2id").filter(|labels| stated.is_none_or(|count| count == labels.len()));
+    let labels = root.labels("id2label")?.or_else(by_name);
+    if let (Some(count), Some(labels)) = (stated.filter(|_| classifies), &labels)
+        && count != labels.len()
+    {
+        let named = labels.len();
+        notes.push(format!(
+            "config.json: num_labels is {count}, id2label names {named}: {named} was taken, as in transformers"
+        ));
+    }
     let num_classes = match (classifies, &labels) {
         (false, _) => 0,
         (true, Some(labels)) => labels.len(),
-        // transformers leaves its default of two classes unsaid.
-        (true, None) => root.size("num_labels")?.unwrap_or(2),
+        // transformers leaves its default of two classes unsaid in the config of a classifier.
+        (true, None) => stated.unwrap_or(classifier.map_or(2, |head| head.classes)),
     };
     let embed_dim = root.size("hidden_size")?.unwrap_or(768);
     let mlp_ratio = match root.size("intermediate_size")? {
         Some(width) if !dinov2 && embed_dim > 0 => width as f64 / embed_dim as f64,
         _ => root.number("mlp_ratio")?.unwrap_or(4.),
     };
-    let teacher = classes.is_some_and(|class| class.ends_with("WithTeacher"));
+    let teacher = classifier.map_or(classes.is_some_and(|class| class.ends_with("WithTeacher")), |head| head.distilled);
+    if let Some(head) = classifier {
+        let named = classes.map_or("names no class of the model".into(), |class| format!("is that of a {class}"));
+        notes.push(format!(
+            "config.json {named}: the weights have a classifier of {} rows, which was taken for its head",
+            head.classes
+        ));
+    }
+    let both_pools = dinov2 && classifies && classifier.is_none_or(|head| head.width == 2 * embed_dim);
     let registers = match kind {
         "dinov2_with_registers" => root.size("num_register_tokens")?.unwrap_or(4),
         // Without the second head, DeiT's distillation token is an extra token as any register.
@@ -52,7 +76,7 @@ pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<S
         distilled: teacher,
         no_embed_class: kind == "dinov2_with_registers",
         init_values: if dinov2 { Some(root.number("layerscale_value")?.unwrap_or(1.)) } else { None },
-        global_pool: if dinov2 && classifies { GlobalPool::TokenAvg } else { GlobalPool::Token },
+        global_pool: if both_pools { GlobalPool::TokenAvg } else { GlobalPool::Token },
         act: act(root)?,
         norm_eps: root.number("layer_norm_eps")?.unwrap_or(if dinov2 { 1e-6 } else { 1e-12 }),
         pos_drop_rate: dropout,
@@ -84,6 +108,17 @@ pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<S
         head_fault: None,
         license: root.text("license")?.map(str::to_lowercase),
     })
+}
+
+/// A linear layer over the features that lies in the weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Classifier {
+    /// Its rows.
+    pub(crate) classes: usize,
+    /// What it reads.
+    pub(crate) width: usize,
+    /// Whether there is a second one for DeiT's distillation token.
+    pub(crate) distilled: bool,
 }
 
 fn act(root: &Fields) -> Result<Act> {

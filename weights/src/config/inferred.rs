@@ -105,7 +105,7 @@ fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Prep
         Some((first, others)) if others.iter().all(|other| other == first) => first.clone(),
         _ => {
             notes.push(format!(
-                "pixels normalised with ImageNet's mean and deviation were assumed; {} with a tag says how (tallow list {0})",
+                "the centre of images (a share of 0.875), normalised with ImageNet's mean and deviation, was assumed; {} with a tag says how (tallow list {0})",
                 entry.name
             ));
             assumed(entry.architecture.input_size())
@@ -216,8 +216,8 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
         ..VitConfig::default()
     };
     notes.push(format!(
-        "no config.json: the architecture was read off the tensors' shapes; exact GELU, norms with eps {:e}, and pixels \
-         normalised with ImageNet's mean and deviation were assumed",
+        "no config.json: the architecture was read off the tensors' shapes; exact GELU, norms with eps {:e}, and, of \
+         images, the centre (a share of 0.875), normalised with ImageNet's mean and deviation, were assumed",
         vit.norm_eps
     ));
     let architecture = Architecture::Vit(vit);

@@ -5,6 +5,7 @@ mod hugging_face;
 mod inferred;
 mod timm;
 
+pub(crate) use hugging_face::Classifier;
 pub(crate) use inferred::{infer, named};
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,16 @@ impl CheckpointConfig {
     /// # Errors
     /// As there.
     pub fn parse_noting(text: &str, processor: Option<(&str, &str)>, origin: &str) -> Result<(Self, Vec<String>)> {
+        Self::parse_with(text, processor, None, origin)
+    }
+
+    /// The same, of weights that have this classifier, though a Hugging Face config names no class that has one.
+    pub(crate) fn parse_with(
+        text: &str,
+        processor: Option<(&str, &str)>,
+        classifier: Option<Classifier>,
+        origin: &str,
+    ) -> Result<(Self, Vec<String>)> {
         let mut notes = Vec::new();
         let value = json(text, origin)?;
         let fields = Fields::new(origin, &value)?;
@@ -130,7 +141,7 @@ impl CheckpointConfig {
             let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;
             let processor = processor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
             let nested = processor.as_ref().map(|fields| fields.object("image_processor")).transpose()?.flatten();
-            hugging_face::parse(&fields, nested.as_ref().or(processor.as_ref()), &mut notes)?
+            hugging_face::parse(&fields, nested.as_ref().or(processor.as_ref()), classifier, &mut notes)?
         } else {
             let expected = "architecture (timm's layout) or model_type (Hugging Face's)";
             return Err(Error::format(origin, expected, "neither"));

@@ -201,13 +201,14 @@ pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a 
 impl Naming {
     /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
     fn knows(self, name: &str) -> bool {
-        const TIMM: [&str; 13] = [
+        const TIMM: [&str; 14] = [
             "cls_token",
             "pos_embed",
             "reg_token",
             "register_tokens",
             "dist_token",
             "mask_token",
+            "masked_embed",
             "patch_embed",
             "norm_pre",
             "blocks",

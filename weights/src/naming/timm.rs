@@ -6,7 +6,7 @@ use super::Fate;
 pub(super) fn fate(name: &str) -> Result<Fate, String> {
     let has = |word: &str| name.contains(word);
     Ok(match name {
-        "mask_token" => Fate::Out("used only while masks are predicted in pre-training"),
+        "mask_token" | "masked_embed" => Fate::Out("used only while masks are predicted in pre-training"),
         "register_tokens" => Fate::Is("reg_token".into()),
         _ if name.starts_with("pre_logits.") => {
             Fate::Out("the representation layer, which timm's models leave out too")
