@@ -135,6 +135,7 @@ impl CheckpointConfig {
         let value = json(text, origin)?;
         let fields = Fields::new(origin, &value)?;
         let mut config = if fields.has("architecture") || fields.has("tallow") {
+            notes.extend(timm::assumed_epsilon(&fields)?);
             timm::parse(&fields)?
         } else if fields.has("model_type") {
             let beside = origin.replace("config.json", processor.map_or("preprocessor_config.json", |(_, name)| name));

@@ -1,5 +1,6 @@
 //! timm's `config.json`: nested (`pretrained_cfg` inside) or flat, with Tallow's own section for what timm cannot say.
 
+use serde_json::Value;
 use tallow_models::vit::{Act, GlobalPool, PosEmbed};
 use tallow_models::{Architecture, VitConfig, zoo};
 
@@ -231,6 +232,21 @@ fn norm_layer(text: &str) -> Option<f64> {
     }
 }
 
+/// What is assumed where `norm_layer` names PyTorch's class without an epsilon: a class made so has PyTorch's default, but whoever
+/// only wrote the name down may mean timm's.
+pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
+    let Some(args) = root.object("model_args")? else { return Ok(None) };
+    let Some(Value::String(text)) = args.value("norm_layer") else { return Ok(None) };
+    let assumed = norm_layer(text).filter(|eps| !text.contains("eps=") && *eps != VitConfig::default().norm_eps);
+    Ok(assumed.map(|eps| {
+        format!(
+            "norm_layer {text:?} states no epsilon: PyTorch's default {eps:e} was taken, timm's ViTs have {:e}; --set norm_eps=VALUE \
+             says otherwise",
+            VitConfig::default().norm_eps
+        )
+    }))
+}
+
 fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *target = value;
@@ -282,6 +298,20 @@ mod tests {
         }
         for text in ["rmsnorm", "nn.BatchNorm2d", "partial(RmsNorm, eps=1e-5)", "groupnorm1"] {
             assert_eq!(norm_layer(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_epsilon_that_nothing_states_is_told() {
+        let notes = |norm_layer: &str| {
+            let text = serde_json::json!({
+                "architecture": "vit_tiny_patch16_224", "num_classes": 2, "model_args": { "norm_layer": norm_layer },
+            });
+            CheckpointConfig::parse_noting(&text.to_string(), None, "config.json").unwrap().1
+        };
+        assert!(notes("nn.LayerNorm").concat().contains("PyTorch's default 1e-5 was taken, timm's ViTs have 1e-6"));
+        for stated in ["layernorm", "LayerNorm", "partial(nn.LayerNorm, eps=1e-5)"] {
+            assert!(notes(stated).is_empty(), "{stated}");
         }
     }
 
