@@ -67,7 +67,12 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
     let config = &TrainConfig { on_bad_image: options.on_bad_image.unwrap_or(config.on_bad_image), ..config };
-    let as_it_was = options.data.is_none() && options.train_split.is_none() && options.test_split.is_none();
+    let own = |data: &String| {
+        let named = TrainConfig { data: data.clone(), paths: Default::default(), ..config.clone() };
+        paths::agree("data", &named, config)
+    };
+    let as_it_was =
+        options.data.as_ref().is_none_or(own) && options.train_split.is_none() && options.test_split.is_none();
     let own = if as_it_was { own_data(folder, config, options, listener)? } else { None };
     let (dataset, recollection) = match own {
         Some((dataset, recollection)) => (dataset, Some(recollection)),

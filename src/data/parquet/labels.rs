@@ -48,6 +48,17 @@ impl Classes {
             let remedy = "choose another column by appending ?label=COLUMN";
             return Err(Error::unusable(place, "at least two classes", classes.names.len(), remedy));
         }
+        if classes.form == Form::Named && kind.declared.is_none() && kind.number.is_some() {
+            notes.push(format!(
+                "{place}: the {first} part does not name its classes; its numbers are read as another part names them"
+            ));
+        }
+        if matches!(&classes.form, Form::Numbers(values) if values.contains(&-1) && values.contains(&0) && values.len() > 2)
+        {
+            notes.push(format!(
+                "{place}: the label -1 is taken for a class; where it means that there is none, remove those rows"
+            ));
+        }
         for (name, labels) in others {
             classes.compare(place, first, name, labels, &mut notes)?;
         }
