@@ -131,6 +131,30 @@ fn labels_that_begin_with_one_or_have_gaps_leave_no_empty_class() {
 }
 
 #[test]
+fn emnists_own_names_are_idx_files_and_of_several_sets_one_has_to_be_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |set: &str, of_train: &[u8]| {
+        for (part, labels_of) in [("train", of_train), ("test", &[1, 2])] {
+            let (name, count) = (dir.path().join(format!("emnist-{set}-{part}")), labels_of.len() as u32);
+            std::fs::write(format!("{}-images-idx3-ubyte.gz", name.display()), gz(&images(count))).unwrap();
+            std::fs::write(format!("{}-labels-idx1-ubyte.gz", name.display()), gz(&labels(labels_of))).unwrap();
+        }
+    };
+    let here = |path: &str| open(&format!("idx:{}{path}", dir.path().display()), &DataOptions::default());
+    write("letters", &[1, 2, 2]);
+    let data = here("").unwrap();
+    assert_eq!((data.classes.len(), data.train.len(), data.test.len()), (2, 3, 2));
+    assert!(data.notes.iter().any(|note| note.contains("rows and columns exchanged")), "{:?}", data.notes);
+
+    write("digits", &[0, 1, 2, 3]);
+    let message = message(here(""));
+    assert!(message.contains("got emnist-digits, emnist-letters") && message.contains("/emnist-digits"), "{message}");
+    assert_eq!(here("/emnist-digits").unwrap().classes, ["0", "1", "2", "3"]);
+    assert_eq!(here("/emnist-letters").unwrap().classes, ["1", "2"]);
+    assert!(here("/emnist-balanced").is_err());
+}
+
+#[test]
 fn a_limit_takes_a_share_of_each_class_where_labels_come_in_blocks_and_the_first_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let sorted: Vec<u8> = (0..40).map(|index| index / 10).collect();

@@ -34,7 +34,10 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
         complaint(Architecture::Vit(config))
     };
     assert_eq!(refused(|c| c.num_heads = 5), "num_heads: expected a divisor of embed_dim 12, got 5");
-    assert_eq!(refused(|c| c.patch_size = 7), "patch_size: expected a divisor of img_size 16, got 7");
+    assert_eq!(
+        refused(|c| c.patch_size = 7),
+        "patch_size: expected a divisor of img_size 16 (or an img_size of 14 or 21), got 7"
+    );
     assert_eq!(refused(|c| c.patch_size = 0), "patch_size: expected 1 to 16, got 0");
     assert_eq!(refused(|c| c.img_size = 0.into()), "img_size: expected 1 to 65536, got 0");
     assert_eq!(refused(|c| c.depth = 0), "depth: expected 1 to 4096, got 0");

@@ -87,20 +87,62 @@ pub(super) fn fashion_mnist() -> Result<Parts> {
 }
 
 /// The files in a folder, under their original names: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, where there
-/// is a test part, `t10k-…`; plain or with `.gz`.
-pub(super) fn open(dir: &Path) -> Result<Parts> {
-    read_dir(dir, None)
+/// is a test part, `t10k-…` or `test-…`; plain or with `.gz`, and with a name before them as EMNIST's
+/// (`emnist-letters-train-images-idx3-ubyte.gz`). Of several such names in a folder one is chosen by `DIR/NAME`.
+pub(super) fn open(path: &Path) -> Result<Parts> {
+    read_dir(path, None)
 }
 
-fn read_dir(dir: &Path, classes: Option<Vec<String>>) -> Result<Parts> {
-    if !dir.is_dir() {
-        return Err(Error::invalid(dir.display(), "a folder with idx files", "no such folder"));
-    }
-    let train = read_files(dir, "train", "train")?.ok_or_else(|| {
+fn read_dir(path: &Path, classes: Option<Vec<String>>) -> Result<Parts> {
+    let (dir, wanted) = match path.is_dir() {
+        true => (path, None),
+        false => (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str())),
+    };
+    let listed = std::fs::read_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    let names: Vec<String> = match listed {
+        Ok(entries) => entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect(),
+        Err(_) => return Err(Error::invalid(path.display(), "a folder with idx files", "no such folder")),
+    };
+    let mut sets: Vec<&str> = names.iter().filter_map(|name| set_of(name)).collect();
+    sets.sort_unstable();
+    sets.dedup();
+    let set = match (wanted, sets.as_slice()) {
+        (Some(wanted), sets) if sets.contains(&wanted) => wanted,
+        (Some(_), _) => return Err(Error::invalid(path.display(), "a folder with idx files", "no such folder")),
+        (None, sets) if sets.contains(&"") || sets.is_empty() => "",
+        (None, [only]) => only,
+        (None, several) => {
+            let remedy = format!("choose one: idx:{}", dir.join(several[0]).display());
+            return Err(Error::unusable(dir.display(), "the idx files of one data set", several.join(", "), remedy));
+        }
+    };
+    let train = read_files(dir, "train", &prefixed(set, "train"))?.ok_or_else(|| {
         let expected = "train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or with .gz";
         Error::invalid(dir.display(), expected, "neither")
     })?;
-    parts(train, read_files(dir, "test", "t10k")?, classes)
+    let test = match read_files(dir, "test", &prefixed(set, "t10k"))? {
+        Some(test) => Some(test),
+        None => read_files(dir, "test", &prefixed(set, "test"))?,
+    };
+    let mut parts = parts(train, test, classes)?;
+    if set.starts_with("emnist") {
+        parts.notes.push(
+            "EMNIST's own files hold images with rows and columns exchanged: they are read as they are, as torchvision does".into(),
+        );
+    }
+    Ok(parts)
+}
+
+/// What stands before the usual name of a file with training images: nothing, or `emnist-letters`.
+fn set_of(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    let before =
+        ["train-images-idx3-ubyte", "train-images.idx3-ubyte"].iter().find_map(|end| name.strip_suffix(end))?;
+    if before.is_empty() { Some(before) } else { before.strip_suffix('-') }
+}
+
+fn prefixed(set: &str, part: &str) -> String {
+    if set.is_empty() { part.into() } else { format!("{set}-{part}") }
 }
 
 /// One part, if there are files of it.

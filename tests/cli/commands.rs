@@ -32,6 +32,9 @@ fn every_command_has_help_with_examples() {
         let help = tallow.ok(&format!("{command} --help")).stdout;
         assert!(help.contains("Examples:\n") && help.contains(&format!("tallow {command}")), "{command}: {help}");
     }
+    for command in ["info", "predict", "embed", "draw positions", "draw filters"] {
+        assert!(!tallow.ok(&format!("{command} --help")).stdout.contains("drop-"), "{command}: nothing is trained");
+    }
     // Support vector machines have no pretrained weights.
     assert!(tallow.ok("train --help").stdout.contains("support vector machine"));
     assert!(!tallow.ok("finetune --help").stdout.contains("support vector machine"));

@@ -255,7 +255,7 @@ impl VitConfig {
         check(
             c.img_size.sides().iter().all(|side| side.is_multiple_of(c.patch_size)),
             "patch_size",
-            || format!("a divisor of img_size {}", c.img_size),
+            || format!("a divisor of img_size {} (or an img_size of {})", c.img_size, nearest_sizes(c)),
             c.patch_size,
         )?;
         check(
@@ -345,6 +345,16 @@ const MAX_PATCHES: usize = 1 << 16;
 
 /// The encodings are computed when the model is built or listed: 65536 positions of a width of 512 are enough.
 const MAX_SINUSOIDAL: usize = 1 << 25;
+
+/// The image sizes in whole patches that are nearest to the config's: `98 or 112`.
+fn nearest_sizes(config: &VitConfig) -> String {
+    let patch = config.patch_size.max(1);
+    let sides = config.img_size.sides();
+    let [below, above] =
+        [|side: usize, patch: usize| side / patch * patch, |side: usize, patch: usize| side.next_multiple_of(patch)]
+            .map(|nearest| ImgSize::from(sides.map(|side| nearest(side, patch).max(patch))));
+    if below == above { below.to_string() } else { format!("{below} or {above}") }
+}
 
 fn mlp_ratio(embed_dim: usize) -> String {
     format!("a number that makes embed_dim {embed_dim} times it lie between 1 and {}", 1 << 20)

@@ -48,6 +48,13 @@ pub struct ArchitectureFlags {
     pub set: Vec<(String, String)>,
 }
 
+/// Dropout does nothing where nothing is trained: the help of such a command does not list it.
+pub fn without_dropout(arg: clap::Arg) -> clap::Arg {
+    const TRAINING: [&str; 5] = ["drop_path_rate", "drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate"];
+    let hidden = TRAINING.contains(&arg.get_id().as_str());
+    if hidden { arg.hide(true) } else { arg }
+}
+
 impl ArchitectureFlags {
     /// What is overridden, by timm's names. `--set` comes last and so wins.
     pub fn overrides(&self) -> Vec<(String, String)> {

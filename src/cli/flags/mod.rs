@@ -62,6 +62,7 @@ pub enum Command {
     /// Show a model's layers, shapes and parameters, and the account of loading its weights
     #[command(after_help = "Examples:\n  tallow info vit_small_patch16_224\n  \
                             tallow info vit_small_patch14_dinov2.saliency --img-size 56 -v\n  tallow info runs/my-run")]
+    #[command(mut_args(architecture::without_dropout))]
     Info(InfoArgs),
     /// Download models and data sets into the cache, verified
     #[command(after_help = "Examples:\n  tallow fetch vit_small_patch16_224.augreg_in21k_ft_in1k\n  \
@@ -94,16 +95,19 @@ pub enum Command {
                             tallow predict vit_small_patch16_224.augreg_in1k photo.jpg --topk 3\n  \
                             tallow predict runs/my-run photos/ --json\n  \
                             tallow predict vit_small_patch14_dinov2.saliency photo.jpg --img-size 224 --attention attention")]
+    #[command(mut_args(architecture::without_dropout))]
     Predict(PredictArgs),
     /// Draw position encodings, or the filters of a model's first layer, as SVG and PNG
     #[command(after_help = "Examples:\n  tallow draw positions --len 1000 --dim 160 --out positions\n  \
                             tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
                             tallow draw filters runs/my-run --out filters")]
+    #[command(mut_args(architecture::without_dropout))]
     Draw(DrawArgs),
     /// Write a model's features of images, with their labels, to a safetensors file
     #[command(after_help = "Examples:\n  \
                             tallow embed vit_small_patch14_dinov2.saliency --data mnist --split test --limit 1000 --out f.safetensors\n  \
                             tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --features tokens --out f.safetensors")]
+    #[command(mut_args(architecture::without_dropout))]
     Embed(EmbedArgs),
     /// Do every run of a recipe, then compare them
     #[command(
@@ -133,6 +137,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tallow export runs/my-run --format timm --out exported\n  \
                             tallow export runs/my-run --format gguf --out model.gguf\n\n\
                             timm reads the folder: timm.create_model('local-dir:exported', pretrained=True)")]
+    #[command(mut_args(architecture::without_dropout))]
     Export(ExportArgs),
     /// Say which devices, features, threads and caches there are, what would be used, and why
     #[command(after_help = "Examples:\n  tallow doctor\n  tallow doctor --json")]
@@ -230,11 +235,13 @@ pub enum Drawing {
     #[command(after_help = "Examples:\n  tallow draw positions --len 100 --dim 16 --out positions\n  \
                             tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
                             tallow draw positions runs/my-run --out positions")]
+    #[command(mut_args(architecture::without_dropout))]
     Positions(PositionsArgs),
     /// The filters of a model's first layer: a CNN's first convolution, or a ViT's patch embedding
     #[command(after_help = "Examples:\n  tallow draw filters vit_small_patch14_dinov2.saliency --out filters\n  \
                             tallow draw filters runs/my-run --out filters\n\n\
                             Up to 64 filters are all drawn; of more, the first 28 principal components.")]
+    #[command(mut_args(architecture::without_dropout))]
     Filters(FiltersArgs),
 }
 
