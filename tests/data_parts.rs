@@ -181,11 +181,10 @@ fn a_data_set_beside_other_folders_of_images_is_found_and_its_folder_is_no_class
         assert_eq!(found(&data), ["photos/train/a photos/train/b", "", "photos/val/a photos/val/b"]);
         assert!(data.notes.iter().any(|note| note.contains("in its folder photos") && note.contains("left out")));
     }
-    for several in ["fold1/train/a fold1/train/b fold1/test/a fold2/train/a fold2/train/b fold2/test/a"] {
-        let text = message(read(several, &default));
-        assert!(text.contains("several, each with parts of its own: fold1, fold2"), "{text}");
-        assert_eq!(read(several, &chosen(Some("."), None)).unwrap().classes, ["fold1", "fold2"]);
-    }
+    let several = "fold1/train/a fold1/train/b fold1/test/a fold2/train/a fold2/train/b fold2/test/a";
+    let text = message(read(several, &default));
+    assert!(text.contains("several, each with parts of its own: fold1, fold2"), "{text}");
+    assert_eq!(read(several, &chosen(Some("."), None)).unwrap().classes, ["fold1", "fold2"]);
     // A labelled test part beside it is not dropped.
     assert!(read("photos/train/a photos/train/b test/a test/b", &default).is_err());
 }
@@ -349,6 +348,21 @@ fn the_card_of_a_parquet_folder_and_the_user_choose_before_all_names() {
     assert_eq!(sources("train1 train2 test", None, &chosen(Some("train2"), None)).unwrap()[0], "train2");
     let text = message(sources(names, None, &chosen(None, Some("noise"))));
     assert!(text.contains("--test-split: expected one of clean, test, train"), "{text}");
+    // Endings in capital letters, and a folder that is a link.
+    #[cfg(unix)]
+    {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), parquet("train test", None));
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("data")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+        for name in ["train", "test"] {
+            let place = |ending: &str| elsewhere.path().join(format!("{name}.{ending}"));
+            fs::rename(place("parquet"), place("PARQUET")).unwrap();
+        }
+        let data = open(&format!("parquet:{}", dir.path().display()), &default).unwrap();
+        let mut sources: Vec<&str> = data.parts.iter().map(|part| part.source.as_str()).collect();
+        sources.sort_unstable();
+        assert_eq!(sources, ["data/test.PARQUET", "data/train.PARQUET"]);
+    }
     // What the card names and is not there is told.
     let card = card.replace("clean.parquet", "gone-*");
     let text = message(sources(names, Some(&card), &default));

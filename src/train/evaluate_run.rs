@@ -118,7 +118,8 @@ fn own_data(
     let Some(record) = DataRecord::read(folder)? else { return Ok(None) };
     let whole = TrainConfig { limit: None, test_limit: None, val_fraction: 0., ..config.clone() };
     let whole = setup::open_data(&whole, &options.hub)?;
-    let limit = if options.train_part { config.limit } else { config.test_limit };
+    // What a limit left out is not new; also of the other part, where the test part was held out of it.
+    let limit = config.limit.or(config.test_limit);
     let used = limit.map(|_| setup::open_data(config, &options.hub)).transpose()?;
     let train_part = options.train_part;
     let search = Search { record: &record, train_part, limit: options.limit, whole: &whole, used: used.as_ref() };

@@ -280,6 +280,18 @@ fn a_run_goes_on_with_the_same_data_at_another_place_and_with_no_other() {
 }
 
 #[test]
+fn what_a_limit_left_out_is_not_told_as_new() {
+    for limit in ["--limit 8", "--test-limit 2", "--limit 8 --val-fraction 0.5"] {
+        let tallow = flat(limit);
+        let measured = tallow.run("eval run --json");
+        assert!(
+            measured.stdout.contains("\"new\":0") && !measured.stderr.contains("not know"),
+            "{limit}: {measured:?}"
+        );
+    }
+}
+
+#[test]
 fn the_own_data_by_name_is_measured_as_without_its_name() {
     let tallow = flat("");
     copy(&tallow, "photos/a/000.png", "photos/b/more.png");
