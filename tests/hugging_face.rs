@@ -96,3 +96,21 @@ fn a_vit_that_was_built_for_one_size_keeps_it() {
     assert_eq!(config.preprocessing.input_size, [3, 42, 42]);
     assert!(notes[0].contains("the model reads 42"), "{notes:?}");
 }
+
+#[test]
+fn a_processor_of_a_class_that_is_not_known_is_told() {
+    let text = r#"{"model_type": "vit", "image_size": 28, "patch_size": 14}"#;
+    let notes = |class: &str| {
+        let processor = format!(r#"{{{class} "size": {{"height": 28, "width": 28}}, "crop_size": 28}}"#);
+        let processor = Some((processor.as_str(), "preprocessor_config.json"));
+        CheckpointConfig::parse_noting(text, processor, "config.json").unwrap().1
+    };
+    for known in
+        ["ViTImageProcessor", "ViTImageProcessorFast", "ViTFeatureExtractor", "BitImageProcessor", "DeiTImageProcessor"]
+    {
+        assert_eq!(notes(&format!(r#""image_processor_type": "{known}","#)), [""; 0], "{known}");
+    }
+    assert_eq!(notes(""), [""; 0]);
+    let told = notes(r#""image_processor_type": "EfficientNetImageProcessor","#);
+    assert!(told[0].contains("EfficientNetImageProcessor is no image processor of these models"), "{told:?}");
+}

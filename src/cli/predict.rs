@@ -56,6 +56,9 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     let mut attention = attention.map(|folder| AttentionFolder::new(folder, &loaded, &args.model)).transpose()?;
     let transform = loaded.transform()?;
     transform.check_reads_images()?;
+    // What is odd about images is told before their classes are.
+    let alpha = loaded.config.architecture.input_size()[0] == 4;
+    Checked::of(&*images, alpha, &|| {}).notes("images").iter().for_each(|note| session.warn(note));
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, images.len(), "images");
     let mut predictions = Vec::with_capacity(images.len());
@@ -119,6 +122,7 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
         return Err(usage(format!("{}: expected a ViT for --attention, got a support vector machine", args.model)));
     }
     let checked = Checked::of(&**images, false, &|| {});
+    checked.notes("images").iter().for_each(|note| session.warn(note));
     tell_bad(&checked.bad, args.bad.choice(), session);
     let mut predictions: Vec<Prediction> =
         checked.bad.iter().map(|bad| Prediction::of_bad(bad.name.clone(), &bad.error)).collect();

@@ -4,6 +4,7 @@
 mod gif;
 mod jpeg;
 mod kinds;
+mod tiff;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::io::{Cursor, Read};
 use std::panic::catch_unwind;
 use std::path::Path;
 
-use flate2::Crc;
+use flate2::{Crc, Decompress, FlushDecompress, Status};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::files::{self, UNREADABLE};
@@ -101,7 +102,8 @@ fn decoded(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
     if bytes.is_empty() {
         return Err(bad(name, "an empty file"));
     }
-    let format = image::guess_format(bytes).ok().filter(|format| {
+    let format = if tiff::is_big(bytes) { Some(ImageFormat::Tiff) } else { image::guess_format(bytes).ok() };
+    let format = format.filter(|format| {
         use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
         [Png, Jpeg, WebP, Gif, Bmp, Tiff, Pnm].contains(format)
     });
@@ -186,11 +188,16 @@ fn any_image(bytes: &[u8], format: ImageFormat, name: &str) -> Result<(DynamicIm
             let got = format!("one of 32-bit floats, whose range nothing tells, {UNREADABLE}");
             return Err(unread(name, got));
         }
-        L16 if format != ImageFormat::Png => odd = Some(DEEP_GREY),
+        L16 => odd = Some(DEEP_GREY),
         _ => {}
     }
     let image = DynamicImage::from_decoder(decoder).map_err(refused)?;
-    Ok((if format == ImageFormat::Pnm { rounded(image) } else { image }, odd))
+    let image = match format {
+        ImageFormat::Pnm => rounded(image),
+        ImageFormat::Tiff if tiff::is_multiplied(&bytes) => tiff::divided(image),
+        _ => image,
+    };
+    Ok((image, odd))
 }
 
 /// A colour image of 16 bits as Pillow reads PNM: rounded to 8.
@@ -218,11 +225,13 @@ fn with_end_of_png(png: &[u8]) -> Cow<'_, [u8]> {
         let end = at + 12 + u32::from_be_bytes([a, b, c, d]) as usize;
         match kind {
             b"IEND" if end <= png.len() => return Cow::Borrowed(png),
-            // The last pixels are there, and their checksum is not.
-            b"IDAT" if end > png.len() && end - 4 <= png.len() => {
+            // The last pixels are there, and their checksums are not: zlib's, which nobody compares, and that of the chunk.
+            b"IDAT" if end > png.len() && (end - 4 <= png.len() || end - 8 <= png.len() && all_but_checksum(png)) => {
+                let mut whole = png[..png.len().min(end - 4)].to_vec();
+                whole.resize(end - 4, 0);
                 let mut crc = Crc::new();
-                crc.update(&png[at + 4..end - 4]);
-                return Cow::Owned([&png[..end - 4], &crc.sum().to_be_bytes(), &END].concat());
+                crc.update(&whole[at + 4..]);
+                return Cow::Owned([&whole[..], &crc.sum().to_be_bytes(), &END].concat());
             }
             // In the middle of the pixels: it was cut.
             b"IDAT" if end > png.len() => return Cow::Borrowed(png),
@@ -233,6 +242,31 @@ fn with_end_of_png(png: &[u8]) -> Cow<'_, [u8]> {
     }
     // Without any pixels it was cut too.
     if data { Cow::Owned([&png[..at], &END].concat()) } else { Cow::Borrowed(png) }
+}
+
+/// Whether the pixels of a PNG are whole, as far as their compressed data say.
+fn all_but_checksum(png: &[u8]) -> bool {
+    let (mut data, mut at) = (Vec::new(), 8);
+    while let Some(&[a, b, c, d, ref kind @ ..]) = png.get(at..at + 8) {
+        let end = at + 8 + u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind == b"IDAT" {
+            data.extend_from_slice(&png[at + 8..end.min(png.len())]);
+        }
+        at = end + 4;
+    }
+    // Behind the two bytes of zlib's header.
+    let (mut inflate, mut pixels) = (Decompress::new(false), vec![0; 1 << 16]);
+    let mut data = data.get(2..).unwrap_or_default();
+    loop {
+        let before = (inflate.total_in(), inflate.total_out());
+        match inflate.decompress(data, &mut pixels, FlushDecompress::None) {
+            Ok(Status::StreamEnd) => return true,
+            Ok(Status::Ok) if before != (inflate.total_in(), inflate.total_out()) => {
+                data = &data[(inflate.total_in() - before.0) as usize..];
+            }
+            _ => return false,
+        }
+    }
 }
 
 fn jpeg_image(bytes: &[u8], name: &str) -> Result<(DynamicImage, Option<&'static str>)> {

@@ -56,11 +56,17 @@ impl Statistics {
         Ok(Self { mean, std, width: total.width, height: total.height })
     }
 
-    /// The same, where it can normalise.
+    /// The same, where it can normalise. An alpha channel that is the same everywhere, as that of opaque images, tells nothing, and
+    /// gets the mean and the deviation 0.5.
     ///
     /// # Errors
-    /// If all pixels of a channel are alike.
-    pub fn checked(self) -> Result<Self> {
+    /// If all pixels of a colour are alike.
+    pub fn checked(mut self) -> Result<Self> {
+        if let ([.., mean], [_, _, _, std]) = (&mut self.mean[..], &mut self.std[..])
+            && *std < 1e-6
+        {
+            (*mean, *std) = (0.5, 0.5);
+        }
         if let Some(channel) = self.std.iter().position(|s| *s < 1e-6 || s.is_nan()) {
             let what = format!("deviation of channel {channel} of the training set");
             return Err(Error::unusable(

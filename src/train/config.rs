@@ -514,6 +514,8 @@ fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BT
         Int(i64),
         Float(f64),
         Text(String),
+        /// Height and width, as config files hold them.
+        Sides([usize; 2]),
     }
     let values = BTreeMap::<String, Scalar>::deserialize(deserializer)?;
     Ok(values
@@ -523,6 +525,7 @@ fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BT
             Scalar::Int(v) => (key, v.to_string()),
             Scalar::Float(v) => (key, v.to_string()),
             Scalar::Text(v) => (key, v),
+            Scalar::Sides([height, width]) => (key, format!("{height}x{width}")),
         })
         .collect())
 }

@@ -82,9 +82,12 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
-    if config.on_bad_image == OnBadImage::Error {
+    let chosen = if svm.is_some() { None } else { Some(Chosen::of(folder, config, options.device.as_deref())?) };
+    let alpha = chosen.as_ref().is_some_and(|chosen| chosen.described.architecture.input_size()[0] == 4);
+    if config.on_bad_image == OnBadImage::Error || alpha {
         let name = if options.train_part { "training" } else { "test" };
-        setup::check_part(&dataset, name, &**samples, false, &options.hub)?;
+        let notes = setup::check_part(&dataset, name, &**samples, alpha, &options.hub)?;
+        notes.into_iter().for_each(|note| listener.on(&Event::Warning(note)));
     }
     let trained_on = match DataRecord::read(folder)? {
         Some(record) if !as_it_was => Some(warn_of_trained(&record, &dataset.spec, samples, listener)?),
@@ -95,7 +98,10 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         let evaluation = svm.evaluate(&samples, listener, None)?.unwrap_or_default();
         return Ok(RunMeasured { evaluation, dataset, recollection, trained_on });
     }
-    let Chosen { described, model, device } = Chosen::of(folder, config, options.device.as_deref())?;
+    let Chosen { described, model, device } = match chosen {
+        Some(chosen) => chosen,
+        None => Chosen::of(folder, config, options.device.as_deref())?,
+    };
     let classes = described.architecture.num_classes();
     let samples = &relabelled(samples, &dataset, described.labels.as_deref(), classes, listener)?;
     let transform = Arc::new(Transform::of(&described)?);

@@ -226,8 +226,52 @@ fn a_model_of_four_channels_learns_what_only_alpha_tells() {
     assert_eq!(three["test_accuracy"], 0.5, "without alpha they are alike: {three}");
     tallow.ok(&format!("{line} --in-chans 4 --augment flip,jitter,rotate,randaugment,blur,erase --out augmented"));
     tallow.digit(0, "digit.png");
-    tallow.ok("predict ./four digit.png");
+    let ended = tallow.ok("predict ./four digit.png");
+    assert!(ended.stderr.contains("1 of 1 images without an alpha channel, read as opaque"), "{}", ended.stderr);
+    // A model of colours alone, from the one that reads alpha too.
+    let vit = "--img-size 8 --patch-size 4 --epochs 1 --device cpu --set embed_dim=16 --set depth=1 --set num_heads=2";
+    tallow.ok(&format!("train vit_mnist --data folder:signs {vit} --in-chans 4 --out patches"));
+    let ended = tallow.ok("finetune patches --data folder:signs --in-chans 3 --epochs 1 --device cpu --out colours");
+    assert!(ended.stderr.contains("alpha left out"), "{}", ended.stderr);
     let ended = tallow.run("train mlp_mnist --data folder:signs --in-chans 5 --out five");
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("in_chans: expected 1 (grey), 3 (RGB) or 4 (RGB and alpha)"), "{}", ended.stderr);
+}
+
+#[test]
+fn an_alpha_channel_that_is_the_same_everywhere_is_no_reason_not_to_train() {
+    let tallow = Sandbox::new();
+    for part in ["train", "test"] {
+        for class in 0..2 {
+            (0..4).for_each(|i| tallow.digit(class * 4 + i, &format!("photos/{part}/{class}/{i}.png")));
+        }
+    }
+    let ended = tallow.ok(&format!("{TRAIN} --in-chans 4 --normalize standard --out run"));
+    assert!(ended.stderr.contains("8 of 8 images without an alpha channel, read as opaque"), "{}", ended.stderr);
+    let config: Value = serde_json::from_slice(&tallow.read("run/checkpoints/best/config.json")).unwrap();
+    let of_alpha = ["mean", "std"].map(|key| config["pretrained_cfg"][key][3].as_f64());
+    assert_eq!(of_alpha, [Some(0.5); 2], "{config}");
+    let ended = tallow.ok("eval run --data folder:photos");
+    assert!(ended.stderr.contains("8 of 8 images without an alpha channel, read as opaque"), "{}", ended.stderr);
+}
+
+#[test]
+fn eval_and_predict_tell_what_is_odd_about_images_as_train_does() {
+    let tallow = Sandbox::new();
+    photos(&tallow);
+    for bad in ["train/a/cut.png", "test/a/empty.jpg", "test/b/page.jpg"] {
+        std::fs::remove_file(tallow.path(&format!("photos/{bad}"))).unwrap();
+    }
+    let whole = tallow.read("photos/test/a/0.png");
+    tallow.write("photos/test/a/0.png", &whole[..whole.len() - 12]);
+    let deep = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(8, 8, vec![30000; 64]).unwrap();
+    deep.save(tallow.path("photos/test/b/deep.png")).unwrap();
+    for line in
+        [&format!("{TRAIN} --out run"), "eval run", "eval run --data folder:photos", "predict ./run photos/test"]
+    {
+        let ended = tallow.ok(line);
+        for odd in ["1 of 9 images without an end marker, but whole", "1 of 9 images with 16 bits of grey"] {
+            assert!(ended.stderr.contains(odd), "{line}: {}", ended.stderr);
+        }
+    }
 }

@@ -18,6 +18,15 @@ fn a_configuration_is_read_back_as_it_was_written() {
 }
 
 #[test]
+fn height_and_width_are_read_as_config_files_and_as_flags_write_them() {
+    let read = |size: &str| {
+        let text = format!("model = \"vit_mnist\"\ndata = \"mnist\"\nset = {{ img_size = {size} }}\n");
+        TrainConfig::from_toml(&text, Path::new("config.toml")).unwrap().set["img_size"].clone()
+    };
+    assert_eq!([read("[32, 48]"), read("\"32x48\""), read("32")], ["32x48", "32x48", "32"]);
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_file_line_and_name() {
     let text = "model = \"vit_mnist\"\nlearning_rate = 0.1\n";
     let error = TrainConfig::from_toml(text, Path::new("some/config.toml")).unwrap_err().to_string();

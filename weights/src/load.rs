@@ -81,6 +81,7 @@ enum Change {
         new: usize,
     },
     Channels {
+        old: usize,
         new: usize,
     },
     /// From one grid of patches (rows and columns) to another.
@@ -445,7 +446,7 @@ fn patch_changes(expected: &[usize], got: &[usize]) -> Option<Vec<Change>> {
         changes.push(Change::Patches { new: size });
     }
     if their_channels != channels {
-        changes.push(Change::Channels { new: channels });
+        changes.push(Change::Channels { old: their_channels, new: channels });
     }
     Some(changes)
 }
@@ -467,7 +468,7 @@ impl Filling {
             value = match change {
                 Change::Reshape(shape) => value.reshape(shape.as_slice())?,
                 Change::Patches { new } => resample_patches(&value, (*new, *new))?,
-                Change::Channels { new } => adapt_channels(&value, *new)?,
+                Change::Channels { new, .. } => adapt_channels(&value, *new)?,
                 Change::Positions { prefix, old, new, antialias } => {
                     let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
                     let resample = if *antialias { resample_positions } else { resample_positions_plainly };
@@ -518,8 +519,10 @@ impl Change {
         match self {
             Self::Reshape(shape) => format!("reshaped to {shape:?}"),
             Self::Patches { new } => format!("patches resized to {new}×{new} pixels (pseudo-inverse)"),
-            Self::Channels { new: 1 } => "input channels summed to 1".into(),
-            Self::Channels { new } => format!("input channels repeated to {new} and rescaled"),
+            Self::Channels { old: 4, new: 3 } => "the input channel alpha left out".into(),
+            Self::Channels { old: 4, new: 1 } => "input channels summed to 1, without alpha".into(),
+            Self::Channels { new: 1, .. } => "input channels summed to 1".into(),
+            Self::Channels { new, .. } => format!("input channels repeated to {new} and rescaled"),
             Self::Positions { old, new, antialias, .. } => {
                 let how = if *antialias { "bicubic, antialias" } else { "bicubic, as transformers" };
                 format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))

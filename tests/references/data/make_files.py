@@ -12,6 +12,7 @@ import pathlib
 import struct
 import subprocess
 import tempfile
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -103,6 +104,13 @@ read["rgb.tif"] = tiff(image, compression="tiff_lzw")
 read["grey.tif"] = tiff(image.convert("L"))
 read["one-bit.tif"] = tiff(image.convert("1"), compression="group4")
 read["cmyk.tif"] = tiff(image.convert("CMYK"), compression="tiff_lzw")
+# Colours that were multiplied by their alpha, as much software writes them: a field of RGBA's TIFF says so (338, ExtraSamples).
+multiplied = image.copy()
+multiplied.putalpha(Image.linear_gradient("L").resize(image.size))
+plain = tiff(multiplied)
+at = plain.index(struct.pack("<HHIH", 338, 3, 1, 2))
+read["multiplied.tif"] = plain[: at + 8] + struct.pack("<H", 1) + plain[at + 10 :]
+read["big.tif"] = tiff(image, compression="tiff_lzw", big_tiff=True)
 read["ascii.ppm"] = b"P3\n# made by hand\n2 2\n255\n255 0 0  0 255 0\n0 0 255  10 20 30\n"
 read["to-100.pgm"] = b"P5 3 1 100\n" + bytes([0, 50, 99])
 read["16-bits.ppm"] = b"P6 2 1 65535\n" + np.array([0, 255, 256, 30000, 65535, 1], ">u2").tobytes()
@@ -119,6 +127,14 @@ whole["progressive.jpg"] = progressive[:-2] + bytes(16)
 whole["no-iend.png"] = png[:-12]
 whole["half-an-iend.png"] = png[:-6]
 whole["no-checksum.png"] = png[:-16]
+whole["no-checksums.png"] = png[:-19]
+# The pixels in pieces of six bytes, cut in one of the last: what it lacks is no checksum.
+start = png.index(b"IDAT") - 4
+length = struct.unpack(">I", png[start : start + 4])[0]
+pixels = png[start + 8 : start + 8 + length]
+pieces = [b"IDAT" + pixels[at : at + 6] for at in range(0, length, 6)]
+pieces = [struct.pack(">I", len(piece) - 4) + piece + struct.pack(">I", zlib.crc32(piece)) for piece in pieces]
+refused["cut-piece.png"] = png[:start] + b"".join(pieces[:-1])[:-7]
 refused["cut.jpg"] = baseline[:-40]
 refused["cut-and-padded.jpg"] = baseline[:-40] + bytes(4096)
 refused["cut-late.jpg"] = baseline[:-6] + bytes(64)

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 /// Adapts kernels `[dim, channels, height, width]` to `new` input channels: to one they are summed; to more they are repeated and
-/// scaled by `channels / new`, so that equal channels give what they gave before.
+/// scaled by `channels / new`, so that equal channels give what they gave before. Of red, green, blue and alpha, the kernels of
+/// alpha are left out first: what is opaque has no alpha to read.
 ///
 /// # Errors
 /// If the kernels have another rank.
@@ -11,6 +12,9 @@ pub fn adapt_channels(kernels: &Tensor, new: usize) -> Result<Tensor> {
     let (_, old, _, _) = kernels.dims4()?;
     if new == old {
         return Ok(kernels.clone());
+    }
+    if old == 4 && new < old {
+        return adapt_channels(&kernels.narrow(1, 0, 3)?, new);
     }
     if new == 1 {
         return kernels.sum_keepdim(1);

@@ -63,7 +63,15 @@ pub(super) fn parse(root: &Fields, processor: Option<&Fields>, notes: &mut Vec<S
     };
     let preprocessing = match processor {
         None => unsaid(&vit, dinov2),
-        Some(file) => Processor::read(file, kind, vit.in_chans)?.preprocessing(file, &mut vit, dinov2, notes)?,
+        Some(file) => {
+            if let Some(class) = Kind::stranger(file)? {
+                notes.push(format!(
+                    "{}: {class} is no image processor of these models: what the file says is done, and not what else the class does",
+                    file.origin
+                ));
+            }
+            Processor::read(file, kind, vit.in_chans)?.preprocessing(file, &mut vit, dinov2, notes)?
+        }
     };
     let unnamed = |labels: &Vec<String>| labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
     Ok(CheckpointConfig {
@@ -138,6 +146,17 @@ impl Kind {
             ("convnext", Self::ConvNext),
         ];
         Ok(kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind))
+    }
+
+    /// The class of the processor, where it is none of those whose ways are known here.
+    fn stranger<'a>(file: &'a Fields) -> Result<Option<&'a str>> {
+        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip siglip2 beit ijepa chineseclip";
+        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?);
+        Ok(name.filter(|name| {
+            let name = name.to_lowercase();
+            let base = name.split("imageprocessor").next().and_then(|name| name.split("featureextractor").next());
+            !known.split(' ').any(|known| base == Some(known))
+        }))
     }
 
     /// Whether a lone number is the shorter side's, and not that of both.

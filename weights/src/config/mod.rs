@@ -68,6 +68,8 @@ impl Preprocessing {
                 (1, _) => *values = vec![values[0]; channels],
                 (3, 1) => *values = vec![values.iter().sum::<f64>() / 3.],
                 (3, 4) => values.push(0.5),
+                (4, 3) => values.truncate(3),
+                (4, 1) => *values = vec![values[..3].iter().sum::<f64>() / 3.],
                 _ => {}
             }
         }
