@@ -57,6 +57,7 @@ fn folders_that_are_called_like_parts_in_any_usual_way_are_parts() {
         ["Training", "", "Testing"],
         ["Train", "", "Test"],
         ["TRAIN", "VAL", "TEST"],
+        ["traindata", "valdata", "testdata"],
         ["seg_train", "", "seg_test"],
         ["training_set", "", "test_set"],
         ["train_images", "", "test_images"],
@@ -129,7 +130,7 @@ fn an_unlabelled_test_folder_is_left_out_with_a_note() {
     assert!(data.parts.iter().any(|part| part.name == "test" && part.role == Role::LeftOut && part.samples == Some(2)));
     let data = read("train/a train/b val/a val/b test", &DataOptions::default()).unwrap();
     assert_eq!(found(&data)[2], "val/a val/b");
-    for test in ["test/images", "test/test"] {
+    for test in ["test/images", "test/test", "test/unknown"] {
         let data = read(&format!("train/a train/b {test}"), &DataOptions::default()).unwrap();
         assert!(data.notes.iter().any(|note| note.contains("test is left out")), "{:?}", data.notes);
     }
@@ -147,6 +148,10 @@ fn wrapping_folders_are_followed_and_told() {
             ["seg_train/seg_train/a seg_train/seg_train/b", "", "seg_test/seg_test/a seg_test/seg_test/b"],
         ),
         (
+            "archive archive/train/a archive/train/b archive/test/a archive/test/b",
+            ["archive/train/a archive/train/b", "", "archive/test/a archive/test/b"],
+        ),
+        (
             "test_task/train/a test_task/train/b test_task/val/a test_task/val/b",
             ["test_task/train/a test_task/train/b", "", "test_task/val/a test_task/val/b"],
         ),
@@ -158,8 +163,70 @@ fn wrapping_folders_are_followed_and_told() {
     }
     let data = read("photos/a photos/b", &DataOptions { whole: true, ..Default::default() }).unwrap();
     assert_eq!(data.classes, ["a", "b"]);
+    // Images beside the classes of a part.
+    let data = read("train train/a train/b", &DataOptions::default()).unwrap();
+    assert_eq!((&data.classes[..], data.train.len() + data.test.len()), (&["a", "b"].map(String::from)[..], 4));
+    assert!(data.notes.iter().any(|note| note.contains("outside of the folders of classes")), "{:?}", data.notes);
     // A folder that is a part is no wrapper.
     assert_eq!(read("train/a train/b", &DataOptions::default()).unwrap().parts[0].name, "train");
+}
+
+#[test]
+fn a_data_set_beside_other_folders_of_images_is_found_and_its_folder_is_no_class() {
+    let default = DataOptions::default();
+    for beside in ["figures", "test", "test/test", "figures/large src/icons"] {
+        let data =
+            read(&format!("photos/train/a photos/train/b photos/val/a photos/val/b {beside}"), &default).unwrap();
+        assert_eq!(data.classes, ["a", "b"], "{beside}");
+        assert_eq!(found(&data), ["photos/train/a photos/train/b", "", "photos/val/a photos/val/b"]);
+        assert!(data.notes.iter().any(|note| note.contains("in its folder photos") && note.contains("left out")));
+    }
+    let several = "fold1/train/a fold1/train/b fold1/test/a fold2/train/a fold2/train/b fold2/test/a";
+    let text = message(read(several, &default));
+    assert!(text.contains("several, each with parts of its own: fold1, fold2"), "{text}");
+    assert_eq!(read(several, &chosen(Some("."), None)).unwrap().classes, ["fold1", "fold2"]);
+    // A labelled test part beside it is not dropped.
+    assert!(read("photos/train/a photos/train/b test/a test/b", &default).is_err());
+}
+
+#[test]
+fn a_folder_with_the_classes_again_is_no_class() {
+    for again in ["flowers/a flowers/b", "holdout/a holdout/b"] {
+        let data = read(&format!("a b c {again}"), &DataOptions { test_fraction: 0.5, ..Default::default() }).unwrap();
+        assert_eq!(
+            (&data.classes[..], data.train.len() + data.test.len()),
+            (&["a", "b", "c"].map(String::from)[..], 6)
+        );
+        assert!(
+            data.parts.iter().any(|part| part.role == Role::LeftOut && part.samples == Some(4)),
+            "{:?}",
+            data.parts
+        );
+    }
+    let data = read("a b holdout/a holdout/b", &chosen(Some("."), Some("holdout"))).unwrap();
+    assert_eq!(found(&data), ["a b", "", "holdout/a holdout/b"]);
+    let data = read("a b/x b/y", &DataOptions::default()).unwrap();
+    assert_eq!(data.classes, ["a", "b"]);
+    assert!(data.notes.iter().any(|note| note.contains("images in the folders of a class are of that class: b (x, y")));
+}
+
+#[test]
+#[cfg(unix)]
+fn parts_and_classes_may_be_links_also_in_a_circle() {
+    use std::os::unix::fs::symlink;
+    let dir = folder("elsewhere/cats elsewhere/dogs photos/test/cats photos/test/dogs");
+    let place = |name: &str| dir.path().join(name);
+    fs::create_dir(place("photos/train")).unwrap();
+    for class in ["cats", "dogs"] {
+        symlink(place(&format!("elsewhere/{class}")), place(&format!("photos/train/{class}"))).unwrap();
+    }
+    symlink(place("photos"), place("photos/train/cats/again")).unwrap();
+    let read = || open(&format!("folder:{}", place("photos").display()), &DataOptions::default()).unwrap();
+    assert_eq!(found(&read()), ["train/cats train/dogs", "", "test/cats test/dogs"]);
+    // The part itself as a link.
+    fs::rename(place("photos/train"), place("linked")).unwrap();
+    symlink(place("linked"), place("photos/train")).unwrap();
+    assert_eq!(found(&read()), ["train/cats train/dogs", "", "test/cats test/dogs"]);
 }
 
 #[test]
@@ -281,6 +348,29 @@ fn the_card_of_a_parquet_folder_and_the_user_choose_before_all_names() {
     assert_eq!(sources("train1 train2 test", None, &chosen(Some("train2"), None)).unwrap()[0], "train2");
     let text = message(sources(names, None, &chosen(None, Some("noise"))));
     assert!(text.contains("--test-split: expected one of clean, test, train"), "{text}");
+    // Endings in capital letters, and a folder that is a link.
+    #[cfg(unix)]
+    {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), parquet("train test", None));
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("data")).unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).unwrap();
+        for name in ["train", "test"] {
+            let place = |ending: &str| elsewhere.path().join(format!("{name}.{ending}"));
+            fs::rename(place("parquet"), place("PARQUET")).unwrap();
+        }
+        let data = open(&format!("parquet:{}", dir.path().display()), &default).unwrap();
+        let mut sources: Vec<&str> = data.parts.iter().map(|part| part.source.as_str()).collect();
+        sources.sort_unstable();
+        assert_eq!(sources, ["data/test.PARQUET", "data/train.PARQUET"]);
+    }
+    // What the card names and is not there is told.
+    let card = card.replace("clean.parquet", "gone-*");
+    let text = message(sources(names, Some(&card), &default));
+    assert!(text.contains("gone-*"), "{text}");
+    let card = card.replace("gone-*", "clean.parquet").replace("tra*.parquet", "lost-*");
+    let dir = parquet(names, Some(&card));
+    let data = open(&format!("parquet:{}", dir.path().display()), &default).unwrap();
+    assert!(data.notes.iter().any(|note| note.contains("names lost-* for test")), "{:?}", data.notes);
     let text = message(sources("test-00000-of-00001", None, &default));
     assert!(text.contains("a part for training") && text.contains("--train-split"), "{text}");
 }

@@ -12,7 +12,8 @@ use super::flags::RunArgs;
 use super::recipe::{Overrides, Recipe, Run};
 use super::session::Session;
 use super::{compare, interrupt, settings, train as command};
-use crate::train::{RunFolder, Start, TrainConfig};
+use crate::train::setup::check_data;
+use crate::train::{self, DataRecord, RunFolder, Start, TrainConfig};
 
 pub fn run(args: &RunArgs, session: &Session) -> Result {
     let with = Overrides::parse(&args.with)?;
@@ -34,6 +35,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
         }
         return print(&planned, args, session);
     }
+    check_data_of_ended(&planned, &file.to_string(), session)?;
     if let Some(words) = with.words() {
         session.note(format!("{file}: with {words}"));
     }
@@ -82,6 +84,28 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
         planned.len(),
         failed.join("; ")
     ))
+}
+
+/// Checks that runs that have ended had the data that those to come would have: they are compared.
+fn check_data_of_ended(planned: &[Planned], file: &str, session: &Session) -> Result {
+    // Runs on the same samples need no second look at them.
+    let mut checked: Vec<DataRecord> = Vec::new();
+    for Planned { plan, folder, config } in planned.iter().filter(|planned| planned.plan.state == State::Ended) {
+        let Some(record) = folder.data()? else { continue };
+        if checked.contains(&record) {
+            continue;
+        }
+        match check_data(config, folder, &session.open_options()) {
+            Ok(()) => checked.push(record),
+            Err(error @ train::Error::DataDiffers { .. }) => {
+                return Err(anyhow!(error).context(format!("{file}: run {:?}", plan.name)));
+            }
+            Err(error) => {
+                session.note(format!("{}: whether its data is still the same cannot be checked: {error}", plan.name))
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Prints what would run, and about how long that would take.

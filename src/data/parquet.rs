@@ -27,6 +27,9 @@ use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, deco
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
 
+/// Links to folders are followed that lie in so many folders.
+const MAX_LINK_DEPTH: usize = 3;
+
 /// What follows the name of a data set: `NAME?config=…&image=…&label=…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Choice {
@@ -114,7 +117,7 @@ pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Part
     }
     let mut names = Vec::new();
     list(path, "", &mut names)?;
-    if !names.iter().any(|name| name.ends_with(".parquet")) {
+    if !names.iter().any(|name| name.to_ascii_lowercase().ends_with(".parquet")) {
         return Err(Error::invalid(path.display(), "a folder with files that end in .parquet", "none of them"));
     }
     let card = path.join("README.md");
@@ -147,7 +150,8 @@ fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes) -> Result<P
     open(place, folder, Sorted { parts: vec![part], notes }, choice, wishes)
 }
 
-/// All files under `folder`, with `/` between the parts of their names.
+/// All files under `folder`, with `/` between the parts of their names. A link to a folder is followed, but not one to a folder
+/// that it lies in.
 fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let entry = entry.map_err(|e| Error::io(folder, e))?;
@@ -155,8 +159,14 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
         if files::is_clutter(name.as_ref()) {
             continue;
         }
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            list(&entry.path(), &format!("{prefix}{name}/"), names)?;
+        let path = entry.path();
+        if path.is_dir() {
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let target = || Some((fs::canonicalize(&path).ok()?, fs::canonicalize(folder).ok()?));
+            let leads_back = || target().is_none_or(|(target, folder)| folder.starts_with(target));
+            if !is_link || (prefix.split('/').count() <= MAX_LINK_DEPTH && !leads_back()) {
+                list(&path, &format!("{prefix}{name}/"), names)?;
+            }
         } else {
             names.push(format!("{prefix}{name}"));
         }

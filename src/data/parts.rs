@@ -61,9 +61,26 @@ pub struct Part {
 
 /// The words that name a part, the usual one first. Those of Hugging Face's `datasets`, and some that folders have.
 const WORDS: [(Role, &[&str]); 3] = [
-    (Role::Train, &["train", "training", "trn", "trainset"]),
-    (Role::Val, &["validation", "valid", "val", "dev", "valset"]),
-    (Role::Test, &["test", "testing", "tst", "eval", "evaluation", "testset"]),
+    (Role::Train, &["train", "training", "trn", "trainset", "trainingset", "traindata", "trainingdata", "trainimages"]),
+    (
+        Role::Val,
+        &["validation", "valid", "val", "dev", "valset", "validset", "validationset", "valdata", "validationdata"],
+    ),
+    (
+        Role::Test,
+        &[
+            "test",
+            "testing",
+            "tst",
+            "eval",
+            "evaluation",
+            "testset",
+            "testingset",
+            "testdata",
+            "testingdata",
+            "testimages",
+        ],
+    ),
 ];
 
 /// The word of a part in a name.

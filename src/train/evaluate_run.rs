@@ -67,7 +67,12 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
     let config = &TrainConfig { on_bad_image: options.on_bad_image.unwrap_or(config.on_bad_image), ..config };
-    let as_it_was = options.data.is_none() && options.train_split.is_none() && options.test_split.is_none();
+    let own = |data: &String| {
+        let named = TrainConfig { data: data.clone(), paths: Default::default(), ..config.clone() };
+        paths::agree("data", &named, config)
+    };
+    let as_it_was =
+        options.data.as_ref().is_none_or(own) && options.train_split.is_none() && options.test_split.is_none();
     let own = if as_it_was { own_data(folder, config, options, listener)? } else { None };
     let (dataset, recollection) = match own {
         Some((dataset, recollection)) => (dataset, Some(recollection)),
@@ -119,7 +124,8 @@ fn own_data(
     let Some(record) = DataRecord::read(folder)? else { return Ok(None) };
     let whole = TrainConfig { limit: None, test_limit: None, val_fraction: 0., ..config.clone() };
     let whole = setup::open_data(&whole, &options.hub)?;
-    let limit = if options.train_part { config.limit } else { config.test_limit };
+    // What a limit left out is not new; also of the other part, where the test part was held out of it.
+    let limit = config.limit.or(config.test_limit);
     let used = limit.map(|_| setup::open_data(config, &options.hub)).transpose()?;
     let train_part = options.train_part;
     let search = Search { record: &record, train_part, limit: options.limit, whole: &whole, used: used.as_ref() };

@@ -169,9 +169,18 @@ pub(super) fn locate(config: &TrainConfig, folder: &RunFolder) -> (TrainConfig, 
         {
             notes.push(format!("{key}: nothing is at {remembered} any more; using {found}"));
         }
+        let moved = |known: &String| {
+            let alike = |a: Option<Place>, b: Option<Place>| matches!((a, b), (Some(a), Some(b)) if a.before == b.before && a.after == b.after);
+            let gone = !is_there(known) && alike(Place::of(key, known), Place::of(key, &found));
+            // Whether it is the same data is told by what it holds.
+            key == "data" && by_hand && gone && folder.data_path().exists()
+        };
+        if let Some(known) = run.as_ref().and_then(|run| run.paths.get(key)).filter(|known| moved(known)) {
+            notes.push(format!("{key}: nothing is at {known} any more; using {found}"));
+        }
         if let Some(run) = &run
             && let Some(own) = setting(run, key).filter(|own| *own != text)
-            && run.paths.get(key).is_some_and(|known| is_same(key, known, &found))
+            && run.paths.get(key).is_some_and(|known| is_same(key, known, &found) || moved(known))
             && let Some(setting) = setting_mut(&mut config, key)
         {
             *setting = own.to_string();

@@ -268,6 +268,14 @@ pub(super) fn open_for_run(
     Ok((config, dataset))
 }
 
+/// Checks that the data of a run that is there is what it was begun with.
+///
+/// # Errors
+/// [`Error::DataDiffers`] if not; otherwise if the data cannot be opened.
+pub fn check_data(config: &TrainConfig, folder: &RunFolder, hub: &OpenOptions) -> Result<()> {
+    open_for_run(config, folder, Start::Resume, hub).map(|_| ())
+}
+
 /// Nobody who listens.
 struct Silent;
 

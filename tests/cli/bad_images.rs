@@ -73,7 +73,9 @@ fn a_bad_test_image_is_found_before_the_first_epoch_and_skipped_on_request() {
     // The run's own data is what it recorded, which the bad ones are no part of; of other data eval does as it is told.
     assert_eq!(tallow.json("eval run")["samples"], 8);
     assert_eq!(tallow.json("eval run --on-bad-image error")["samples"], 8);
-    let ended = tallow.run("eval run --data folder:photos --on-bad-image error");
+    assert_eq!(tallow.json("eval run --data folder:photos --on-bad-image error")["samples"], 8);
+    std::fs::rename(tallow.path("photos"), tallow.path("others")).unwrap();
+    let ended = tallow.run("eval run --data folder:others --on-bad-image error");
     assert!(ended.code == Some(1) && ended.stderr.contains("test/a/empty.jpg"), "{ended:?}");
 }
 

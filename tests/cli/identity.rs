@@ -9,7 +9,7 @@ use crate::sandbox::Sandbox;
 const MODEL: &str = "mlp_mnist --set in_chans=3 --set img_size=16 --batch-size 8";
 
 /// Images of noise, each another one: `count` in `DIR/CLASS` for every folder named.
-fn noise(tallow: &Sandbox, folders: &[&str], count: usize) {
+pub fn noise(tallow: &Sandbox, folders: &[&str], count: usize) {
     for folder in folders {
         let path = tallow.path(folder);
         fs::create_dir_all(&path).expect("a folder");
@@ -262,6 +262,44 @@ fn a_resume_on_other_data_is_refused_and_says_what_differs_also_of_a_run_that_ha
             refused(&tallow, &format!("train --out {run} --resume"), words);
             assert_eq!(weights, tallow.read(&format!("{run}/checkpoints/last/model.safetensors")));
         }
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_the_same_data_at_another_place_and_with_no_other() {
+    let tallow = flat("");
+    rename(&tallow, "photos", "moved");
+    let ended = tallow.ok(&format!("train {MODEL} --data folder:moved --epochs 4 --out run --resume"));
+    assert!(ended.stderr.contains("nothing is at") && ended.stderr.contains("moved"), "{}", ended.stderr);
+    copy(&tallow, "moved/a/000.png", "moved/a/more.png");
+    refused(&tallow, &format!("train {MODEL} --data folder:moved --epochs 5 --out run --resume"), &["1 sample new"]);
+    // Where the old place is still there, another one is another data set.
+    let tallow = flat("");
+    copy_folder(&tallow, "photos", "copied");
+    refused(&tallow, &format!("train {MODEL} --data folder:copied --out run --resume"), &["other settings", "copied"]);
+}
+
+#[test]
+fn what_a_limit_left_out_is_not_told_as_new() {
+    for limit in ["--limit 8", "--test-limit 2", "--limit 8 --val-fraction 0.5"] {
+        let tallow = flat(limit);
+        let measured = tallow.run("eval run --json");
+        assert!(
+            measured.stdout.contains("\"new\":0") && !measured.stderr.contains("not know"),
+            "{limit}: {measured:?}"
+        );
+    }
+}
+
+#[test]
+fn the_own_data_by_name_is_measured_as_without_its_name() {
+    let tallow = flat("");
+    copy(&tallow, "photos/a/000.png", "photos/b/more.png");
+    let plain = tallow.json("eval run");
+    for data in ["folder:photos", "folder:./photos/"] {
+        let named = tallow.json(&format!("eval run --data {data}"));
+        assert_eq!(result(&named), result(&plain));
+        assert_eq!((&named["recorded"], &named["new"]), (&plain["recorded"], &plain["new"]), "{data}");
     }
 }
 

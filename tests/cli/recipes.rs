@@ -40,6 +40,34 @@ fn a_recipe_runs_once_and_is_compared() {
 }
 
 #[test]
+fn a_recipe_does_not_compare_runs_that_had_other_data() {
+    let tallow = Sandbox::new();
+    crate::identity::noise(&tallow, &["photos/a", "photos/b"], 12);
+    let recipe = RECIPE.replace("\"mnist\"", "\"folder:photos\"").replace("limit = 60\ntest_limit = 20\n", "");
+    tallow.write("r.toml", &recipe);
+    tallow.ok("run r.toml");
+    std::fs::copy(tallow.path("photos/a/000.png"), tallow.path("photos/a/more.png")).expect("a copy");
+    for again in ["out", "out/a-fast-one"] {
+        let ended = tallow.run("run r.toml");
+        assert!(
+            ended.code != Some(0) && ended.stderr.contains("1 sample new") && ended.stderr.contains("a/more.png"),
+            "{}",
+            ended.stderr
+        );
+        // Also where one of them is to be run anew, and would have the new file.
+        if again == "out" {
+            let names = std::fs::read_dir(tallow.path("out")).expect("a folder").flatten();
+            let second = names
+                .map(|entry| entry.path())
+                .find(|path| path.is_dir() && path.file_name().is_some_and(|n| n != "one"));
+            std::fs::remove_dir_all(second.expect("the second run")).expect("a folder less");
+        }
+    }
+    std::fs::remove_file(tallow.path("photos/a/more.png")).expect("a file less");
+    tallow.ok("run r.toml");
+}
+
+#[test]
 fn a_dry_run_prints_commands_that_do_the_same_and_runs_none() {
     let tallow = Sandbox::new();
     tallow.write("r.toml", RECIPE);

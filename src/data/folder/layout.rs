@@ -14,6 +14,8 @@ use crate::data::{Error, Result};
 
 /// Wrapping folders are followed so deep.
 const MAX_DEPTH: usize = 8;
+/// So many links to folders are followed on the way to an image: a part may be a link, and its classes too.
+const MAX_LINKS: usize = 2;
 /// How `--train-split` names the folder itself.
 const ITSELF: &str = ".";
 
@@ -80,17 +82,21 @@ fn has_images(dir: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether images lie in `dir` at any depth; links to folders are not followed.
-fn has_images_below(dir: &Path) -> Result<bool> {
+/// Whether images lie in `dir` at any depth; of links to folders only a few are followed, so that there is an end.
+fn has_images_below(dir: &Path, links: usize) -> Result<bool> {
     if has_images(dir)? {
         return Ok(true);
     }
     for entry in std::fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let entry = entry.map_err(|e| Error::io(dir, e))?;
         let path = entry.path();
-        if !path.file_name().is_none_or(is_clutter)
-            && entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && has_images_below(&path)?
+        if path.file_name().is_none_or(is_clutter) || !path.is_dir() {
+            continue;
+        }
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let left = if is_link { links.checked_sub(1) } else { Some(links) };
+        if let Some(left) = left
+            && has_images_below(&path, left)?
         {
             return Ok(true);
         }
@@ -103,7 +109,7 @@ fn with_images(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for name in subfolders(dir)? {
         // Where a folder cannot be read, that matters only if it turns out to be a class.
-        if has_images_below(&dir.join(&name)).unwrap_or(false) {
+        if has_images_below(&dir.join(&name), MAX_LINKS).unwrap_or(false) {
             names.push(name);
         }
     }
@@ -121,6 +127,11 @@ fn subs(dir: &Path) -> Result<Vec<Sub>> {
 pub(super) fn layout(root: &Path, wishes: Wishes) -> Result<Layout> {
     let mut notes = Vec::new();
     let (dir, mut subs) = unwrapped(root, wishes, &mut notes)?;
+    for name in subfolders(&dir)? {
+        if word(&name).is_some() && subs.iter().all(|sub| sub.name != name) {
+            notes.push(format!("{}: there are no images in it", dir.join(name).display()));
+        }
+    }
     for sub in &mut subs {
         unwrap_part(sub, &mut notes)?;
     }
@@ -130,21 +141,74 @@ pub(super) fn layout(root: &Path, wishes: Wishes) -> Result<Layout> {
     Ok((parts, notes))
 }
 
-/// Follows folders that hold nothing but one other folder: archives are often unpacked into one.
+/// Follows folders that hold nothing but one other folder, since archives are often unpacked into one, and the one folder that
+/// holds parts beside others that do not: `dataset/train/cat` beside `figures`.
 fn unwrapped(root: &Path, wishes: Wishes, notes: &mut Vec<String>) -> Result<(PathBuf, Vec<Sub>)> {
     let mut dir = root.to_path_buf();
     for _ in 0..MAX_DEPTH {
         let found = subs(&dir)?;
-        let [only] = &found[..] else { return Ok((dir, found)) };
-        let named = wishes.name(&only.name) || wishes.name(ITSELF);
-        if named || !only.is_part() || has_images(&dir)? || (only.role().is_some() && !holds_parts(&only.path)?) {
+        if wishes.name(ITSELF) || found.iter().any(|sub| wishes.name(&sub.name)) {
             return Ok((dir, found));
         }
-        notes.push(format!("{}: the data set is in its folder {}", dir.display(), only.name));
-        dir = only.path.clone();
+        let inside = match &found[..] {
+            [only] if only.role().is_some() && !holds_parts(&only.path)? => None,
+            [only] => (!only.inner.is_empty()).then_some(only),
+            _ => only_data_set(&dir, &found)?,
+        };
+        let Some(inside) = inside else { return Ok((dir, found)) };
+        let beside: Vec<&str> = found.iter().map(|sub| sub.name.as_str()).filter(|name| *name != inside.name).collect();
+        let beside = match beside.len() {
+            0 => String::new(),
+            1 => format!("; {} beside it is left out", beside[0]),
+            _ => format!("; {} beside it are left out", listed(beside)),
+        };
+        notes.push(format!("{}: the data set is in its folder {}{beside}", dir.display(), inside.name));
+        if has_images(&dir)? {
+            notes.push(outside(&dir));
+        }
+        dir = inside.path.clone();
     }
     let found = subs(&dir)?;
     Ok((dir, found))
+}
+
+/// The one folder of several that holds parts with classes, where nothing beside it is a part with classes itself.
+///
+/// # Errors
+/// If there are several: as classes they would be data sets, and as parts they have parts of their own.
+fn only_data_set<'a>(dir: &Path, found: &'a [Sub]) -> Result<Option<&'a Sub>> {
+    if found.iter().any(|sub| sub.role().is_some() && !sub.holds_no_classes()) {
+        return Ok(None);
+    }
+    let mut sets = Vec::new();
+    for sub in found.iter().filter(|sub| sub.role().is_none() && !sub.inner.is_empty()) {
+        if holds_data_set(&sub.path)? {
+            sets.push(sub);
+        }
+    }
+    if let [first, _, ..] = sets[..] {
+        let got = format!("several, each with parts of its own: {}", listed(sets.iter().map(|sub| sub.name.as_str())));
+        let remedy = format!(
+            "give the folder of one (folder:{}); if these are the classes, choose them with --train-split .",
+            first.path.display()
+        );
+        return Err(Error::unusable(dir.display(), "one data set", got, remedy));
+    }
+    Ok(sets.pop())
+}
+
+/// Whether `dir`, or the folder that is the only one in it, has a training part with classes.
+fn holds_data_set(dir: &Path) -> Result<bool> {
+    let mut dir = dir.to_path_buf();
+    for _ in 0..MAX_DEPTH {
+        let found = subs(&dir)?;
+        if found.iter().any(|sub| sub.role() == Some(Role::Train) && !sub.direct && !sub.holds_no_classes()) {
+            return Ok(true);
+        }
+        let [only] = &found[..] else { return Ok(false) };
+        dir.clone_from(&only.path);
+    }
+    Ok(false)
 }
 
 /// Whether there is a folder for training with folders in it.
@@ -189,7 +253,9 @@ impl Found<'_> {
             words.iter().filter(|sub| sub.role() == Some(Role::Train) && !sub.inner.is_empty()).collect();
         let classes: BTreeSet<String> = training.iter().flat_map(|sub| sub.inner.clone()).collect();
         let fit = |sub: &&&Sub| sub.role() != Some(Role::Train) && sub.shares_classes(&classes);
-        if words.iter().any(|sub| fit(&sub)) || training.iter().any(|sub| sub.is_part()) {
+        // Images that lie beside the classes, in a part that is alone, do not make it a class.
+        let holds_classes = |sub: &Sub| sub.is_part() || (others.is_empty() && sub.inner.len() >= 2);
+        if words.iter().any(|sub| fit(&sub)) || training.iter().any(|sub| holds_classes(sub)) {
             let tested = words.iter().any(|sub| sub.role() != Some(Role::Train));
             if tested || others.is_empty() || others.iter().any(|sub| sub.shares_classes(&classes)) {
                 return self.parts(subs);
@@ -272,12 +338,41 @@ impl Found<'_> {
         Error::unusable(&self.place, "parts with the same classes, or classes", got, remedy)
     }
 
-    /// The folder itself is the training part, and its folders the classes.
+    /// The folder itself is the training part, and its folders the classes; but one that holds some of them again is none.
     fn flat(&self, why: &str) -> Result<Layout> {
-        let classes = subfolders(self.dir)?.into_iter().map(|name| (name.clone(), self.dir.join(name))).collect();
+        let subs = subs(self.dir)?;
+        let siblings: BTreeSet<String> = subs.iter().filter(|sub| sub.direct).map(|sub| sub.name.clone()).collect();
+        let (again, classes): (Vec<Sub>, Vec<Sub>) =
+            subs.into_iter().partition(|sub| sub.is_part() && sub.inner.len() >= 2 && sub.inner.is_subset(&siblings));
+        let mut names = subfolders(self.dir)?;
+        names.retain(|name| again.iter().all(|sub| sub.name != *name));
         let fact = self.fact(self.dir, Role::Train, format!("{why}: its folders are the classes"));
-        let notes = if has_images(self.dir)? { vec![outside(self.dir)] } else { Vec::new() };
-        Ok((vec![FolderPart { role: Role::Train, classes, folder: self.dir.into(), fact }], notes))
+        let of_classes = names.into_iter().map(|name| (name.clone(), self.dir.join(name))).collect();
+        let mut found = vec![FolderPart { role: Role::Train, classes: of_classes, folder: self.dir.into(), fact }];
+        let mut notes = if has_images(self.dir)? { vec![outside(self.dir)] } else { Vec::new() };
+        for sub in again {
+            let why = "it holds folders called like the classes beside it";
+            let name = &sub.name;
+            if self.wishes.is_empty() && sub.role().is_none() {
+                notes.push(format!(
+                    "{} is left out: {why}; --train-split . --test-split {name} tests on it",
+                    sub.path.display()
+                ));
+            }
+            let fact = self.fact(&sub.path, Role::LeftOut, why.into());
+            let classes = sub.inner.iter().map(|class| (class.clone(), sub.path.join(class))).collect();
+            found.push(FolderPart { role: Role::LeftOut, classes, folder: sub.path.clone(), fact });
+        }
+        let nested: Vec<Sub> = classes.into_iter().filter(|sub| !sub.direct && sub.inner.len() >= 2).collect();
+        if let Some(first) = nested.first() {
+            let names = self.listed(&nested);
+            let inner = listed_set(&first.inner);
+            notes.push(format!(
+                "{}: images in the folders of a class are of that class: {names} ({inner} in {})",
+                self.place, first.name
+            ));
+        }
+        Ok((found, notes))
     }
 
     /// The folder itself is the training part; folders in it with the classes of the others are other parts.
@@ -287,7 +382,8 @@ impl Found<'_> {
             wished || (self.wishes.is_empty() && sub.role().is_some())
         });
         let (mut flat, mut notes) = self.flat(why)?;
-        for part in &mut flat {
+        flat.retain(|part| part.role == Role::Train || parts.iter().all(|sub| sub.path != part.folder));
+        for part in flat.iter_mut().filter(|part| part.role == Role::Train) {
             part.classes.retain(|(name, _)| parts.iter().all(|sub| sub.name != *name));
         }
         let mut wishes = Wishes { train: None, whole: true, ..self.wishes };
@@ -297,12 +393,13 @@ impl Found<'_> {
             }
             return Ok((flat, notes));
         }
+        let is_class = |(name, _): &&(String, PathBuf)| classes.iter().any(|sub| sub.name == *name);
         notes.push(format!(
             "{}: {} {} in the folder of the training part, whose classes are {}",
             self.place,
             listed(parts.iter().map(|sub| sub.name.as_str())),
             if parts.len() == 1 { "lies" } else { "lie" },
-            self.listed(&classes)
+            listed(flat[..1].iter().flat_map(|part| &part.classes).filter(is_class).map(|(name, _)| name.as_str()))
         ));
         wishes.whole = true;
         let (others, more) = Found { wishes, place: self.place.clone(), ..*self }.parts(parts)?;
@@ -313,8 +410,16 @@ impl Found<'_> {
 
     /// The folders are parts, with the classes in them.
     fn parts(&self, subs: Vec<Sub>) -> Result<Layout> {
+        let training = subs.iter().filter(|sub| sub.role() == Some(Role::Train));
+        let trained: BTreeSet<String> = training.flat_map(|sub| &sub.inner).map(|name| name.to_lowercase()).collect();
+        // As tools want it that expect a folder for each class: `test/unknown/*`.
+        let unknown = |sub: &Sub| {
+            let tested = [Some(Role::Val), Some(Role::Test)].contains(&sub.role());
+            let other = sub.inner.iter().all(|name| !trained.contains(&name.to_lowercase()));
+            tested && sub.inner.len() == 1 && trained.len() >= 2 && other
+        };
         let (parts, without): (Vec<Sub>, Vec<Sub>) =
-            subs.into_iter().partition(|sub| !sub.holds_no_classes() || self.wishes.name(&sub.name));
+            subs.into_iter().partition(|sub| !(sub.holds_no_classes() || unknown(sub)) || self.wishes.name(&sub.name));
         let candidates = parts.iter().enumerate().map(|(at, sub)| Candidate {
             name: sub.name.clone(),
             source: self.relative(&sub.path),
@@ -338,9 +443,12 @@ impl Found<'_> {
             found.push(FolderPart { role, classes, folder: sub.path.clone(), fact });
         }
         for sub in &without {
-            let why = "it holds images without folders of classes";
+            let why = match sub.inner.first().filter(|_| !sub.holds_no_classes()) {
+                Some(name) => format!("its only folder, {name}, is no class of the training part"),
+                None => "it holds images without folders of classes".into(),
+            };
             notes.push(format!("{} is left out: {why}", sub.path.display()));
-            let fact = self.fact(&sub.path, Role::LeftOut, why.into());
+            let fact = self.fact(&sub.path, Role::LeftOut, why);
             let classes = vec![(sub.name.clone(), sub.path.clone())];
             found.push(FolderPart { role: Role::LeftOut, classes, folder: sub.path.clone(), fact });
         }

@@ -48,6 +48,17 @@ impl Classes {
             let remedy = "choose another column by appending ?label=COLUMN";
             return Err(Error::unusable(place, "at least two classes", classes.names.len(), remedy));
         }
+        if classes.form == Form::Named && kind.declared.is_none() && kind.number.is_some() {
+            notes.push(format!(
+                "{place}: the {first} part does not name its classes; its numbers are read as another part names them"
+            ));
+        }
+        if matches!(&classes.form, Form::Numbers(values) if values.contains(&-1) && values.contains(&0) && values.len() > 2)
+        {
+            notes.push(format!(
+                "{place}: the label -1 is taken for a class; where it means that there is none, remove those rows"
+            ));
+        }
         for (name, labels) in others {
             classes.compare(place, first, name, labels, &mut notes)?;
         }
@@ -109,6 +120,8 @@ impl Classes {
                 let class = match (label, declared) {
                     (Label::Missing, _) => None,
                     (Label::Text(text), _) => places.get(text.as_ref()).copied(),
+                    // Not by name, of which there may be two alike.
+                    (Label::Number(number), Some(names)) if names == self.names => values.get(number).copied(),
                     (Label::Number(number), Some(names)) => usize::try_from(*number)
                         .ok()
                         .and_then(|number| names.get(number))
@@ -172,4 +185,36 @@ fn other_kind(place: &str, first: &str, expected: &str, name: &str, got: &str) -
         got,
         remedy,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(names: Option<&[&str]>, numbers: &[i64]) -> Labels {
+        let mut labels = Labels::default();
+        let names: Option<Vec<String>> = names.map(|names| names.iter().map(|name| (*name).into()).collect());
+        labels.begin_file(names.as_deref());
+        labels.values.extend(numbers.iter().map(|number| Label::Number(*number)));
+        labels
+    }
+
+    #[test]
+    fn numbers_of_two_classes_with_one_name_stay_two_classes() -> Result<()> {
+        let training = labels(Some(&["crane", "dog", "crane"]), &[0, 1, 2, 0]);
+        let (classes, _) = Classes::of("here", &[("train", &training)])?;
+        assert_eq!(classes.numbers(&training), Ok(vec![0, 1, 2, 0]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_numbers_mean_is_told_where_nothing_says_it() -> Result<()> {
+        let (named, plain) = (labels(Some(&["cat", "dog"]), &[0, 1]), labels(None, &[1, 0]));
+        let told = |parts: &[(&str, &Labels)]| Classes::of("here", parts).map(|(_, notes)| notes.join("\n"));
+        assert!(told(&[("train", &plain), ("test", &named)])?.contains("the train part does not name its classes"));
+        assert_eq!(told(&[("train", &named), ("test", &named)])?, "");
+        assert!(told(&[("train", &labels(None, &[-1, 0, 1, 1]))])?.contains("the label -1 is taken for a class"));
+        assert_eq!(told(&[("train", &labels(None, &[-1, 1, 1]))])?, "", "two classes, as some write them");
+        Ok(())
+    }
 }

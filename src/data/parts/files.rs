@@ -53,7 +53,7 @@ pub(in crate::data) fn sort(
         let all = configs.iter().map(|config| config.name.as_str()).collect();
         let chosen = choose(place, all, config, default, &mut notes)?;
         match configs.into_iter().find(|config| config.name == chosen) {
-            Some(config) => of_card(place, &config, &files)?,
+            Some(config) => of_card(place, &config, &files, wishes, &mut notes)?,
             None => (Vec::new(), Several::Apart),
         }
     };
@@ -114,7 +114,13 @@ fn choose(
 }
 
 /// The parts that a card names.
-fn of_card(place: &str, config: &Config, files: &[&str]) -> Result<(Vec<Candidate>, Several)> {
+fn of_card(
+    place: &str,
+    config: &Config,
+    files: &[&str],
+    wishes: Wishes,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Candidate>, Several)> {
     let folder = config.folder.as_deref().map(relative).filter(|folder| !folder.is_empty());
     let inside = |file: &str| match folder {
         Some(folder) => file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')),
@@ -145,11 +151,21 @@ fn of_card(place: &str, config: &Config, files: &[&str]) -> Result<(Vec<Candidat
         }
         members.sort_by_key(|(_, at)| *at);
         members.dedup();
-        // What was not downloaded is not there offline; a part that is needed and missing is told by its absence.
+        // What was not downloaded is not there offline: of parts that are not used, that is nothing to tell.
+        let shown = listed(patterns.iter().map(String::as_str));
+        match word(name).map(|word| word.role) {
+            Some(Role::Train) if members.is_empty() && wishes.train.is_none() && !wishes.whole => {
+                return Err(missing(place, &shown));
+            }
+            Some(role) if members.is_empty() => {
+                notes.push(format!("{place}: README.md names {shown} for {}, but there is no such file", role.name()));
+            }
+            _ => {}
+        }
         if !members.is_empty() {
             candidates.push(Candidate {
                 name: name.clone(),
-                source: listed(patterns.iter().map(String::as_str)),
+                source: shown,
                 word: word(name),
                 why: "README.md says so (configs)".into(),
                 members,
