@@ -190,6 +190,39 @@ fn what_changes_colours_leaves_alpha_and_what_moves_an_image_moves_it_too() {
     assert!((0..20).any(|epoch| alpha_after(&[Augment::Rotate], epoch).1 != before.1));
 }
 
+/// Row 1 of eight has no label, and row 6 neither label nor image (`references/data/make_bad_rows.py`).
+#[cfg(feature = "hub")]
+#[test]
+fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
+    use tallow::data::{Checked, DataOptions, OnBadImage, open};
+
+    let spec = format!("parquet:{}/tests/references/data/unlabelled_rows.parquet", env!("CARGO_MANIFEST_DIR"));
+    let options = DataOptions { test_fraction: 0.25, ..Default::default() };
+    let data = open(&spec, &options).unwrap();
+    assert_eq!(data.classes, ["0", "1"]);
+    let mut bad = Vec::new();
+    for part in [&data.train, &data.test] {
+        bad.extend(Checked::of(&**part, false, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
+    }
+    bad.sort();
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    for (message, row) in bad.iter().zip(["row 1", "row 6"]) {
+        assert!(message.contains(row) && message.contains("expected a label, got none"), "{bad:?}");
+    }
+
+    let data = open(&spec, &DataOptions { on_bad_image: OnBadImage::Skip, ..options }).unwrap();
+    let mut labels: Vec<(String, u32)> = Vec::new();
+    for part in [&data.train, &data.test] {
+        labels.extend((0..part.len()).map(|index| (part.name(index), part.label(index))));
+    }
+    labels.sort();
+    let right = [(0, 0), (2, 0), (3, 1), (4, 0), (5, 1), (7, 1)];
+    for ((name, label), (row, expected)) in labels.iter().zip(right) {
+        assert!(name.ends_with(&format!("row {row}")) && *label == expected, "{labels:?}");
+    }
+    assert_eq!(labels.len(), right.len());
+}
+
 /// Row 2 of eight has no image, and row 5 bytes that are none (`references/data/make_bad_rows.py`).
 #[cfg(feature = "hub")]
 #[test]

@@ -90,7 +90,6 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
     assert_refused("no_images.parquet", &["no_images.parquet", "image", "label, text", "?image=COLUMN"]);
     assert_refused("plain.parquet?label=fine", &["\"fine\"", "coarse_label, fine_label, id, img", "?label=COLUMN"]);
     assert_refused("plain.parquet?labels=x", &["?label=COLUMN", "labels=x"]);
-    assert_refused("unlabelled_row.parquet", &["train row 1", "none"]);
     assert_refused("wrong_label.parquet", &["train row 1", "3 classes", "got 3"]);
     assert_refused("zstd.parquet", &["zstd", "Snappy"]);
     assert_refused("nowhere", &["nowhere"]);
@@ -103,6 +102,19 @@ fn images_outside_of_the_file_are_an_error_when_they_are_asked_for() -> Outcome 
     let data = opened("linked.parquet")?;
     let error = data.train.image(0).expect_err("only a path is there").to_string();
     assert!(error.contains("embedded"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_row_without_a_label_is_an_error_when_it_is_asked_for() -> Outcome {
+    let data = opened("unlabelled_row.parquet")?;
+    let parts = [&data.train, &data.test];
+    let errors: Vec<String> = parts
+        .iter()
+        .flat_map(|part| (0..part.len()).filter_map(|index| part.image(index).err()))
+        .map(|error| error.to_string())
+        .collect();
+    assert!(matches!(&errors[..], [one] if one.contains("train row 1: expected a label, got none")), "{errors:?}");
     Ok(())
 }
 

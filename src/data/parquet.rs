@@ -8,6 +8,7 @@ mod labels;
 mod pages;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -343,7 +344,10 @@ impl Rows {
             }
         }
         let keep = self.tables.iter().map(Table::image_bytes).sum::<u64>() <= IN_MEMORY;
-        Ok(Encoded { name: format!("{}: {}", self.spec, self.name), tables: self.tables, groups, labels, keep })
+        let unlabelled = (0..labels.len()).filter(|&row| labels[row].is_none()).collect();
+        let labels = labels.into_iter().map(Option::unwrap_or_default).collect();
+        let name = format!("{}: {}", self.spec, self.name);
+        Ok(Encoded { name, tables: self.tables, groups, labels, unlabelled, keep })
     }
 }
 
@@ -364,6 +368,8 @@ struct Encoded {
     tables: Vec<Table>,
     groups: Vec<Group>,
     labels: Vec<u32>,
+    /// Rows without a label, which are as bad as rows without an image: asking for their image is an error.
+    unlabelled: BTreeSet<usize>,
     /// Whether images stay in memory once they were read.
     keep: bool,
 }
@@ -380,6 +386,10 @@ struct Group {
 
 impl Encoded {
     fn bytes(&self, index: usize) -> Result<ByteArray> {
+        if self.unlabelled.contains(&index) {
+            let remedy = "remove that row, or give it a label";
+            return Err(Error::unusable(self.name(index), "a label", "none", remedy));
+        }
         let at = self.groups.partition_point(|group| group.start <= index) - 1;
         let group = &self.groups[at];
         let table = &self.tables[group.table];

@@ -107,8 +107,9 @@ impl Classes {
         Ok(())
     }
 
-    /// The number of each row's class. The error is the first row without one, and what is there.
-    pub(super) fn numbers(&self, labels: &Labels) -> std::result::Result<Vec<u32>, (usize, String)> {
+    /// The number of each row's class, none where the row has no label. The error is the first row with a label that is no class,
+    /// and what is there.
+    pub(super) fn numbers(&self, labels: &Labels) -> std::result::Result<Vec<Option<u32>>, (usize, String)> {
         let places: HashMap<&str, u32> = self.names.iter().map(String::as_str).zip(0..).collect();
         let values: HashMap<i64, u32> = match &self.form {
             Form::Numbers(values) => values.iter().copied().zip(0..).collect(),
@@ -118,7 +119,10 @@ impl Classes {
         for (declared, of_file) in labels.by_file() {
             for label in of_file {
                 let class = match (label, declared) {
-                    (Label::Missing, _) => None,
+                    (Label::Missing, _) => {
+                        all.push(None);
+                        continue;
+                    }
                     (Label::Text(text), _) => places.get(text.as_ref()).copied(),
                     // Not by name, of which there may be two alike.
                     (Label::Number(number), Some(names)) if names == self.names => values.get(number).copied(),
@@ -140,7 +144,7 @@ impl Classes {
                     };
                     (all.len(), got)
                 })?;
-                all.push(class);
+                all.push(Some(class));
             }
         }
         Ok(all)
@@ -203,7 +207,7 @@ mod tests {
     fn numbers_of_two_classes_with_one_name_stay_two_classes() -> Result<()> {
         let training = labels(Some(&["crane", "dog", "crane"]), &[0, 1, 2, 0]);
         let (classes, _) = Classes::of("here", &[("train", &training)])?;
-        assert_eq!(classes.numbers(&training), Ok(vec![0, 1, 2, 0]));
+        assert_eq!(classes.numbers(&training), Ok([0, 1, 2, 0].map(Some).to_vec()));
         Ok(())
     }
 
