@@ -171,7 +171,6 @@ pub(super) enum Several {
     #[default]
     Apart,
     /// They are files of one part, as on the hub (`train_a.parquet`, `train_b.parquet`).
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only Parquet files are taken together"))]
     Together,
 }
 
