@@ -140,12 +140,12 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
     let asked = TrainConfig::default().with(table)?;
     let options = asked.checkpoint_options(session.open_options())?;
     let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
-    let start = if pretrained {
-        defaults::Start::of(&TrainConfig { weights: Some(String::new()), ..asked })
+    let regime = if pretrained {
+        defaults::Regime::of(&TrainConfig { weights: Some(String::new()), ..asked })
     } else {
-        defaults::Start::Scratch
+        defaults::Regime::Scratch
     };
-    let config = defaults::defaults(Family::of(&architecture), start).with(table)?;
+    let config = defaults::defaults(Family::of(&architecture), regime).with(table)?;
     config.validate()?;
     check_words(&config, architecture)?;
     Ok(config)

@@ -32,7 +32,7 @@ impl Family {
 
 /// What is trained, as far as good settings differ with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Regime {
     /// Everything, from values drawn from the seed.
     Scratch,
     /// Everything, from a checkpoint.
@@ -41,7 +41,7 @@ pub enum Start {
     Probe,
 }
 
-impl Start {
+impl Regime {
     /// What the settings of a run come to.
     pub fn of(config: &TrainConfig) -> Self {
         match (config.weights.is_some(), config.freeze.as_deref().map(str::trim)) {
@@ -54,21 +54,21 @@ impl Start {
 
 /// The settings of a run where the user says nothing else. Those that depend on the number of training samples are left open:
 /// [`by_data`] settles them. RESULTS.md has the sweeps that they come from.
-pub fn defaults(family: Family, start: Start) -> TrainConfig {
+pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
     use OptimizerKind::{Adamw, Sgd};
     use ScheduleKind::{Constant, Cosine};
 
     struct Row(OptimizerKind, f64, f64, ScheduleKind, f64);
     //                                                         optimiser  lr   decay schedule clip
-    let Row(optimizer, lr, weight_decay, schedule, clip_grad) = match (family, start) {
-        (Family::Vit, Start::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
-        (Family::Vit, Start::Pretrained) => Row(Adamw, 3e-5, 0.05, Cosine, 1.),
-        (Family::Vit | Family::Cnn, Start::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
-        (Family::Cnn, Start::Scratch) => Row(Sgd, 0.05, 5e-4, Cosine, 0.),
-        (Family::Cnn, Start::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
-        (Family::Mlp, Start::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
+    let Row(optimizer, lr, weight_decay, schedule, clip_grad) = match (family, regime) {
+        (Family::Vit, Regime::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
+        (Family::Vit, Regime::Pretrained) => Row(Adamw, 3e-5, 0.05, Cosine, 1.),
+        (Family::Vit | Family::Cnn, Regime::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
+        (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.05, 5e-4, Cosine, 0.),
+        (Family::Cnn, Regime::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
+        (Family::Mlp, Regime::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
         (Family::Mlp, _) => Row(Sgd, 0.01, 0., Constant, 0.),
-        (Family::Points, Start::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
+        (Family::Points, Regime::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
         (Family::Points, _) => Row(Sgd, 0.03, 0., Constant, 0.),
     };
     TrainConfig {
@@ -81,9 +81,9 @@ pub fn defaults(family: Family, start: Start) -> TrainConfig {
         epochs: TrainConfig::AUTO,
         eval_every: TrainConfig::AUTO,
         // A head that knows nothing yet pulls a pretrained backbone about.
-        head_first_steps: if family == Family::Vit && start == Start::Pretrained { 300 } else { 0 },
-        augment: if start == Start::Probe { "none" } else { "auto" }.into(),
-        weights: (start != Start::Scratch).then(|| "pretrained".to_string()),
+        head_first_steps: if family == Family::Vit && regime == Regime::Pretrained { 300 } else { 0 },
+        augment: if regime == Regime::Probe { "none" } else { "auto" }.into(),
+        weights: (regime != Regime::Scratch).then(|| "pretrained".to_string()),
         momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },
         ..TrainConfig::default()
     }
@@ -101,15 +101,15 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
         steps: usize,
     }
     let row = |batches, epochs, steps| Row { batches, epochs, steps };
-    let Row { batches, epochs, steps } = match (Family::of(architecture), Start::of(config)) {
-        (Family::Vit, Start::Scratch) => row([16, 64], 10, 600),
-        (Family::Vit | Family::Cnn, Start::Probe) => row([32, 32], 30, 300),
-        (Family::Vit, Start::Pretrained) => row([16, 32], 3, 200),
-        (Family::Cnn, Start::Scratch) => row([16, 128], 20, 600),
-        (Family::Cnn, Start::Pretrained) => row([16, 128], 5, 300),
-        (Family::Mlp, Start::Scratch) => row([16, 128], 20, 600),
+    let Row { batches, epochs, steps } = match (Family::of(architecture), Regime::of(config)) {
+        (Family::Vit, Regime::Scratch) => row([16, 64], 10, 600),
+        (Family::Vit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
+        (Family::Vit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 600),
+        (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),
+        (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 600),
         (Family::Mlp, _) => row([16, 128], 5, 300),
-        (Family::Points, Start::Scratch) => row([10, 10], 150, 0),
+        (Family::Points, Regime::Scratch) => row([10, 10], 150, 0),
         (Family::Points, _) => row([10, 10], 50, 0),
     };
     if config.batch_size == TrainConfig::BATCH_SIZE_BY_DATA {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tallow::train::config::{OptimizerKind, ScheduleKind, TrainConfig};
-use tallow::train::defaults::{Family, Start, by_data, defaults};
+use tallow::train::defaults::{Family, Regime, by_data, defaults};
 
 use tallow_models::zoo;
 
@@ -100,10 +100,10 @@ fn differences_name_the_fields_and_both_values() {
 #[test]
 fn the_defaults_of_every_family_make_sense() {
     for family in [Family::Vit, Family::Cnn, Family::Mlp] {
-        for start in [Start::Scratch, Start::Pretrained, Start::Probe] {
+        for start in [Regime::Scratch, Regime::Pretrained, Regime::Probe] {
             let config = TrainConfig { model: "m".into(), data: "d".into(), ..defaults(family, start) };
             config.validate().unwrap();
-            assert_eq!(config.weights.is_some(), start != Start::Scratch);
+            assert_eq!(config.weights.is_some(), start != Regime::Scratch);
         }
     }
 }
@@ -112,7 +112,7 @@ fn the_defaults_of_every_family_make_sense() {
 fn few_samples_are_passed_over_more_often_and_in_smaller_batches() {
     let vit = &zoo::find("vit_small_patch14_dinov2").unwrap().architecture;
     let settled = |samples: usize, with: &str| {
-        let mut config = defaults(Family::Vit, Start::Pretrained).with(&with.parse().unwrap()).unwrap();
+        let mut config = defaults(Family::Vit, Regime::Pretrained).with(&with.parse().unwrap()).unwrap();
         by_data(&mut config, vit, samples);
         let again = config.clone();
         by_data(&mut config, vit, samples + 100);
