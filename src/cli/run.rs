@@ -207,6 +207,7 @@ fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
     TrainConfig {
         interpolation: config.interpolation.and(there.interpolation),
         crop_pct: config.crop_pct.and(there.crop_pct),
+        exif: config.exif.and(there.exif),
         batch_size: match config.batch_size {
             TrainConfig::AUTO_BATCH_SIZE => TrainConfig::AUTO_BATCH_SIZE,
             _ => there.batch_size,
