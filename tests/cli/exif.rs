@@ -115,6 +115,13 @@ fn a_run_of_a_version_that_turned_nothing_goes_on_so() {
         assert_ne!(own, features(&format!("./run {what} --exif apply")), "{what}");
     }
 
+    // A report of both tells them apart.
+    tallow.ok(&format!("{TRAIN} --out newer"));
+    tallow.ok("compare run newer --out both");
+    let report = String::from_utf8(tallow.read("both/report.html")).unwrap();
+    let row = report.split("<tr").find(|row| row.contains(">exif<")).unwrap_or_else(|| panic!("no row of exif"));
+    assert!(row.contains("ignore") && row.contains("apply"), "{row}");
+
     let ended = tallow.run("train --out run --resume --epochs 11 --exif apply");
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("exif (\"ignore\" against \"apply\")"), "{}", ended.stderr);
