@@ -166,6 +166,22 @@ fn a_recipe_says_it_for_its_runs_and_finds_older_ones_as_they_were() {
 }
 
 #[test]
+fn runs_of_a_recipe_share_no_features_of_images_that_lie_differently() {
+    let tallow = Sandbox::new();
+    photos(&tallow);
+    let shared = "model = \"mlp_mnist\"\ncommand = \"train\"\ndata = \"folder:photos\"\nfreeze = \"backbone\"\nepochs = 20\n\
+                  batch_size = 8\nlr = 0.05\naugment = \"none\"\nset = { img_size = \"8\" }";
+    let run = |name: &str, exif: &str| format!("[[run]]\nname = \"{name}\"\nexif = \"{exif}\"\n");
+    tallow.write("probes.toml", format!("[shared]\n{shared}\n{}{}", run("turned", "apply"), run("lying", "ignore")));
+    tallow.ok("run probes.toml --device cpu --out probes");
+    let accuracy = |run: &str| -> f64 {
+        let summary: Value = serde_json::from_slice(&tallow.read(&format!("probes/{run}/summary.json"))).unwrap();
+        summary["test_accuracy"].as_f64().unwrap()
+    };
+    assert_eq!((accuracy("turned"), accuracy("lying")), (1.0, 0.5));
+}
+
+#[test]
 fn data_tells_how_many_images_are_turned_and_shows_them_so() {
     let tallow = Sandbox::new();
     photos(&tallow);
