@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tallow::data::resize::resize;
-use tallow::data::{Augment, Draw, Image, Transform, look_at_file, open_image, open_image_with_alpha};
+use tallow::data::{Augment, Decoding, Draw, Image, Transform, look_at_file, open_image, open_image_with_alpha};
 use tallow::weights::{Interpolation, Preprocessing};
 
 fn references(folder: &str) -> PathBuf {
@@ -74,9 +74,13 @@ fn a_file_without_its_end_is_whole_where_no_pixel_is_missing_and_that_is_told() 
         };
         let (largest, mean) = difference(&got, &open_image(want).unwrap());
         assert!(largest <= allowed.0 && mean <= allowed.1, "{name}: {largest} levels, {mean} on average");
-        assert_eq!(look_at_file(&path, false).unwrap(), Some("without an end marker, but whole"), "{name}");
+        assert_eq!(
+            look_at_file(&path, Decoding::default()).unwrap().odd,
+            Some("without an end marker, but whole"),
+            "{name}"
+        );
     }
-    assert_eq!(look_at_file(baseline, false).unwrap(), None);
+    assert_eq!(look_at_file(baseline, Decoding::default()).unwrap().odd, None);
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn a_model_of_four_channels_reads_alpha_and_takes_what_has_none_as_opaque() {
     assert_eq!(values(&rgba), [1., 0., 1., 0., 0., 1., 0., 1., 0.2, 0.2, 0.2, 0.2, -1., 1., -1., 1.]);
     let grey = Image { width: 2, height: 2, channels: 1, pixels: vec![51; 4] };
     assert_eq!(values(&grey), [[0.2; 12].as_slice(), &[1.; 4]].concat());
-    let odd = look_at_file(references("read/rgb.tif"), true).unwrap();
+    let odd = look_at_file(references("read/rgb.tif"), Decoding { alpha: true, ..Decoding::default() }).unwrap().odd;
     assert_eq!(odd, Some("without an alpha channel, read as opaque"));
     let five = Preprocessing { input_size: [5, 2, 2], mean: vec![0.; 5], std: vec![1.; 5], ..four_channels(2) };
     let error = Transform::evaluation(&five).unwrap().tensor(&grey, Draw::default()).unwrap_err().to_string();

@@ -109,7 +109,8 @@ fn peak(device: &Device) -> Option<u64> {
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
 /// are handed out, so it is their time in all that counts.
 fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
-    let samples = data::open_with(data, &DataOptions::default(), &session.open_options())?.train;
+    let options = DataOptions { exif: args.exif.choice(), ..DataOptions::default() };
+    let samples = data::open_with(data, &options, &session.open_options())?.train;
     let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
     let (batches, threads) = (WARM_UP + args.steps, session.threads());
     let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();

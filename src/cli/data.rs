@@ -15,7 +15,7 @@ use super::progress;
 use super::session::Session;
 use crate::data::whitening::{self, Whiteness};
 use crate::data::{
-    self, Augment, Checked, DataOptions, Dataset, Draw, OnBadImage, Part, Samples, Statistics, Subset, Transform,
+    self, Augment, Checked, DataOptions, Dataset, Draw, Exif, OnBadImage, Part, Samples, Statistics, Subset, Transform,
 };
 use crate::report::{SheetRow, contact_sheet};
 use crate::train::TrainConfig;
@@ -33,6 +33,10 @@ struct Facts<'a> {
     test: usize,
     /// Images that cannot be read, which the numbers leave out.
     bad: Vec<Bad>,
+    /// Images whose files have an orientation other than upright noted in them.
+    orientation_noted: usize,
+    /// What becomes of that.
+    exif: Exif,
     classes: Vec<Class<'a>>,
     /// Which folder or file became which part, and why.
     parts: &'a [Part],
@@ -80,10 +84,11 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         limit: args.limit,
         train_split: args.parts.train_split.clone(),
         test_split: args.parts.test_split.clone(),
+        exif: args.exif.choice(),
         ..DataOptions::default()
     };
     let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
-    let bad = without_bad(args, &mut dataset, session)?;
+    let (bad, orientation_noted) = without_bad(args, &mut dataset, session)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());
     let points = dataset.train.point(0).map(<[f32]>::len);
@@ -119,6 +124,8 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         val: dataset.val.as_ref().map_or(0, |val| val.len()),
         test: dataset.test.len(),
         bad,
+        orientation_noted,
+        exif: options.exif,
         classes: dataset.classes.iter().map(String::as_str).enumerate().map(class).collect(),
         parts: &dataset.parts,
         images,
@@ -130,9 +137,10 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     if facts.bad.is_empty() || args.bad.choice() == OnBadImage::Skip { Ok(()) } else { Err(Told.into()) }
 }
 
-/// Reads every image of every part once and names those that cannot be read; what follows is about the others.
-fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Result<Vec<Bad>> {
-    let mut found = Vec::new();
+/// Reads every image of every part once and names those that cannot be read; what follows is about the others. With the number of
+/// those that are to be turned.
+fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Result<(Vec<Bad>, usize)> {
+    let (mut found, mut orientation_noted) = (Vec::new(), 0);
     let parts = [("train", Some(&mut dataset.train)), ("val", dataset.val.as_mut()), ("test", Some(&mut dataset.test))];
     for (name, part) in parts {
         let Some(part) = part else { continue };
@@ -140,6 +148,7 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
         let checked = Checked::of(&**part, false, &|| bar.inc(1));
         bar.finish_and_clear();
         dataset.notes.extend(checked.notes(name));
+        orientation_noted += checked.orientation_noted;
         if checked.bad.is_empty() {
             continue;
         }
@@ -155,7 +164,7 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
             error: bad.error.to_string(),
         }));
     }
-    Ok(found)
+    Ok((found, orientation_noted))
 }
 
 /// Sizes and levels of the training images.
@@ -276,6 +285,17 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
     }
     if !facts.bad.is_empty() {
         text.push_str(&format!("\nbad images       {}, not counted above", thousands(facts.bad.len())));
+    }
+    if facts.orientation_noted > 0 {
+        let count = thousands(facts.orientation_noted);
+        text.push_str(&match facts.exif {
+            Exif::Apply => format!(
+                "\nturned images    {count}, as their cameras noted (--exif ignore reads them as they lie in their files)"
+            ),
+            Exif::Ignore => format!(
+                "\nunturned images  {count}, although their cameras noted how they lie (--exif apply turns them)"
+            ),
+        });
     }
     if let Some(coordinates) = points {
         text.push_str(&format!("\npoints of {coordinates} coordinates"));

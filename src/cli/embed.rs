@@ -13,7 +13,7 @@ use tallow_weights::save;
 use super::error::{Result, Told, usage};
 use super::flags::{EmbedArgs, Features, Split};
 use super::images::{ImageFiles, tell_bad};
-use super::model::Loaded;
+use super::model::{self, Loaded};
 use super::progress::{self, Progress};
 use super::session::Session;
 use crate::data::{self, Checked, DataOptions, Loader, LoaderOptions, OnBadImage, Samples, Subset};
@@ -136,11 +136,12 @@ fn readable(
 type Labelled = (Arc<dyn Samples>, Option<Vec<String>>);
 
 fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Labelled> {
+    let exif = model::exif(&args.model, &args.exif)?;
     let Some(spec) = &args.data else {
         if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
             return Err(usage("--train-split, --test-split: expected --data beside them, got images"));
         }
-        return Ok((Arc::new(ImageFiles::find(&args.images, session)?.limited(args.limit)), None));
+        return Ok((Arc::new(ImageFiles::find(&args.images, exif, session)?.limited(args.limit)), None));
     };
     let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };
     let options = DataOptions {
@@ -149,6 +150,7 @@ fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Label
         train_split: args.parts.train_split.clone(),
         test_split: args.parts.test_split.clone(),
         whole: true,
+        exif,
         ..DataOptions::default()
     };
     let dataset = data::open_with(spec, &options, &session.open_options())?;

@@ -43,6 +43,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         train_part: args.split == Split::Train,
         limit: args.limit,
         on_bad_image: args.bad.asked(),
+        exif: args.exif.asked(),
         device: session.flags().device.clone(),
         batch_size: args.batch_size,
         hub: session.open_options(),

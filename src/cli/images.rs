@@ -9,10 +9,13 @@ use super::error::Result;
 use super::output::stderr_line;
 use super::session::Session;
 use crate::data::files::{ENDINGS, Listing};
-use crate::data::{self, BadImage, Image, OnBadImage, Samples, open_image, open_image_with_alpha};
+use crate::data::{self, BadImage, Decoding, Exif, Image, Look, OnBadImage, Samples, open_image_as};
 
 /// Image files as samples; they have no label.
-pub struct ImageFiles(Vec<PathBuf>);
+pub struct ImageFiles {
+    files: Vec<PathBuf>,
+    exif: Exif,
+}
 
 impl ImageFiles {
     /// The files among `paths`, and those in its folders and theirs, in the order of their names. What is left out of folders is
@@ -20,7 +23,7 @@ impl ImageFiles {
     ///
     /// # Errors
     /// If a path does not exist, or a folder holds no image.
-    pub fn find(paths: &[PathBuf], session: &Session) -> Result<Self> {
+    pub fn find(paths: &[PathBuf], exif: Exif, session: &Session) -> Result<Self> {
         let mut files = Vec::new();
         for path in paths {
             let path = expanded(path);
@@ -41,19 +44,19 @@ impl ImageFiles {
             }
             files.extend(listing.images);
         }
-        Ok(Self(files))
+        Ok(Self { files, exif })
     }
 
     /// Only the first `limit` of them.
     pub fn limited(mut self, limit: Option<usize>) -> Self {
-        self.0.truncate(limit.unwrap_or(usize::MAX));
+        self.files.truncate(limit.unwrap_or(usize::MAX));
         self
     }
 }
 
 impl Samples for ImageFiles {
     fn len(&self) -> usize {
-        self.0.len()
+        self.files.len()
     }
 
     fn label(&self, _: usize) -> u32 {
@@ -61,19 +64,19 @@ impl Samples for ImageFiles {
     }
 
     fn image(&self, index: usize) -> data::Result<Image> {
-        open_image(&self.0[index])
+        open_image_as(&self.files[index], Decoding { alpha: false, exif: self.exif })
     }
 
     fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
-        open_image_with_alpha(&self.0[index])
+        open_image_as(&self.files[index], Decoding { alpha: true, exif: self.exif })
     }
 
-    fn look(&self, index: usize, alpha: bool) -> data::Result<Option<&'static str>> {
-        data::look_at_file(&self.0[index], alpha)
+    fn look(&self, index: usize, alpha: bool) -> data::Result<Look> {
+        data::look_at_file(&self.files[index], Decoding { alpha, exif: self.exif })
     }
 
     fn name(&self, index: usize) -> String {
-        self.0[index].display().to_string()
+        self.files[index].display().to_string()
     }
 }
 

@@ -9,10 +9,10 @@ use tallow_weights::account::Tensor as Fate;
 use tallow_weights::{Account, CheckpointConfig, LoadOptions, OpenOptions, Source, expanded};
 
 use super::error::{Result, usage};
-use super::flags::{ArchitectureFlags, CheckpointFlags};
+use super::flags::{ArchitectureFlags, CheckpointFlags, ExifFlags};
 use super::session::Session;
-use crate::data::Transform;
-use crate::train::svm;
+use crate::data::{Exif, Transform};
+use crate::train::{RunFolder, svm};
 
 /// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
 ///
@@ -72,6 +72,23 @@ fn changed(mut architecture: Architecture, flags: &ArchitectureFlags) -> Result<
     }
     architecture.validate()?;
     Ok(architecture)
+}
+
+/// What becomes of the orientation that cameras noted in images for the model called `name`: what the flag asks for, else what its run
+/// was trained with, if it is a run's. That there is no such model is told where it is opened.
+///
+/// # Errors
+/// If its run's settings cannot be read.
+pub fn exif(name: &str, flags: &ExifFlags) -> Result<Exif> {
+    if let Some(asked) = flags.asked() {
+        return Ok(asked);
+    }
+    let run = match Source::parse(name) {
+        _ if svm::Svm::is_in(&expanded(name)) => RunFolder::of_model(name),
+        Ok(Source::Folder(path) | Source::File(path)) => RunFolder::of_model(path),
+        _ => None,
+    };
+    Ok(run.map(|run| run.exif()).transpose()?.unwrap_or_default())
 }
 
 /// A model with its weights, for inference.

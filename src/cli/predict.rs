@@ -12,7 +12,7 @@ use super::attention::AttentionFolder;
 use super::error::{Result, Told, one_line, usage};
 use super::flags::PredictArgs;
 use super::images::{ImageFiles, tell_bad, tell_one};
-use super::model::Loaded;
+use super::model::{self, Loaded};
 use super::output::stdout;
 use super::progress;
 use super::session::Session;
@@ -45,7 +45,8 @@ struct Class {
 }
 
 pub fn run(args: &PredictArgs, session: &Session) -> Result {
-    let images: Arc<dyn Samples> = Arc::new(ImageFiles::find(&args.images, session)?);
+    let exif = model::exif(&args.model, &args.exif)?;
+    let images: Arc<dyn Samples> = Arc::new(ImageFiles::find(&args.images, exif, session)?);
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }

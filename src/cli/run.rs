@@ -213,6 +213,7 @@ fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
     TrainConfig {
         interpolation: config.interpolation.and(there.interpolation),
         crop_pct: config.crop_pct.and(there.crop_pct),
+        exif: config.exif.and(there.exif),
         batch_size: match config.batch_size {
             open @ (TrainConfig::AUTO_BATCH_SIZE | TrainConfig::BATCH_SIZE_BY_DATA) => open,
             _ => there.batch_size,

@@ -225,7 +225,7 @@ mod tests {
     fn every_value_that_help_offers_is_one_of_the_setting() {
         for argument in train_command().get_arguments() {
             let Some(key) = argument.get_long().map(|flag| flag.replace('-', "_")) else { continue };
-            if !["normalize", "interpolation", "head", "implementation", "optimizer", "schedule", "dtype"]
+            if !["exif", "normalize", "interpolation", "head", "implementation", "optimizer", "schedule", "dtype"]
                 .contains(&key.as_str())
             {
                 continue;

@@ -63,6 +63,15 @@ pub struct BadImage {
     pub error: Error,
 }
 
+/// What a look at an image that can be read showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Look {
+    /// What is not as it should be about it, as words behind "3 of 10 images".
+    pub odd: Option<&'static str>,
+    /// Whether its file says that it does not lie as it is meant, whether that is applied or not.
+    pub orientation_noted: bool,
+}
+
 /// What was found out about the images of a part.
 #[derive(Debug, Default)]
 pub struct Checked {
@@ -70,6 +79,8 @@ pub struct Checked {
     pub samples: usize,
     /// Those that cannot be read, in their order.
     pub bad: Vec<BadImage>,
+    /// How many files say that their image does not lie as it is meant.
+    pub orientation_noted: usize,
     /// What is odd about others, and their names.
     odd: BTreeMap<&'static str, Vec<String>>,
 }
@@ -89,12 +100,16 @@ impl Checked {
                 Err(Error::invalid(samples.name(index), "a sample that can be read", got))
             })
         };
-        let found: Vec<Result<Option<&'static str>>> = (0..samples.len()).into_par_iter().map(look).collect();
+        let found: Vec<Result<Look>> = (0..samples.len()).into_par_iter().map(look).collect();
         let mut checked = Self { samples: found.len(), ..Self::default() };
         for (index, found) in found.into_iter().enumerate() {
             match found {
-                Ok(None) => {}
-                Ok(Some(odd)) => checked.odd.entry(odd).or_default().push(samples.name(index)),
+                Ok(Look { odd, orientation_noted }) => {
+                    checked.orientation_noted += usize::from(orientation_noted);
+                    if let Some(odd) = odd {
+                        checked.odd.entry(odd).or_default().push(samples.name(index));
+                    }
+                }
                 Err(error) => checked.bad.push(BadImage { index, name: samples.name(index), error }),
             }
         }

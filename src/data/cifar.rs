@@ -52,7 +52,7 @@ pub(super) fn cifar10(hub: &tallow_weights::OpenOptions, wishes: super::parts::W
         None => Ok(Parts {
             shape: Some([3, SIDE, SIDE]),
             augment: AUGMENT.to_vec(),
-            ..super::parquet::open_hub("uoft-cs/cifar10", hub, wishes)?
+            ..super::parquet::open_hub("uoft-cs/cifar10", hub, wishes, super::Exif::default())?
         }),
     }
 }

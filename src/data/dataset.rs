@@ -8,7 +8,7 @@ use tallow_weights::{OpenOptions, expanded};
 use super::digest::{Digest, Digested};
 use super::parts::{Part, Role, Wishes};
 use super::split::{self, Parted, Purpose, SplitBy, Subset};
-use super::{Augment, Error, OnBadImage, Result, check, cifar, circles, folder, idx};
+use super::{Augment, Error, Exif, Look, OnBadImage, Result, check, cifar, circles, folder, idx};
 
 /// Samples are read for a split for so long before that is told.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -79,17 +79,17 @@ pub trait Samples: Send + Sync {
     fn image_with_alpha(&self, index: usize) -> Result<Image> {
         Ok(self.image(index)?.to_rgba())
     }
-    /// Reads sample `index` only to see whether it can be read, with `alpha` as a model of four channels does; gives what is odd
-    /// about it, as words behind "3 of 10 images".
+    /// Reads sample `index` only to see whether it can be read, with `alpha` as a model of four channels does; gives what is to be
+    /// told of it.
     ///
     /// # Errors
     /// As [`Samples::image`].
-    fn look(&self, index: usize, _alpha: bool) -> Result<Option<&'static str>> {
+    fn look(&self, index: usize, _alpha: bool) -> Result<Look> {
         // What is in memory in full needs no look.
         if self.point(index).is_none() && self.image_size().is_none() {
             self.image(index)?;
         }
-        Ok(None)
+        Ok(Look::default())
     }
     /// What to call sample `index` in a message or report: a file's path inside of the data set, or its part and index.
     fn name(&self, index: usize) -> String;
@@ -148,6 +148,8 @@ pub struct DataOptions {
     /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
     /// is read once when the data set is opened; or an error, when they are met. Default: an error.
     pub on_bad_image: OnBadImage,
+    /// What becomes of the orientation that a camera noted in an image's file. Default: it is applied.
+    pub exif: Exif,
 }
 
 impl Default for DataOptions {
@@ -164,6 +166,7 @@ impl Default for DataOptions {
             test_split: None,
             whole: false,
             on_bad_image: OnBadImage::Error,
+            exif: Exif::Apply,
         }
     }
 }
@@ -305,11 +308,11 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         },
         Some(("idx", dir)) => idx::open(&expanded(dir))?,
         Some(("cifar", path)) => cifar::open(&expanded(path))?,
-        Some(("folder", dir)) => folder::open(&expanded(dir), options.on_bad_image == OnBadImage::Skip, wishes)?,
+        Some(("folder", dir)) => folder::open(&expanded(dir), options, wishes)?,
         #[cfg(feature = "hub")]
-        Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes)?,
+        Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes, options.exif)?,
         #[cfg(feature = "hub")]
-        Some(("parquet", path)) => super::parquet::open_local(spec, path, wishes)?,
+        Some(("parquet", path)) => super::parquet::open_local(spec, path, wishes, options.exif)?,
         #[cfg(not(feature = "hub"))]
         Some(("hf", _)) => {
             let remedy = "build with the feature `hub`, or download it and write folder:DIR";

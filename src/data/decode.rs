@@ -1,10 +1,13 @@
 //! Decoding image files to grey, RGB or RGBA, as Pillow's `convert` does: PNG, JPEG, WebP, GIF (the first frame), BMP, TIFF (the
-//! first page) and PNM.
+//! first page) and PNM; and turned as `exif_transpose` does.
 
+mod directory;
 mod gif;
 mod jpeg;
 mod kinds;
+mod orientation;
 mod tiff;
+mod turn;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -16,7 +19,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::files::{self, UNREADABLE};
-use super::{Error, Image, Result};
+use super::{Error, Exif, Image, Look, Result};
 
 /// No side may be longer.
 const MAX_SIDE: u32 = 32768;
@@ -25,12 +28,21 @@ const MAX_BYTES: u64 = 512 * 1024 * 1024;
 /// What a file may hold: no larger file is read.
 const MAX_FILE: u64 = 256 * 1024 * 1024;
 
+/// How a file becomes an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Decoding {
+    /// To red, green, blue and alpha, whatever the file holds; what has no alpha channel is opaque. Default false: to grey or RGB.
+    pub alpha: bool,
+    /// What becomes of the orientation that a camera noted. Default: it is applied.
+    pub exif: Exif,
+}
+
 /// Reads and decodes an image file, as [`decode`].
 ///
 /// # Errors
 /// If it cannot be read or decoded; the message names the file.
 pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
-    Ok(open_file(path.as_ref(), false)?.image)
+    open_image_as(path, Decoding::default())
 }
 
 /// Reads and decodes an image file to RGBA. What has no alpha channel is opaque.
@@ -38,36 +50,53 @@ pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
 /// # Errors
 /// As [`open_image`].
 pub fn open_image_with_alpha(path: impl AsRef<Path>) -> Result<Image> {
-    Ok(open_file(path.as_ref(), true)?.image)
+    open_image_as(path, Decoding { alpha: true, ..Decoding::default() })
 }
 
-/// Reads an image file only to see whether it can be, with `alpha` as a model of four channels does; gives what is odd about it.
+/// Reads and decodes an image file, as [`decode_as`].
 ///
 /// # Errors
 /// As [`open_image`].
-pub fn look_at_file(path: impl AsRef<Path>, alpha: bool) -> Result<Option<&'static str>> {
-    Ok(open_file(path.as_ref(), alpha)?.odd)
+pub fn open_image_as(path: impl AsRef<Path>, decoding: Decoding) -> Result<Image> {
+    Ok(open_file(path.as_ref(), decoding)?.image)
+}
+
+/// Reads an image file only to see whether it can be, as `decoding` does it; gives what is to be told of it.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn look_at_file(path: impl AsRef<Path>, decoding: Decoding) -> Result<Look> {
+    Ok(open_file(path.as_ref(), decoding)?.look)
 }
 
 /// Decodes the bytes of an image file, whose name is for messages. Grey stays grey, all else becomes RGB; an alpha channel
-/// is dropped and 16 bits become the upper 8. The orientation that a camera noted is not applied, as in torchvision.
+/// is dropped and 16 bits become the upper 8. The image is turned and mirrored as its camera noted, as Pillow's
+/// `ImageOps.exif_transpose` does: width and height are those of the turned image. [`decode_as`] can leave that out.
 ///
 /// # Errors
 /// If the format is unknown, the file was cut, or its image is too large.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
-    Ok(decode_bytes(bytes, name, false)?.image)
+    decode_as(bytes, name, Decoding::default())
+}
+
+/// As [`decode`]: with an alpha channel, or with its pixels as they lie in the file ([`Exif::Ignore`]).
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_as(bytes: &[u8], name: &str, decoding: Decoding) -> Result<Image> {
+    Ok(decode_bytes(bytes, name, decoding)?.image)
 }
 
 /// A decoded file.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub image: Image,
-    /// What is not as it should be about the file, although it can be read.
-    pub odd: Option<&'static str>,
+    /// What is to be told of the file, although it can be read.
+    pub look: Look,
 }
 
-/// Reads and decodes an image file; with `alpha` to RGBA, whatever it holds.
-pub(super) fn open_file(path: &Path, alpha: bool) -> Result<Decoded> {
+/// Reads and decodes an image file.
+pub(super) fn open_file(path: &Path, decoding: Decoding) -> Result<Decoded> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
     // Not by its stated size: a pipe or a device has none.
@@ -75,13 +104,13 @@ pub(super) fn open_file(path: &Path, alpha: bool) -> Result<Decoded> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(Error::invalid(path.display(), format!("an image of at most {MAX_FILE} bytes"), "more"));
     }
-    decode_bytes(&bytes, &path.display().to_string(), alpha)
+    decode_bytes(&bytes, &path.display().to_string(), decoding)
 }
 
-/// Decodes the bytes of a file; with `alpha` to RGBA, whatever it holds.
-pub(super) fn decode_bytes(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
+/// Decodes the bytes of a file.
+pub(super) fn decode_bytes(bytes: &[u8], name: &str, decoding: Decoding) -> Result<Decoded> {
     // A decoder that panics on a strange file has met a bad image, no more.
-    catch_unwind(|| decoded(bytes, name, alpha)).unwrap_or_else(|_| Err(bad(name, "one that the decoder failed on")))
+    catch_unwind(|| decoded(bytes, name, decoding)).unwrap_or_else(|_| Err(bad(name, "one that the decoder failed on")))
 }
 
 fn bad(name: &str, got: impl std::fmt::Display) -> Error {
@@ -98,7 +127,7 @@ fn too_large(name: &str, width: u32, height: u32) -> Error {
     Error::unusable(name, expected, format!("{width}x{height} pixels"), "scale it down")
 }
 
-fn decoded(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
+fn decoded(bytes: &[u8], name: &str, Decoding { alpha, exif }: Decoding) -> Result<Decoded> {
     if bytes.is_empty() {
         return Err(bad(name, "an empty file"));
     }
@@ -127,7 +156,12 @@ fn decoded(bytes: &[u8], name: &str, alpha: bool) -> Result<Decoded> {
     }
     let odd = odd.or((alpha && !image.color().has_alpha()).then_some(NO_ALPHA));
     let (channels, pixels) = if alpha { (4, with_alpha(image)) } else { opaque(image) };
-    Ok(Decoded { image: Image { width, height, channels, pixels }, odd })
+    let mut image = Image { width, height, channels, pixels };
+    let noted = orientation::noted(bytes, format);
+    if let (Some(value), Exif::Apply) = (noted, exif) {
+        image = turn::turned(image, value);
+    }
+    Ok(Decoded { image, look: Look { odd, orientation_noted: noted.is_some() } })
 }
 
 /// What is told of images that are asked for their alpha channel and have none.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use super::{Error, Image, Result, Samples};
+use super::{Error, Image, Look, Result, Samples};
 
 /// Samples whose contents are read between two reports of progress.
 const AT_A_TIME: usize = 1024;
@@ -126,7 +126,7 @@ impl Samples for Digested {
     fn image_with_alpha(&self, index: usize) -> Result<Image> {
         self.samples.image_with_alpha(index)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
         self.samples.look(index, alpha)
     }
     fn name(&self, index: usize) -> String {

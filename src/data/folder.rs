@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::layout::{FolderPart, layout};
-use super::dataset::{self, Parts};
+use super::dataset::{self, DataOptions, Parts};
+use super::decode::{self, Decoding};
 use super::files::{self, Listing};
 use super::parts::{Role, Wishes};
-use super::{Augment, Digest, Error, Image, Result, Samples, decode};
+use super::{Augment, Digest, Error, Exif, Image, Look, OnBadImage, Result, Samples};
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
     root: PathBuf,
     files: Vec<(PathBuf, u32)>,
+    exif: Exif,
 }
 
 impl Samples for Files {
@@ -25,13 +27,13 @@ impl Samples for Files {
         self.files[index].1
     }
     fn image(&self, index: usize) -> Result<Image> {
-        decode::open_image(&self.files[index].0)
+        decode::open_image_as(&self.files[index].0, Decoding { alpha: false, exif: self.exif })
     }
     fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        Ok(decode::open_file(&self.files[index].0, true)?.image)
+        decode::open_image_as(&self.files[index].0, Decoding { alpha: true, exif: self.exif })
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
-        Ok(decode::open_file(&self.files[index].0, alpha)?.odd)
+    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+        decode::look_at_file(&self.files[index].0, Decoding { alpha, exif: self.exif })
     }
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;
@@ -62,12 +64,12 @@ impl Reading {
 
 /// Opens `dir`, whose parts are told by [`layout`]. A test part that is missing has to be split off. Classes are the folders'
 /// names in the training part, sorted.
-pub(super) fn open(dir: &Path, skip_bad: bool, wishes: Wishes) -> Result<Parts> {
+pub(super) fn open(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<Parts> {
     if !dir.is_dir() {
         return Err(Error::invalid(dir.display(), "a folder of images", "no such folder"));
     }
     let (mut parts, notes) = layout(dir, wishes)?;
-    let mut reading = Reading { skip_bad, notes };
+    let mut reading = Reading { skip_bad: options.on_bad_image == OnBadImage::Skip, notes };
     let trained: Vec<&FolderPart> = parts.iter().filter(|part| part.role == Role::Train).collect();
     // Without a training part, where that is allowed, the test part says what the classes are.
     let telling =
@@ -91,7 +93,7 @@ pub(super) fn open(dir: &Path, skip_bad: bool, wishes: Wishes) -> Result<Parts> 
         }
         // Several folders of one part: class by class, as in one folder.
         files.sort_by_key(|(_, label)| *label);
-        let samples = Files { root: dir.to_path_buf(), files };
+        let samples = Files { root: dir.to_path_buf(), files, exif: options.exif };
         Ok((!samples.is_empty()).then(|| Arc::new(samples) as Arc<dyn Samples>))
     };
     let [train, val, test] = [read(Role::Train)?, read(Role::Val)?, read(Role::Test)?];

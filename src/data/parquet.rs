@@ -23,7 +23,12 @@ use self::{
     pages::Table,
 };
 use super::parts::{self, FilePart, Part, Role, Sorted, Wishes};
-use super::{Augment, Digest, Error, Image, Result, Samples, dataset::Parts, decode, files};
+use super::{
+    Augment, Digest, Error, Exif, Image, Look, Result, Samples,
+    dataset::Parts,
+    decode::{self, Decoding},
+    files,
+};
 
 /// Encoded images of up to so many bytes are kept in memory.
 const IN_MEMORY: u64 = 1 << 30;
@@ -68,7 +73,7 @@ impl Choice {
 }
 
 /// Opens `OWNER/NAME[@REVISION][?…]` on the hub; downloads what is used of it and not in the cache.
-pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Result<Parts> {
+pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes, exif: Exif) -> Result<Parts> {
     let (name, choice) = Choice::split(spec)?;
     let (repo, revision) = match name.split_once('@') {
         Some((repo, revision)) => (repo, Some(revision)),
@@ -101,7 +106,7 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Res
     let sorted = sorted.into_inner().unwrap_or_else(PoisonError::into_inner);
     match (files, sorted) {
         (_, Some(Err(error))) => Err(error),
-        (Ok(files), Some(Ok(sorted))) => open(&place, &files.folder, sorted, &choice, wishes),
+        (Ok(files), Some(Ok(sorted))) => open(&place, &files.folder, sorted, &choice, wishes, exif),
         (Ok(_), None) => Err(Error::invalid(place, "files to choose from", "none")),
         (Err(error), _) => Err(error.into()),
     }
@@ -109,12 +114,12 @@ pub(super) fn open_hub(spec: &str, options: &OpenOptions, wishes: Wishes) -> Res
 
 /// Opens `PATH[?…]`, a Parquet file or a folder of them, which are sorted into parts by their names, and by the card beside
 /// them, as on the hub. It is called `name`.
-pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Parts> {
+pub(super) fn open_local(name: &str, place: &str, wishes: Wishes, exif: Exif) -> Result<Parts> {
     let (path, choice) = Choice::split(place)?;
     let path = expanded(path);
     let path = path.as_path();
     if path.is_file() {
-        return single(name, path, &choice, wishes);
+        return single(name, path, &choice, wishes, exif);
     }
     let mut names = Vec::new();
     list(path, "", &mut names)?;
@@ -129,11 +134,11 @@ pub(super) fn open_local(name: &str, place: &str, wishes: Wishes) -> Result<Part
         None
     };
     let sorted = parts::sort(name, &names, card.as_deref(), choice.config.as_deref(), wishes)?;
-    open(name, path, sorted, &choice, wishes)
+    open(name, path, sorted, &choice, wishes, exif)
 }
 
 /// A file that is named by itself is the whole data, whatever it is called.
-fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes) -> Result<Parts> {
+fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes, exif: Exif) -> Result<Parts> {
     if let Some(wish) = wishes.test.or(wishes.train.filter(|train| *train != "train")) {
         let expected = "a folder of files to choose parts from, or the one part train";
         return Err(Error::invalid(format!("{place}: --train-split, --test-split"), expected, format!("{wish:?}")));
@@ -148,7 +153,7 @@ fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes) -> Result<P
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     let notes = vec![format!("{place}: the file is taken for the whole data; name its folder to have parts")];
-    open(place, folder, Sorted { parts: vec![part], notes }, choice, wishes)
+    open(place, folder, Sorted { parts: vec![part], notes }, choice, wishes, exif)
 }
 
 /// All files under `folder`, with `/` between the parts of their names. A link to a folder is followed, but not one to a folder
@@ -176,7 +181,7 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
 }
 
 /// Reads the labels of all parts and settles the classes. A part without labels (some test parts have none) is left out.
-fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wishes) -> Result<Parts> {
+fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wishes, exif: Exif) -> Result<Parts> {
     let Sorted { parts: mut files, mut notes } = sorted;
     let mut read = Vec::new();
     for role in [Role::Train, Role::Val, Role::Test] {
@@ -201,7 +206,7 @@ fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wis
     let facts = facts(&files, &read, folder);
     let mut take = |role: Role| {
         let at = read.iter().position(|part| part.role == role)?;
-        Some(read.remove(at).into_samples(&classes).map(|samples| Arc::new(samples) as Arc<dyn Samples>))
+        Some(read.remove(at).into_samples(&classes, exif).map(|samples| Arc::new(samples) as Arc<dyn Samples>))
     };
     let [train, val, test] = [take(Role::Train), take(Role::Val), take(Role::Test)];
     let (val, test) = (val.transpose()?, test.transpose()?);
@@ -325,7 +330,7 @@ impl Rows {
         Ok(Some(Self { role, name: name.into(), spec: spec.into(), tables, columns, labels }))
     }
 
-    fn into_samples(self, classes: &Classes) -> Result<Encoded> {
+    fn into_samples(self, classes: &Classes, exif: Exif) -> Result<Encoded> {
         let labels = classes.numbers(&self.labels).map_err(|(row, got)| {
             let expected = format!("a label of the {} classes", classes.names.len());
             Error::unusable(
@@ -347,7 +352,7 @@ impl Rows {
         let unlabelled = (0..labels.len()).filter(|&row| labels[row].is_none()).collect();
         let labels = labels.into_iter().map(Option::unwrap_or_default).collect();
         let name = format!("{}: {}", self.spec, self.name);
-        Ok(Encoded { name, tables: self.tables, groups, labels, unlabelled, keep })
+        Ok(Encoded { name, tables: self.tables, groups, labels, unlabelled, keep, exif })
     }
 }
 
@@ -372,6 +377,7 @@ struct Encoded {
     unlabelled: BTreeSet<usize>,
     /// Whether images stay in memory once they were read.
     keep: bool,
+    exif: Exif,
 }
 
 /// A row group: some successive rows, stored together.
@@ -413,6 +419,10 @@ impl Encoded {
         };
         images.get(row).cloned().flatten().ok_or_else(missing)
     }
+
+    fn decoded(&self, index: usize, alpha: bool) -> Result<decode::Decoded> {
+        decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), Decoding { alpha, exif: self.exif })
+    }
 }
 
 impl Samples for Encoded {
@@ -423,13 +433,13 @@ impl Samples for Encoded {
         self.labels[index]
     }
     fn image(&self, index: usize) -> Result<Image> {
-        decode(self.bytes(index)?.data(), &self.name(index))
+        Ok(self.decoded(index, false)?.image)
     }
     fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), true)?.image)
+        Ok(self.decoded(index, true)?.image)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
-        Ok(decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), alpha)?.odd)
+    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+        Ok(self.decoded(index, alpha)?.look)
     }
     fn name(&self, index: usize) -> String {
         format!("{} row {index}", self.name)
@@ -452,7 +462,7 @@ mod tests {
             let part = Rows::of_files("here", Role::Train, "train", &files, &Choice::default(), None)?;
             let part = part.ok_or_else(|| Error::invalid("here", "labels", "none"))?;
             let (classes, _) = Classes::of("here", &[("train", &part.labels)])?;
-            let mut samples = part.into_samples(&classes)?;
+            let mut samples = part.into_samples(&classes, Exif::default())?;
             assert!(samples.keep);
             let kept: Vec<ByteArray> = (0..samples.len()).map(|index| samples.bytes(index)).collect::<Result<_>>()?;
             samples.keep = false;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Digest, Image, Result, Samples};
+use super::{Digest, Image, Look, Result, Samples};
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Samples for Picked {
         let (part, index) = self.at(index);
         part.image_with_alpha(index)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
         let (part, index) = self.at(index);
         part.look(index, alpha)
     }

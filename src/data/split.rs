@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::digest::{self, Digest, Digested};
-use super::{Error, Image, Result, Samples};
+use super::{Error, Image, Look, Result, Samples};
 
 /// Some of the samples of another part, in an order of their own.
 pub struct Subset {
@@ -42,7 +42,7 @@ impl Samples for Subset {
     fn image_with_alpha(&self, index: usize) -> Result<Image> {
         self.samples.image_with_alpha(self.indices[index])
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Option<&'static str>> {
+    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
         self.samples.look(self.indices[index], alpha)
     }
     fn name(&self, index: usize) -> String {

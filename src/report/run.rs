@@ -9,6 +9,7 @@ use tallow_weights::Account;
 
 use super::error::{Error, Result};
 use super::figure::Figure;
+use crate::data::Exif;
 use crate::train::RunFolder;
 use crate::train::run_folder::{Predictions, Summary};
 
@@ -106,11 +107,11 @@ impl Run {
             shown.for_each(|answer| answer.name = clean(&answer.name));
         }
         let config = match read(&config_path)? {
-            Some(text) => text.parse::<toml::Table>().map(clean_table).map_err(|error| Error::Damaged {
+            Some(text) => complete(text.parse().map(clean_table).map_err(|error: toml::de::Error| Error::Damaged {
                 path: config_path,
                 expected: "a run's configuration in TOML".into(),
                 got: clean(error.message()),
-            })?,
+            })?),
             None => toml::Table::new(),
         };
         let stated = || config.get("name").and_then(toml::Value::as_str).map(str::to_string);
@@ -261,6 +262,12 @@ pub(super) fn clean(text: &str) -> String {
     // The last two are not allowed in XML.
     let bad = |c: char| c.is_control() || turns(c) || matches!(c, '\u{fffe}' | '\u{ffff}');
     text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Settings with what versions did that did not know it as a setting.
+fn complete(mut config: toml::Table) -> toml::Table {
+    config.entry("exif").or_insert_with(|| Exif::Ignore.name().into());
+    config
 }
 
 fn clean_table(table: toml::Table) -> toml::Table {

@@ -10,7 +10,7 @@ use tallow_weights::{Interpolation, OpenOptions, Preprocessing};
 
 use super::error::{Error, Result};
 use super::paths;
-use crate::data::{Mix, OnBadImage};
+use crate::data::{Exif, Mix, OnBadImage};
 
 /// Configuration of a run. Two configurations that are equal give the same run.
 ///
@@ -69,6 +69,11 @@ pub struct TrainConfig {
     /// What becomes of images that cannot be read: an error that names them (those of the test and validation parts before the first
     /// epoch), or, with `skip`, every image is read once at the start and the bad ones are left out, with a warning. Default error.
     pub on_bad_image: OnBadImage,
+    /// What becomes of the orientation that a camera noted in an image's file: the image is turned as it says (`apply`), or read as
+    /// its pixels lie in the file (`ignore`), as torchvision does. Default apply; the run of a folder that states none was made by a
+    /// version without this setting, which is `ignore` (see [`super::RunFolder::config`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exif: Option<Exif>,
     /// Changes to training images, separated by commas: `crop` or `resized-crop`, `flip`, `randaugment`, `jitter`, `rotate`,
     /// `blur`, `erase`, which come in this order whatever the list's (see [`crate::data::Augment`]); `none`; or `auto` for
     /// what suits the data set. Default auto.

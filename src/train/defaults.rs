@@ -177,6 +177,7 @@ impl Default for TrainConfig {
             test_limit: None,
             val_fraction: 0.,
             on_bad_image: OnBadImage::Error,
+            exif: None,
             augment: "auto".into(),
             normalize: Default::default(),
             mixup: 0.,

@@ -18,7 +18,7 @@ use super::recorded::{self, Recollection, Search};
 use super::relabel::relabelled;
 use super::run_folder::RunFolder;
 use super::{data_record, device, paths, setup, svm};
-use crate::data::{Dataset, OnBadImage, Samples, Transform};
+use crate::data::{Dataset, Exif, OnBadImage, Samples, Transform};
 
 /// Where the measurement is to differ from the run's own.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,8 @@ pub struct RunEvaluation {
     pub limit: Option<usize>,
     /// What becomes of images that cannot be read. Default: as the run has it.
     pub on_bad_image: Option<OnBadImage>,
+    /// What becomes of the orientation that cameras noted. Default: as the run has it.
+    pub exif: Option<Exif>,
     /// Another device. Default: the run's own.
     pub device: Option<String>,
     /// Another batch size. Default: the run's own.
@@ -66,7 +68,8 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let (config, notes) = paths::locate(&folder.config()?, folder);
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
-    let config = &TrainConfig { on_bad_image: options.on_bad_image.unwrap_or(config.on_bad_image), ..config };
+    let on_bad_image = options.on_bad_image.unwrap_or(config.on_bad_image);
+    let config = &TrainConfig { on_bad_image, exif: options.exif.or(config.exif), ..config };
     let own = |data: &String| {
         let named = TrainConfig { data: data.clone(), paths: Default::default(), ..config.clone() };
         paths::agree("data", &named, config)

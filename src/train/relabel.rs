@@ -134,7 +134,7 @@ impl Samples for Relabelled {
         self.samples.image_with_alpha(index)
     }
 
-    fn look(&self, index: usize, alpha: bool) -> data::Result<Option<&'static str>> {
+    fn look(&self, index: usize, alpha: bool) -> data::Result<data::Look> {
         self.samples.look(index, alpha)
     }
 

@@ -175,6 +175,7 @@ impl Setup {
         }
         let preprocessing = &self.checkpoint.preprocessing;
         paths::fill(config);
+        config.exif = Some(config.exif.unwrap_or_default());
         config.interpolation = Some(preprocessing.interpolation);
         config.crop_pct = Some(preprocessing.crop_pct);
         config.device = device_name(self.params.device());
@@ -235,6 +236,7 @@ fn data_options(config: &TrainConfig) -> DataOptions {
         train_split: config.train_split.clone(),
         test_split: config.test_split.clone(),
         on_bad_image: config.on_bad_image,
+        exif: config.exif.unwrap_or_default(),
         ..DataOptions::default()
     }
 }
@@ -246,13 +248,15 @@ pub(super) fn open_for_run(
     start: Start,
     hub: &OpenOptions,
 ) -> Result<(TrainConfig, Dataset)> {
-    let (config, mut notes) = paths::locate(config, folder);
+    let (mut config, mut notes) = paths::locate(config, folder);
     let goes_on = start == Start::Resume && folder.config_path().exists();
     if !goes_on {
         let mut dataset = open_data(&config, hub)?;
         dataset.notes.extend(notes);
         return Ok((config, dataset));
     }
+    let run = folder.config()?;
+    config.exif = config.exif.or(run.exif);
     let Some(record) = DataRecord::read(folder)? else {
         let older = open_older(&config, folder, hub)?;
         let mut dataset = older.dataset;
@@ -262,7 +266,6 @@ pub(super) fn open_for_run(
     };
     let mut dataset = open_data(&config, hub)?;
     dataset.notes.extend(notes);
-    let run = folder.config()?;
     let asks_for_the_same = paths::agree("data", &run, &config) && data_options(&config) == data_options(&run);
     // Other settings are told as such, when the run goes on.
     if asks_for_the_same {

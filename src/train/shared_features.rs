@@ -57,10 +57,11 @@ impl Shared {
             }
         }
         let backbone = format!(
-            "tallow {}\narchitecture {}\npreprocessing {:?}\nweights {}\ndtype {:?}\ndevice {}\nthreads {}\n",
+            "tallow {}\narchitecture {}\npreprocessing {:?}\nexif {}\nweights {}\ndtype {:?}\ndevice {}\nthreads {}\n",
             env!("CARGO_PKG_VERSION"),
             serde_json::to_string(&checkpoint.architecture).unwrap_or_default(),
             checkpoint.preprocessing,
+            config.exif.unwrap_or_default(),
             Digest::of(weights.as_bytes()),
             config.dtype,
             config.device,

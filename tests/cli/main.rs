@@ -4,6 +4,7 @@ mod bad_images;
 mod bad_input;
 mod checkpoints;
 mod commands;
+mod exif;
 mod heads;
 #[cfg(feature = "hub")]
 mod hub;

@@ -18,7 +18,7 @@ pub use checkpoint::CheckpointFlags;
 pub use global::GlobalFlags;
 pub use training::TrainArgs;
 
-use crate::data::OnBadImage;
+use crate::data::{Exif, OnBadImage};
 use crate::train::TrainConfig;
 
 /// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
@@ -177,6 +177,8 @@ pub struct FetchArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
     /// The folder of a run
     #[arg(value_parser = path())]
     pub run: PathBuf,
@@ -212,6 +214,8 @@ pub struct PredictArgs {
     pub batch_size: usize,
     #[command(flatten)]
     pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
     /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
     /// all blocks
     #[arg(long, value_name = "DIR", value_parser = path())]
@@ -307,6 +311,8 @@ pub struct EmbedArgs {
     pub limit: Option<usize>,
     #[command(flatten)]
     pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
     /// Images in one forward pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
     pub batch_size: usize,
@@ -355,6 +361,8 @@ pub struct DataArgs {
     pub limit: Option<usize>,
     #[command(flatten)]
     pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
     /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub sheet: Option<PathBuf>,
@@ -388,6 +396,8 @@ pub struct BenchArgs {
     /// The data set that --mode load reads: mnist, folder:DIR, … (see tallow --help); train and infer compute on noise
     #[arg(long, required_if_eq("mode", "load"))]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub exif: ExifFlags,
     /// Images in a step
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
     pub batch_size: usize,
@@ -443,6 +453,27 @@ impl BadImageFlags {
 
     /// What was asked for, else the default.
     pub fn choice(&self) -> OnBadImage {
+        self.asked().unwrap_or_default()
+    }
+}
+
+/// What becomes of the orientation that cameras noted, for commands that train nothing.
+#[derive(Debug, Args)]
+pub struct ExifFlags {
+    /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as its
+    /// pixels lie there, as torchvision does [default: the run's own where a run is named, else apply]
+    #[arg(long, value_name = "WHAT", value_parser = ["apply", "ignore"])]
+    exif: Option<String>,
+}
+
+impl ExifFlags {
+    /// What was asked for, if anything was.
+    pub fn asked(&self) -> Option<Exif> {
+        self.exif.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// What was asked for, else the default.
+    pub fn choice(&self) -> Exif {
         self.asked().unwrap_or_default()
     }
 }

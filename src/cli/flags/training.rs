@@ -57,6 +57,10 @@ pub struct TrainingFlags {
     /// skip reads every image once at the start and leaves the bad ones out, with a warning [default: error]
     #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"], help_heading = "Data")]
     pub on_bad_image: Option<String>,
+    /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as its
+    /// pixels lie there, as torchvision does [default: apply]
+    #[arg(long, value_name = "WHAT", value_parser = ["apply", "ignore"], help_heading = "Data")]
+    pub exif: Option<String>,
     /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
     /// this order, whatever the list's); none; or auto for what suits the data set [default: auto]
     #[arg(long, value_name = "LIST", help_heading = "Data")]

@@ -6,6 +6,47 @@ use jpeg_decoder::{Decoder, PixelFormat};
 /// A block of 8x8 pixels takes a bit at least.
 const PIXELS_PER_BYTE: u64 = 64 * 8;
 
+/// The marker of the header of a scan.
+const SCAN: u8 = 0xda;
+
+/// A piece of a JPEG before its coded values.
+struct Segment<'a> {
+    /// The second byte of its marker.
+    marker: u8,
+    /// None where it is cut.
+    content: Option<&'a [u8]>,
+    /// Where the next one begins.
+    end: usize,
+}
+
+/// The segments of a JPEG. Behind the header of a scan they mean nothing.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        loop {
+            let &[begin, marker, high, low] = jpeg.get(at..at + 4)? else { return None };
+            match (begin, marker) {
+                // Fill.
+                (0xff, 0xff) => at += 1,
+                (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => at += 2,
+                (0xff, _) => {
+                    let (start, end) = (at + 4, at + 2 + usize::from(u16::from_be_bytes([high, low])));
+                    at = end;
+                    return Some(Segment { marker, content: jpeg.get(start..end), end });
+                }
+                // Bytes that belong to nothing, which some phones write between segments.
+                _ => at += 1,
+            }
+        }
+    })
+}
+
+/// What stands in the segments APP1 before the first scan: EXIF and XMP.
+pub(super) fn application_data(jpeg: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let before_scan = segments(jpeg).take_while(|segment| segment.marker != SCAN);
+    before_scan.filter(|segment| segment.marker == 0xe1).filter_map(|segment| segment.content)
+}
+
 /// What stands before the first scan of a JPEG, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
@@ -25,38 +66,25 @@ pub(super) struct Header {
 impl Header {
     /// None where there is no whole frame and scan header: the decoder will say what is wrong.
     pub(super) fn read(jpeg: &[u8]) -> Option<Self> {
-        let mut at = 2;
         let mut frame = None;
-        loop {
-            let &[begin, marker, high, low] = jpeg.get(at..at + 4)? else { return None };
-            if begin != 0xff {
-                // Bytes that belong to nothing, which some phones write between segments.
-                at += 1;
-                continue;
-            }
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            let content = || jpeg.get(at + 4..at + 2 + length);
+        for Segment { marker, content, end } in segments(jpeg) {
             match marker {
-                // Fill.
-                0xff => at += 1,
-                0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
-                0xda => {
+                SCAN => {
                     let (process, precision, width, height, sampling) = frame?;
-                    let in_first_scan = usize::from(*content()?.first()?);
-                    let scan = at + 2 + length;
-                    return Some(Self { process, precision, width, height, sampling, in_first_scan, scan });
+                    let in_first_scan = usize::from(*content?.first()?);
+                    return Some(Self { process, precision, width, height, sampling, in_first_scan, scan: end });
                 }
                 // A frame: neither Huffman tables, nor an extension, nor the conditions of arithmetic coding.
                 0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
-                    let &[precision, h1, h0, w1, w0, _, ref components @ ..] = content()? else { return None };
+                    let &[precision, h1, h0, w1, w0, _, ref components @ ..] = content? else { return None };
                     let sampling = components.chunks_exact(3).map(|c| [c[1] >> 4, c[1] & 15]).collect();
                     let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
                     frame = Some((marker, precision, width, height, sampling));
-                    at += 2 + length;
                 }
-                _ => at += 2 + length,
+                _ => {}
             }
         }
+        None
     }
 
     /// Width and height in pixels.

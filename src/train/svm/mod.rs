@@ -40,7 +40,7 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "name",
     "paths",
     "model",
@@ -50,6 +50,7 @@ const SETTINGS: [&str; 17] = [
     "limit",
     "test_limit",
     "on_bad_image",
+    "exif",
     "normalize",
     "interpolation",
     "crop_pct",
@@ -92,7 +93,7 @@ pub fn check(config: &TrainConfig) -> Result<()> {
     let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
     for (key, value) in &mine {
         if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
-            let known = "the settings of an SVM (data, limit, test_limit, on_bad_image, normalize, set.c, set.gamma, set.img_size)";
+            let known = "the settings of an SVM (data, limit, test_limit, on_bad_image, exif, normalize, set.c, set.gamma, set.img_size)";
             return Err(Error::config(key, format!("only {known}"), value));
         }
     }
@@ -246,6 +247,7 @@ fn begin(
         interpolation: Some(preprocessing.interpolation),
         crop_pct: Some(preprocessing.crop_pct),
         augment: "none".into(),
+        exif: Some(config.exif.unwrap_or_default()),
         device: "cpu".into(),
         threads: rayon::current_num_threads(),
         ..config.clone()
