@@ -13,6 +13,7 @@ use tallow_weights::OpenOptions;
 use super::averages::Averages;
 use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
+use super::cost::{self, Kept};
 use super::data_record::{self, DataRecord};
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
@@ -26,6 +27,7 @@ use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
 use super::schedule::Schedule;
 use super::setup::Setup;
 use super::targets::Targets;
+use super::watch::Watch;
 use super::whiten::{Whitened, whitened};
 use super::{batch_size, by_hand, extension, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
@@ -142,6 +144,7 @@ fn fit_batches(
 ) -> Result<Outcome> {
     memory::reset_peak();
     let mut setup = setup.resolve()?;
+    let listener = &mut Watch::new(&setup.config, listener);
     if !data_record::digest(&mut setup.dataset, listener, stop) {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
@@ -207,6 +210,18 @@ fn fit_batches(
     }
     if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
         warn(listener, warnings::of_augmented_features(config));
+    }
+    if state.step == 0 && by_hand.is_none() {
+        let few = warnings::of_few_steps(config, &described.architecture, steps_per_epoch);
+        few.into_iter().for_each(|hint| listener.on(&Event::Hint(hint)));
+        // Timing a step begins the measurement of the peak anew.
+        state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
+        let kept = Kept {
+            train: fixed.train && keep > 0,
+            evaluated: fixed.evaluated && keep > 0,
+            optimizer: optimizer.state_bytes(),
+        };
+        cost::tell(&setup, &model, &train_transform, kept, listener)?;
     }
     let evaluated = |samples| match fixed.evaluated {
         // Always in the same order, and so in the same batches.
