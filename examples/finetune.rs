@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use tallow::train::defaults::{Family, defaults};
+use tallow::train::defaults::{self, Family, defaults};
 use tallow::train::{Event, Listener, Outcome, RunFolder, Start, TrainConfig, run};
 
 /// Prints a line an epoch; all other events are ignored.
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         test_limit: Some(200.min(digits)),
         epochs: 1,
         set: [("img_size".to_string(), "56".to_string())].into(),
-        ..defaults(Family::Vit, true)
+        ..defaults(Family::Vit, defaults::Start::Pretrained)
     };
     // Setting the flag, from a signal handler or another thread, ends the run after its step, with a checkpoint.
     let stop = AtomicBool::new(false);

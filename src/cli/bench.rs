@@ -14,7 +14,7 @@ use super::output::bytes;
 use super::session::Session;
 use super::{model, progress};
 use crate::data::{self, DataOptions, Loader, LoaderOptions, Transform};
-use crate::train::defaults::{Family, defaults};
+use crate::train::defaults::{Family, Start, defaults};
 use crate::train::optimizer::Optimizer;
 use crate::train::{self, Precision, memory};
 
@@ -198,7 +198,7 @@ struct Training {
 
 impl Training {
     fn new(work: &Work) -> Result<Self> {
-        let config = defaults(Family::of(&work.architecture), false);
+        let config = defaults(Family::of(&work.architecture), Start::Scratch);
         Ok(Self { optimizer: Optimizer::new(&config, &work.architecture, &work.params)?, lr: config.lr })
     }
 

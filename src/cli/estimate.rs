@@ -13,6 +13,7 @@ use super::flags::ArchitectureFlags;
 use super::model;
 use super::session::Session;
 use crate::data::{self, DataOptions};
+use crate::train::defaults::by_data;
 use crate::train::{Estimate, RunFolder, Summary, TrainConfig, cost};
 
 /// How long a matrix product is measured for a width of models.
@@ -28,6 +29,8 @@ struct Work {
     like: String,
     /// Multiply-adds of all its passes, with what they cost beside.
     multiply_adds: f64,
+    /// Passes over the training samples.
+    epochs: usize,
     /// Numbers that a layer of the model works on.
     width: usize,
 }
@@ -37,7 +40,7 @@ pub struct Estimator<'a> {
     session: &'a Session,
     /// Runs that have ended, with their seconds.
     ended: Vec<(Work, f64)>,
-    /// Training samples, and samples that are evaluated after every epoch, by what names them; none where they are not at hand.
+    /// Training samples, and samples that are evaluated, by what names them; none where they are not at hand.
     sizes: HashMap<String, Option<[usize; 2]>>,
     /// Multiply-adds a second in a matrix product, by width.
     rates: HashMap<usize, f64>,
@@ -73,8 +76,8 @@ impl<'a> Estimator<'a> {
         }
         let samples = self.samples(config)?;
         let work = self.work(config, samples)?;
-        let done = folder.metrics().map_or(0, |metrics| metrics.epochs.len()).min(config.epochs);
-        let left = 1. - done as f64 / config.epochs as f64;
+        let last = folder.metrics().ok().and_then(|metrics| Some(metrics.epochs.last()?.epoch + 1));
+        let left = 1. - (last.unwrap_or(0) as f64 / work.epochs as f64).min(1.);
         let pace = |ended: &(Work, f64)| ended.1 / ended.0.multiply_adds;
         let alike = self.ended.iter().filter(|ended| ended.0.like == work.like).map(pace).collect();
         let others = self.ended.iter().map(pace).collect();
@@ -100,6 +103,9 @@ impl<'a> Estimator<'a> {
         let options = config.checkpoint_options(self.session.open_options()).ok()?;
         let mut architecture = model::architecture(&config.model, &ArchitectureFlags::default(), &options).ok()?;
         config.set.iter().try_for_each(|(key, value)| architecture.set(key, value)).ok()?;
+        let mut settled = config.clone();
+        by_data(&mut settled, &architecture, train);
+        let config = &settled;
         let probe = config.freeze.as_deref() == Some("backbone");
         // The backward pass costs twice the forward one, or is not made.
         let passes = match (probe, config.grad_checkpointing) {
@@ -108,10 +114,16 @@ impl<'a> Estimator<'a> {
             (false, true) => 4.,
         };
         // Features that do not change are computed once.
-        let epochs = if probe && config.augment.trim() == "none" { 1 } else { config.epochs };
-        let images = epochs as f64 * (passes * train as f64 + evaluated as f64);
+        let images = if probe && config.augment.trim() == "none" {
+            (train + evaluated) as f64
+        } else {
+            let evaluations = config.epochs.div_ceil(config.eval_every.max(1));
+            let first = if config.head_first_steps > 0 { train } else { 0 };
+            config.epochs as f64 * passes * train as f64 + (evaluations * evaluated + first) as f64
+        };
         let TrainConfig { model, data, set, batch_size, accumulate, dtype, freeze, .. } = config;
         Some(Work {
+            epochs: config.epochs,
             like: format!("{model} {set:?} {data} {batch_size} {accumulate} {dtype:?} {freeze:?} {passes}"),
             multiply_adds: cost::multiply_adds(&architecture, images.max(1.)),
             width: width(&architecture),

@@ -20,6 +20,8 @@ pub struct Progress {
     steps: usize,
     /// Whether the bar says how much time is left.
     timed: bool,
+    /// Where steps read kept features, whether the first epoch, whose time has that of computing them in it, is still to be told.
+    kept: Option<bool>,
 }
 
 enum Display {
@@ -36,7 +38,7 @@ impl Progress {
             (false, false) => Display::Lines { last: Instant::now() },
             (false, true) => Display::Bar(ProgressBar::no_length().with_style(untimed())),
         };
-        Self { display, epochs: 0, steps: 0, timed: false }
+        Self { display, epochs: 0, steps: 0, timed: false, kept: None }
     }
 
     fn line(&self, text: String) {
@@ -48,7 +50,8 @@ impl Progress {
     }
 
     fn step(&mut self, step: &StepMetrics) {
-        let text = format!("loss {:.4}  lr {:.2e}  {} images/s", step.loss, step.lr, rate(step.images_per_second));
+        let what = if self.kept.is_some() { "kept features/s" } else { "images/s" };
+        let text = format!("loss {:.4}  lr {:.2e}  {} {what}", step.loss, step.lr, rate(step.images_per_second));
         match &mut self.display {
             Display::Quiet => {}
             Display::Lines { last } if last.elapsed() < LINE_EVERY => {}
@@ -96,13 +99,14 @@ impl Progress {
             _ => String::new(),
         };
         format!(
-            "epoch {}/{}  train {}{validation}  test {}  {}  {} images/s",
+            "epoch {}/{}  train {}{validation}  test {}  {}  {} {}",
             epoch.epoch + 1,
             self.epochs,
             measured(epoch.train_loss, epoch.train_accuracy),
             measured(epoch.test_loss, epoch.test_accuracy),
             seconds(epoch.seconds),
             rate(epoch.images_per_second),
+            if self.kept == Some(false) { "kept features/s" } else { "images/s" },
         )
     }
 }
@@ -110,8 +114,9 @@ impl Progress {
 impl Listener for Progress {
     fn on(&mut self, event: &Event) {
         match event {
-            Event::Start { run, epochs, steps_per_epoch, trainable_parameters, resumed_at_step } => {
+            Event::Start { run, epochs, steps_per_epoch, trainable_parameters, resumed_at_step, kept_features } => {
                 (self.epochs, self.steps, self.timed) = (*epochs, epochs * steps_per_epoch, false);
+                self.kept = kept_features.then_some(true);
                 if let Display::Bar(bar) = &self.display {
                     bar.set_style(untimed());
                     bar.set_length(self.steps as u64);
@@ -132,7 +137,11 @@ impl Listener for Progress {
                 ));
             }
             Event::Step(step) => self.step(step),
-            Event::Epoch(epoch) => self.line(self.epoch(epoch)),
+            Event::Epoch(epoch) => {
+                self.line(self.epoch(epoch));
+                self.kept = self.kept.map(|_| false);
+            }
+            Event::Features { done, total } => self.counted(*done, *total, "images through the backbone"),
             Event::Evaluation { done, total } => {
                 if let Display::Bar(bar) = &self.display {
                     bar.set_message(format!("testing {done}/{total}"));

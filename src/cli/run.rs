@@ -40,6 +40,12 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
         session.note(format!("{file}: with {words}"));
     }
 
+    if planned.iter().filter(|planned| planned.config.reads_frozen_features()).count() > 1 {
+        // What several runs have the same backbone compute of the same images is computed once.
+        let features = planned[0].folder.shared_features_path();
+        std::fs::create_dir_all(&features).with_context(|| features.display().to_string())?;
+    }
+
     let stop = interrupt::stop_flag()?;
     let mut failed = Vec::new();
     for (number, Planned { plan, folder, config }) in planned.iter().enumerate() {
@@ -208,9 +214,11 @@ fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
         interpolation: config.interpolation.and(there.interpolation),
         crop_pct: config.crop_pct.and(there.crop_pct),
         batch_size: match config.batch_size {
-            TrainConfig::AUTO_BATCH_SIZE => TrainConfig::AUTO_BATCH_SIZE,
+            open @ (TrainConfig::AUTO_BATCH_SIZE | TrainConfig::BATCH_SIZE_BY_DATA) => open,
             _ => there.batch_size,
         },
+        epochs: if config.epochs == TrainConfig::AUTO { config.epochs } else { there.epochs },
+        eval_every: if config.eval_every == TrainConfig::AUTO { config.eval_every } else { there.eval_every },
         eval_batch_size: config.eval_batch_size.and(there.eval_batch_size),
         warmup_steps: config.warmup_steps.and(there.warmup_steps),
         device: if config.device == "auto" { config.device.clone() } else { there.device },

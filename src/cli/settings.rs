@@ -10,7 +10,7 @@ use super::model;
 use super::session::Session;
 use crate::data::{Augment, whitening};
 use crate::train::config::Normalize;
-use crate::train::defaults::{Family, defaults};
+use crate::train::defaults::{self, Family};
 use crate::train::{Extension, RunFolder, TrainConfig, by_hand, freeze, svm};
 
 /// The two ways to train.
@@ -140,7 +140,12 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
     let asked = TrainConfig::default().with(table)?;
     let options = asked.checkpoint_options(session.open_options())?;
     let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
-    let config = defaults(Family::of(&architecture), pretrained).with(table)?;
+    let start = if pretrained {
+        defaults::Start::of(&TrainConfig { weights: Some(String::new()), ..asked })
+    } else {
+        defaults::Start::Scratch
+    };
+    let config = defaults::defaults(Family::of(&architecture), start).with(table)?;
     config.validate()?;
     check_words(&config, architecture)?;
     Ok(config)

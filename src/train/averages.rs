@@ -40,6 +40,14 @@ impl Averages {
         &self.params
     }
 
+    /// Takes the values of `params`, as at the beginning.
+    ///
+    /// # Errors
+    /// If `params` is not the store that they are averages of.
+    pub fn restart(&self, params: &Params) -> Result<()> {
+        Ok(params.all().iter().try_for_each(|param| self.params.set(&param.name, param.var.as_tensor()))?)
+    }
+
     /// Moves them towards the values after step `step`, counted from 0.
     ///
     /// # Errors

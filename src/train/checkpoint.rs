@@ -63,6 +63,9 @@ pub struct Running {
     pub samples: usize,
     /// Seconds of training.
     pub seconds: f64,
+    /// Seconds in which features of what is evaluated were computed beforehand.
+    #[serde(default)]
+    pub evaluation_seconds: f64,
 }
 
 /// The best epoch so far.

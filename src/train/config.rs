@@ -92,10 +92,18 @@ pub struct TrainConfig {
     pub crop_pct: Option<f64>,
     /// Whether every epoch has an order of its own. Default true.
     pub shuffle: bool,
-    /// Passes over the training samples. Default 10.
+    /// Passes over the training samples; [`TrainConfig::AUTO`], in TOML `"auto"`, for as many as the number of samples asks for
+    /// (see [`super::defaults::by_data`]). Default 10.
+    #[serde(with = "auto")]
     pub epochs: usize,
+    /// Epochs between two evaluations, of which the last one of the run is always one; an entry of `metrics.jsonl` covers all
+    /// epochs since the one before. [`TrainConfig::AUTO`], in TOML `"auto"`: with as many epochs as the data asks for, ten
+    /// evaluations; else every epoch. Default 1.
+    #[serde(with = "auto")]
+    pub eval_every: usize,
     /// Samples of one forward and backward pass; [`TrainConfig::AUTO_BATCH_SIZE`], in TOML `"auto"`, for as many as the
-    /// device's memory holds (a power of two up to 1024). Default 64.
+    /// device's memory holds (a power of two up to 1024); [`TrainConfig::BATCH_SIZE_BY_DATA`], in TOML `"data"`, for what the
+    /// number of training samples asks for. Default 64.
     #[serde(with = "batch_size")]
     pub batch_size: usize,
     /// Batches whose gradients make one optimiser step. Default 1.
@@ -106,6 +114,9 @@ pub struct TrainConfig {
     /// How much of a perceptron's training is written out by hand (`manual`, `autograd`, `layers`); all give the same run to
     /// rounding. See [`super::by_hand`] for what they need. Default optimizer, nothing.
     pub implementation: Implementation,
+    /// Steps in which a head that is new is trained alone, on features of the loaded backbone, before everything is trained from
+    /// there; see [`super::head_first`]. 0 for none. Default 0.
+    pub head_first_steps: usize,
     /// What steps along the gradients. Default adamw.
     pub optimizer: OptimizerKind,
     /// Peak learning rate. Default 5e-4.
@@ -301,6 +312,12 @@ impl TrainConfig {
     /// See [`TrainConfig::batch_size`].
     pub const AUTO_BATCH_SIZE: usize = usize::MAX;
 
+    /// See [`TrainConfig::batch_size`].
+    pub const BATCH_SIZE_BY_DATA: usize = usize::MAX - 1;
+
+    /// See [`TrainConfig::epochs`] and [`TrainConfig::eval_every`].
+    pub const AUTO: usize = usize::MAX;
+
     /// Checks that every setting makes sense by itself.
     ///
     /// # Errors
@@ -333,7 +350,9 @@ impl TrainConfig {
         Self::check_zca_eps(self.zca_eps)?;
         self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
         at_least_one("epochs", self.epochs)?;
-        check("epochs", u32::try_from(self.epochs).is_ok(), format!("at most {}", u32::MAX), self.epochs)?;
+        let few = self.epochs == Self::AUTO || u32::try_from(self.epochs).is_ok();
+        check("epochs", few, format!("at most {}", u32::MAX), self.epochs)?;
+        at_least_one("eval_every", self.eval_every)?;
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("accumulate", self.accumulate)?;
         self.eval_batch_size.map_or(Ok(()), |size| at_least_one("eval_batch_size", size))?;
@@ -385,6 +404,11 @@ impl TrainConfig {
         }
         let (arch, checkpoint_key) = (self.arch.clone(), self.checkpoint_key.clone());
         Ok(OpenOptions { arch, checkpoint_key, num_heads: heads.transpose()?, ..options })
+    }
+
+    /// Whether the run reads features of a backbone as it was loaded, in all its epochs or to train its head first.
+    pub fn reads_frozen_features(&self) -> bool {
+        self.weights.is_some() && (self.freeze.as_deref() == Some("backbone") || self.head_first_steps > 0)
     }
 
     /// How training batches are mixed.
@@ -468,43 +492,64 @@ fn toml_message(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// A batch size in TOML: a number, or `"auto"`.
-pub mod batch_size {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+/// A number in TOML, or a word in place of one that has no meaning as a number.
+macro_rules! number_or_word {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $($number:path => $word:literal),+) => {
+        $(#[$doc])*
+        pub mod $name {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    use super::TrainConfig;
+            use super::TrainConfig;
 
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Number(usize),
-        Word(String),
-    }
+            #[derive(Serialize, Deserialize)]
+            #[serde(untagged)]
+            enum Written {
+                Number(usize),
+                Word(String),
+            }
 
-    /// Writes one.
-    ///
-    /// # Errors
-    /// The serializer's.
-    pub fn serialize<S: Serializer>(size: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-        match *size {
-            TrainConfig::AUTO_BATCH_SIZE => Written::Word("auto".into()),
-            number => Written::Number(number),
+            /// Writes one.
+            ///
+            /// # Errors
+            /// The serializer's.
+            pub fn serialize<S: Serializer>(number: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+                match *number {
+                    $($number => Written::Word($word.into()),)+
+                    number => Written::Number(number),
+                }
+                .serialize(serializer)
+            }
+
+            /// Reads one.
+            ///
+            /// # Errors
+            /// If it is neither a number nor one of the words.
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+                let expected = || de::Error::custom($expected);
+                match Written::deserialize(deserializer).map_err(|_| expected())? {
+                    Written::Number(number) => Ok(number),
+                    $(Written::Word(word) if word == $word => Ok($number),)+
+                    Written::Word(_) => Err(expected()),
+                }
+            }
         }
-        .serialize(serializer)
-    }
-
-    /// Reads one.
-    ///
-    /// # Errors
-    /// If it is neither a number nor `"auto"`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-        match Written::deserialize(deserializer) {
-            Ok(Written::Number(number)) => Ok(number),
-            Ok(Written::Word(word)) if word == "auto" => Ok(TrainConfig::AUTO_BATCH_SIZE),
-            _ => Err(de::Error::custom("batch_size: expected a number of at least 1, or \"auto\"")),
-        }
-    }
+    };
 }
+
+number_or_word!(
+    /// A batch size in TOML: a number, `"auto"` or `"data"`.
+    batch_size,
+    "batch_size: expected a number of at least 1, \"auto\" or \"data\"",
+    TrainConfig::AUTO_BATCH_SIZE => "auto",
+    TrainConfig::BATCH_SIZE_BY_DATA => "data"
+);
+
+number_or_word!(
+    /// A number of epochs in TOML, or `"auto"`.
+    auto,
+    "expected a number of epochs of at least 1, or \"auto\"",
+    TrainConfig::AUTO => "auto"
+);
 
 /// Reads `img_size = 56` as well as `img_size = "56"`.
 fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {

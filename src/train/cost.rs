@@ -37,7 +37,7 @@ const LOADED: usize = 8;
 pub struct Estimate {
     /// Epochs of the run.
     pub epochs: usize,
-    /// Of training and evaluation. Where features are kept, of the first epoch.
+    /// Of training and evaluation, on average. Where features are kept, of the first epoch.
     pub seconds_per_epoch: f64,
     /// Of all epochs.
     pub seconds: f64,
@@ -58,6 +58,8 @@ pub(super) struct Kept {
     pub evaluated: bool,
     /// Bytes of the optimiser's state.
     pub optimizer: u64,
+    /// Samples that pass through the backbone once, before the first epoch, to train a new head.
+    pub head_first: usize,
 }
 
 /// Tells what the run will take, and with which image size it would take less, unless it is short. Weights, buffers and whatever
@@ -97,13 +99,19 @@ fn guess(setup: &Setup, kept: Kept) -> f64 {
         true => 1.,
         false => 3. + f64::from(u8::from(config.grad_checkpointing)),
     };
-    let epochs = |once: bool| if once { 1. } else { config.epochs as f64 };
+    let [trained, evaluations] = times(config, kept);
     let [train, evaluated] = samples(setup);
-    let images = passes * train * epochs(kept.train) + evaluated * epochs(kept.evaluated);
+    let images = passes * train * trained + evaluated * evaluations + kept.head_first as f64;
     multiply_adds(&checkpoint.architecture, images) / RATES[usize::from(!params.device().is_cpu())]
 }
 
-/// Samples that are trained on, and samples that are evaluated after every epoch.
+/// How many times the training part, and those that are evaluated, pass through the model.
+fn times(config: &TrainConfig, kept: Kept) -> [f64; 2] {
+    let evaluations = config.epochs.div_ceil(config.eval_every.max(1));
+    [if kept.train { 1 } else { config.epochs }, if kept.evaluated { 1 } else { evaluations }].map(|times| times as f64)
+}
+
+/// Samples that are trained on, and samples that are evaluated.
 fn samples(setup: &Setup) -> [f64; 2] {
     let evaluated = setup.dataset.test.len() + setup.dataset.val.as_ref().map_or(0, |val| val.len());
     [setup.dataset.train.len() as f64, evaluated as f64]
@@ -122,13 +130,15 @@ fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, kept: K
     };
     let [train, evaluated] = samples(setup);
     let (train, evaluated) = (train * each(seconds.all), evaluated * each(seconds.forward));
-    let epochs = |once: bool| if once { 1. } else { config.epochs as f64 };
+    let [trained, evaluations] = times(config, kept);
+    let all = train * trained + evaluated * evaluations;
+    let first_alone = kept.train && config.epochs > 1;
     let [_, height, width] = checkpoint.architecture.input_size();
     Ok(Estimate {
         epochs: config.epochs,
-        seconds_per_epoch: train + evaluated,
-        seconds: train * epochs(kept.train) + evaluated * epochs(kept.evaluated),
-        first_alone: kept.train && config.epochs > 1,
+        seconds_per_epoch: if first_alone { all } else { all / config.epochs as f64 },
+        seconds: all + kept.head_first as f64 * each(seconds.forward),
+        first_alone,
         memory_bytes: memory.map(|memory| memory + kept.optimizer),
         img_size: [height, width],
     })

@@ -30,22 +30,46 @@ impl Family {
     }
 }
 
-/// The settings of a run where the user says nothing else; `pretrained` tells whether it starts from a checkpoint.
-pub fn defaults(family: Family, pretrained: bool) -> TrainConfig {
+/// What is trained, as far as good settings differ with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Everything, from values drawn from the seed.
+    Scratch,
+    /// Everything, from a checkpoint.
+    Pretrained,
+    /// The head alone, on a checkpoint's backbone: a linear probe.
+    Probe,
+}
+
+impl Start {
+    /// What the settings of a run come to.
+    pub fn of(config: &TrainConfig) -> Self {
+        match (config.weights.is_some(), config.freeze.as_deref().map(str::trim)) {
+            (false, _) => Self::Scratch,
+            (true, Some("backbone")) => Self::Probe,
+            (true, _) => Self::Pretrained,
+        }
+    }
+}
+
+/// The settings of a run where the user says nothing else. Those that depend on the number of training samples are left open:
+/// [`by_data`] settles them. RESULTS.md has the sweeps that they come from.
+pub fn defaults(family: Family, start: Start) -> TrainConfig {
     use OptimizerKind::{Adamw, Sgd};
     use ScheduleKind::{Constant, Cosine};
 
-    struct Row(OptimizerKind, f64, f64, ScheduleKind, f64, usize, usize);
-    //                            optimiser  lr   decay schedule clip batch epochs
-    let Row(optimizer, lr, weight_decay, schedule, clip_grad, batch_size, epochs) = match (family, pretrained) {
-        (Family::Vit, false) => Row(Adamw, 5e-4, 0.05, Cosine, 1., 64, 10),
-        (Family::Vit, true) => Row(Adamw, 1e-4, 0.05, Cosine, 1., 32, 3),
-        (Family::Cnn, false) => Row(Sgd, 0.05, 5e-4, Cosine, 0., 128, 20),
-        (Family::Cnn, true) => Row(Sgd, 0.01, 5e-4, Cosine, 0., 128, 5),
-        (Family::Mlp, false) => Row(Sgd, 0.1, 0., Constant, 0., 128, 20),
-        (Family::Mlp, true) => Row(Sgd, 0.01, 0., Constant, 0., 128, 5),
-        (Family::Points, false) => Row(Sgd, 0.1, 0., Constant, 0., 10, 150),
-        (Family::Points, true) => Row(Sgd, 0.03, 0., Constant, 0., 10, 50),
+    struct Row(OptimizerKind, f64, f64, ScheduleKind, f64);
+    //                                                         optimiser  lr   decay schedule clip
+    let Row(optimizer, lr, weight_decay, schedule, clip_grad) = match (family, start) {
+        (Family::Vit, Start::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
+        (Family::Vit, Start::Pretrained) => Row(Adamw, 3e-5, 0.05, Cosine, 1.),
+        (Family::Vit | Family::Cnn, Start::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
+        (Family::Cnn, Start::Scratch) => Row(Sgd, 0.05, 5e-4, Cosine, 0.),
+        (Family::Cnn, Start::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
+        (Family::Mlp, Start::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
+        (Family::Mlp, _) => Row(Sgd, 0.01, 0., Constant, 0.),
+        (Family::Points, Start::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
+        (Family::Points, _) => Row(Sgd, 0.03, 0., Constant, 0.),
     };
     TrainConfig {
         optimizer,
@@ -53,12 +77,81 @@ pub fn defaults(family: Family, pretrained: bool) -> TrainConfig {
         weight_decay,
         schedule,
         clip_grad,
-        batch_size,
-        epochs,
-        weights: pretrained.then(|| "pretrained".to_string()),
+        batch_size: TrainConfig::BATCH_SIZE_BY_DATA,
+        epochs: TrainConfig::AUTO,
+        eval_every: TrainConfig::AUTO,
+        // A head that knows nothing yet pulls a pretrained backbone about.
+        head_first_steps: if family == Family::Vit && start == Start::Pretrained { 300 } else { 0 },
+        augment: if start == Start::Probe { "none" } else { "auto" }.into(),
+        weights: (start != Start::Scratch).then(|| "pretrained".to_string()),
         momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },
         ..TrainConfig::default()
     }
+}
+
+/// Settles what `config` leaves to the number of training samples: the size of batches, the number of epochs, which few samples
+/// need more of to come to as many steps, and how often is evaluated. What it says in numbers stays as it is, and so do the epochs
+/// while the size of the batches is still looked for ([`TrainConfig::AUTO_BATCH_SIZE`]).
+pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: usize) {
+    struct Row {
+        /// The size of batches of few samples, and of as many as make a hundred steps an epoch.
+        batches: [usize; 2],
+        /// The least of both that a run comes to.
+        epochs: usize,
+        steps: usize,
+    }
+    let row = |batches, epochs, steps| Row { batches, epochs, steps };
+    let Row { batches, epochs, steps } = match (Family::of(architecture), Start::of(config)) {
+        (Family::Vit, Start::Scratch) => row([16, 64], 10, 600),
+        (Family::Vit | Family::Cnn, Start::Probe) => row([32, 32], 30, 300),
+        (Family::Vit, Start::Pretrained) => row([16, 32], 3, 200),
+        (Family::Cnn, Start::Scratch) => row([16, 128], 20, 600),
+        (Family::Cnn, Start::Pretrained) => row([16, 128], 5, 300),
+        (Family::Mlp, Start::Scratch) => row([16, 128], 20, 600),
+        (Family::Mlp, _) => row([16, 128], 5, 300),
+        (Family::Points, Start::Scratch) => row([10, 10], 150, 0),
+        (Family::Points, _) => row([10, 10], 50, 0),
+    };
+    if config.batch_size == TrainConfig::BATCH_SIZE_BY_DATA {
+        let [few, many] = batches;
+        // The largest power of two of which an epoch has some sixty batches, between the two.
+        config.batch_size = (samples / 60 + 1).next_power_of_two().clamp(few, many);
+    }
+    let settled = config.batch_size != TrainConfig::AUTO_BATCH_SIZE;
+    let mut chosen = false;
+    if config.epochs == TrainConfig::AUTO && settled {
+        let steps_per_epoch = samples.div_ceil(config.batch_size).div_ceil(config.accumulate).max(1);
+        config.epochs = (steps as f64 / steps_per_epoch as f64).round().max(epochs as f64) as usize;
+        chosen = true;
+    }
+    if config.eval_every == TrainConfig::AUTO && config.epochs != TrainConfig::AUTO {
+        config.eval_every = if chosen { config.epochs.div_ceil(10) } else { 1 };
+    }
+}
+
+/// What the settings came to, in a line.
+pub fn in_words(config: &TrainConfig, steps_per_epoch: usize, head_first: bool) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let optimizer = match config.optimizer {
+        OptimizerKind::Sgd => "SGD",
+        OptimizerKind::Adam => "Adam",
+        OptimizerKind::Adamw => "AdamW",
+    };
+    let mut words = vec![
+        optimizer.to_string(),
+        format!("lr {:e}", config.lr),
+        format!("batches of {}", config.batch_size),
+        format!("{} of {}", count(config.epochs, "epoch"), count(steps_per_epoch, "step")),
+    ];
+    words.extend(config.layer_decay.map(|decay| format!("layer decay {decay}")));
+    words.push(format!("augment {}", config.augment));
+    if head_first {
+        words.push(format!("the head alone first for {}", count(config.head_first_steps, "step")));
+    }
+    if config.eval_every > 1 {
+        words.push(format!("evaluated every {} epochs", config.eval_every));
+    }
+    words.join(", ")
 }
 
 /// Steps of warm-up where the user names none: a tenth of all for cosine, else none.
@@ -93,10 +186,12 @@ impl Default for TrainConfig {
             crop_pct: None,
             shuffle: true,
             epochs: 10,
+            eval_every: 1,
             batch_size: 64,
             accumulate: 1,
             eval_batch_size: None,
             implementation: Default::default(),
+            head_first_steps: 0,
             optimizer: OptimizerKind::Adamw,
             lr: 5e-4,
             momentum: 0.9,

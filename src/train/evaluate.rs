@@ -57,12 +57,12 @@ pub fn evaluate(
         progress(done);
         true
     };
-    Ok(evaluate_while(&mut Part::new(samples, transform, model), device, options, go_on)?.unwrap_or_default())
+    Ok(evaluate_while(&Part::new(samples, transform, model), device, options, go_on)?.unwrap_or_default())
 }
 
 /// [`evaluate`] on a part of a data set, given up as soon as `progress` says false.
 pub(super) fn evaluate_while(
-    part: &mut Part,
+    part: &Part,
     device: &Device,
     options: &EvaluateOptions,
     mut progress: impl FnMut(usize) -> bool,
@@ -74,7 +74,7 @@ pub(super) fn evaluate_while(
     let (mut evaluation, mut loss, mut correct, mut among_five) = (Evaluation::default(), 0., 0, 0);
     for batch in part.batches(order, loading, device)? {
         let batch = batch?;
-        let logits = part.forward(&batch.indices, &batch.images, Mode::Eval)?;
+        let logits = part.forward(&batch.images, Mode::Eval)?;
         let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for (logits, &index) in logits.iter().zip(&batch.indices) {
             let label = samples.label(index);

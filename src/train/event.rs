@@ -10,13 +10,23 @@ use super::cost::Estimate;
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The run starts.
-    Start { run: String, epochs: usize, steps_per_epoch: usize, trainable_parameters: usize, resumed_at_step: usize },
+    Start {
+        run: String,
+        epochs: usize,
+        steps_per_epoch: usize,
+        trainable_parameters: usize,
+        resumed_at_step: usize,
+        /// Whether the steps read kept features and no images.
+        kept_features: bool,
+    },
     /// One optimiser step ended.
     Step(StepMetrics),
     /// One epoch ended, evaluation included.
     Epoch(EpochMetrics),
     /// Evaluation goes on: `done` of `total` samples.
     Evaluation { done: usize, total: usize },
+    /// Images pass through a frozen backbone, whose features are kept: `done` of `total`.
+    Features { done: usize, total: usize },
     /// A support vector machine goes on: `done` of `total` pairs of classes can be told apart.
     Solved { done: usize, total: usize },
     /// The contents of the samples are read, to tell them apart by them: `done` of `total`.
@@ -57,7 +67,7 @@ pub struct StepMetrics {
     pub images_per_second: f64,
 }
 
-/// The metrics of one epoch.
+/// The metrics of one epoch, or of all since the evaluation before it where not every epoch is evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Counts from 0.
@@ -82,7 +92,8 @@ pub struct EpochMetrics {
     pub test_top5: f64,
     /// Seconds of training and evaluation.
     pub seconds: f64,
-    /// Training images per second, evaluation apart.
+    /// Training images per second, evaluation apart. Where features were computed before the first epoch, it is the rate at which
+    /// they were there, and later that of steps on them.
     #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
 }

@@ -1,14 +1,16 @@
 //! Features of a frozen backbone, kept in memory: where only the head is trained and nothing about a sample is random, it
-//! passes through the backbone once, in the first epoch, and the head alone reads its features from then on.
+//! passes through the backbone once, before the first epoch, and the head alone reads its features from then on.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use tallow_models::architecture::Stage;
 use tallow_models::vit::GlobalPool;
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
 
 use super::error::Result;
+use super::shared_features::Shared;
 use crate::data::{Augment, Batch, Input, LoaderOptions, Mix, Samples, Transform};
 
 /// Bytes that the features of all parts of a data set may take: 1 GiB, 700,000 samples of a ViT-S.
@@ -26,17 +28,25 @@ pub(super) struct Fixed {
 impl Fixed {
     /// What the parameters that are trained, the architecture, the augmentation and the mixing lead to.
     pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment], mix: &Mix) -> Self {
-        // A head that reads nothing but the pooled features, and no running statistics that change even when frozen.
-        let (head_alone, drops) = match architecture {
+        let drops = match architecture {
             Architecture::Vit(c) => {
                 let rates = [c.drop_rate, c.pos_drop_rate, c.proj_drop_rate, c.attn_drop_rate, c.drop_path_rate];
-                (!c.distilled && c.global_pool != GlobalPool::None, rates.iter().any(|&rate| rate > 0.))
+                rates.iter().any(|&rate| rate > 0.)
             }
-            Architecture::Cnn(c) => (!c.batch_norm, c.drop_rate > 0.),
-            Architecture::Mlp(c) => (true, c.drop_rate > 0.),
+            Architecture::Cnn(c) => c.drop_rate > 0.,
+            Architecture::Mlp(c) => c.drop_rate > 0.,
         };
-        let evaluated = head_alone && trains_head_alone(architecture, params);
+        let evaluated = read_by_head_alone(architecture) && trains_head_alone(architecture, params);
         Self { train: evaluated && augment.is_empty() && mix.is_none() && !drops, evaluated }
+    }
+}
+
+/// Whether the head reads nothing but the pooled features, and there are no running statistics that change even when frozen.
+pub(super) fn read_by_head_alone(architecture: &Architecture) -> bool {
+    match architecture {
+        Architecture::Vit(c) => !c.distilled && c.global_pool != GlobalPool::None,
+        Architecture::Cnn(c) => !c.batch_norm,
+        Architecture::Mlp(_) => true,
     }
 }
 
@@ -56,33 +66,19 @@ pub(super) struct Part<'a> {
 enum Reader<'a> {
     /// The whole model reads images.
     Whole(&'a dyn Model),
-    /// The same in two steps, through features that stay as they are: they are kept if there is room.
-    Frozen { model: &'a AnyModel, at_least: usize, kept: Option<Kept> },
+    /// The same in two steps, through features that stay as they are. A batch is filled up to at least so many images.
+    Frozen(&'a AnyModel, usize),
     /// The head reads the features of all samples, `[samples, num_features]`.
     Head(&'a AnyModel, Tensor),
 }
 
-/// The features that are known so far.
-struct Kept {
-    width: usize,
-    values: Vec<f32>,
-    known: Vec<bool>,
-    /// Where the model computes, and in what.
-    device: Device,
-    dtype: DType,
-}
-
-impl Kept {
-    fn put(&mut self, indices: &[usize], pooled: &Tensor) -> Result<()> {
-        self.device = pooled.device().clone();
-        self.dtype = pooled.dtype();
-        let rows = pooled.detach().to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        for (&index, row) in indices.iter().zip(rows) {
-            self.values[index * self.width..(index + 1) * self.width].copy_from_slice(&row);
-            self.known[index] = true;
-        }
-        Ok(())
-    }
+/// What the features of a part took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Took {
+    /// Seconds in which they were computed.
+    pub seconds: f64,
+    /// Whether that was done by another run, whose features these are.
+    pub shared: bool,
 }
 
 impl<'a> Part<'a> {
@@ -91,7 +87,7 @@ impl<'a> Part<'a> {
         Self { samples: samples.clone(), transform: transform.clone(), reader: Reader::Whole(model) }
     }
 
-    /// Samples whose features are always the same, `keep` values each, which are kept unless that is 0.
+    /// Samples whose features are always the same.
     ///
     /// A matrix product may round a row differently where it has fewer rows. Batches smaller than `at_least` are filled up,
     /// so that a sample has the same features in whichever batch it comes.
@@ -99,17 +95,9 @@ impl<'a> Part<'a> {
         samples: &Arc<dyn Samples>,
         transform: &Arc<Transform>,
         model: &'a AnyModel,
-        keep: usize,
         at_least: usize,
     ) -> Self {
-        let kept = (keep > 0).then(|| Kept {
-            width: keep,
-            values: vec![0.; samples.len() * keep],
-            known: vec![false; samples.len()],
-            device: Device::Cpu,
-            dtype: DType::F32,
-        });
-        let reader = Reader::Frozen { model, at_least: at_least.min(samples.len()), kept };
+        let reader = Reader::Frozen(model, at_least.min(samples.len()));
         Self { samples: samples.clone(), transform: transform.clone(), reader }
     }
 
@@ -117,27 +105,62 @@ impl<'a> Part<'a> {
         &self.samples
     }
 
-    /// Whether the features of all samples are known, so that [`Part::batches`] gives these and no images.
-    pub fn all_known(&self) -> bool {
-        match &self.reader {
-            Reader::Frozen { kept: Some(kept), .. } => kept.known.iter().all(|&known| known),
-            Reader::Head(..) => true,
-            _ => false,
+    /// Computes the features of all samples, or takes those that another run has left in `shared`, so that [`Part::batches`] gives
+    /// these and no images from now on; `progress` is told how many are done. None if that says false.
+    ///
+    /// # Errors
+    /// If a sample cannot be read, or those of the model.
+    pub fn keep(
+        &mut self,
+        options: LoaderOptions,
+        device: &Device,
+        shared: Option<&Shared>,
+        mut progress: impl FnMut(usize) -> bool,
+    ) -> Result<Option<Took>> {
+        let Reader::Frozen(model, at_least) = self.reader else { return Ok(None) };
+        let place = shared.map(|shared| shared.place(&*self.samples, options.batch_size, at_least)).transpose()?;
+        if let Some((features, seconds)) = place.as_ref().and_then(|place| place.read(self.samples.len(), device)) {
+            self.reader = Reader::Head(model, features);
+            progress(self.samples.len());
+            return Ok(Some(Took { seconds, shared: true }));
         }
+        let began = Instant::now();
+        let (order, mut rows, mut done) = ((0..self.samples.len()).collect(), Vec::new(), 0);
+        for batch in Input::new(self.samples.clone(), order, self.transform.clone(), options, device)? {
+            let batch = batch?;
+            rows.push(pooled(model, &batch.images, at_least, Mode::Eval)?.detach());
+            done += batch.indices.len();
+            if !progress(done) {
+                return Ok(None);
+            }
+        }
+        let features = Tensor::cat(&rows, 0)?.contiguous()?;
+        let seconds = began.elapsed().as_secs_f64();
+        if let Some(place) = place {
+            place.write(&features, seconds)?;
+        }
+        self.reader = Reader::Head(model, features);
+        Ok(Some(Took { seconds, shared: false }))
+    }
+
+    /// The features of all samples, `[samples, num_features]`, where they are kept.
+    pub fn features(&self) -> Option<&Tensor> {
+        match &self.reader {
+            Reader::Head(_, features) => Some(features),
+            _ => None,
+        }
+    }
+
+    /// Whether the features of all samples are kept, so that [`Part::batches`] gives these and no images.
+    pub fn is_kept(&self) -> bool {
+        self.features().is_some()
     }
 
     /// The batches of the samples at `order`, their images on `device`.
     ///
     /// # Errors
     /// Those of [`Input::new`].
-    pub fn batches(&mut self, order: Vec<usize>, options: LoaderOptions, device: &Device) -> Result<Batches> {
-        if self.all_known()
-            && let Reader::Frozen { model, kept: Some(kept), .. } = &mut self.reader
-        {
-            let (values, shape) = (std::mem::take(&mut kept.values), (kept.known.len(), kept.width));
-            let features = Tensor::from_vec(values, shape, &kept.device)?.to_dtype(kept.dtype)?;
-            self.reader = Reader::Head(model, features);
-        }
+    pub fn batches(&self, order: Vec<usize>, options: LoaderOptions, device: &Device) -> Result<Batches> {
         Ok(match &self.reader {
             Reader::Head(_, features) => Batches::Features {
                 features: features.clone(),
@@ -153,23 +176,22 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// The logits of one of the batches, the samples at `indices`.
+    /// The logits of one of the batches.
     ///
     /// # Errors
     /// Those of the model.
-    pub fn forward(&mut self, indices: &[usize], input: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(match &mut self.reader {
+    pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(match &self.reader {
             Reader::Whole(model) => model.forward(input, mode)?,
-            Reader::Frozen { model, at_least, kept } => {
-                let pooled = model.pooled(&filled_up(input, *at_least)?, mode)?.narrow(0, 0, indices.len())?;
-                if let Some(kept) = kept {
-                    kept.put(indices, &pooled)?;
-                }
-                model.head(&pooled)?
-            }
+            Reader::Frozen(model, at_least) => model.head(&pooled(model, input, *at_least, mode)?)?,
             Reader::Head(model, _) => model.head(input)?,
         })
     }
+}
+
+/// What the head reads of a batch that is filled up.
+fn pooled(model: &AnyModel, images: &Tensor, at_least: usize, mode: Mode) -> Result<Tensor> {
+    Ok(model.pooled(&filled_up(images, at_least)?, mode)?.narrow(0, 0, images.dim(0)?)?)
 }
 
 /// A batch with its first image repeated at the end, so that there are at least so many.

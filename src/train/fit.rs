@@ -26,10 +26,11 @@ use super::predictions::predictions;
 use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
 use super::schedule::Schedule;
 use super::setup::Setup;
+use super::shared_features::Shared;
 use super::targets::Targets;
 use super::watch::Watch;
 use super::whiten::{Whitened, whitened};
-use super::{batch_size, by_hand, extension, memory, svm, warnings};
+use super::{batch_size, by_hand, defaults, extension, head_first, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
 
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
@@ -187,52 +188,109 @@ fn fit_batches(
     let steps_per_epoch = setup.steps_per_epoch();
     let schedule = Schedule::new(config, steps_per_epoch);
     let by_hand = by_hand::perceptron(config, &described.architecture, params)?;
-    let seconds_before = state.seconds;
+    let mut seconds_before = state.seconds;
     let train_samples = dataset.train.len();
     let trainable_parameters = params.trainable().iter().map(|param| param.var.elem_count()).sum();
+    let fresh = state == State::default();
+    let shared = Shared::of(config, described, params, folder)?;
+    let head_first = fresh && head_first::is_due(config, &described.architecture, params, setup.account.as_ref());
+    if fresh {
+        listener.on(&Event::Note(format!("settings: {}", defaults::in_words(config, steps_per_epoch, head_first))));
+    }
+    let mix = config.mix();
+    let fixed = Fixed::of(&described.architecture, params, &augment, &mix);
+    let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
+    let kept = if fixed.train { train_samples } else { 0 } + evaluated;
+    let bytes = 4 * described.architecture.num_features() as u64 * kept as u64;
+    let mut keep = fixed.evaluated;
+    if keep && bytes > limit {
+        warn(listener, [warnings::of_features(bytes, limit)]);
+        keep = false;
+    }
+    if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
+        warn(listener, warnings::of_augmented_features(config));
+    }
+    if fresh && by_hand.is_none() {
+        let few = warnings::of_few_steps(config, &described.architecture, steps_per_epoch);
+        few.into_iter().for_each(|hint| listener.on(&Event::Hint(hint)));
+        // Timing a step begins the measurement of the peak anew.
+        state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
+        let kept = Kept {
+            train: fixed.train && keep,
+            evaluated: fixed.evaluated && keep,
+            optimizer: optimizer.state_bytes(),
+            head_first: if head_first { head_first::samples(&dataset.train)?.len() } else { 0 },
+        };
+        cost::tell(&setup, &model, &train_transform, kept, listener)?;
+    }
+    if head_first {
+        // Where the weights are averaged, the model that evaluates is over the averages.
+        let own = averages.as_ref().map(|_| described.architecture.build(params.eval_builder())).transpose()?;
+        let samples = head_first::samples(&dataset.train)?;
+        let mut part = Part::frozen(&samples, &eval_transform, own.as_ref().unwrap_or(&eval_model), 0);
+        let evaluating = LoaderOptions { batch_size: measuring.batch_size, ..loading };
+        let took = part.keep(evaluating, device, shared.as_ref(), |done| {
+            listener.on(&Event::Features { done, total: samples.len() });
+            !stop.load(Ordering::Relaxed)
+        })?;
+        let came = took.map(|took| head_first::train(&setup, &model, &part, took)).transpose()?.flatten();
+        let Some((took, came)) = took.zip(came) else {
+            listener.on(&Event::Interrupted { step: 0 });
+            return Ok(Outcome::Interrupted { step: 0 });
+        };
+        seconds_before += if took.shared { took.seconds } else { 0. };
+        averages.iter().try_for_each(|averages| averages.restart(params))?;
+        listener.on(&Event::Note(came.to_string()));
+    }
+
+    let evaluated = |samples| match fixed.evaluated {
+        // Always in the same order, and so in the same batches.
+        true => Part::frozen(samples, &eval_transform, &eval_model, 0),
+        false => Part::new(samples, &eval_transform, &eval_model),
+    };
+    let (mut val, mut test) = (dataset.val.as_ref().map(evaluated), evaluated(&dataset.test));
+    let mut train = match fixed.train {
+        true => Part::frozen(&dataset.train, &train_transform, &model, config.batch_size),
+        false => Part::new(&dataset.train, &train_transform, &model),
+    };
+    // Where features are kept, the images pass through the backbone before the first epoch, whose time has that in it.
+    let (mut through_backbone, mut features_rate) = (true, None);
+    if keep {
+        let evaluating = LoaderOptions { batch_size: measuring.batch_size, ..loading };
+        let train = fixed.train.then_some((&mut train, loading, true));
+        let parts = [Some((&mut test, evaluating, false)), val.as_mut().map(|val| (val, evaluating, false)), train];
+        let mut before = 0;
+        for (part, options, trained) in parts.into_iter().flatten() {
+            let samples = part.samples().len();
+            let took = part.keep(options, device, shared.as_ref(), |done| {
+                listener.on(&Event::Features { done: before + done, total: kept });
+                !stop.load(Ordering::Relaxed)
+            })?;
+            let Some(took) = took else {
+                listener.on(&Event::Interrupted { step: state.step });
+                return Ok(Outcome::Interrupted { step: state.step });
+            };
+            before += samples;
+            // They are a part of what the run takes, whoever computed them.
+            seconds_before += if took.shared { took.seconds } else { 0. };
+            if trained {
+                state.running.seconds += took.seconds;
+                features_rate = Some(samples as f64 / took.seconds);
+            } else {
+                state.running.evaluation_seconds += took.seconds;
+            }
+        }
+    }
+
     listener.on(&Event::Start {
         run: setup.name(folder),
         epochs: config.epochs,
         steps_per_epoch,
         trainable_parameters,
         resumed_at_step: state.step,
+        kept_features: train.is_kept(),
     });
     warn(listener, setup.warnings());
-
-    let mix = config.mix();
-    let fixed = Fixed::of(&described.architecture, params, &augment, &mix);
-    let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
-    let mut keep = described.architecture.num_features();
-    let bytes = 4 * keep as u64 * (if fixed.train { train_samples } else { 0 } + evaluated) as u64;
-    if fixed.evaluated && bytes > limit {
-        warn(listener, [warnings::of_features(bytes, limit)]);
-        keep = 0;
-    }
-    if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
-        warn(listener, warnings::of_augmented_features(config));
-    }
-    if state.step == 0 && by_hand.is_none() {
-        let few = warnings::of_few_steps(config, &described.architecture, steps_per_epoch);
-        few.into_iter().for_each(|hint| listener.on(&Event::Hint(hint)));
-        // Timing a step begins the measurement of the peak anew.
-        state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
-        let kept = Kept {
-            train: fixed.train && keep > 0,
-            evaluated: fixed.evaluated && keep > 0,
-            optimizer: optimizer.state_bytes(),
-        };
-        cost::tell(&setup, &model, &train_transform, kept, listener)?;
-    }
-    let evaluated = |samples| match fixed.evaluated {
-        // Always in the same order, and so in the same batches.
-        true => Part::frozen(samples, &eval_transform, &eval_model, keep, 0),
-        false => Part::new(samples, &eval_transform, &eval_model),
-    };
-    let (mut val, mut test) = (dataset.val.as_ref().map(evaluated), evaluated(&dataset.test));
-    let mut train = match fixed.train {
-        true => Part::frozen(&dataset.train, &train_transform, &model, keep, config.batch_size),
-        false => Part::new(&dataset.train, &train_transform, &model),
-    };
 
     let mut last_evaluation = None;
     let mut last_checkpoint = Instant::now();
@@ -242,8 +300,8 @@ fn fit_batches(
         let order = epoch_order(train_samples, config.seed, epoch, config.shuffle);
         let done = (state.step_in_epoch * config.accumulate * config.batch_size).min(train_samples);
         let rest = order[done..].to_vec();
-        let through_backbone = !train.all_known();
         let mut batches = train.batches(rest, LoaderOptions { epoch, ..loading }, device)?;
+        let evaluates = (epoch + 1).is_multiple_of(config.eval_every) || epoch + 1 == config.epochs;
         let mut learning =
             (state.step == 0 && !config.allow_missing_gradients).then(|| vec![false; params.trainable().len()]);
 
@@ -270,8 +328,7 @@ fn fit_batches(
                         (loss, logits, Some(gradients))
                     }
                     None => {
-                        let logits =
-                            train.forward(&batch.indices, &images, Mode::Train { seed })?.to_dtype(DType::F32)?;
+                        let logits = train.forward(&images, Mode::Train { seed })?.to_dtype(DType::F32)?;
                         (targets.loss(&logits, config.label_smoothing)?, logits, None)
                     }
                 };
@@ -315,7 +372,7 @@ fn fit_batches(
             for taken in before.into_iter().chain(last) {
                 report(&taken, &mut since, &mut state.running, &mut learning, &mut log, listener)?;
             }
-            if stopping || (due && !ended) {
+            if stopping || (due && !(ended && evaluates)) {
                 state.seconds = seconds_before + session.elapsed().as_secs_f64();
                 save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
                 last_checkpoint = Instant::now();
@@ -327,30 +384,6 @@ fn fit_batches(
             }
         }
 
-        let measure = |part: &mut Part, listener: &mut dyn Listener| {
-            let total = part.samples().len();
-            evaluate_while(part, device, &measuring, |done| {
-                listener.on(&Event::Evaluation { done, total });
-                !stop.load(Ordering::Relaxed)
-            })
-        };
-        let began = Instant::now();
-        let validated = match &mut val {
-            Some(val) => measure(val, listener)?.map(Some),
-            None => Some(None),
-        };
-        let tested = if validated.is_some() { measure(&mut test, listener)? } else { None };
-        let (Some(validated), Some(tested)) = (validated, tested) else {
-            // Stopped while evaluating: a resume finds all steps of the epoch taken, and evaluates again.
-            state.seconds = seconds_before + session.elapsed().as_secs_f64();
-            save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
-            listener.on(&Event::Interrupted { step: state.step });
-            return Ok(Outcome::Interrupted { step: state.step });
-        };
-        let seconds = state.running.seconds + began.elapsed().as_secs_f64();
-        let metrics = state.running.epoch(epoch, validated.as_ref(), &tested, seconds);
-        log.add(&MetricsLine::Epoch(metrics.clone()))?;
-        listener.on(&Event::Epoch(metrics.clone()));
         if let Some(learning) = learning.take() {
             let idle: Vec<String> = params
                 .trainable()
@@ -361,6 +394,38 @@ fn fit_batches(
                 .collect();
             warn(listener, warnings::of_zero_gradients(&idle));
         }
+        if !evaluates {
+            (state.epoch, state.step_in_epoch) = (epoch + 1, 0);
+            continue;
+        }
+
+        let measure = |part: &Part, listener: &mut dyn Listener| {
+            let total = part.samples().len();
+            evaluate_while(part, device, &measuring, |done| {
+                listener.on(&Event::Evaluation { done, total });
+                !stop.load(Ordering::Relaxed)
+            })
+        };
+        let began = Instant::now();
+        let validated = match &val {
+            Some(val) => measure(val, listener)?.map(Some),
+            None => Some(None),
+        };
+        let tested = if validated.is_some() { measure(&test, listener)? } else { None };
+        let (Some(validated), Some(tested)) = (validated, tested) else {
+            // Stopped while evaluating: a resume finds all steps of the epoch taken, and evaluates again.
+            state.seconds = seconds_before + session.elapsed().as_secs_f64();
+            save(folder, &setup, &optimizer, averages.as_ref(), &mut state, &mut log, false, listener)?;
+            listener.on(&Event::Interrupted { step: state.step });
+            return Ok(Outcome::Interrupted { step: state.step });
+        };
+        let seconds = state.running.seconds + state.running.evaluation_seconds + began.elapsed().as_secs_f64();
+        let mut metrics = state.running.epoch(epoch, validated.as_ref(), &tested, seconds);
+        if let Some(rate) = features_rate.take() {
+            metrics.images_per_second = rate;
+        }
+        log.add(&MetricsLine::Epoch(metrics.clone()))?;
+        listener.on(&Event::Epoch(metrics.clone()));
         warn(listener, warnings::of_collapse(&tested, &dataset.classes, epoch));
 
         let improved = Best::of(&metrics).is_better_than(state.best.as_ref());
@@ -368,7 +433,7 @@ fn fit_batches(
             state.best = Some(Best::of(&metrics));
         }
         last_evaluation = improved.then_some(tested);
-        if through_backbone {
+        if std::mem::replace(&mut through_backbone, !train.is_kept()) {
             state.rates.push(metrics.images_per_second);
         }
         state.latest = Some(metrics);
@@ -396,7 +461,7 @@ fn fit_batches(
                 listener.on(&Event::Evaluation { done, total });
                 !stop.load(Ordering::Relaxed)
             };
-            match evaluate_while(&mut test, device, &measuring, progress)? {
+            match evaluate_while(&test, device, &measuring, progress)? {
                 Some(evaluation) => evaluation,
                 None => {
                     listener.on(&Event::Interrupted { step: state.step });

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use tallow_models::ops::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
-use tallow_models::{Architecture, Gradients, Params};
+use tallow_models::{Architecture, Gradients, Param, Params};
 
 use super::config::{OptimizerKind, TrainConfig};
 use super::error::{Error, Result};
@@ -50,6 +50,14 @@ impl Optimizer {
     /// # Errors
     /// If memory for the state cannot be had.
     pub fn new(config: &TrainConfig, architecture: &Architecture, params: &Params) -> Result<Self> {
+        Self::over(config, architecture, params.trainable())
+    }
+
+    /// As [`Optimizer::new`], over some parameters of a store.
+    ///
+    /// # Errors
+    /// As [`Optimizer::new`].
+    pub(super) fn over(config: &TrainConfig, architecture: &Architecture, params: Vec<Param>) -> Result<Self> {
         let mut optimizer = Self {
             kind: config.optimizer,
             momentum: config.momentum,
@@ -59,7 +67,7 @@ impl Optimizer {
             slots: Vec::new(),
             by_name: HashMap::new(),
         };
-        for param in params.trainable() {
+        for param in params {
             let zeros = || param.var.as_detached_tensor().zeros_like();
             let state = optimizer.state_names().iter().map(|_| zeros()).collect::<candle_core::Result<_>>()?;
             optimizer.by_name.insert(param.name.clone(), optimizer.slots.len());

@@ -73,6 +73,11 @@ impl RunFolder {
         self.root.join("checkpoints")
     }
 
+    /// `features/` beside the run: where runs of a recipe share what they keep of their backbones, if there is such a folder.
+    pub fn shared_features_path(&self) -> PathBuf {
+        self.root.parent().unwrap_or(Path::new("")).join("features")
+    }
+
     /// `checkpoints/best/`: the chosen weights in timm's layout.
     pub fn best_path(&self) -> PathBuf {
         self.checkpoints_path().join("best")

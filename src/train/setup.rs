@@ -10,6 +10,7 @@ use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOpt
 
 use super::config::{Head, Normalize, Resolved, TrainConfig};
 use super::data_record::{self, DataRecord};
+use super::defaults::by_data;
 use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
 use super::event::{Event, Listener};
@@ -99,6 +100,8 @@ impl Setup {
             _ => stated,
         };
         let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
+        let mut settled = written.clone();
+        by_data(&mut settled, &architecture, dataset.train.len());
 
         if device.is_cpu() {
             // Weights, gradients and the optimiser's two means; and the weights' average.
@@ -139,7 +142,7 @@ impl Setup {
             head_fault: None,
             license: described.and_then(|described| described.license.clone()),
         };
-        Ok(Self { config: written.clone(), checkpoint, params, dataset, account })
+        Ok(Self { config: settled, checkpoint, params, dataset, account })
     }
 
     /// The run's name in reports.
@@ -158,6 +161,7 @@ impl Setup {
     /// If a setting makes no sense.
     pub(super) fn resolve(mut self) -> Result<Self> {
         let config = &mut self.config;
+        by_data(config, &self.checkpoint.architecture, self.dataset.train.len());
         config.validate()?;
         check_classes(self.checkpoint.architecture.num_classes(), &self.dataset)?;
         let (labels, classes) = (&self.checkpoint.labels, self.dataset.classes.len());

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use tallow::train::config::{OptimizerKind, ScheduleKind, TrainConfig};
-use tallow::train::defaults::{Family, defaults};
+use tallow::train::defaults::{Family, Start, by_data, defaults};
+
+use tallow_models::zoo;
 
 use crate::small;
 
@@ -98,12 +100,37 @@ fn differences_name_the_fields_and_both_values() {
 #[test]
 fn the_defaults_of_every_family_make_sense() {
     for family in [Family::Vit, Family::Cnn, Family::Mlp] {
-        for pretrained in [false, true] {
-            let config = TrainConfig { model: "m".into(), data: "d".into(), ..defaults(family, pretrained) };
+        for start in [Start::Scratch, Start::Pretrained, Start::Probe] {
+            let config = TrainConfig { model: "m".into(), data: "d".into(), ..defaults(family, start) };
             config.validate().unwrap();
-            assert_eq!(config.weights.is_some(), pretrained);
+            assert_eq!(config.weights.is_some(), start != Start::Scratch);
         }
     }
+}
+
+#[test]
+fn few_samples_are_passed_over_more_often_and_in_smaller_batches() {
+    let vit = &zoo::find("vit_small_patch14_dinov2").unwrap().architecture;
+    let settled = |samples: usize, with: &str| {
+        let mut config = defaults(Family::Vit, Start::Pretrained).with(&with.parse().unwrap()).unwrap();
+        by_data(&mut config, vit, samples);
+        let again = config.clone();
+        by_data(&mut config, vit, samples + 100);
+        assert_eq!(config, again, "what is settled stays");
+        (config.batch_size, config.epochs, config.eval_every)
+    };
+    // Two hundred steps, as near as whole epochs come to them, but never fewer than three epochs.
+    assert_eq!(settled(120, ""), (16, 25, 3));
+    assert_eq!(settled(2_000, ""), (32, 3, 1));
+    assert_eq!(settled(60_000, ""), (32, 3, 1));
+    assert_eq!(settled(1, ""), (16, 200, 20));
+    // What is said stays, and the rest follows from it.
+    assert_eq!(settled(120, "batch_size = 60"), (60, 100, 10));
+    assert_eq!(settled(120, "epochs = 30"), (16, 30, 1));
+    assert_eq!(settled(120, "epochs = 30\neval_every = 4"), (16, 30, 4));
+    assert_eq!(settled(120, "accumulate = 2"), (16, 50, 5));
+    let open = TrainConfig::AUTO;
+    assert_eq!(settled(120, "batch_size = \"auto\""), (TrainConfig::AUTO_BATCH_SIZE, open, open));
 }
 
 #[test]
@@ -116,6 +143,6 @@ fn an_automatic_batch_size_is_a_word_and_a_wrong_one_is_refused() {
     assert_eq!(TrainConfig::from_toml(&text, "config.toml".as_ref()).unwrap(), auto);
     for wrong in ["\"many\"", "-1", "2.5", "[3]"] {
         let error = with(&format!("batch_size = {wrong}")).unwrap_err().to_string();
-        assert!(error.contains("expected a number of at least 1, or \"auto\""), "{error}");
+        assert!(error.contains("expected a number of at least 1, \"auto\" or \"data\""), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 mod by_hand;
 mod config;
 mod extension;
+mod head_first;
 mod older;
 mod optimizer;
 mod parity;

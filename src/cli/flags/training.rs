@@ -99,13 +99,18 @@ pub struct TrainingFlags {
     #[arg(long, value_name = "WHAT", help_heading = "Weights")]
     pub freeze: Option<String>,
 
-    /// Passes over the training samples
-    #[arg(long, value_name = "N", value_parser = positive)]
+    /// Passes over the training samples: a number, or auto for as many as their number asks for
+    #[arg(long, value_name = "N", value_parser = epochs)]
+    #[serde(serialize_with = "written_epochs")]
     pub epochs: Option<usize>,
-    /// Images in one forward and backward pass: a number, or auto for the largest power of two up to 1024 that fits the memory of
-    /// the device
+    /// Epochs between two evaluations; auto makes ten of them where the number of epochs was left open [default: auto]
+    #[arg(long, value_name = "N", value_parser = epochs)]
+    #[serde(serialize_with = "written_epochs")]
+    pub eval_every: Option<usize>,
+    /// Images in one forward and backward pass: a number; data for what the number of training samples asks for; or auto for the
+    /// largest power of two up to 1024 that fits the memory of the device
     #[arg(long, value_name = "N", value_parser = batch_size)]
-    #[serde(serialize_with = "written")]
+    #[serde(serialize_with = "written_batch_size")]
     pub batch_size: Option<usize>,
     /// Batches whose gradients make one step of the optimiser
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -117,6 +122,10 @@ pub struct TrainingFlags {
     /// the gradients; SGD alone; nothing. Needs plain SGD (--momentum 0) [default: optimizer]
     #[arg(long, value_parser = ["manual", "autograd", "layers", "optimizer"])]
     pub implementation: Option<String>,
+    /// Steps in which a new head is trained alone, on features of the loaded backbone, before everything is trained from there
+    /// (takes one pass over the images, and next to no time beside); 0 for none
+    #[arg(long, value_name = "STEPS")]
+    pub head_first_steps: Option<usize>,
     /// What steps along the gradients
     #[arg(long, value_parser = ["sgd", "adam", "adamw"])]
     pub optimizer: Option<String>,
@@ -189,13 +198,28 @@ fn betas(text: &str) -> Result<[f64; 2], String> {
 fn batch_size(text: &str) -> Result<usize, String> {
     match text {
         "auto" => Ok(TrainConfig::AUTO_BATCH_SIZE),
+        "data" => Ok(TrainConfig::BATCH_SIZE_BY_DATA),
+        number => positive(number).map_err(|error| format!("{error}, or auto, or data")),
+    }
+}
+
+fn epochs(text: &str) -> Result<usize, String> {
+    match text {
+        "auto" => Ok(TrainConfig::AUTO),
         number => positive(number).map_err(|error| format!("{error}, or auto")),
     }
 }
 
-fn written<S: Serializer>(size: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+fn written_batch_size<S: Serializer>(size: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
     match size {
         Some(size) => config::batch_size::serialize(size, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn written_epochs<S: Serializer>(epochs: &Option<usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    match epochs {
+        Some(epochs) => config::auto::serialize(epochs, serializer),
         None => serializer.serialize_none(),
     }
 }
