@@ -14,7 +14,7 @@ use super::model;
 use super::session::Session;
 use crate::data::{self, DataOptions};
 use crate::train::defaults::by_data;
-use crate::train::{RunFolder, Summary, TrainConfig};
+use crate::train::{Estimate, RunFolder, Summary, TrainConfig, cost};
 
 /// How long a matrix product is measured for a width of models.
 const MEASURED: Duration = Duration::from_millis(50);
@@ -22,10 +22,6 @@ const MEASURED: Duration = Duration::from_millis(50);
 /// The share of a matrix product's rate at which a model is taken to compute, as it also adds, normalises and moves numbers
 /// about. A guess, which the first run that ends takes the place of.
 const SHARE: f64 = 0.5;
-
-/// What an image costs beside the arithmetic of a model, in multiply-adds: it is read and normalised, and a model's many small
-/// operations take their time however little they compute. From the times of ViTs of widths 16 to 128 on two cores.
-const OVERHEAD: f64 = 2e6;
 
 /// What a run has to compute.
 struct Work {
@@ -129,7 +125,7 @@ impl<'a> Estimator<'a> {
         Some(Work {
             epochs: config.epochs,
             like: format!("{model} {set:?} {data} {batch_size} {accumulate} {dtype:?} {freeze:?} {passes}"),
-            multiply_adds: images.max(1.) * (architecture.flops() as f64 / 2. + OVERHEAD),
+            multiply_adds: cost::multiply_adds(&architecture, images.max(1.)),
             width: width(&architecture),
         })
     }
@@ -168,13 +164,35 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
+/// What a run will take, in a line.
+pub fn told(estimate: &Estimate) -> String {
+    let Estimate { epochs, seconds_per_epoch, seconds, first_alone, memory_bytes, img_size: [height, width] } =
+        *estimate;
+    let time = match (epochs, first_alone) {
+        (1, _) => about(seconds),
+        (_, true) => format!("{} for the first epoch, next to nothing for the others", about(seconds_per_epoch)),
+        _ => format!("{} an epoch, {} in all", about(seconds_per_epoch), rounded(seconds)),
+    };
+    let memory = match memory_bytes.map(|bytes| bytes as f64) {
+        Some(bytes) if bytes >= 9.95e8 => format!(", {:.1} GB of memory", bytes / 1e9),
+        Some(bytes) => format!(", {:.0} MB of memory", bytes / 1e6),
+        None => String::new(),
+    };
+    format!("{time}{memory} at {height}×{width}")
+}
+
 /// A time that is not known better: `about 40 s`, `about 12 min`, `about 3.5 h`.
 pub fn about(seconds: f64) -> String {
+    format!("about {}", rounded(seconds))
+}
+
+fn rounded(seconds: f64) -> String {
     match seconds {
-        s if s < 1.5 => "about a second".into(),
-        s if s < 99.5 => format!("about {s:.0} s"),
-        s if s < 5970. => format!("about {:.0} min", s / 60.),
-        s => format!("about {:.1} h", s / 3600.),
+        s if s < 1.5 => "a second".into(),
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 5970. => format!("{:.0} min", s / 60.),
+        s if s < 35_820. => format!("{:.1} h", s / 3600.),
+        s => format!("{:.0} h", s / 3600.),
     }
 }
 
@@ -184,6 +202,24 @@ mod tests {
 
     #[test]
     fn estimates_are_said_with_the_digits_that_they_have() {
-        assert_eq!([0.2, 40.4, 130., 7000.].map(about), ["about a second", "about 40 s", "about 2 min", "about 1.9 h"]);
+        let said = [0.2, 40.4, 130., 7000., 3.17e5].map(about);
+        assert_eq!(said, ["about a second", "about 40 s", "about 2 min", "about 1.9 h", "about 88 h"]);
+    }
+    #[test]
+    fn what_a_run_will_take_is_a_line() {
+        let estimate = Estimate {
+            epochs: 9,
+            seconds_per_epoch: 41.2,
+            seconds: 371.,
+            first_alone: false,
+            memory_bytes: Some(2_310_000_000),
+            img_size: [224, 224],
+        };
+        assert_eq!(told(&estimate), "about 41 s an epoch, 6 min in all, 2.3 GB of memory at 224×224");
+        let one = Estimate { epochs: 1, seconds: 41.2, memory_bytes: None, ..estimate };
+        assert_eq!(told(&one), "about 41 s at 224×224");
+        let probe = Estimate { first_alone: true, memory_bytes: Some(812_000_000), ..estimate };
+        let expected = "about 41 s for the first epoch, next to nothing for the others, 812 MB of memory at 224×224";
+        assert_eq!(told(&probe), expected);
     }
 }

@@ -85,10 +85,14 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         let found = recollection.map_or(String::new(), |found| {
             format!("\n{}", found.in_words(if options.train_part { "training" } else { split }))
         });
+        // With five classes or fewer it is always 100 %.
+        let top5 = match measured.dataset.classes.len() {
+            0..=5 => String::new(),
+            _ => format!("top 5     {:.2} %\n", 100. * evaluated.top5),
+        };
         format!(
-            "accuracy  {:.2} %{interval}\ntop 5     {:.2} %\n{loss}samples   {} of {}, {} part{found}",
+            "accuracy  {:.2} %{interval}\n{top5}{loss}samples   {} of {}, {} part{found}",
             100. * evaluated.accuracy,
-            100. * evaluated.top5,
             thousands(samples),
             evaluated.data,
             evaluated.split,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::estimate::told;
 use super::output::{counted, rate, seconds, stderr_line};
 use super::session::Session;
 use crate::train::{EpochMetrics, Event, Listener, StepMetrics};
@@ -149,8 +150,10 @@ impl Listener for Progress {
             Event::Solved { done, total } => self.counted(*done, *total, "pairs of classes"),
             Event::Hashing { done, total } => self.counted(*done, *total, "samples read, to know them again"),
             Event::Checkpoint { .. } => {}
+            Event::Estimate(estimate) => self.line(told(estimate)),
             Event::Note(text) => self.line(text.clone()),
             Event::Warning(text) => self.line(format!("warning: {text}")),
+            Event::Hint(text) => self.line(format!("hint: {text}")),
             Event::Interrupted { .. } | Event::End { .. } => {
                 if let Display::Bar(bar) = &self.display {
                     bar.finish_and_clear();

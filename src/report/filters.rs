@@ -1,7 +1,5 @@
 //! The filters of a model's first layer as small images: a convolution's kernels, or a ViT's patch embedding.
 
-use std::fs;
-
 use candle_core::{DType, Tensor};
 use maud::html;
 use rand::{Rng, SeedableRng};
@@ -10,7 +8,7 @@ use tallow_models::Architecture;
 use tallow_weights::{OpenOptions, Source};
 
 use super::error::{Error, Result};
-use super::figure::write_figure;
+use super::figure::Figure;
 use super::heatmap::Colours;
 use super::raster::{Enlarged, raster};
 use super::text::shortened;
@@ -21,6 +19,9 @@ use crate::train::RunFolder;
 const FEW: usize = 64;
 /// Principal components that are shown: as many as in Dosovitskiy et al. 2020, figure 7.
 const COMPONENTS: usize = 28;
+
+/// What a reader of a report should know of them.
+const COMPONENTS_CAPTION: &str = "What the filters of the chosen checkpoint have in common, most of it first.";
 
 const WIDTH: f64 = 440.;
 const LEFT: f64 = 12.;
@@ -93,9 +94,14 @@ pub fn draw_filters(run: &RunFolder) -> Result<()> {
     let Some(Ok((name, channels))) = layer else { return Ok(()) };
     let weight = checkpoint.tensor(name).map_err(|error| damaged(error.to_string()))?;
     let svg = filters(&run.name(), &weight, channels).map_err(|error| damaged(error.to_string()))?;
-    let figures = run.root().join("figures");
-    fs::create_dir_all(&figures).map_err(|source| Error::Write { path: figures.clone(), source })?;
-    write_figure(&figures.join("filters"), &svg)
+    let few = weight.dim(0).is_ok_and(|count| count <= FEW);
+    let (title, caption) = match (name, few) {
+        ("conv1.weight", true) => ("Filters of the first convolution", "Each is a kernel of the chosen checkpoint."),
+        ("conv1.weight", false) => ("Principal components of the first convolution's filters", COMPONENTS_CAPTION),
+        (_, true) => ("Filters of the patch embedding", "Each is what one value of a patch's embedding is made with."),
+        (_, false) => ("Principal components of the patch embedding's filters", COMPONENTS_CAPTION),
+    };
+    Figure { stem: "filters".into(), title: title.into(), caption: caption.into(), svg }.write(run.root())
 }
 
 fn draw(model: &str, what: &str, tiles: &[Vec<f64>], [channels, height, width]: [usize; 3]) -> String {

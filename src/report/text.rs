@@ -2,20 +2,29 @@
 
 use maud::{Markup, PreEscaped, html};
 
+/// A value behind `=` that is no longer than this stays whole, whatever stands in it.
+const WHOLE_VALUE: usize = 16;
+
 /// The pieces of a name: it may go on in the next line after `_`, `/`, `=` and `@`, and where letters follow, after `-`, `.`, `,`
-/// and `:`, which stand inside of numbers too.
+/// and `:`, which stand inside of numbers too; in a short value of a setting (`augment=resized-crop`) nowhere.
 fn pieces(name: &str) -> Vec<&str> {
     let mut pieces = vec![];
     let mut start = 0;
+    let mut value_ends = 0;
     let mut letters = name.char_indices().peekable();
     while let Some((at, letter)) = letters.next() {
         let Some(&(next, following)) = letters.peek() else { break };
         let joint = match letter {
+            ' ' => following != ' ',
+            _ if at < value_ends => false,
             '_' | '/' | '=' | '@' => !following.is_whitespace(),
             '-' | '.' | ',' | ':' => following.is_alphabetic() && at > start,
-            ' ' => following != ' ',
             _ => false,
         };
+        if letter == '=' {
+            let value = name[next..].split([' ', ',']).next().unwrap_or_default();
+            value_ends = if value.chars().count() <= WHOLE_VALUE { next + value.len() } else { next };
+        }
         if joint {
             pieces.push(&name[start..next]);
             start = next;
@@ -25,12 +34,18 @@ fn pieces(name: &str) -> Vec<&str> {
     pieces
 }
 
-/// A name for a page, which may break at its joints and nowhere inside of a word.
+/// A name for a page, which may break at its joints and nowhere inside of a word. A browser breaks after any hyphen, unless it is
+/// told not to.
 pub(super) fn breakable(name: &str) -> Markup {
     html! {
         @let pieces = pieces(name);
         @for (i, piece) in pieces.iter().enumerate() {
-            (piece)
+            @let word = piece.trim_end_matches(' ');
+            @if word.trim_end_matches('-').contains('-') {
+                span class="whole" { (word) } (&piece[word.len()..])
+            } @else {
+                (piece)
+            }
             @if i + 1 < pieces.len() && !piece.ends_with(' ') { (PreEscaped("<wbr>")) }
         }
     }
@@ -86,7 +101,13 @@ mod tests {
     #[test]
     fn a_page_may_break_a_name_at_its_joints_alone() {
         assert_eq!(breakable("a_b<c").into_string(), "a_<wbr>b&lt;c");
-        assert_eq!(breakable("74.1 % at lr=3e-4").into_string(), "74.1 % at lr=<wbr>3e-4");
+        assert_eq!(breakable("74.1 % at lr=3e-4").into_string(), "74.1 % at lr=<wbr><span class=\"whole\">3e-4</span>");
+        assert_eq!(
+            breakable("augment=resized-crop seed=0").into_string(),
+            "augment=<wbr><span class=\"whole\">resized-crop</span> seed=<wbr>0",
+            "a space after it may break"
+        );
+        assert_eq!(breakable("pre-trained").into_string(), "pre-<wbr>trained", "a word of its own");
         assert_eq!(breakable("plain").into_string(), "plain");
     }
 }

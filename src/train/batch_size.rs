@@ -1,12 +1,12 @@
 //! The largest batch that the device's memory holds: `--batch-size auto`.
 
-use candle_core::{DType, Device, Tensor};
-use tallow_models::{AnyModel, Mode, Model, ops};
+use candle_core::Tensor;
 
 use super::error::{Error, Result};
 use super::memory;
 use super::optimizer::Optimizer;
 use super::setup::Setup;
+use super::trial::{Trial, needed, undisturbed};
 
 /// The most that is looked for: beyond it a step is no quicker by the image, and there are few of them.
 const MOST: usize = 1024;
@@ -21,17 +21,23 @@ const MEASURED: [usize; 2] = [4, 16];
 /// # Errors
 /// If not even one sample fits, or the system does not tell its memory.
 pub(super) fn largest(setup: &Setup) -> Result<usize> {
-    let trial = Trial::new(setup)?;
-    // A step in training mode moves the running statistics of batch norms.
-    let buffers: Vec<_> = setup.params.all().into_iter().filter(|param| param.buffer).collect();
-    let before = buffers.iter().map(|buffer| buffer.var.copy()).collect::<candle_core::Result<Vec<_>>>()?;
-    let found = found(&trial, MOST.min(setup.dataset.train.len().max(1)));
-    buffers.iter().zip(&before).try_for_each(|(buffer, before)| buffer.var.set(before))?;
-    found?.ok_or(Error::DeviceFull { batch_size: 1 })
+    let Setup { config, checkpoint, params, .. } = setup;
+    let mut model = checkpoint.architecture.build(params.builder())?;
+    model.set_grad_checkpointing(config.grad_checkpointing);
+    // Held for their memory, which a run takes beside a batch: the average of the weights, and the optimiser.
+    let averages: Vec<Tensor> = match config.ema {
+        Some(_) => params.all().iter().map(|param| param.var.copy()).collect::<candle_core::Result<_>>()?,
+        None => vec![],
+    };
+    let optimizer = Optimizer::new(config, &checkpoint.architecture, params)?;
+    let trial = Trial { setup, model: &model };
+    let found = undisturbed(params, || found(&trial, MOST.min(setup.dataset.train.len().max(1))))?;
+    drop((averages, optimizer));
+    found.ok_or(Error::DeviceFull { batch_size: 1 })
 }
 
 fn found(trial: &Trial, most: usize) -> Result<Option<usize>> {
-    if trial.device.is_cpu() {
+    if trial.device().is_cpu() {
         let untold = || Error::config("batch_size", "a number, as this system does not tell its memory", "auto");
         let budget = memory::available().ok_or_else(untold)? / 4 * 3;
         memory::reset_peak();
@@ -44,7 +50,7 @@ fn found(trial: &Trial, most: usize) -> Result<Option<usize>> {
         }
         search(most, |size| Ok(needed(measured, size) <= budget))
     } else {
-        search(most, |size| fits(trial.step(size), size))
+        search(most, |size| fits(trial.step(size).map(drop), size))
     }
 }
 
@@ -64,54 +70,6 @@ fn fits(outcome: Result<()>, size: usize) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(Error::DeviceFull { .. }) => Ok(false),
         Err(other) => Err(other),
-    }
-}
-
-/// The memory of a step of `size` samples, on the line through two that were measured.
-fn needed([(few, less), (many, more)]: [(usize, u64); 2], size: usize) -> u64 {
-    let each = more.saturating_sub(less).div_ceil((many - few) as u64);
-    less + each * size.saturating_sub(few) as u64
-}
-
-/// What a run holds beside a batch, and its training step on noise.
-struct Trial<'a> {
-    setup: &'a Setup,
-    model: AnyModel,
-    device: Device,
-    /// Held for its memory.
-    _optimizer: Optimizer,
-    /// Held for its memory: the average of the weights.
-    _averages: Vec<Tensor>,
-}
-
-impl<'a> Trial<'a> {
-    fn new(setup: &'a Setup) -> Result<Self> {
-        let Setup { config, checkpoint, params, .. } = setup;
-        let mut model = checkpoint.architecture.build(params.builder())?;
-        model.set_grad_checkpointing(config.grad_checkpointing);
-        let averages = match config.ema {
-            Some(_) => params.all().iter().map(|param| param.var.copy()).collect::<candle_core::Result<_>>()?,
-            None => vec![],
-        };
-        Ok(Self {
-            setup,
-            model,
-            device: params.device().clone(),
-            _optimizer: Optimizer::new(config, &checkpoint.architecture, params)?,
-            _averages: averages,
-        })
-    }
-
-    /// Forward and backward of `size` samples; nothing is changed.
-    fn step(&self, size: usize) -> Result<()> {
-        let Setup { config, checkpoint, params, dataset, .. } = self.setup;
-        let [channels, height, width] = checkpoint.architecture.input_size();
-        let images = Tensor::randn(0f32, 1., (size, channels, height, width), &self.device)?;
-        let labels = Tensor::from_iter((0..size).map(|i| (i % dataset.classes.len()) as u32), &self.device)?;
-        let logits = self.model.forward(&images, Mode::Train { seed: config.seed })?.to_dtype(DType::F32)?;
-        let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
-        drop(params.backward_allowing(&loss)?);
-        Ok(self.device.synchronize()?)
     }
 }
 
@@ -144,12 +102,5 @@ mod tests {
         assert_eq!(search(64, |size| fits(if size > 16 { error(full) } else { Ok(()) }, size)).unwrap(), Some(16));
         let other = search(64, |size| fits(error("shapes differ"), size));
         assert_eq!(other.unwrap_err().to_string(), "shapes differ");
-    }
-
-    #[test]
-    fn memory_grows_with_the_batch_from_what_the_model_takes() {
-        let measured = [(4, 1_400), (16, 2_600)];
-        assert_eq!([1, 4, 16, 64].map(|size| needed(measured, size)), [1_400, 1_400, 2_600, 7_400]);
-        assert_eq!(needed([(4, 1_400), (16, 1_300)], 1024), 1_400, "pages of the first serve the second");
     }
 }

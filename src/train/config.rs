@@ -64,7 +64,8 @@ pub struct TrainConfig {
     /// Test samples to use. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_limit: Option<usize>,
-    /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1). Default 0.
+    /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1), where the data set has no validation
+    /// part of its own beside a test part. Default 0.
     pub val_fraction: f64,
     /// What becomes of images that cannot be read: an error that names them (those of the test and validation parts before the first
     /// epoch), or, with `skip`, every image is read once at the start and the bad ones are left out, with a warning. Default error.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cost::Estimate;
+
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -31,10 +33,14 @@ pub enum Event {
     Hashing { done: usize, total: usize },
     /// A checkpoint was written.
     Checkpoint { path: std::path::PathBuf, best: bool },
+    /// What the run will take, before its first epoch, where that is not obviously little.
+    Estimate(Estimate),
     /// Something that takes a while begins.
     Note(String),
     /// Something is known to fail, or looks wrong.
     Warning(String),
+    /// Something that is likely better otherwise, with the flag to try.
+    Hint(String),
     /// The run was stopped by Ctrl-C; it can be resumed.
     Interrupted { step: usize },
     /// The run ended.

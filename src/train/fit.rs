@@ -13,6 +13,7 @@ use tallow_weights::OpenOptions;
 use super::averages::Averages;
 use super::checkpoint::{self, Best, Running, State};
 use super::config::TrainConfig;
+use super::cost::{self, Kept};
 use super::data_record::{self, DataRecord};
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
@@ -27,6 +28,7 @@ use super::schedule::Schedule;
 use super::setup::Setup;
 use super::shared_features::Shared;
 use super::targets::Targets;
+use super::watch::Watch;
 use super::whiten::{Whitened, whitened};
 use super::{batch_size, by_hand, defaults, extension, head_first, memory, svm, warnings};
 use crate::data::{Augment, LoaderOptions, Transform, epoch_order};
@@ -143,6 +145,7 @@ fn fit_batches(
 ) -> Result<Outcome> {
     memory::reset_peak();
     let mut setup = setup.resolve()?;
+    let listener = &mut Watch::new(&setup.config, listener);
     if !data_record::digest(&mut setup.dataset, listener, stop) {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
@@ -194,6 +197,32 @@ fn fit_batches(
     if fresh {
         listener.on(&Event::Note(format!("settings: {}", defaults::in_words(config, steps_per_epoch, head_first))));
     }
+    let mix = config.mix();
+    let fixed = Fixed::of(&described.architecture, params, &augment, &mix);
+    let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
+    let kept = if fixed.train { train_samples } else { 0 } + evaluated;
+    let bytes = 4 * described.architecture.num_features() as u64 * kept as u64;
+    let mut keep = fixed.evaluated;
+    if keep && bytes > limit {
+        warn(listener, [warnings::of_features(bytes, limit)]);
+        keep = false;
+    }
+    if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
+        warn(listener, warnings::of_augmented_features(config));
+    }
+    if fresh && by_hand.is_none() {
+        let few = warnings::of_few_steps(config, &described.architecture, steps_per_epoch);
+        few.into_iter().for_each(|hint| listener.on(&Event::Hint(hint)));
+        // Timing a step begins the measurement of the peak anew.
+        state.peak_memory_bytes = state.peak_memory_bytes.max(memory::peak());
+        let kept = Kept {
+            train: fixed.train && keep,
+            evaluated: fixed.evaluated && keep,
+            optimizer: optimizer.state_bytes(),
+            head_first: if head_first { head_first::samples(&dataset.train)?.len() } else { 0 },
+        };
+        cost::tell(&setup, &model, &train_transform, kept, listener)?;
+    }
     if head_first {
         // Where the weights are averaged, the model that evaluates is over the averages.
         let own = averages.as_ref().map(|_| described.architecture.build(params.eval_builder())).transpose()?;
@@ -214,19 +243,6 @@ fn fit_batches(
         listener.on(&Event::Note(came.to_string()));
     }
 
-    let mix = config.mix();
-    let fixed = Fixed::of(&described.architecture, params, &augment, &mix);
-    let evaluated = dataset.test.len() + dataset.val.as_ref().map_or(0, |val| val.len());
-    let kept = if fixed.train { train_samples } else { 0 } + evaluated;
-    let bytes = 4 * described.architecture.num_features() as u64 * kept as u64;
-    let mut keep = fixed.evaluated;
-    if keep && bytes > limit {
-        warn(listener, [warnings::of_features(bytes, limit)]);
-        keep = false;
-    }
-    if fixed.evaluated && !fixed.train && !(augment.is_empty() && mix.is_none()) {
-        warn(listener, warnings::of_augmented_features(config));
-    }
     let evaluated = |samples| match fixed.evaluated {
         // Always in the same order, and so in the same batches.
         true => Part::frozen(samples, &eval_transform, &eval_model, 0),

@@ -48,12 +48,11 @@ pub fn check(what: &str, bytes: u128) -> Result<()> {
     }
 }
 
-/// Starts a new measurement of the peak, where the system can: without it the peak is that of the whole process.
-pub fn reset_peak() {
+/// Starts a new measurement of the peak, where the system can; tells whether it could. Without it the peak is that of the whole
+/// process.
+pub fn reset_peak() -> bool {
     // Writing 5 resets the high-water mark (proc(5)). Nothing depends on it, so a refusal is no error.
-    if cfg!(target_os = "linux") {
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
-    }
+    cfg!(target_os = "linux") && std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
 /// The peak in bytes, where the system tells.

@@ -83,6 +83,12 @@ impl Optimizer {
         Ok(optimizer)
     }
 
+    /// What the state takes in memory.
+    pub fn state_bytes(&self) -> u64 {
+        let tensors = self.slots.iter().flat_map(|slot| &slot.state);
+        tensors.map(|state| (state.elem_count() * state.dtype().size_in_bytes()) as u64).sum()
+    }
+
     /// One step along `gradients`, clipped if that is asked for, at the learning rate `lr`. A parameter without a gradient stays
     /// as it is, and all do if the norm to clip by is not finite.
     ///

@@ -53,6 +53,76 @@ pub fn of_warmup(config: &TrainConfig, steps_per_epoch: usize) -> Option<String>
     })
 }
 
+/// Optimiser steps below which a network has hardly begun to learn.
+const FEW_STEPS: usize = 100;
+
+/// A run of so few steps that a network learns little in them. An MLP's steps are quick, and its studies count epochs.
+pub fn of_few_steps(config: &TrainConfig, architecture: &Architecture, steps_per_epoch: usize) -> Option<String> {
+    let steps = config.epochs.saturating_mul(steps_per_epoch);
+    if steps == 0 || steps >= FEW_STEPS || matches!(architecture, Architecture::Mlp(_)) {
+        return None;
+    }
+    let epochs = FEW_STEPS.div_ceil(steps_per_epoch);
+    let smaller = match steps_per_epoch {
+        0..5 if config.batch_size > 8 => ", as does a smaller --batch-size",
+        _ => "",
+    };
+    Some(format!(
+        "{steps} {} in all {} few to learn in: --epochs {epochs} makes {}{smaller}",
+        if steps == 1 { "step" } else { "steps" },
+        if steps == 1 { "is" } else { "are" },
+        epochs * steps_per_epoch
+    ))
+}
+
+/// How many times the norm to clip by gradients have to be for the rate to be blamed, and by how much the loss has to rise. A
+/// pretrained ViT at a size that is far from its own begins with norms of 40 to 90 and learns all the same.
+const BLOWN_UP: f64 = 10.;
+const ROSE: f64 = 1.25;
+
+/// The first step of a run and some of those up to step `count`, each a loss and the norm of its gradients, which made the loss
+/// larger, with gradients of which clipping left a small part.
+pub fn of_first_steps(steps: &[[f64; 2]], count: usize, clip_grad: f64, lr: f64) -> Option<String> {
+    let ([first, _], later) = steps.split_first()?;
+    let median = |of: usize| {
+        let mut values: Vec<f64> = later.iter().map(|step| step[of]).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let (loss, norm) = (median(0)?, median(1)?);
+    let blown_up = clip_grad > 0. && norm > BLOWN_UP * clip_grad && loss > ROSE * first;
+    blown_up.then(|| {
+        format!(
+            "the loss rose from {first:.2} to {loss:.2} in the first {count} steps, with gradients of norm {norm:.0} against --clip-grad \
+             {clip_grad}: the learning rate may be too high (--lr {:.0e})",
+            lr / 3.
+        )
+    })
+}
+
+/// Epochs for which a loss has to be above its lowest.
+const RISING_EPOCHS: usize = 3;
+
+/// Training samples that are all right while the loss on others rises: `losses` has one an epoch, of the validation part where
+/// there is one. Nothing is chosen by it.
+pub fn of_learned_by_heart(train_accuracy: f64, losses: &[f64], validated: bool) -> Option<String> {
+    let (before, since) = losses.split_at(losses.len().checked_sub(RISING_EPOCHS)?);
+    let lowest = before.iter().copied().fold(f64::INFINITY, f64::min);
+    let rises =
+        lowest.is_finite() && since.iter().all(|&loss| loss > lowest) && since[RISING_EPOCHS - 1] > 1.1 * lowest;
+    if !rises || train_accuracy < 0.999 {
+        return None;
+    }
+    let (what, remedy) = match validated {
+        true => ("validation", "fewer --epochs, or --augment"),
+        false => ("test", "fewer --epochs, --val-fraction 0.1 to keep the best one, or --augment"),
+    };
+    Some(format!(
+        "the training samples are all right and the {what} loss has risen for {RISING_EPOCHS} epochs: they are learned by heart; \
+         try {remedy}"
+    ))
+}
+
 /// A frozen backbone whose features would take more memory than they may.
 pub fn of_features(bytes: u64, limit: u64) -> String {
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);

@@ -123,6 +123,12 @@ fn a_run_is_measured_on_some_of_its_classes_in_any_order_and_not_on_others() {
     let measured: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!((&measured["accuracy"], &measured["samples"]), (&json!(1.), &json!(8)));
     assert!(ended.stderr.contains("by their names"), "{}", ended.stderr);
+    assert_eq!(measured["top5"], json!(1.), "whoever reads JSON finds every field");
+    let text = tallow.ok("eval run --data folder:bc").stdout;
+    assert!(
+        text.contains("accuracy") && !text.contains("top 5"),
+        "of three classes the label is always among five: {text}"
+    );
     let message = refused(&tallow, "eval run --data folder:bcx", 1);
     assert!(message.contains("got \"x\" in 4 of the samples"), "{message}");
     // Of two classes of one name neither is meant.

@@ -32,7 +32,11 @@ fn filters_and_attention_of_a_small_vit_with_both_parts_for_small_data() {
     let train = "train vit_mnist --data mnist --limit 64 --test-limit 32 --epochs 1 --batch-size 16 --threads 1";
     let summary = tallow.json(&format!("{train} --spt --lsa --drop-path-rate 0.1 --set depth=2 --out runs/a"));
     assert_eq!(tallow.json("eval runs/a")["accuracy"], summary["test_accuracy"], "the options are read again");
-    check(&tallow, "runs/a/figures/filters", &["64 filters"]);
+    check(&tallow, "runs/a/figures/filters", &["64 filters", "<title>Filters of the patch embedding</title>"]);
+    let report = String::from_utf8(tallow.read("runs/a/report.html")).unwrap();
+    assert!(report.contains("<strong>Filters of the patch embedding</strong>. Each is"), "the figure has a caption");
+    let measured = tallow.ok("eval runs/a").stdout;
+    assert!(measured.contains("top 5 "), "of ten classes: {measured}");
     tallow.ok("draw filters runs/a --out filters");
     check(&tallow, "filters", &["64 filters"]);
 
@@ -67,7 +71,7 @@ fn attention_needs_no_head_but_a_vit() {
     tallow.ok(
         "train cnn_cifar10 --data mnist --limit 32 --test-limit 16 --epochs 1 --set in_chans=1 --img-size 28 --out cnn",
     );
-    check(&tallow, "cnn/figures/filters", &["32 filters", "5×5"]);
+    check(&tallow, "cnn/figures/filters", &["32 filters", "5×5", "<title>Filters of the first convolution</title>"]);
     let refused = tallow.run("predict cnn d.png --attention b");
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("expected a ViT, got cnn") && !tallow.path("b").exists(), "{}", refused.stderr);

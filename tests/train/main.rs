@@ -12,6 +12,7 @@ mod run;
 mod schedule;
 #[cfg(feature = "svm")]
 mod svm;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;

@@ -40,7 +40,8 @@ pub struct TrainingFlags {
     /// classes itself [default: train, see docs/data.md]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub train_split: Option<String>,
-    /// The part to test on [default: test, else val, else a share of every class]
+    /// The part to test on, such as a folder of that name; a folder val/ beside test/ is the validation part [default: test, else val,
+    /// else a share of every class]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub test_split: Option<String>,
     /// Use this many training samples
@@ -49,8 +50,9 @@ pub struct TrainingFlags {
     /// Use this many test samples
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
     pub test_limit: Option<usize>,
-    /// Set apart this share of the training samples as the validation part, which chooses the best checkpoint. The test part is
-    /// only ever measured: it chooses nothing
+    /// Set apart this share of the training samples as the validation part, which chooses the best checkpoint. A folder val/ beside
+    /// test/ is that part without being asked, and no share is set apart then; without test/, val/ is what is tested on. The test
+    /// part is only ever measured: it chooses nothing
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub val_fraction: Option<f64>,
     /// What becomes of images that cannot be read: error names them, those that results are measured on before the first epoch;
