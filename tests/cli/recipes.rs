@@ -311,3 +311,31 @@ fn the_recipes_of_the_project_can_be_read() {
         tallow.json(&format!("run {} --dry-run", path.display()));
     }
 }
+
+#[test]
+fn probes_of_a_recipe_compute_their_features_once_and_say_what_their_settings_came_to() {
+    let tallow = Sandbox::new();
+    tallow.ok("train mlp_mnist --data mnist --limit 60 --test-limit 20 --epochs 1 --out base");
+    let shared = "command = \"finetune\"\nmodel = \"base\"\ndata = \"mnist\"\nlimit = 60\ntest_limit = 20\n";
+    let probes =
+        "[[run]]\nname = \"probe\"\nhead = \"new\"\nfreeze = \"backbone\"\ngrid = { lr = [0.1, 0.01, 0.001] }\n";
+    tallow.write("r.toml", format!("[shared]\n{shared}{probes}"));
+    let ran = tallow.ok("run r.toml --out out");
+    let files = std::fs::read_dir(tallow.path("out/features")).expect("features beside the runs").count();
+    assert_eq!(files, 2, "of the training part and of the test part");
+    assert!(
+        ran.stderr.contains("settings: SGD, lr 1e-1, batches of 16, 75 epochs of 4 steps, augment none"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains(" kept features/s"), "{}", ran.stderr);
+    let config = String::from_utf8(tallow.read("out/probe-lr-0.1/config.toml")).expect("text");
+    for line in ["batch_size = 16", "epochs = 75", "eval_every = 8", "augment = \"none\""] {
+        assert!(config.lines().any(|of_file| of_file == line), "{line}: {config}");
+    }
+    // The settings that were left open are no others when the recipe goes on.
+    assert!(tallow.ok("run r.toml --out out").stderr.contains("has ended already"));
+
+    // A run alone leaves nothing beside it.
+    tallow.ok("finetune base --data mnist --limit 60 --test-limit 20 --freeze backbone --out alone/run");
+    assert!(!tallow.path("alone/features").exists());
+}
