@@ -10,6 +10,8 @@ use crate::data::OnBadImage;
 pub enum Family {
     /// Vision transformers.
     Vit,
+    /// Vision transformers of at most 128 numbers a token, which bear higher rates and need more steps.
+    NarrowVit,
     /// Convolutional networks.
     Cnn,
     /// Multi-layer perceptrons.
@@ -22,6 +24,7 @@ impl Family {
     /// The kind of an architecture.
     pub fn of(architecture: &Architecture) -> Self {
         match architecture {
+            Architecture::Vit(config) if config.embed_dim <= 128 => Self::NarrowVit,
             Architecture::Vit(_) => Self::Vit,
             Architecture::Cnn(_) => Self::Cnn,
             Architecture::Mlp(config) if config.img_size == 1 => Self::Points,
@@ -62,15 +65,18 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
     //                                                         optimiser  lr   decay schedule clip
     let Row(optimizer, lr, weight_decay, schedule, clip_grad) = match (family, regime) {
         (Family::Vit, Regime::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
-        (Family::Vit, Regime::Pretrained) => Row(Adamw, 3e-5, 0.05, Cosine, 1.),
-        (Family::Vit | Family::Cnn, Regime::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
-        (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.05, 5e-4, Cosine, 0.),
+        (Family::NarrowVit, Regime::Scratch) => Row(Adamw, 2e-3, 0.05, Cosine, 1.),
+        (Family::Vit, Regime::Pretrained) => Row(Adamw, 1e-4, 0.05, Cosine, 1.),
+        (Family::NarrowVit, Regime::Pretrained) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
+        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
+        (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.02, 5e-4, Cosine, 0.),
         (Family::Cnn, Regime::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
-        (Family::Mlp, Regime::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
-        (Family::Mlp, _) => Row(Sgd, 0.01, 0., Constant, 0.),
+        (Family::Mlp, Regime::Scratch) => Row(Sgd, 0.01, 0., Cosine, 0.),
+        (Family::Mlp, _) => Row(Sgd, 3e-3, 0., Cosine, 0.),
         (Family::Points, Regime::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
         (Family::Points, _) => Row(Sgd, 0.03, 0., Constant, 0.),
     };
+    let is_vit = matches!(family, Family::Vit | Family::NarrowVit);
     TrainConfig {
         optimizer,
         lr,
@@ -81,7 +87,8 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         epochs: TrainConfig::AUTO,
         eval_every: TrainConfig::AUTO,
         // A head that knows nothing yet pulls a pretrained backbone about.
-        head_first_steps: if family == Family::Vit && regime == Regime::Pretrained { 300 } else { 0 },
+        head_first_steps: if is_vit && regime == Regime::Pretrained { 300 } else { 0 },
+        layer_decay: (family == Family::Vit && regime == Regime::Pretrained).then_some(0.75),
         augment: if regime == Regime::Probe { "none" } else { "auto" }.into(),
         weights: (regime != Regime::Scratch).then(|| "pretrained".to_string()),
         momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },
@@ -102,12 +109,13 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
     }
     let row = |batches, epochs, steps| Row { batches, epochs, steps };
     let Row { batches, epochs, steps } = match (Family::of(architecture), Regime::of(config)) {
-        (Family::Vit, Regime::Scratch) => row([16, 64], 10, 600),
-        (Family::Vit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
-        (Family::Vit, Regime::Pretrained) => row([16, 32], 3, 200),
-        (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 600),
+        (Family::Vit, Regime::Scratch) => row([16, 64], 10, 1000),
+        (Family::NarrowVit, Regime::Scratch) => row([16, 64], 10, 2000),
+        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
+        (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
         (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),
-        (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 600),
+        (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 2400),
         (Family::Mlp, _) => row([16, 128], 5, 300),
         (Family::Points, Regime::Scratch) => row([10, 10], 150, 0),
         (Family::Points, _) => row([10, 10], 50, 0),
