@@ -110,7 +110,7 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
     let row = |batches, epochs, steps| Row { batches, epochs, steps };
     let Row { batches, epochs, steps } = match (Family::of(architecture), Regime::of(config)) {
         (Family::Vit, Regime::Scratch) => row([16, 64], 10, 1000),
-        (Family::NarrowVit, Regime::Scratch) => row([16, 64], 10, 2000),
+        (Family::NarrowVit, Regime::Scratch) => row([128, 128], 10, 2000),
         (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
         (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, 200),
         (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
