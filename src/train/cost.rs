@@ -80,7 +80,8 @@ pub(super) fn tell(
         listener.on(&Event::Estimate(estimate));
     }
     let epoch = estimate.map_or(guess / setup.config.epochs as f64, |estimate| estimate.seconds_per_epoch);
-    for hint in img_size::hints(setup, epoch) {
+    let all = estimate.map_or(guess, |estimate| estimate.seconds);
+    for hint in img_size::hints(setup, epoch, all) {
         listener.on(&Event::Hint(hint));
     }
     estimate.map_or(Ok(()), |estimate| check_memory(setup, &estimate, listener))

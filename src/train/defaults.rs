@@ -88,7 +88,7 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         eval_every: TrainConfig::AUTO,
         // A head that knows nothing yet pulls a pretrained backbone about.
         head_first_steps: if is_vit && regime == Regime::Pretrained { 300 } else { 0 },
-        layer_decay: (family == Family::Vit && regime == Regime::Pretrained).then_some(0.85),
+        layer_decay: (family == Family::Vit && regime == Regime::Pretrained).then_some(0.8),
         augment: if regime == Regime::Probe { "none" } else { "auto" }.into(),
         weights: (regime != Regime::Scratch).then(|| "pretrained".to_string()),
         momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },

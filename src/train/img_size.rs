@@ -13,18 +13,23 @@ const USUAL: f64 = 224.;
 /// 224 pixels are near enough to DINOv2's 518.
 const FAR: f64 = 2.5;
 
-/// An epoch of more seconds is long.
+/// An epoch of more seconds is long, and so is a run.
 const LONG: f64 = 3600.;
 
-/// What there is to say of the run's image size, where an epoch takes about `epoch` seconds.
-pub(super) fn hints(setup: &Setup, epoch: f64) -> Vec<String> {
+/// What there is to say of the run's image size, where an epoch takes about `epoch` seconds, and the run `all`.
+pub(super) fn hints(setup: &Setup, epoch: f64, all: f64) -> Vec<String> {
     let architecture = &setup.checkpoint.architecture;
     let trained = setup.account.as_ref().and_then(trained_patches);
     let far = far(architecture, trained, epoch, || native_side(setup));
-    let long = epoch > LONG && setup.params.device().is_cpu();
+    let on_cpu = setup.params.device().is_cpu();
     match far {
         Some(hint) => vec![hint],
-        None if long => vec![of_long_epoch(setup, trained)],
+        None if epoch > LONG && on_cpu => vec![of_long_epoch(setup, trained)],
+        // Few images at a large size: many short epochs.
+        None if all > LONG && on_cpu => {
+            let faster = faster_size(setup, trained).map(|faster| format!("the run takes over an hour: {faster}"));
+            faster.into_iter().collect()
+        }
         None => vec![],
     }
 }
@@ -100,18 +105,20 @@ fn far(
 
 /// An epoch that takes long.
 fn of_long_epoch(setup: &Setup, trained: Option<f64>) -> String {
-    let architecture = &setup.checkpoint.architecture;
-    let pretrained = setup.account.is_some();
-    let remedy = match smaller(architecture, trained, pretrained) {
-        Some(smaller) => {
-            format!("--img-size {} is about {} times as fast", size(&smaller), ratio(architecture, &smaller))
+    let remedy = faster_size(setup, trained).unwrap_or_else(|| match setup.account {
+        Some(_) if setup.config.freeze.is_none() => {
+            "--freeze backbone passes every image through the model once".into()
         }
-        None if pretrained && setup.config.freeze.is_none() => {
-            "--freeze backbone --augment none passes every image through the model once".into()
-        }
-        None => "--limit takes fewer images".into(),
-    };
+        _ => "--limit takes fewer images".into(),
+    });
     format!("an epoch takes over an hour: {remedy}")
+}
+
+/// A smaller size that would do, and how much faster it is.
+fn faster_size(setup: &Setup, trained: Option<f64>) -> Option<String> {
+    let architecture = &setup.checkpoint.architecture;
+    let smaller = smaller(architecture, trained, setup.account.is_some())?;
+    Some(format!("--img-size {} is about {} times as fast", size(&smaller), ratio(architecture, &smaller)))
 }
 
 /// A size that is much faster and serves as well, or for a model from scratch nearly so.
