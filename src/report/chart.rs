@@ -222,7 +222,8 @@ fn label(tick: f64, decimals: usize, high: f64) -> String {
 
 fn log_label(tick: f64) -> String {
     match tick {
-        t if !(1e-4..1e4).contains(&t) => format!("{t:.0e}"),
+        // Longer ones would reach into the name of the axis.
+        t if !(1e-2..1e4).contains(&t) => format!("{t:.0e}"),
         t => format!("{:.*}", (-t.log10().floor()).max(0.) as usize, t),
     }
 }
