@@ -1,5 +1,7 @@
 //! What can go wrong in this crate, with what, where, expected and got.
 
+use candle_core::DType;
+
 /// Errors of architectures, parameters and gradients. What goes wrong inside a tensor operation is Candle's error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +21,11 @@ pub enum Error {
     /// A batch of images that does not fit the model.
     #[error("images: expected [batch, {}, {}, {}] with a batch of at least 1, got: {got:?}", .expected[0], .expected[1], .expected[2])]
     Images { expected: [usize; 3], got: Vec<usize> },
+    /// Images of a type that a model does not compute with.
+    #[error(
+        "images: expected floating-point values, normalised as the weights want it, got {got:?}: convert with to_dtype, divide by 255 and normalise"
+    )]
+    ImageType { got: DType },
     /// A value that was given for a parameter has another shape than the model's.
     #[error("parameter {name}: shape mismatch, expected: {expected:?}, got: {got:?}")]
     Shape { name: String, expected: Vec<usize>, got: Vec<usize> },

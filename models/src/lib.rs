@@ -7,22 +7,23 @@
 //!
 //! This crate knows tensors and nothing of files, networks or terminals.
 
-pub mod architecture;
-pub mod cnn;
 mod error;
+pub mod families;
 mod hash;
 mod img_size;
 pub mod layers;
-pub mod mlp;
+mod mode;
+mod nearest;
 pub mod ops;
 pub mod params;
-pub mod vit;
 pub mod zoo;
 
-pub use architecture::{AnyModel, Architecture, Mode, Model, Stage};
-pub use cnn::{Cnn, CnnConfig};
 pub use error::{Error, Result};
+pub use families::cnn::{Cnn, CnnConfig};
+pub use families::mlp::{Mlp, MlpAct, MlpConfig};
+pub use families::vit::{Vit, VitConfig};
+pub use families::{AnyModel, Architecture, Model, ModelConfig, Stage};
+pub use families::{cnn, mlp, vit};
 pub use img_size::ImgSize;
-pub use mlp::{Mlp, MlpAct, MlpConfig};
+pub use mode::Mode;
 pub use params::{Gradients, Param, ParamSpec, Params};
-pub use vit::{Vit, VitConfig};

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use tallow_models::vit::{GlobalPool, PosEmbed, sinusoidal};
-use tallow_models::{Architecture, Mode, Model, Params, Vit, VitConfig, ops};
+use tallow_models::{Architecture, Mode, Model, ModelConfig, Params, Vit, VitConfig, ops};
 
 const FORWARD: f64 = 2e-5;
 const GRADIENT: f64 = 1e-4;

@@ -36,12 +36,8 @@ const BAR: f64 = 72.;
 /// # Errors
 /// What was expected and got, where the model has no filters that can be seen.
 pub fn first_layer(architecture: &Architecture) -> std::result::Result<(&'static str, usize), String> {
-    let (name, channels) = match architecture {
-        Architecture::Vit(vit) => ("patch_embed.proj.weight", vit.in_chans),
-        Architecture::Cnn(cnn) => ("conv1.weight", cnn.in_chans),
-        Architecture::Mlp(_) => {
-            return Err("expected a CNN or a ViT, got an MLP, whose first layer has no filters".into());
-        }
+    let Some((name, channels)) = architecture.filters() else {
+        return Err("expected a model whose first layer has filters, as a CNN or a ViT has, got one without".into());
     };
     match channels {
         1 | 3 => Ok((name, channels)),

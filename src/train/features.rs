@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use tallow_models::architecture::Stage;
-use tallow_models::vit::GlobalPool;
+use tallow_models::Stage;
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
 
 use super::error::Result;
@@ -28,25 +27,8 @@ pub(super) struct Fixed {
 impl Fixed {
     /// What the parameters that are trained, the architecture, the augmentation and the mixing lead to.
     pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment], mix: &Mix) -> Self {
-        let drops = match architecture {
-            Architecture::Vit(c) => {
-                let rates = [c.drop_rate, c.pos_drop_rate, c.proj_drop_rate, c.attn_drop_rate, c.drop_path_rate];
-                rates.iter().any(|&rate| rate > 0.)
-            }
-            Architecture::Cnn(c) => c.drop_rate > 0.,
-            Architecture::Mlp(c) => c.drop_rate > 0.,
-        };
-        let evaluated = read_by_head_alone(architecture) && trains_head_alone(architecture, params);
-        Self { train: evaluated && augment.is_empty() && mix.is_none() && !drops, evaluated }
-    }
-}
-
-/// Whether the head reads nothing but the pooled features, and there are no running statistics that change even when frozen.
-pub(super) fn read_by_head_alone(architecture: &Architecture) -> bool {
-    match architecture {
-        Architecture::Vit(c) => !c.distilled && c.global_pool != GlobalPool::None,
-        Architecture::Cnn(c) => !c.batch_norm,
-        Architecture::Mlp(_) => true,
+        let evaluated = architecture.head_reads_pooled() && trains_head_alone(architecture, params);
+        Self { train: evaluated && augment.is_empty() && mix.is_none() && !architecture.is_random(), evaluated }
     }
 }
 

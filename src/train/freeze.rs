@@ -1,6 +1,6 @@
 //! What is not trained, from words: `backbone`, a number of blocks, a range of them, or names with `*`.
 
-use tallow_models::architecture::Stage;
+use tallow_models::Stage;
 use tallow_models::{Architecture, zoo};
 
 use super::error::{Error, Result};

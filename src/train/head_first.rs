@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::architecture::Stage;
+use tallow_models::Stage;
 use tallow_models::ops::{self, Clip};
 use tallow_models::{AnyModel, Architecture, Params};
 use tallow_weights::Account;
@@ -64,7 +64,7 @@ pub(super) fn is_due(
     let Some(account) = account.filter(|_| config.head_first_steps > 0) else { return false };
     let new = account.initialised().chain(account.partly_initialised());
     new.into_iter().any(|(name, _)| architecture.stage_of(name) == Stage::Head)
-        && features::read_by_head_alone(architecture)
+        && architecture.head_reads_pooled()
         && params.trainable().iter().any(|param| architecture.stage_of(&param.name) == Stage::Head)
         && !features::trains_head_alone(architecture, params)
 }

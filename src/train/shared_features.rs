@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use tallow_models::Params;
-use tallow_models::architecture::Stage;
+use tallow_models::Stage;
 use tallow_weights::{CheckpointConfig, save};
 
 use super::config::TrainConfig;

@@ -8,12 +8,17 @@
 //! # Ok::<(), tallow_models::Error>(())
 //! ```
 
-mod architectures;
 mod pretrained;
 
 pub use pretrained::Pretrained;
 
-use crate::{Architecture, CnnConfig, Error, MlpConfig, Result};
+use std::sync::LazyLock;
+
+use crate::nearest::nearest;
+use crate::{Architecture, Error, Result};
+
+/// All architectures by name, family by family.
+static ARCHITECTURES: LazyLock<Vec<(&'static str, Architecture)>> = LazyLock::new(Architecture::named);
 
 /// An architecture of the zoo.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,19 +79,11 @@ pub fn list(pattern: &str) -> Vec<Entry> {
 
 /// All names, in the order of the table.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ["mlp_circles", "mlp_mnist", "cnn_cifar10"].into_iter().chain(architectures::VITS.iter().map(|(name, _)| *name))
+    ARCHITECTURES.iter().map(|(name, _)| *name)
 }
 
 fn architecture(name: &str) -> Option<(&'static str, Architecture)> {
-    match name {
-        "mlp_circles" => Some(("mlp_circles", Architecture::Mlp(MlpConfig::circles()))),
-        "mlp_mnist" => Some(("mlp_mnist", Architecture::Mlp(MlpConfig::default()))),
-        "cnn_cifar10" => Some(("cnn_cifar10", Architecture::Cnn(CnnConfig::CIFAR10))),
-        _ => {
-            let (name, config) = architectures::VITS.iter().find(|(n, _)| *n == name)?;
-            Some((name, Architecture::Vit(config.clone())))
-        }
-    }
+    ARCHITECTURES.iter().find(|(known, _)| *known == name).cloned()
 }
 
 fn entry(
@@ -134,14 +131,4 @@ pub fn matches(pattern: &str, text: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|&c| c == '*')
-}
-
-/// The names among `known` that `name` may have been meant to be, best first.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    const SHOWN: usize = 3;
-    const ALIKE: f64 = 0.85;
-    let mut scored: Vec<(f64, &str)> =
-        known.map(|k| (strsim::jaro_winkler(name, k), k)).filter(|&(score, _)| score > ALIKE).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(SHOWN).map(|(_, k)| k.into()).collect()
 }

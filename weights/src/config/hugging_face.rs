@@ -1,7 +1,7 @@
 //! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE and DINOv2, with the `preprocessor_config.json` beside it.
 
 use tallow_models::vit::{Act, GlobalPool};
-use tallow_models::{Architecture, ImgSize, VitConfig};
+use tallow_models::{Architecture, ImgSize, ModelConfig, VitConfig};
 
 use super::fields::Fields;
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};

@@ -1,12 +1,13 @@
 //! What a ViT is made of, as plain data. Names are timm's keyword arguments.
 
+use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use crate::ops;
-
-use crate::architecture::{check, check_parameters, check_rate, check_size};
+use super::{Vit, flops, named, stages};
+use crate::families::check::{check, check_parameters, check_rate, check_size};
+use crate::families::{ModelConfig, Stage, option};
 use crate::layers::SHIFTS;
-use crate::{ImgSize, Result};
+use crate::{ImgSize, Result, ops};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -182,11 +183,6 @@ impl Act {
 }
 
 impl VitConfig {
-    /// The width of what the head reads.
-    pub fn num_features(&self) -> usize {
-        if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
-    }
-
     /// Channels of what is cut into patches: the image's, or with `spt` those of the image and its four shifts.
     pub fn patch_chans(&self) -> usize {
         if self.spt { (1 + SHIFTS) * self.in_chans } else { self.in_chans }
@@ -195,11 +191,6 @@ impl VitConfig {
     /// Class, distillation and register tokens before the patches.
     pub fn num_prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distilled) + self.reg_tokens
-    }
-
-    /// Channels, height and width of one image.
-    pub fn input_size(&self) -> [usize; 3] {
-        [self.in_chans, self.img_size.height, self.img_size.width]
     }
 
     /// Rows and columns of patches.
@@ -242,11 +233,27 @@ impl VitConfig {
         if self.depth < 2 { 0. } else { self.drop_path_rate * index as f64 / (self.depth - 1) as f64 }
     }
 
-    /// Checks that the configuration makes sense and that the model is of a size that can be built.
-    ///
-    /// # Errors
-    /// [`crate::Error::Config`] with the field, what it can be, and what it is.
-    pub fn validate(&self) -> Result<()> {
+    /// The number of values in the large parameters. It cannot overflow: every factor was checked before.
+    fn approximate_parameters(&self) -> u64 {
+        let [dim, hidden, depth] = [self.embed_dim, self.mlp_dim(), self.depth].map(|n| n as u64);
+        let stem = dim.saturating_mul((self.patch_size.pow(2) * self.patch_chans() + self.num_tokens()) as u64);
+        let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
+        stem.saturating_add(depth * dim * (4 * dim + 2 * hidden) + heads)
+    }
+}
+
+impl ModelConfig for VitConfig {
+    type Model = Vit;
+
+    fn named() -> Vec<(&'static str, Self)> {
+        named::VITS.to_vec()
+    }
+
+    fn build(&self, vb: VarBuilder) -> candle_core::Result<Vit> {
+        Vit::new(self, vb)
+    }
+
+    fn validate(&self) -> Result<()> {
         let c = self;
         for side in c.img_size.sides() {
             check_size("img_size", side, 1 << 16)?;
@@ -331,12 +338,66 @@ impl VitConfig {
         check_parameters(c.approximate_parameters())
     }
 
-    /// The number of values in the large parameters. It cannot overflow: every factor was checked before.
-    fn approximate_parameters(&self) -> u64 {
-        let [dim, hidden, depth] = [self.embed_dim, self.mlp_dim(), self.depth].map(|n| n as u64);
-        let stem = dim.saturating_mul((self.patch_size.pow(2) * self.patch_chans() + self.num_tokens()) as u64);
-        let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
-        stem.saturating_add(depth * dim * (4 * dim + 2 * hidden) + heads)
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        option::set(self, key, value)
+    }
+
+    fn input_size(&self) -> [usize; 3] {
+        [self.in_chans, self.img_size.height, self.img_size.width]
+    }
+
+    fn set_img_size(&mut self, img_size: ImgSize) {
+        self.img_size = img_size;
+    }
+
+    fn set_in_chans(&mut self, in_chans: usize) {
+        self.in_chans = in_chans;
+    }
+
+    fn num_classes(&self) -> usize {
+        self.num_classes
+    }
+
+    fn set_num_classes(&mut self, num_classes: usize) {
+        self.num_classes = num_classes;
+    }
+
+    fn num_features(&self) -> usize {
+        if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
+    }
+
+    fn flops(&self) -> u64 {
+        2 * flops::multiply_adds(self)
+    }
+
+    fn stage_of(&self, name: &str) -> Stage {
+        stages::stage_of(name)
+    }
+
+    fn num_blocks(&self) -> usize {
+        self.depth
+    }
+
+    fn layer_id(&self, name: &str) -> usize {
+        stages::layer_id(self, name)
+    }
+
+    fn num_layers(&self) -> usize {
+        self.depth + 2
+    }
+
+    fn is_random(&self) -> bool {
+        let c = self;
+        let rates = [c.drop_rate, c.pos_drop_rate, c.proj_drop_rate, c.attn_drop_rate, c.drop_path_rate];
+        rates.iter().any(|&rate| rate > 0.)
+    }
+
+    fn head_reads_pooled(&self) -> bool {
+        !self.distilled && self.global_pool != GlobalPool::None
+    }
+
+    fn filters(&self) -> Option<(&'static str, usize)> {
+        Some(("patch_embed.proj.weight", self.in_chans))
     }
 }
 

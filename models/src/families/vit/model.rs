@@ -1,42 +1,16 @@
-//! The vision transformer: `x + ls(attn(norm(x)))`, then `x + ls(mlp(norm(x)))`.
-//!
-//! Dosovitskiy et al., "An Image is Worth 16x16 Words", 2020; options, names and their order as in timm's
-//! `vision_transformer.py` and `deit.py`.
-//!
-//! ```
-//! use candle_core::{DType, Device, Tensor};
-//! use tallow_models::{Mode, Model, Params, Vit, VitConfig};
-//!
-//! let config = VitConfig { img_size: 28.into(), patch_size: 7, in_chans: 1, num_classes: 10, embed_dim: 32, depth: 2, num_heads: 4, ..VitConfig::default() };
-//! let params = Params::new(0, DType::F32, &Device::Cpu);
-//! let vit = Vit::new(&config, params.builder())?;
-//! let images = Tensor::zeros((2, 1, 28, 28), DType::F32, &Device::Cpu)?;
-//! assert_eq!(vit.forward(&images, Mode::Eval)?.dims(), &[2, 10]);
-//! assert_eq!(vit.forward_features(&images, Mode::Eval)?.dims(), &[2, 17, 32]);
-//! # Ok::<(), candle_core::Error>(())
-//! ```
-
-mod block;
-mod config;
-mod flow;
-mod pool;
-mod sinusoidal;
-
-pub use block::Block;
-pub use config::{Act, GlobalPool, PosEmbed, VitConfig};
-pub use flow::AttentionFlow;
-pub use sinusoidal::sinusoidal;
+//! The vision transformer itself.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-use crate::architecture::check_images;
+use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
+use crate::families::check::check_images;
 use crate::layers::{AttentionPool, Dropout, Law, LayerNorm, Linear, PatchEmbed};
 use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
-use crate::{Mode, Model};
+use crate::{Mode, Model, ModelConfig};
 
 /// Linear layers start as in timm's `init_weights_vit_timm`.
-const LAW: Law = Law::Normal(0.02);
+pub(super) const LAW: Law = Law::Normal(0.02);
 
 /// A vision transformer.
 #[derive(Debug, Clone)]
@@ -220,20 +194,6 @@ impl Vit {
         if pre_logits { Ok(x) } else { self.head(&x) }
     }
 
-    /// What the head reads, `[batch, num_features]`, to logits `[batch, num_classes]`.
-    ///
-    /// # Errors
-    /// If the model is distilled: its two heads read two tokens.
-    pub fn head(&self, pooled: &Tensor) -> Result<Tensor> {
-        match &self.head {
-            Some(_) if self.head_dist.is_some() => {
-                candle_core::bail!("a distilled ViT has two heads that read two tokens: pooled features are not enough")
-            }
-            Some(head) => head.forward(pooled),
-            None => Ok(pooled.clone()),
-        }
-    }
-
     /// The attention weights of every block, each `[batch, heads, tokens, tokens]`.
     ///
     /// # Errors
@@ -291,6 +251,24 @@ impl Model for Vit {
 
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_head(&self.forward_features(images, mode)?, true, mode)
+    }
+
+    fn head(&self, pooled: &Tensor) -> Result<Tensor> {
+        match &self.head {
+            Some(_) if self.head_dist.is_some() => {
+                candle_core::bail!("a distilled ViT has two heads that read two tokens: pooled features are not enough")
+            }
+            Some(head) => head.forward(pooled),
+            None => Ok(pooled.clone()),
+        }
+    }
+
+    fn set_grad_checkpointing(&mut self, on: bool) {
+        Vit::set_grad_checkpointing(self, on);
+    }
+
+    fn set_prepacking(&mut self, on: bool) {
+        Vit::set_prepacking(self, on);
     }
 }
 

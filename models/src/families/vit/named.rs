@@ -1,7 +1,7 @@
-//! The table of ViTs: a name and a line of numbers each. Names and numbers are timm's.
+//! The ViTs of the zoo: a name and a line of numbers each. Names and numbers are timm's.
 
+use super::{Act, GlobalPool, VitConfig};
 use crate::ImgSize;
-use crate::vit::{Act, GlobalPool, VitConfig};
 
 /// Image size, patch size, width, depth and heads on top of what a family has in common.
 const fn vit(
@@ -63,7 +63,7 @@ impl VitConfig {
     }
 }
 
-/// The ViTs by name. `num_classes` is that of the chosen weights ([`super::find`]), or 1000.
+/// The ViTs by name. `num_classes` is that of the chosen weights ([`crate::zoo::find`]), or 1000.
 #[rustfmt::skip]
 pub(super) static VITS: &[(&str, VitConfig)] = &[
     // For MNIST: small enough to train from scratch in minutes.

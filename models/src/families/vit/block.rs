@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{LAW, VitConfig};
+use super::VitConfig;
+use super::model::LAW;
 use crate::layers::{Attention, DropPath, LayerNorm, LayerScale, MlpBlock};
 use crate::layers::{attention, layer_norm, layer_scale, mlp_block};
 use crate::ops::{Branch, Inner, Prepacked};

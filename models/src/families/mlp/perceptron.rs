@@ -17,8 +17,8 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Mlp, MlpAct, MlpConfig, autograd, manual};
-use crate::architecture::{check, check_images};
-use crate::{Error, Gradients, Mode, Model, Params, Result, ops};
+use crate::families::check::{check, check_images};
+use crate::{Error, Gradients, Mode, Model, ModelConfig, Params, Result, ops};
 
 /// How much of a perceptron's training is written out by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

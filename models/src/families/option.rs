@@ -1,0 +1,50 @@
+//! Sets one field of a configuration by its name, from text.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::check::config_error;
+use crate::Error;
+use crate::nearest::nearest;
+
+/// Sets one field of a configuration through its serialised form.
+pub(super) fn set<C: Serialize + DeserializeOwned>(config: &mut C, key: &str, text: &str) -> crate::Result<()> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(&*config) else {
+        return Err(config_error(key, "a configuration of plain fields", "another"));
+    };
+    if !fields.contains_key(key) {
+        let known: Vec<String> = fields.keys().cloned().collect();
+        let nearest = nearest(key, known.iter().map(String::as_str));
+        return Err(Error::UnknownOption { key: key.into(), nearest, known });
+    }
+    // What the text can mean: a number, a boolean or a list; nothing; a name; a list without brackets.
+    let readings = [
+        serde_json::from_str(text).ok(),
+        (text == "none").then_some(Value::Null),
+        Some(Value::String(text.into())),
+        serde_json::from_str(&format!("[{text}]")).ok(),
+    ];
+    let mut complaint = None;
+    for reading in readings.into_iter().flatten() {
+        let mut fields = fields.clone();
+        fields.insert(key.into(), reading);
+        match serde_json::from_value(Value::Object(fields)) {
+            Ok(changed) => {
+                *config = changed;
+                return Ok(());
+            }
+            Err(error) => complaint = complaint.or(Some(error)),
+        }
+    }
+    Err(config_error(key, complaint.map_or_else(String::new, |error| expectation(&error.to_string())), text))
+}
+
+/// What serde expected, without Rust's names of types: "invalid type: string "x", expected usize" says "a whole number".
+fn expectation(complaint: &str) -> String {
+    match complaint.split_once("expected ").map_or(complaint, |(_, expected)| expected) {
+        "usize" => "a whole number".into(),
+        "f64" => "a number".into(),
+        expected => expected.into(),
+    }
+}

@@ -1,0 +1,21 @@
+//! What a forward pass of a ViT costs.
+
+use super::{GlobalPool, VitConfig};
+use crate::ModelConfig;
+
+/// The multiply-adds of a forward pass for one image.
+pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
+    let [patches, tokens, dim, hidden] = [c.num_patches(), c.num_tokens(), c.embed_dim, c.mlp_dim()].map(|n| n as u64);
+    let patch_embed = patches * dim * (c.patch_chans() * c.patch_size * c.patch_size) as u64;
+    let block = tokens * dim * (4 * dim + 2 * hidden) + 2 * tokens * tokens * dim;
+    let pool = match c.global_pool {
+        GlobalPool::Map => {
+            let keys = if c.pool_include_prefix { tokens } else { patches };
+            // Queries and projection of one latent, keys and values of all, attention, MLP.
+            2 * dim * dim + keys * 2 * dim * dim + 2 * keys * dim + 2 * dim * hidden
+        }
+        _ => 0,
+    };
+    let rows = if c.global_pool == GlobalPool::None { tokens } else { 1 + u64::from(c.distilled) };
+    patch_embed + c.depth as u64 * block + pool + rows * (c.num_features() * c.num_classes) as u64
+}
