@@ -1,4 +1,4 @@
-//! With the feature `cuda`: compiles the kernels of src/ops/cuda to PTX by nvcc, which Candle's own build needs as well, and
+//! With the feature `cuda`: compiles the kernels of src/cuda to PTX by nvcc, which Candle's own build needs as well, and
 //! libraries.c, by which a binary starts where there is no driver.
 
 fn main() {
@@ -23,7 +23,7 @@ mod cuda {
     const LEAST_COMPUTE_CAP: usize = 80;
 
     pub fn build() -> Result<()> {
-        println!("cargo::rerun-if-changed=src/ops/cuda");
+        println!("cargo::rerun-if-changed=src/cuda");
         libraries(&CudaToolkit::detect()?);
         kernels()
     }
@@ -31,8 +31,8 @@ mod cuda {
     /// Writes `ptx.rs` to the output folder, with a constant for every `.cu` file.
     fn kernels() -> Result<()> {
         let mut builder = KernelBuilder::new()
-            .source_dir("src/ops/cuda")
-            .watch(["src/ops/cuda/device.cuh", "src/ops/cuda/tensor_core.cuh"])
+            .source_dir("src/cuda")
+            .watch(["src/cuda/device.cuh", "src/cuda/tensor_core.cuh"])
             .arg("--expt-relaxed-constexpr")
             .arg("-std=c++17")
             .arg("-O3");
@@ -53,7 +53,7 @@ mod cuda {
         let version = toolkit.version.as_deref().unwrap_or_default();
         let major = version.split('.').next().filter(|major| !major.is_empty()).unwrap_or("13");
         cc::Build::new()
-            .file("src/ops/cuda/libraries.c")
+            .file("src/cuda/libraries.c")
             .define("TALLOW_CUDA_MAJOR", major)
             .cargo_metadata(false)
             .compile("tallow_cuda_libraries");

@@ -7,6 +7,8 @@
 //!
 //! This crate knows tensors and nothing of files, networks or terminals.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 pub mod families;
 mod hash;

@@ -58,7 +58,7 @@ impl Gelu {
     }
 
     /// As [`Gelu::apply`], of Candle's own ops.
-    pub(super) fn composed(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn composed(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Erf => composed_erf(x),
             Self::Tanh => composed_tanh(x),
@@ -67,7 +67,7 @@ impl Gelu {
     }
 
     /// The function of every value, on this thread.
-    pub(super) fn values(self, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn values(self, x: &[f32], y: &mut [f32]) {
         match self {
             Self::Erf => values::<Erf>(x, y),
             Self::Tanh => values::<Tanh>(x, y),
@@ -76,14 +76,14 @@ impl Gelu {
     }
 
     /// As [`Gelu::values`], in place.
-    pub(super) fn replace(self, x: &mut [f32]) {
+    pub(crate) fn replace(self, x: &mut [f32]) {
         // The derivative goes nowhere.
         self.backward(x, &mut []);
     }
 
     /// Multiplies `gradient` by the derivative at every value of `x`, in whose place the function's value is put; on this
     /// thread.
-    pub(super) fn backward(self, x: &mut [f32], gradient: &mut [f32]) {
+    pub(crate) fn backward(self, x: &mut [f32], gradient: &mut [f32]) {
         match self {
             Self::Erf => backward::<Erf>(x, gradient),
             Self::Tanh => backward::<Tanh>(x, gradient),

@@ -21,7 +21,7 @@ enum Kind {
 impl Squares {
     /// The sums on a CUDA device, if that is where they are.
     #[cfg(feature = "cuda")]
-    pub(super) fn on_cuda(&self) -> Option<&cuda::Squares> {
+    pub(crate) fn on_cuda(&self) -> Option<&cuda::Squares> {
         if let Kind::OnCuda(squares) = &self.0 { Some(squares) } else { None }
     }
 

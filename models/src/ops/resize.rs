@@ -52,13 +52,13 @@ impl Taps {
     }
 
     /// Weights of a row.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.weights.len() / self.len().max(1)
     }
 
     /// Starts, counts and weights.
     #[cfg(feature = "cuda")]
-    pub(super) fn parts(&self) -> (&[u32], &[u32], &[i32]) {
+    pub(crate) fn parts(&self) -> (&[u32], &[u32], &[i32]) {
         (&self.starts, &self.counts, &self.weights)
     }
 

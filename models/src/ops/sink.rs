@@ -35,13 +35,13 @@ pub fn collect<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, HashMap<Te
 
 /// Runs what ops do outside of a backward pass of Candle's: no gradient is kept out of it.
 #[cfg(feature = "cuda")]
-pub(super) fn aside<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
     let _before = Before(SINK.take());
     f()
 }
 
 /// What an op tells Candle about an operand's gradient: the gradient, or nothing if it went to who collects.
-pub(super) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !operand.is_variable() {
         return Ok(Some(gradient));
     }

@@ -14,7 +14,7 @@ use super::sink::hand_over;
 
 /// Where an op's backward leaves the gradients of its parameters.
 #[derive(Clone, Default)]
-pub(super) struct Gradients(Arc<Mutex<Vec<Option<Tensor>>>>);
+pub(crate) struct Gradients(Arc<Mutex<Vec<Option<Tensor>>>>);
 
 impl Gradients {
     /// Leaves the gradient of parameter `index`.
@@ -36,7 +36,7 @@ impl Gradients {
 }
 
 /// A tensor that depends on those parameters that need a gradient; none if no parameter does.
-pub(super) fn tickets(parameters: &[Option<&Tensor>], gradients: &Gradients) -> Result<Option<Tensor>> {
+pub(crate) fn tickets(parameters: &[Option<&Tensor>], gradients: &Gradients) -> Result<Option<Tensor>> {
     let wanted = |(index, parameter): (usize, &Option<&Tensor>)| {
         parameter.filter(|parameter| parameter.track_op()).map(|parameter| (index, parameter.clone()))
     };

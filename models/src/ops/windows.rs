@@ -10,7 +10,7 @@ use super::simd::vectorised;
 
 /// Where square windows lie over an image.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Windows {
+pub(crate) struct Windows {
     /// Height and width of the image.
     pub image: (usize, usize),
     /// Height and width of a window.

@@ -6,5 +6,5 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-"${1:-${CXX:-c++}}" -std=c++17 -O1 -Wall -Wno-unknown-pragmas -Wno-sign-compare -I "$here" -I "$here/../../src/ops/cuda" "$here/emulate.cpp" -o "$out/emulate"
+"${1:-${CXX:-c++}}" -std=c++17 -O1 -Wall -Wno-unknown-pragmas -Wno-sign-compare -I "$here" -I "$here/../../src/cuda" "$here/emulate.cpp" -o "$out/emulate"
 "$out/emulate"

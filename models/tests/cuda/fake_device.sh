@@ -6,7 +6,7 @@
 #     LD_LIBRARY_PATH=DIR TALLOW_TEST_SMALL=1 target/release/deps/cuda-… --ignored --test-threads 1
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-source=$here/../../src/ops/cuda
+source=$here/../../src/cuda
 out=$1 compiler=${2:-${CXX:-c++}}
 mkdir -p "$out"
 for file in "$source"/*.cu; do

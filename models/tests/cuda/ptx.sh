@@ -4,7 +4,7 @@
 #
 #     models/tests/cuda/ptx.sh [--quiet]
 set -euo pipefail
-source=$(cd "$(dirname "$0")" && pwd)/../../src/ops/cuda
+source=$(cd "$(dirname "$0")" && pwd)/../../src/cuda
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 for arch in 80 90; do

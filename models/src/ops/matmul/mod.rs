@@ -116,7 +116,7 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
 
 /// Whether products are to read bfloat16.
 #[cfg(feature = "cuda")]
-pub(super) fn computes_narrow() -> bool {
+pub(crate) fn computes_narrow() -> bool {
     precision() == MatmulPrecision::BFloat16
 }
 

@@ -12,8 +12,8 @@ use candle_core::{CudaDevice, DType, Device, Result, Tensor, Var, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::super::sink::collect;
 use super::launch::unrecorded;
+use crate::ops::sink::collect;
 
 /// The variable that overrides the check.
 const VARIABLE: &str = "TALLOW_CUDA_KERNELS";

@@ -2,11 +2,11 @@
 
 use candle_core::{CudaDevice, Result, Tensor, bail};
 
-use super::super::gelu::Gelu;
-use super::super::sink::hand_over;
 use super::column_sums::{add_up, grid, partials};
 use super::launch::{Arg, Module, Output, device_of, graft, launch, types, values};
 use super::{ptx, trust};
+use crate::ops::gelu::Gelu;
+use crate::ops::sink::hand_over;
 
 const MODULE: Module = ("activation", ptx::ACTIVATION);
 

@@ -2,10 +2,10 @@
 
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
 
-use super::super::sink::hand_over;
 use super::column_sums::{add_up, grid, partials};
 use super::launch::{Arg, Module, Output, device_of, graft, launch, types, values};
 use super::{ptx, trust};
+use crate::ops::sink::hand_over;
 
 const MODULE: Module = ("residual", ptx::RESIDUAL);
 

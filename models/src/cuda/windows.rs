@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::super::windows::Windows;
 use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
 use super::{ptx, trust};
+use crate::ops::windows::Windows;
 
 const MODULE: Module = ("windows", ptx::WINDOWS);
 

@@ -2,9 +2,9 @@
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::super::resize::{PRECISION, Taps};
 use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, values};
 use super::{ptx, trust};
+use crate::ops::resize::{PRECISION, Taps};
 
 const MODULE: Module = ("resize", ptx::RESIZE);
 

@@ -2,10 +2,10 @@
 
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
-use super::super::sink::hand_over;
 use super::column_sums::{add_up, grid, partials};
 use super::launch::{Arg, Module, Output, device_of, graft, launch, rows, types};
 use super::{ptx, trust};
+use crate::ops::sink::hand_over;
 
 const MODULE: Module = ("layer_norm", ptx::LAYER_NORM);
 

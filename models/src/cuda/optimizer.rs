@@ -2,10 +2,10 @@
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::super::multi_tensor::{AdamWTarget, Clip, SgdTarget};
-use super::super::{AdamWStep, Later, SgdStep, adamw_step, clip_factor, sgd_step, sum_of_squares};
 use super::launch::{Arg, Grid, Module, Output, device_of, launch, place, whole};
 use super::{ptx, trust};
+use crate::ops::multi_tensor::{AdamWTarget, Clip, SgdTarget};
+use crate::ops::{AdamWStep, Later, SgdStep, adamw_step, clip_factor, sgd_step, sum_of_squares};
 
 const MODULE: Module = ("optimizer", ptx::OPTIMIZER);
 

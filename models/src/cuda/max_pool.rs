@@ -2,9 +2,9 @@
 
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
 
-use super::super::windows::Windows;
 use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
 use super::{ptx, trust};
+use crate::ops::windows::Windows;
 
 const MODULE: Module = ("max_pool", ptx::MAX_POOL);
 

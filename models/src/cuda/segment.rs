@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use candle_core::backend::BackendDevice;
 use candle_core::{CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Shape, Tensor, TensorId, bail};
 
-use super::super::sink::{aside, hand_over};
-use super::super::tickets::{Gradients, tickets};
 use super::launch::{Node, Output, device_of, graft, recorded};
+use crate::ops::sink::{aside, hand_over};
+use crate::ops::tickets::{Gradients, tickets};
 
 /// `f()`, a function of `x` and of these parameters and of nothing else that has a gradient. None where it cannot be one op: no
 /// gradient is wanted, or something in it is no kernel of this crate.

@@ -3,11 +3,11 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::super::sink::hand_over;
 use super::column_sums::column_sums;
 use super::launch::{device_of, graft, types};
 use super::product::{product, weight_gradient};
 use super::trust;
+use crate::ops::sink::hand_over;
 
 /// `x wᵀ + b`, where the kernels serve. `composed` is what they are checked against.
 pub fn linear(
