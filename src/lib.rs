@@ -1,10 +1,9 @@
 //! Tallow trains vision models: from scratch or from pretrained weights, on bundled data sets or one's own images, and
 //! compares the runs in one report.
 //!
-//! The models are in [`tallow_models`], the weights in [`tallow_weights`]; this crate adds data, training and reports, and
-//! the `tallow` binary on top of them.
+//! The models are in [`tallow_models`], the weights in [`tallow_weights`]; this crate adds data, training and reports.
+//! The `tallow` binary on top of them is a package of its own, `tallow-cli`.
 
-pub mod cli;
 pub mod data;
 pub mod report;
 pub mod train;

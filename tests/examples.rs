@@ -5,8 +5,9 @@ use std::process::Command;
 
 /// Runs a built example with arguments split at spaces, and gives what it prints.
 fn example(name: &str, arguments: &str) -> String {
-    // Cargo builds the examples beside the binary before it runs tests.
-    let folder = Path::new(env!("CARGO_BIN_EXE_tallow")).parent().expect("a folder").join("examples");
+    // Cargo builds the examples before it runs tests, and puts them beside the folder of those.
+    let tests = std::env::current_exe().expect("a path");
+    let folder = tests.parent().and_then(Path::parent).expect("a folder").join("examples");
     let output = Command::new(folder.join(name)).args(arguments.split_whitespace()).output();
     let output = output.unwrap_or_else(|e| panic!("example {name}: {e}; cargo build --release --examples makes it"));
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));

@@ -18,7 +18,7 @@ mod filters;
 mod group;
 mod heatmap;
 mod multiples;
-pub(crate) mod numbers;
+pub mod numbers;
 mod page;
 mod per_class;
 mod pictures;

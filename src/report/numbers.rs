@@ -52,7 +52,7 @@ pub(super) fn p_value(p: f64) -> String {
 }
 
 /// A count with its digits in groups of three: `22,050,664`.
-pub(crate) fn count(number: usize) -> String {
+pub fn count(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// A rate, with three digits: `4.83`, `75.3`, `1,240`.
-pub(crate) fn rate(value: f64) -> String {
+pub fn rate(value: f64) -> String {
     match value {
         v if !v.is_finite() || v < 0. => "–".into(),
         v if v < 9.995 => format!("{v:.2}"),

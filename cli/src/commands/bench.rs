@@ -1,0 +1,218 @@
+//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+use tallow_models::{AnyModel, Architecture, Mode, Model, Params, ops, zoo};
+use tallow_weights::{Interpolation, Preprocessing};
+
+use crate::error::Result;
+use crate::flags::{BenchArgs, BenchMode};
+use crate::output::bytes;
+use crate::session::Session;
+use crate::{model, progress};
+use tallow::data::{self, DataOptions, Loader, LoaderOptions, Transform};
+use tallow::train::defaults::{Family, Regime, defaults};
+use tallow::train::optimizer::Optimizer;
+use tallow::train::{self, Precision, memory};
+
+/// Steps that are run before those that are measured.
+const WARM_UP: usize = 3;
+
+/// Classes where the architecture has no head, as the labels need some.
+const CLASSES: usize = 10;
+
+/// The keys are those of the PyTorch script that this is compared with.
+#[derive(Serialize)]
+struct Measured {
+    model: String,
+    mode: &'static str,
+    dtype: &'static str,
+    device: String,
+    batch_size: usize,
+    threads: usize,
+    images_per_second: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+pub fn run(args: &BenchArgs, session: &Session) -> Result {
+    let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let architecture = model::architecture(&args.model, &args.architecture, &options)?;
+    let measured = match &args.data {
+        Some(data) if args.mode == BenchMode::Load => loading(args, data, &architecture, session)?,
+        _ => computing(args, architecture, session)?,
+    };
+    session.result(&measured, || {
+        let peak = measured.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak memory {}", bytes(peak)));
+        format!("{:.1} images/s{peak}", measured.images_per_second)
+    })
+}
+
+/// Steps of training or inference, on noise.
+fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) -> Result<Measured> {
+    let (device, dtype) = session.device()?;
+    let architecture =
+        if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
+    let [channels, height, width] = architecture.input_size();
+    let numbers =
+        (args.batch_size as u128) * (channels * height * width) as u128 + architecture.num_parameters()? as u128;
+    memory::check(&format!("a batch of {} images and the model", args.batch_size), 4 * numbers)?;
+    let mut work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
+    work.model.set_grad_checkpointing(args.grad_checkpointing);
+    if args.grad_checkpointing {
+        memory::spare();
+    }
+    let bar = progress::count(session, WARM_UP + args.steps, "steps");
+    let mut times = Vec::with_capacity(args.steps);
+    let mut training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };
+    for step in 0..WARM_UP + args.steps {
+        let start = Instant::now();
+        match &mut training {
+            Some(training) => training.step(&work, step)?,
+            None => drop(work.eval.forward(&work.images, Mode::Eval)?),
+        }
+        device.synchronize()?;
+        if step >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64());
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    times.sort_by(f64::total_cmp);
+    Ok(Measured {
+        model: args.model.clone(),
+        mode: if training.is_some() { "train" } else { "infer" },
+        dtype: match session.precision() {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Tf32 => "tf32",
+        },
+        device: train::device_name(&device),
+        batch_size: args.batch_size,
+        threads: session.threads(),
+        images_per_second: args.batch_size as f64 / median(&times),
+        peak_memory_bytes: peak(&device),
+    })
+}
+
+/// The peak memory of the process or, on CUDA, of tensors on the device.
+fn peak(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return ops::cuda_peak_memory(device);
+    }
+    memory::peak().filter(|_| device.is_cpu())
+}
+
+/// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
+/// are handed out, so it is their time in all that counts.
+fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
+    let options = DataOptions { exif: args.exif.choice(), ..DataOptions::default() };
+    let samples = data::open_with(data, &options, &session.open_options())?.train;
+    let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
+    let (batches, threads) = (WARM_UP + args.steps, session.threads());
+    let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
+    let options = LoaderOptions { batch_size: args.batch_size, threads, ..LoaderOptions::default() };
+    let bar = progress::count(session, batches, "batches");
+    let mut start = Instant::now();
+    for (step, batch) in Loader::new(samples, order, transform, options)?.enumerate() {
+        batch?;
+        if step + 1 == WARM_UP {
+            start = Instant::now();
+        }
+        bar.inc(1);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    Ok(Measured {
+        model: args.model.clone(),
+        mode: "load",
+        dtype: "f32",
+        device: "cpu".into(),
+        batch_size: args.batch_size,
+        threads,
+        images_per_second: (args.steps * args.batch_size) as f64 / seconds,
+        peak_memory_bytes: memory::peak(),
+    })
+}
+
+/// How an image becomes the input: as the model's weights in the zoo were trained, else the whole image, normalised to
+/// [-1, 1].
+fn preprocessing(name: &str, architecture: &Architecture) -> Preprocessing {
+    let input_size = architecture.input_size();
+    match zoo::find(name).ok().and_then(|entry| entry.pretrained) {
+        Some(weights) => Preprocessing {
+            input_size,
+            interpolation: match weights.interpolation {
+                "bilinear" => Interpolation::Bilinear,
+                _ => Interpolation::Bicubic,
+            },
+            crop_pct: weights.crop_pct,
+            squash: weights.squash,
+            crop_floor: false,
+            mean: weights.mean.to_vec(),
+            std: weights.std.to_vec(),
+        },
+        None => Preprocessing {
+            input_size,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.,
+            squash: false,
+            crop_floor: false,
+            mean: vec![0.5],
+            std: vec![0.5],
+        },
+    }
+}
+
+/// A model and a batch of noise with labels.
+struct Work {
+    architecture: Architecture,
+    params: Params,
+    model: AnyModel,
+    eval: AnyModel,
+    images: Tensor,
+    labels: Tensor,
+}
+
+impl Work {
+    fn new(architecture: Architecture, batch_size: usize, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        let params = Params::new(seed, dtype, device);
+        let model = architecture.build(params.builder())?;
+        let mut eval = architecture.build(params.eval_builder())?;
+        eval.set_prepacking(true);
+        let [channels, height, width] = architecture.input_size();
+        let images = Tensor::randn(0f32, 1., (batch_size, channels, height, width), device)?.to_dtype(dtype)?;
+        let classes = architecture.num_classes() as u32;
+        let labels = Tensor::from_iter((0..batch_size as u32).map(|i| i % classes), device)?;
+        Ok(Self { architecture, params, model, eval, images, labels })
+    }
+}
+
+/// A training step as `tallow train` takes it, without clipping.
+struct Training {
+    optimizer: Optimizer,
+    lr: f64,
+}
+
+impl Training {
+    fn new(work: &Work) -> Result<Self> {
+        let config = defaults(Family::of(&work.architecture), Regime::Scratch);
+        Ok(Self { optimizer: Optimizer::new(&config, &work.architecture, &work.params)?, lr: config.lr })
+    }
+
+    fn step(&mut self, work: &Work, step: usize) -> Result {
+        let logits = work.model.forward(&work.images, Mode::Train { seed: step as u64 })?;
+        let loss = ops::cross_entropy(&logits, &work.labels, 0.)?;
+        let gradients = work.params.backward(&loss)?;
+        Ok(self.optimizer.step(&gradients, None, self.lr)?)
+    }
+}
+
+/// The median of sorted times; at least one is measured.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2. }
+}

@@ -1,0 +1,77 @@
+//! `tallow export`: weights for other programs.
+
+use anyhow::bail;
+use serde::Serialize;
+use tallow_models::Architecture;
+use tallow_weights::save;
+
+use crate::error::{Result, usage};
+use crate::flags::{ExportArgs, ExportFormat, Quantisation};
+use crate::model::Loaded;
+use crate::session::Session;
+
+#[derive(Serialize)]
+struct Exported<'a> {
+    out: &'a std::path::Path,
+    format: &'static str,
+    tensors: usize,
+}
+
+pub fn run(args: &ExportArgs, session: &Session) -> Result {
+    // Before anything is said of the model: a place that cannot be written to is the first thing to put right.
+    if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
+        bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
+    }
+    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    loaded.say_account(session);
+    check_head(args, &loaded, session)?;
+    let format = match args.format {
+        ExportFormat::Timm => {
+            if args.out.is_file() {
+                return Err(usage(format!("--out {}: expected a folder, got a file", args.out.display())));
+            }
+            match save::check_timm(&loaded.config) {
+                Ok(()) => {}
+                // Of its other models timm has none of the kind: nobody expects it to build one.
+                Err(reason) if args.force || !matches!(loaded.config.architecture, Architecture::Vit(_)) => {
+                    session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
+                }
+                Err(reason) => {
+                    bail!("{}: {reason}, or write it with --force for Tallow alone", args.model);
+                }
+            }
+            save::timm(&args.out, &loaded.params, &loaded.config)?;
+            "timm"
+        }
+        ExportFormat::Gguf => {
+            if args.out.is_dir() {
+                return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
+            }
+            let quantisation = match args.quantisation {
+                Quantisation::Q8_0 => save::Quantisation::Q8_0,
+                Quantisation::F16 => save::Quantisation::F16,
+                Quantisation::F32 => save::Quantisation::F32,
+            };
+            save::gguf(&args.out, &loaded.params, &loaded.config, quantisation)?;
+            "gguf"
+        }
+    };
+    let exported = Exported { out: &args.out, format, tensors: loaded.params.names().len() };
+    session.result(&exported, || format!("{}: {} tensors, {format}", args.out.display(), exported.tensors))
+}
+
+/// A head that was drawn at random is written only where it was asked for, and is marked as untrained.
+fn check_head(args: &ExportArgs, loaded: &Loaded, session: &Session) -> Result {
+    let classes = loaded.config.architecture.num_classes();
+    match (args.architecture.num_classes, &loaded.config.head_fault) {
+        (Some(_), Some(_)) => {
+            session
+                .warn(format!("the head for {classes} classes is new, and is marked as untrained in what is written"));
+            Ok(())
+        }
+        (None, Some(_)) => loaded.check_head(&format!(
+            "export without the head (--num-classes 0), or with an untrained one (--num-classes {classes})"
+        )),
+        (_, None) => Ok(()),
+    }
+}

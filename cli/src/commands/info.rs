@@ -1,0 +1,112 @@
+//! `tallow info`: a model's layers, and the account of loading its weights.
+
+use serde::Serialize;
+use tallow_models::zoo;
+use tallow_weights::Account;
+
+use crate::error::Result;
+use crate::flags::InfoArgs;
+use crate::model::{self, Loaded};
+use crate::output::{Align, Table, thousands};
+use crate::session::Session;
+
+pub fn run(args: &InfoArgs, session: &Session) -> Result {
+    // A name of the zoo without a tag asks for the architecture alone; everything else is a checkpoint.
+    let loaded = match zoo::find(&args.model) {
+        Ok(_) if !args.model.contains('.') => None,
+        _ => Some(Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?),
+    };
+    let architecture = match &loaded {
+        Some(loaded) => loaded.config.architecture.clone(),
+        None => {
+            let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
+            model::architecture(&args.model, &args.architecture, &options)?
+        }
+    };
+    let parameters = architecture.parameters()?;
+    let info = Info {
+        model: &args.model,
+        parameters: architecture.num_parameters()?,
+        gmacs: architecture.flops() as f64 / 2e9,
+        input_size: architecture.input_size(),
+        num_features: architecture.num_features(),
+        num_classes: architecture.num_classes(),
+        license: loaded.as_ref().and_then(|loaded| loaded.config.license.as_deref()),
+        labels: loaded.as_ref().and_then(|loaded| loaded.config.labels.as_deref()),
+        architecture: serde_json::to_value(&architecture)?,
+        preprocessing: loaded.as_ref().map(|loaded| serde_json::to_value(&loaded.config.preprocessing)).transpose()?,
+        layers: parameters.iter().map(|spec| Layer { name: &spec.name, shape: &spec.shape }).collect(),
+        account: loaded.as_ref().map(|loaded| &loaded.account),
+    };
+    session.result(&info, || info.text(session.flags().verbose))
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    model: &'a str,
+    parameters: usize,
+    gmacs: f64,
+    input_size: [usize; 3],
+    num_features: usize,
+    num_classes: usize,
+    license: Option<&'a str>,
+    labels: Option<&'a [String]>,
+    architecture: serde_json::Value,
+    preprocessing: Option<serde_json::Value>,
+    layers: Vec<Layer<'a>>,
+    account: Option<&'a Account>,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+}
+
+impl Info<'_> {
+    fn text(&self, verbose: bool) -> String {
+        let mut table = Table::new([("parameter", Align::Left), ("shape", Align::Left), ("values", Align::Right)]);
+        for layer in &self.layers {
+            let count = layer.shape.iter().product();
+            table.row([layer.name.to_string(), format!("{:?}", layer.shape), thousands(count)]);
+        }
+        let [channels, height, width] = self.input_size;
+        let mut text = format!(
+            "{table}\n{}: {} parameters, {:.2} GMACs, input {channels}x{height}x{width}, {} features, {} classes\n",
+            self.model,
+            thousands(self.parameters),
+            self.gmacs,
+            self.num_features,
+            self.num_classes,
+        );
+        if let Some(fields) = self.architecture.as_object() {
+            let fields = fields.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            text.push_str(&format!("options: {}\n", fields.collect::<Vec<_>>().join(" ")));
+        }
+        if let Some(license) = self.license {
+            text.push_str(&format!("licence: {license}\n"));
+        }
+        if let Some(labels) = self.labels {
+            text.push_str(&format!("classes: {}\n", few(labels)));
+        }
+        if let Some(account) = self.account {
+            text.push_str(&model::account_text(account, verbose));
+        }
+        text
+    }
+}
+
+/// A value as `--set` takes it.
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "none".into(),
+        other => other.to_string(),
+    }
+}
+
+fn few(labels: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = labels.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if labels.len() > SHOWN { format!("{shown}, … ({} in all)", labels.len()) } else { shown }
+}

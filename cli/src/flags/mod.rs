@@ -1,0 +1,566 @@
+//! The command line: every command and flag, as clap reads them. What they mean is checked elsewhere.
+
+mod architecture;
+mod checkpoint;
+mod global;
+mod training;
+
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use tallow_models::ImgSize;
+use tallow_weights::expanded;
+
+pub use architecture::ArchitectureFlags;
+pub use checkpoint::CheckpointFlags;
+pub use global::GlobalFlags;
+pub use training::TrainArgs;
+
+use tallow::data::{Exif, OnBadImage};
+use tallow::train::TrainConfig;
+
+/// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tallow",
+    version,
+    max_term_width = 110,
+    allow_negative_numbers = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "MODEL is a name of the zoo with an optional tag (vit_small_patch16_224.augreg_in1k), hf-hub:OWNER/REPO[@REVISION], \
+                  or a path: a folder with config.json and weights, a file with weights, or the folder of a run.\n\
+                  DATA is mnist, fashion-mnist, cifar10, circles, folder:DIR (DIR/train/CLASS/* or DIR/CLASS/*), idx:DIR, \
+                  cifar:DIR, parquet:PATH, or hf:OWNER/NAME.\n\n\
+                  Environment:\n  \
+                  HF_HOME, HF_HUB_CACHE  Where downloads are kept\n  \
+                  HF_TOKEN               Names you to the hub, for models that ask for it\n  \
+                  HF_ENDPOINT            Another hub\n  \
+                  HF_HUB_OFFLINE=1       Use what is there, download nothing\n  \
+                  RAYON_NUM_THREADS      Threads, where --threads is not given\n  \
+                  TALLOW_CUDA_KERNELS    On CUDA: off computes with Candle's operations alone, on without the check of each\n                         \
+                  kernel against them at its first use\n\n\
+                  Examples:\n  \
+                  tallow run recipes/quickstart.toml\n  \
+                  tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \
+                  tallow predict runs/my-run photo.jpg"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List architectures and their pretrained weights
+    #[command(after_help = "Examples:\n  tallow list\n  tallow list 'vit_small*dinov2*'\n  tallow list deit --json")]
+    List(ListArgs),
+    /// Show a model's layers, shapes and parameters, and the account of loading its weights
+    #[command(after_help = "Examples:\n  tallow info vit_small_patch16_224\n  \
+                            tallow info vit_small_patch14_dinov2.saliency --img-size 56 -v\n  tallow info runs/my-run")]
+    #[command(mut_args(architecture::without_dropout))]
+    Info(InfoArgs),
+    /// Download models and data sets into the cache, verified
+    #[command(after_help = "Examples:\n  tallow fetch vit_small_patch16_224.augreg_in21k_ft_in1k\n  \
+                            tallow fetch hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k@main\n  \
+                            tallow fetch hf:ylecun/mnist")]
+    Fetch(FetchArgs),
+    /// Train a model from scratch, or from the checkpoint that --weights names
+    #[command(after_help = "Examples:\n  tallow train vit_mnist --data mnist --epochs 5\n  \
+                            tallow train cnn_cifar10 --data folder:photos --num-classes 2 --augment crop,flip\n  \
+                            tallow train mlp_circles --data circles --implementation manual\n  \
+                            tallow train svm --data mnist --limit 2000 --set c=10\n  \
+                            tallow train vit_mnist --data mnist --out runs/a --resume")]
+    Train(TrainArgs),
+    /// Train a model from its pretrained weights, with defaults for fine-tuning
+    #[command(after_help = "Examples:\n  \
+                            tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \
+                            tallow finetune vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 2000\n  \
+                            tallow finetune hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k --data folder:photos \
+                            --freeze backbone\n\n\
+                            Without --img-size the model reads images at its own size. That of vit_small_patch14_dinov2 is 518, whose \
+                            steps take about 8 times as long as those of 224. A size is a multiple of the patches' (224 = 16 × 14)")]
+    #[command(mut_arg("model", |model| model
+        .help("A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path")))]
+    Finetune(TrainArgs),
+    /// Measure a run's chosen checkpoint again, on its own test set or on other data
+    #[command(
+        after_help = "Examples:\n  tallow eval runs/my-run\n  tallow eval runs/my-run --data folder:new-photos --json"
+    )]
+    Eval(EvalArgs),
+    /// Predict the classes of images
+    #[command(after_help = "Examples:\n  tallow predict runs/my-run photo.jpg other.png\n  \
+                            tallow predict vit_small_patch16_224.augreg_in1k photo.jpg --topk 3\n  \
+                            tallow predict runs/my-run photos/ --json\n  \
+                            tallow predict vit_small_patch14_dinov2.saliency photo.jpg --img-size 224 --attention attention")]
+    #[command(mut_args(architecture::without_dropout))]
+    Predict(PredictArgs),
+    /// Draw position encodings, or the filters of a model's first layer, as SVG and PNG
+    #[command(after_help = "Examples:\n  tallow draw positions --len 1000 --dim 160 --out positions\n  \
+                            tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
+                            tallow draw filters runs/my-run --out filters")]
+    #[command(mut_args(architecture::without_dropout))]
+    Draw(DrawArgs),
+    /// Write a model's features of images, with their labels, to a safetensors file
+    #[command(after_help = "Examples:\n  \
+                            tallow embed vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 1000 --out f.safetensors\n  \
+                            tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --img-size 224 --features tokens --out f.safetensors")]
+    #[command(mut_args(architecture::without_dropout))]
+    Embed(EmbedArgs),
+    /// Do every run of a recipe, then compare them
+    #[command(
+        after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n  \
+                            tallow run recipes/quickstart.toml --with epochs=1 --with limit=500 --out runs/short\n\n\
+                            A recipe has settings that runs share ([shared]), the runs ([[run]]: name, command, settings), lists\n\
+                            of values to try (grid = { lr = [0.1, 0.01] } in a run, or [grid] for all) and seeds = [0, 1, 2].\n\
+                            A run that has ended is not run again; one that was interrupted goes on where it stopped."
+    )]
+    Run(RunArgs),
+    /// Compare runs in one HTML report: curves, table, significance, confusion matrices, worst mistakes
+    #[command(
+        after_help = "Examples:\n  tallow compare runs/a runs/b --out runs/a-and-b\n  tallow compare runs/quickstart/*/ --json"
+    )]
+    Compare(CompareArgs),
+    /// Say what a data set holds, and draw its images as training sees them
+    #[command(after_help = "Examples:\n  tallow data mnist\n  \
+                            tallow data folder:photos --img-size 224 --augment resized-crop,flip,jitter --sheet sheet.png\n  \
+                            tallow data cifar10 --augment crop,flip,randaugment,erase --count 20 --sheet sheet.png")]
+    Data(DataArgs),
+    /// Measure images per second and peak memory of training, inference or loading
+    #[command(after_help = "Examples:\n  tallow bench vit_small_patch16_224 --mode train --batch-size 16 --json\n  \
+                            tallow bench vit_mnist --mode infer --batch-size 128 --steps 50\n  \
+                            tallow bench vit_small_patch16_224 --mode load --data folder:photos")]
+    Bench(BenchArgs),
+    /// Write weights for other programs
+    #[command(after_help = "Examples:\n  tallow export runs/my-run --format timm --out exported\n  \
+                            tallow export runs/my-run --format gguf --out model.gguf\n\n\
+                            timm reads the folder: timm.create_model('local-dir:exported', pretrained=True)")]
+    #[command(mut_args(architecture::without_dropout))]
+    Export(ExportArgs),
+    /// Say which devices, features, threads and caches there are, what would be used, and why
+    #[command(after_help = "Examples:\n  tallow doctor\n  tallow doctor --json")]
+    Doctor,
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  tallow completions bash > ~/.local/share/bash-completion/completions/tallow\n  \
+                            tallow completions zsh > ~/.zfunc/_tallow"
+    )]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Part of a name, or a pattern with * and ?
+    pub pattern: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// A name of the zoo, hf-hub:OWNER/REPO[@REVISION], or a path
+    pub model: String,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Models (names of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION]) and data sets (hf:OWNER/NAME)
+    #[arg(required = true, value_name = "MODEL|DATA")]
+    pub what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// The folder of a run
+    #[arg(value_parser = path())]
+    pub run: PathBuf,
+    /// Other data than the run's own, with the same classes
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The part to measure on; of other data that has no test part, all is measured
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub split: Split,
+    #[command(flatten)]
+    pub parts: PartFlags,
+    /// At most this many samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// Images, or folders of images
+    #[arg(required = true, value_name = "IMAGE", value_parser = path())]
+    pub images: Vec<PathBuf>,
+    /// How many of the most probable classes to show
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
+    pub topk: usize,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub batch_size: usize,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// A folder for pictures, one for each image: what a ViT's class token attends to in the last block, and the rollout over
+    /// all blocks
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub attention: Option<PathBuf>,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct DrawArgs {
+    #[command(subcommand)]
+    pub what: Drawing,
+}
+
+/// What `draw` draws.
+#[derive(Debug, Subcommand)]
+pub enum Drawing {
+    /// The sinusoidal position encodings of a sequence as a heat map; or how alike a ViT's position embeddings are
+    #[command(after_help = "Examples:\n  tallow draw positions --len 100 --dim 16 --out positions\n  \
+                            tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
+                            tallow draw positions runs/my-run --out positions")]
+    #[command(mut_args(architecture::without_dropout))]
+    Positions(PositionsArgs),
+    /// The filters of a model's first layer: a CNN's first convolution, or a ViT's patch embedding
+    #[command(after_help = "Examples:\n  tallow draw filters vit_small_patch14_dinov2.saliency --out filters\n  \
+                            tallow draw filters runs/my-run --out filters\n\n\
+                            Up to 64 filters are all drawn; of more, the first 28 principal components.")]
+    #[command(mut_args(architecture::without_dropout))]
+    Filters(FiltersArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PositionsArgs {
+    /// A ViT: the folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path. Its positions are
+    /// drawn by their cosine similarity with each other
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: Option<String>,
+    /// Positions in the sequence, where no model is given
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = drawable, conflicts_with = "model")]
+    pub len: usize,
+    /// Width of the encodings, where no model is given
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = drawable, conflicts_with = "model")]
+    pub dim: usize,
+    /// The picture, without its ending: .svg and .png are put behind it
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct FiltersArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// The picture, without its ending: .svg and .png are put behind it
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// Images, or folders of images, where no --data is given
+    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data", value_parser = path())]
+    pub images: Vec<PathBuf>,
+    /// A data set: mnist, folder:DIR, … (see tallow --help)
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The file to write: tensors `features` and `labels`
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub out: PathBuf,
+    /// What to write for every image
+    #[arg(long, value_enum, default_value_t = Features::Pooled)]
+    pub features: Features,
+    /// The part of the data set; where it has no test part, all of it is taken
+    #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
+    pub split: Split,
+    #[command(flatten)]
+    pub parts: PartFlags,
+    /// At most this many images
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    pub batch_size: usize,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The recipe, a TOML file
+    #[arg(value_parser = path())]
+    pub recipe: PathBuf,
+    /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: Option<PathBuf>,
+    /// Another value for a setting of all runs, in place of the recipe's and of each run's own; of a grid, the list. Keys are as
+    /// in the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub with: Vec<String>,
+    /// Print the runs as commands, with about how long they would take, and run none
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of runs
+    #[arg(required = true, value_name = "RUN", value_parser = path())]
+    pub runs: Vec<PathBuf>,
+    /// Where report.html and its curves go [default: comparison, beside the first run]
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME
+    #[arg(value_name = "DATA")]
+    pub data: String,
+    #[command(flatten)]
+    pub parts: PartFlags,
+    /// Look at this many training samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// A PNG to draw: the first images of every class as the test sees them, then as the first epochs of training do
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub sheet: Option<PathBuf>,
+    /// Images on the sheet
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub count: usize,
+    /// Changes to training images, as in tallow train: crop, resized-crop, flip, randaugment, jitter, rotate, blur, erase; none; or
+    /// auto for what suits the data set [default: auto]
+    #[arg(long, value_name = "LIST")]
+    pub augment: Option<String>,
+    /// Height and width of the model's input in pixels: one number for a square, or HEIGHTxWIDTH such as 224x160 [default: the
+    /// images' own size where they have one in common, else 224]
+    #[arg(long, value_name = "PIXELS")]
+    pub img_size: Option<ImgSize>,
+    /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it. With zca it shows
+    /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
+    #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
+    pub normalize: String,
+    /// What ZCA whitening adds to every variance, of pixels in [0, 1]
+    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().zca_eps)]
+    pub zca_eps: f64,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A name of the zoo, or a path
+    pub model: String,
+    /// What one step is
+    #[arg(long, value_enum, default_value_t = BenchMode::Train)]
+    pub mode: BenchMode,
+    /// The data set that --mode load reads: mnist, folder:DIR, … (see tallow --help); train and infer compute on noise
+    #[arg(long, required_if_eq("mode", "load"))]
+    pub data: Option<String>,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// Images in a step
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
+    pub batch_size: usize,
+    /// Steps that are measured, after three that are not
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    pub steps: usize,
+    /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time
+    #[arg(long)]
+    pub grad_checkpointing: bool,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    /// timm: a folder with model.safetensors and config.json; gguf: one file
+    #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
+    pub format: ExportFormat,
+    /// The folder or file to write
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub out: PathBuf,
+    /// How GGUF stores matrices
+    #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
+    pub quantisation: Quantisation,
+    /// Write timm's layout where timm has no words for the model too, for Tallow alone
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+/// What becomes of images that cannot be read, for commands that train nothing.
+#[derive(Debug, Args)]
+pub struct BadImageFlags {
+    /// What becomes of images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
+    /// [default: error, and in eval the run's own]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"])]
+    on_bad_image: Option<String>,
+}
+
+impl BadImageFlags {
+    /// What was asked for, if anything was.
+    pub fn asked(&self) -> Option<OnBadImage> {
+        self.on_bad_image.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// What was asked for, else the default.
+    pub fn choice(&self) -> OnBadImage {
+        self.asked().unwrap_or_default()
+    }
+}
+
+/// What becomes of the orientation that cameras noted, for commands that train nothing.
+#[derive(Debug, Args)]
+pub struct ExifFlags {
+    /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as its
+    /// pixels lie there, as torchvision does [default: the run's own where a run is named, else apply]
+    #[arg(long, value_name = "WHAT", value_parser = ["apply", "ignore"])]
+    exif: Option<String>,
+}
+
+impl ExifFlags {
+    /// What was asked for, if anything was.
+    pub fn asked(&self) -> Option<Exif> {
+        self.exif.as_deref().and_then(|name| name.parse().ok())
+    }
+
+    /// What was asked for, else the default.
+    pub fn choice(&self) -> Exif {
+        self.asked().unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Which parts of a data set are for training and for testing.
+#[derive(Debug, Default, Args)]
+pub struct PartFlags {
+    /// The part that is for training, or several with commas between [default: train, see docs/data.md]
+    #[arg(long, value_name = "NAME")]
+    pub train_split: Option<String>,
+    /// The part that is for testing, such as a folder of that name [default: test, else val]
+    #[arg(long, value_name = "NAME")]
+    pub test_split: Option<String>,
+}
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    Train,
+    Test,
+}
+
+/// What `embed` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Features {
+    /// What the head gives: [images, classes]
+    Logits,
+    /// What the head reads: [images, features]
+    Pooled,
+    /// All tokens after the final norm: [images, tokens, dim]
+    Tokens,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    /// Forward, loss, backward and optimiser
+    Train,
+    /// A forward pass
+    Infer,
+    /// Decoding and transforming images of --data for the model, which is not run
+    Load,
+}
+
+/// Formats that `export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    Timm,
+    Gguf,
+}
+
+/// How GGUF stores matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quantisation {
+    #[value(name = "q8_0")]
+    Q8_0,
+    F16,
+    F32,
+}
+
+/// A path, in which `~` is the home folder.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(expanded)
+}
+
+/// A side of a heat map.
+fn drawable(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=4096) => Ok(number),
+        _ => Err("expected a whole number from 1 to 4096".into()),
+    }
+}
+
+/// A whole number above 0.
+pub fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected a number above 0".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number above 0".into()),
+    }
+}

@@ -1,0 +1,241 @@
+//! From flags or a recipe's table to the checked settings of a run.
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+use tallow_models::Architecture;
+use toml::{Table, Value};
+
+use crate::error::{Result, usage};
+use crate::flags::{ArchitectureFlags, TrainArgs};
+use crate::model;
+use crate::session::Session;
+use tallow::data::{Augment, whitening};
+use tallow::train::config::Normalize;
+use tallow::train::defaults::{self, Family};
+use tallow::train::{Extension, RunFolder, TrainConfig, by_hand, freeze, svm};
+
+/// The two ways to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From values drawn from the seed, unless `weights` says otherwise.
+    Scratch,
+    /// From the model's own weights, unless `weights` says otherwise.
+    Pretrained,
+}
+
+impl Start {
+    /// The command that trains so.
+    pub fn command(self) -> &'static str {
+        if self == Self::Scratch { "train" } else { "finetune" }
+    }
+}
+
+/// What a command line asks for. The settings of a run that goes on are the run's own, changed by the flags: where the
+/// two differ, the library refuses to resume.
+///
+/// # Errors
+/// If a setting makes no sense, or nothing tells the model's family.
+pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<TrainConfig> {
+    let mut table = Table::try_from(&args.training)
+        .map_err(|_| usage(format!("settings: expected whole numbers of at most {}, got a larger one", i64::MAX)))?;
+    if let Some(model) = &args.model {
+        table.insert("model".into(), model.clone().into());
+    }
+    table.extend(Table::try_from(&args.checkpoint).unwrap_or_default());
+    table.extend(of_architecture(&args.architecture));
+    table.extend(of_session(session)?);
+    if args.resume
+        && let Some(out) = &args.out
+    {
+        let folder = RunFolder::new(out);
+        if folder.config_path().exists() {
+            return with_more_epochs(folder.config()?, table);
+        }
+        if args.model.is_none() || args.training.data.is_none() {
+            return Err(usage(format!(
+                "--resume: {}: no run to go on with (no config.toml there); name MODEL and --data to begin one",
+                out.display()
+            )));
+        }
+    }
+    over_defaults(&table, start, session)
+}
+
+/// The settings of a run that goes on, changed by `table`. With more epochs a schedule that is named is that of the new ones, and
+/// so are the settings of a schedule beside it.
+fn with_more_epochs(run: TrainConfig, mut table: Table) -> Result<TrainConfig> {
+    let more = table.get("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > run.epochs as i64);
+    let Some(schedule) = table.get("schedule").filter(|_| more).cloned() else { return Ok(run.with(&table)?) };
+    let mut extension = Table::try_from(Extension {
+        from: run.epochs,
+        schedule: run.schedule,
+        lr: run.lr,
+        min_lr: run.min_lr,
+        gamma: run.gamma,
+        step_size: run.step_size,
+    })?;
+    extension.insert("schedule".into(), schedule);
+    for key in ["lr", "min_lr", "gamma", "step_size"] {
+        extension.extend(table.remove(key).map(|value| (key.into(), value)));
+    }
+    table.remove("schedule");
+    let mut config = run.with(&table)?;
+    config.extended.push(extension.try_into()?);
+    config.validate()?;
+    Ok(config)
+}
+
+/// Whether `key` is a setting of a run.
+pub fn is_setting(key: &str) -> bool {
+    fields().contains(&key)
+}
+
+/// The names of all settings, which serde asks for.
+fn fields() -> &'static [&'static str] {
+    struct Asked<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only names were asked for"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut fields: &'static [&'static str] = &[];
+    // It fails in any case, with the names told.
+    let _ = TrainConfig::deserialize(Asked(&mut fields));
+    fields
+}
+
+/// `table` over the defaults of its model's family.
+///
+/// # Errors
+/// If a setting makes no sense, or nothing tells the model's family.
+pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<TrainConfig> {
+    let model = table.get("model").and_then(Value::as_str).unwrap_or_default();
+    if model == svm::NAME {
+        if start == Start::Pretrained {
+            return Err(usage("svm: has no pretrained weights; train one (tallow train svm)"));
+        }
+        let config = TrainConfig::default().with(table)?;
+        svm::check(&config)?;
+        return Ok(config);
+    }
+    let pretrained = start == Start::Pretrained || table.contains_key("weights");
+    let asked = TrainConfig::default().with(table)?;
+    let options = asked.checkpoint_options(session.open_options())?;
+    let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
+    let regime = if pretrained {
+        defaults::Regime::of(&TrainConfig { weights: Some(String::new()), ..asked })
+    } else {
+        defaults::Regime::Scratch
+    };
+    let config = defaults::defaults(Family::of(&architecture), regime).with(table)?;
+    config.validate()?;
+    check_words(&config, architecture)?;
+    Ok(config)
+}
+
+/// The settings that global flags stand for.
+///
+/// # Errors
+/// If the seed does not fit TOML.
+pub fn of_session(session: &Session) -> Result<Table> {
+    let flags = session.flags();
+    let mut table = Table::from_iter([("threads".to_string(), Value::Integer(session.threads() as i64))]);
+    table.extend(flags.device.clone().map(|device| ("device".into(), device.into())));
+    table.extend(flags.dtype.clone().map(|dtype| ("dtype".into(), dtype.into())));
+    if let Some(seed) = flags.seed {
+        let seed =
+            i64::try_from(seed).map_err(|_| usage(format!("--seed: expected at most {}, got {seed}", i64::MAX)))?;
+        table.insert("seed".into(), seed.into());
+    }
+    Ok(table)
+}
+
+fn of_architecture(flags: &ArchitectureFlags) -> Table {
+    let overrides: Table = flags.overrides().into_iter().map(|(key, value)| (key, value.into())).collect();
+    if overrides.is_empty() { Table::new() } else { Table::from_iter([("set".to_string(), overrides.into())]) }
+}
+
+/// Checks what the settings say in words, which only the model gives a meaning to, before data or weights are read: a mistake
+/// in the last run of a recipe is not to be found after the first ones have been trained.
+fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
+    // With a head, as the data will ask for one.
+    let mut architecture = architecture.with_num_classes(2);
+    for (key, value) in &config.set {
+        architecture.set(key, value)?;
+    }
+    by_hand::check_model(config, &architecture)?;
+    architecture.validate()?;
+    if config.normalize == Normalize::Zca {
+        whitening::check_size(architecture.input_size())?;
+    }
+    if let Some(text) = &config.freeze {
+        drop(freeze::rule(text, &architecture)?);
+    }
+    if config.augment.trim() != "auto" {
+        Augment::parse_list(&config.augment)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::flags::Cli;
+
+    fn train_command() -> clap::Command {
+        let mut command = Cli::command();
+        command.build();
+        command.find_subcommand("train").expect("a command").clone()
+    }
+
+    #[test]
+    fn every_setting_of_a_run_has_a_flag_of_its_name() {
+        let fields = fields();
+        assert!(fields.len() > 30, "{fields:?}");
+        let command = train_command();
+        // What the run itself writes down has none.
+        let written = ["model", "extended", "paths", "resolved"];
+        for field in fields.iter().filter(|field| !written.contains(field)) {
+            let flag = field.replace('_', "-");
+            assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");
+        }
+    }
+
+    #[test]
+    fn every_value_that_help_offers_is_one_of_the_setting() {
+        for argument in train_command().get_arguments() {
+            let Some(key) = argument.get_long().map(|flag| flag.replace('-', "_")) else { continue };
+            if !["exif", "normalize", "interpolation", "head", "implementation", "optimizer", "schedule", "dtype"]
+                .contains(&key.as_str())
+            {
+                continue;
+            }
+            let values = argument.get_possible_values();
+            assert!(!values.is_empty(), "--{key}");
+            for value in values {
+                let table = Table::from_iter([(key.clone(), Value::from(value.get_name()))]);
+                TrainConfig::default().with(&table).expect("a setting");
+            }
+        }
+    }
+}
