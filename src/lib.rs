@@ -5,7 +5,9 @@
 //! The `tallow` binary on top of them is a package of its own, `tallow-cli`.
 
 pub mod data;
+#[cfg(feature = "report")]
 pub mod report;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use tallow_models as models;

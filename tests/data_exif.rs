@@ -167,7 +167,7 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
 }
 
 /// Row i has orientation i + 1.
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 #[test]
 fn the_rows_of_a_parquet_file_are_turned_as_files_are() {
     let spec = format!("parquet:{}", references("turned_rows.parquet").display());

@@ -195,7 +195,7 @@ fn what_changes_colours_leaves_alpha_and_what_moves_an_image_moves_it_too() {
 }
 
 /// Row 1 of eight has no label, and row 6 neither label nor image (`references/data/make_bad_rows.py`).
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 #[test]
 fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
     use tallow::data::{Checked, DataOptions, OnBadImage, open};
@@ -228,7 +228,7 @@ fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
 }
 
 /// Row 2 of eight has no image, and row 5 bytes that are none (`references/data/make_bad_rows.py`).
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 #[test]
 fn rows_without_an_image_are_bad_images_and_their_neighbours_are_not() {
     use tallow::data::{Checked, DataOptions, OnBadImage, open};

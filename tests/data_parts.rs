@@ -293,7 +293,7 @@ fn data_that_is_only_measured_is_not_split() {
 }
 
 /// A folder with copies of one Parquet file of images under these names, and a card.
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 fn parquet(names: &str, card: Option<&str>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for name in names.split(' ') {
@@ -308,7 +308,7 @@ fn parquet(names: &str, card: Option<&str>) -> tempfile::TempDir {
 }
 
 /// The sources of the training and the test part and of what is left out.
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 fn sources(names: &str, card: Option<&str>, options: &DataOptions) -> Result<[String; 3]> {
     let dir = parquet(names, card);
     let data = open(&format!("parquet:{}", dir.path().display()), options)?;
@@ -319,7 +319,7 @@ fn sources(names: &str, card: Option<&str>, options: &DataOptions) -> Result<[St
 }
 
 #[test]
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 fn of_parquet_files_only_the_training_split_is_trained_on() {
     let default = DataOptions::default();
     let sources = |names| sources(names, None, &default).unwrap();
@@ -336,7 +336,7 @@ fn of_parquet_files_only_the_training_split_is_trained_on() {
 }
 
 #[test]
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 fn the_card_of_a_parquet_folder_and_the_user_choose_before_all_names() {
     let names = "train test clean";
     let card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: clean.parquet\n  \

@@ -45,7 +45,7 @@ impl Samples for Cifar {
 }
 
 /// CIFAR-10 by its name: the official binary files, where they were unpacked, or the copy on the hub.
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 pub(super) fn cifar10(hub: &tallow_weights::OpenOptions, wishes: super::parts::Wishes) -> Result<Parts> {
     match unpacked() {
         Some(dir) => open(dir),
@@ -58,7 +58,7 @@ pub(super) fn cifar10(hub: &tallow_weights::OpenOptions, wishes: super::parts::W
 }
 
 /// CIFAR-10 by its name: the official binary files, where they were unpacked.
-#[cfg(not(feature = "hub"))]
+#[cfg(not(feature = "parquet"))]
 pub(super) fn cifar10() -> Result<Parts> {
     let remedy =
         "get cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it, or write cifar:DIR";

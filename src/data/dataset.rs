@@ -271,7 +271,7 @@ pub(super) fn nothing() -> Arc<dyn Samples> {
 }
 
 /// Opens the data set that `spec` names: `mnist`, `fashion-mnist`, `cifar10`, `circles`, `idx:DIR`, `cifar:DIR`,
-/// `folder:DIR`, or with the feature `hub` `parquet:PATH` and `hf:OWNER/NAME`.
+/// `folder:DIR`, or with the feature `parquet` `parquet:PATH` and `hf:OWNER/NAME`.
 ///
 /// # Errors
 /// If there is no such data set, it cannot be read or is not what its format says, or the options leave nothing of it.
@@ -299,9 +299,9 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         None => match place {
             "mnist" => idx::mnist()?,
             "fashion-mnist" => idx::fashion_mnist()?,
-            #[cfg(feature = "hub")]
+            #[cfg(feature = "parquet")]
             "cifar10" => cifar::cifar10(hub, wishes)?,
-            #[cfg(not(feature = "hub"))]
+            #[cfg(not(feature = "parquet"))]
             "cifar10" => cifar::cifar10()?,
             "circles" => circles::circles(),
             other => return Err(unknown(other)),
@@ -309,13 +309,13 @@ pub fn open_at(spec: &str, place: &str, options: &DataOptions, hub: &OpenOptions
         Some(("idx", dir)) => idx::open(&expanded(dir))?,
         Some(("cifar", path)) => cifar::open(&expanded(path))?,
         Some(("folder", dir)) => folder::open(&expanded(dir), options, wishes)?,
-        #[cfg(feature = "hub")]
+        #[cfg(feature = "parquet")]
         Some(("hf", name)) => super::parquet::open_hub(name, hub, wishes, options.exif)?,
-        #[cfg(feature = "hub")]
+        #[cfg(feature = "parquet")]
         Some(("parquet", path)) => super::parquet::open_local(spec, path, wishes, options.exif)?,
-        #[cfg(not(feature = "hub"))]
+        #[cfg(not(feature = "parquet"))]
         Some(("hf", _)) => {
-            let remedy = "build with the feature `hub`, or download it and write folder:DIR";
+            let remedy = "build with the feature `parquet`, or download it and write folder:DIR";
             return Err(Error::unusable(spec, "a data set on this machine", "one on the hub", remedy));
         }
         Some(_) => return Err(unknown(place)),

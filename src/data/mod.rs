@@ -25,7 +25,7 @@ mod error;
 pub mod files;
 mod folder;
 mod idx;
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 mod parquet;
 mod parts;
 mod split;
@@ -42,6 +42,7 @@ pub use loader::{Batch, Loader, LoaderOptions, epoch_order};
 pub use mix::{Blend, Mix};
 pub use parts::{Part, Role};
 pub use picked::{Pick, Picked};
+#[cfg(feature = "train")]
 pub(crate) use split::proportional_labels;
 pub use split::{SplitBy, Subset};
 pub use statistics::Statistics;

@@ -3,16 +3,16 @@
 //! Readers bring [`Candidate`]s, folders or groups of files with their names, and [`assign`] says which are for training, for
 //! validation and for testing, which are left out, and why. Nothing here reads images; `docs/data.md` has the rules in full.
 
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 mod card;
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 mod files;
 
 use serde::Serialize;
 
 use super::{Error, Result};
 
-#[cfg(feature = "hub")]
+#[cfg(feature = "parquet")]
 pub(super) use files::{FilePart, Sorted, sort};
 
 /// What a part is for.

@@ -164,6 +164,7 @@ pub(super) fn proportional(samples: &dyn Samples, limit: usize) -> Vec<usize> {
 }
 
 /// [`proportional`], where only the labels are known.
+#[cfg(feature = "train")]
 pub(crate) fn proportional_labels(labels: &[u32], limit: usize) -> Vec<usize> {
     share_of_each(by_label(labels.iter().copied()), labels.len(), limit)
 }
