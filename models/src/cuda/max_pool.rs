@@ -1,10 +1,10 @@
 //! The maximum of square windows; the kernels are in max_pool.cu.
 
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
+use tallow_kernels::conv::windows::Windows;
 
 use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
 use super::{ptx, trust};
-use crate::ops::windows::Windows;
 
 const MODULE: Module = ("max_pool", ptx::MAX_POOL);
 
@@ -23,7 +23,9 @@ pub fn max_pool2d(
     }
     let trusted = trust::trusted(&format!("max_pool2d {name}"), device, |device| {
         for (kernel_size, stride, padding) in [(2, 2, 0), (3, 2, 1)] {
-            let windows = Windows::new("max_pool2d", (9, 8), (kernel_size, kernel_size), stride, padding, true)?;
+            let Some(windows) = Windows::new((9, 8), (kernel_size, kernel_size), stride, padding, true) else {
+                bail!("max_pool2d: windows that do not fit")
+            };
             let kernel = |t: &[Tensor]| kernel(&t[0], &windows);
             trust::agree(device, &[(&[2, 3, 9, 8], x.dtype())], &kernel, &|t| composed(&t[0], &windows))?;
         }

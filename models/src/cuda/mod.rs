@@ -30,7 +30,7 @@ mod ptx {
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{CudaStorage, DType, Result, Shape, Tensor};
 
-use crate::ops::matmul::computes_narrow;
+use tallow_kernels::matmul::computes_narrow;
 
 pub(super) use activation::{activation, bias_gelu};
 pub(super) use attention::{attention, attention_qkv};
@@ -49,7 +49,7 @@ pub use trust::{CudaKernel, cuda_kernels};
 pub use upload::{Upload, Uploads};
 pub(super) use windows::unfold;
 
-/// `x` as products are to read it: in bf16 where [`crate::ops::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What
+/// `x` as products are to read it: in bf16 where [`tallow_kernels::matmul::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What
 /// linear layers give is then bf16 too, and so is everything up to the loss; parameters stay float32.
 pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
     if x.device().is_cuda() && x.dtype() == DType::F32 && computes_narrow() {

@@ -1,10 +1,10 @@
 //! The windows of images as rows of a matrix; the kernels are in windows.cu.
 
 use candle_core::{Result, Tensor, bail};
+use tallow_kernels::conv::windows::Windows;
 
 use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
 use super::{ptx, trust};
-use crate::ops::windows::Windows;
 
 const MODULE: Module = ("windows", ptx::WINDOWS);
 
@@ -20,7 +20,9 @@ pub fn unfold(
     };
     let trusted = trust::trusted(&format!("unfold {name}"), device, |device| {
         for (stride, padding) in [(1, 2), (2, 0)] {
-            let windows = Windows::new("unfold", (7, 6), (5, 3), stride, padding, false)?;
+            let Some(windows) = Windows::new((7, 6), (5, 3), stride, padding, false) else {
+                bail!("unfold: windows that do not fit")
+            };
             let kernel = |t: &[Tensor]| kernel(&t[0], &windows);
             trust::agree(device, &[(&[2, 3, 7, 6], x.dtype())], &kernel, &|t| composed(&t[0], &windows))?;
         }

@@ -17,7 +17,7 @@ use super::gelu::Gelu;
 use super::kernel::{Shared, filled, read, serves, tensor, values};
 use super::layer_norm::{backward_rows, normalise_rows};
 use super::linear::linear;
-use super::matmul::{self, Matrix, Prepared, Start, Threads, multiply};
+use super::matmul::{Matrix, Packed, Start, Threads, multiply};
 use super::simd::vectorised;
 use super::tickets::{Gradients, tickets};
 use super::{attention_qkv, layer_norm, scale_add};
@@ -54,7 +54,7 @@ enum Packing {
     /// There was a pass.
     Used,
     /// Both weights, the second with LayerScale in it; none where they are read as they are.
-    Packed(Option<[matmul::Kept; 2]>),
+    Packed(Option<[Packed<'static>; 2]>),
 }
 
 impl std::fmt::Debug for Prepacked {
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Prepacked {
 
 impl Prepacked {
     /// What is kept, or what `pack` lays out by the second pass.
-    fn get(&self, pack: impl FnOnce() -> Option<[matmul::Kept; 2]>) -> Option<[Prepared<'static>; 2]> {
+    fn get(&self, pack: impl FnOnce() -> Option<[Packed<'static>; 2]>) -> Option<[Packed<'static>; 2]> {
         let mut packing = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match &*packing {
             Packing::New => *packing = Packing::Used,
@@ -73,7 +73,7 @@ impl Prepacked {
             Packing::Packed(_) => (),
         }
         match &*packing {
-            Packing::Packed(Some([first, second])) => Some([first.prepared()?, second.prepared()?]),
+            Packing::Packed(Some(packed)) if packed.iter().all(Packed::is_current) => Some(packed.clone()),
             _ => None,
         }
     }
@@ -320,21 +320,21 @@ impl Fused {
     }
 
     /// Both layers' weights, to be kept.
-    fn pack(&self, parameters: &Values) -> Option<[matmul::Kept; 2]> {
+    fn pack(&self, parameters: &Values) -> Option<[Packed<'static>; 2]> {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let [_, _, Some(first), ..] = *parameters else { unreachable!("always given") };
         let second = self.second_with_gamma(parameters);
-        let kept = |weight, rows, columns| matmul::Kept::new(Matrix::new(weight, rows, columns).t());
+        let kept = |weight, rows, columns| Packed::to_keep(Matrix::new(weight, rows, columns).t());
         Some([kept(first, hidden, dim)?, kept(&second, dim, inner)?])
     }
 
-    /// Norm, first layer (whose weight may be prepared) and, where that is the middle, attention.
-    fn first_half(&self, x: &[f32], parameters: &Values, first: Option<Prepared>) -> Kept {
+    /// Norm, first layer (whose weight may be packed) and, where that is the middle, attention.
+    fn first_half(&self, x: &[f32], parameters: &Values, first: Option<Packed>) -> Kept {
         let Sizes { dim, hidden, .. } = self.sizes;
         let [Some(norm_w), Some(norm_b), Some(first_w), first_b, ..] = *parameters else {
             unreachable!("always given")
         };
-        let first = first.unwrap_or_else(|| Prepared::new(Matrix::new(first_w, hidden, dim).t()));
+        let first = first.unwrap_or_else(|| Packed::new(Matrix::new(first_w, hidden, dim).t()));
         // SAFETY: the chunks cover the output, and a product covers its chunk.
         let hidden_values = unsafe {
             filled(self.sizes.rows() * hidden, |out| {
@@ -356,8 +356,8 @@ impl Fused {
         Kept { hidden: hidden_values, attended, log_sums }
     }
 
-    /// Activation, second layer (whose weight may be prepared), LayerScale and residual.
-    fn second_half(&self, x: &[f32], kept: &Kept, parameters: &Values, second: Option<Prepared>) -> Vec<f32> {
+    /// Activation, second layer (whose weight may be packed), LayerScale and residual.
+    fn second_half(&self, x: &[f32], kept: &Kept, parameters: &Values, second: Option<Packed>) -> Vec<f32> {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let bias = self.second_bias_with_gamma(parameters);
         let weight;
@@ -365,7 +365,7 @@ impl Fused {
             Some(second) => second,
             None => {
                 weight = self.second_with_gamma(parameters);
-                Prepared::new(Matrix::new(&weight, dim, inner).t())
+                Packed::new(Matrix::new(&weight, dim, inner).t())
             }
         };
         // SAFETY: the chunks cover the output, every row of which is written before it is added to.
@@ -466,7 +466,7 @@ impl Fused {
         let mut dhidden = vec![];
         if below {
             let weight = self.second_with_gamma(parameters);
-            let second = Prepared::new(Matrix::new(&weight, dim, inner));
+            let second = Packed::new(Matrix::new(&weight, dim, inner));
             let into = Shared::new(uninitialised(&mut hidden_values));
             // SAFETY: the chunks cover the output, and a product covers its chunk.
             dhidden = unsafe {
@@ -543,7 +543,7 @@ impl Fused {
             unreachable!("always given")
         };
         let through_norm = track_x || norm_w || norm_b;
-        let first = through_norm.then(|| Prepared::new(Matrix::new(first_weight, hidden, dim)));
+        let first = through_norm.then(|| Packed::new(Matrix::new(first_weight, hidden, dim)));
         let mut normalised = vec![];
         let mut dx = vec![];
         let mut parts = vec![];

@@ -7,15 +7,18 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use tallow_kernels::conv::Wanted;
+use tallow_kernels::conv::direct::Direct;
+use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::winograd::Winograd;
+use tallow_kernels::tasks::shares;
 
 use super::column_sums::add_up;
-use super::direct_conv::{Direct, Wanted, shares};
 use super::kernel::{Shared, filled, read, serves, tensor, values};
 use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
 use super::simd::{sum, vectorised};
 use super::sink::hand_over;
-use super::windows::Windows;
-use super::winograd::Winograd;
+use super::windows::{unfold, windows_of};
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
 ///
@@ -49,7 +52,7 @@ fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Re
 
 /// Windows as rows, `[batch, windows, channels * pixels of a window]`.
 fn unfolded(x: &Tensor, windows: &Windows) -> Result<Tensor> {
-    windows.unfold(x, 0.)?.transpose(1, 2)?.flatten_from(2)
+    unfold(windows, x, 0.)?.transpose(1, 2)?.flatten_from(2)
 }
 
 /// By the kernels that lay out windows, and a linear layer over them.
@@ -135,7 +138,7 @@ impl Conv2d {
                 x.dims()
             )
         }
-        let windows = Windows::new("conv2d", (height, width), (kh, kw), stride, padding, false)?;
+        let windows = windows_of("conv2d", (height, width), (kh, kw), stride, padding, false)?;
         Ok(Self { batch, channels, out, windows })
     }
 
@@ -337,7 +340,7 @@ mod tests {
             [(3, 20, (40, 33), (5, 5), 1, 2), (2, 70, (9, 11), (3, 2), 2, 1), (5, 17, (8, 8), (3, 3), 1, 0)]
         {
             let batch = 3;
-            let windows = Windows::new("conv2d", image, kernel, stride, padding, false)?;
+            let windows = windows_of("conv2d", image, kernel, stride, padding, false)?;
             let conv = Conv2d { batch, channels, out, windows };
             let direct = Direct::new(windows, channels, out).expect("a small image");
             let numbers = |len: usize, seed| random(&[len], seed)?.to_vec1::<f32>();
@@ -359,7 +362,7 @@ mod tests {
 
     #[test]
     fn an_image_of_several_tiles_gives_the_same_result() -> Result<()> {
-        let windows = Windows::new("conv2d", (40, 150), (5, 5), 1, 2, false)?;
+        let windows = windows_of("conv2d", (40, 150), (5, 5), 1, 2, false)?;
         let conv = Conv2d { batch: 1, channels: 3, out: 2, windows };
         assert!(conv.tiles().count() > 1, "the test is to cover several tiles");
         check("conv2d", &[&[1, 3, 40, 150], &[2, 3, 5, 5]], |t| conv2d(&t[0], &t[1], None, 1, 2))

@@ -5,12 +5,13 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use tallow_kernels::conv::windows::Windows;
 
 use super::conv2d::{Conv2d, conv2d};
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
 use super::pool::{largest_of_planes, max_pool2d, spread_over_planes};
 use super::relu::relu;
-use super::windows::Windows;
+use super::windows::windows_of;
 
 /// `relu(max_pool2d(conv2d(x, w, b)))`, with windows of 2×2 side by side; see [`conv2d`] and [`max_pool2d`] for the rest.
 ///
@@ -28,7 +29,7 @@ pub fn conv_pool_relu(
         return relu(&max_pool2d(&conv2d(x, w, Some(b), stride, padding)?, 2, 2, 0, ceil_mode)?);
     }
     let conv = Conv2d::new(x, w, Some(b), stride, padding)?;
-    let pool = Windows::new("max_pool2d", conv.windows.out, (2, 2), 2, 0, ceil_mode)?;
+    let pool = windows_of("max_pool2d", conv.windows.out, (2, 2), 2, 0, ceil_mode)?;
     let op = ConvPoolRelu { conv, pool, maxima: OnceLock::new() };
     x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, op)
 }

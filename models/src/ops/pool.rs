@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use tallow_kernels::conv::windows::Windows;
 
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::vectorised;
-use super::windows::Windows;
+use super::windows::{unfold, windows_of};
 
 /// The maximum of every `kernel`×`kernel` window of `x [batch, channels, height, width]`, padded with -∞. The gradient goes
 /// to the first maximum of a window, as in PyTorch. With `ceil_mode` the last windows may hang over the edge.
@@ -20,7 +21,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
     if padding * 2 > kernel {
         bail!("max_pool2d: expected a padding of at most half the kernel, got padding {padding}, kernel {kernel}")
     }
-    let windows = Windows::new("max_pool2d", (height, width), (kernel, kernel), stride, padding, ceil_mode)?;
+    let windows = windows_of("max_pool2d", (height, width), (kernel, kernel), stride, padding, ceil_mode)?;
     #[cfg(feature = "cuda")]
     if let Some(y) = super::cuda::max_pool2d(x, &windows, composed_max)? {
         return Ok(y);
@@ -38,13 +39,13 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
 /// If the window does not fit the image.
 pub fn avg_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
-    let windows = Windows::new("avg_pool2d", (height, width), (kernel, kernel), stride, 0, false)?;
+    let windows = windows_of("avg_pool2d", (height, width), (kernel, kernel), stride, 0, false)?;
     if serves(&[x]) { x.contiguous()?.apply_op1(AvgPool { windows }) } else { composed_avg(x, &windows) }
 }
 
 fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     let (batch, channels, _, _) = x.dims4()?;
-    let columns = windows.unfold(x, f64::NEG_INFINITY)?;
+    let columns = unfold(windows, x, f64::NEG_INFINITY)?;
     // Not Candle's `max`: it gives the whole gradient to every one of several equal maxima.
     let first = columns.detach().argmax_keepdim(D::Minus1)?;
     columns.gather(&first, D::Minus1)?.reshape((batch, channels, windows.out.0, windows.out.1))
@@ -52,7 +53,7 @@ fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {
 
 fn composed_avg(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     let (batch, channels, _, _) = x.dims4()?;
-    windows.unfold(x, 0.)?.mean(D::Minus1)?.reshape((batch, channels, windows.out.0, windows.out.1))
+    unfold(windows, x, 0.)?.mean(D::Minus1)?.reshape((batch, channels, windows.out.0, windows.out.1))
 }
 
 fn output_shape(layout: &Layout, windows: &Windows) -> Result<Shape> {

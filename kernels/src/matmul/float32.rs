@@ -1,8 +1,8 @@
 //! Matrix products on vector registers, in float32: a block of the product is summed up in registers, from factors of the left
 //! operand that are spread over a vector each, and rows of a panel of the right operand.
 //!
-//! The right operand is laid out once for all rows and threads. Of the left one, a part that fits into the second-level cache
-//! is laid out at a time, if it has enough columns to meet; else it is read where it lies, as are the windows of an image.
+//! The right operand is packed once for all rows and threads. Of the left one, a part that fits into the second-level cache
+//! is packed at a time, if it has enough columns to meet; else it is read where it lies, as are the windows of an image.
 //! Every value of a product is summed up in the same order, whatever the number of rows and threads.
 
 use std::cell::Cell;
@@ -12,17 +12,17 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{Matrix, Start};
-use crate::ops::kernel::Shared;
-use crate::ops::transpose::transpose;
+use crate::memory::Shared;
+use crate::transpose::transpose;
 
 /// Columns of a panel: a cache line.
 pub const PANEL: usize = 16;
 /// Steps along the common dimension between reading and writing a block of the product: a panel's part stays in the first-level
 /// cache, a task's rows of the left operand in the second-level cache.
 const DEPTH: usize = 384;
-/// The longest common dimension that is laid out at once: four times as many steps.
+/// The longest common dimension that is packed at once: four times as many steps.
 pub const SLICE: usize = 4 * DEPTH;
-/// Rows and multiplications from which laying out operands for one product pays.
+/// Rows and multiplications from which packing operands for one product pays.
 pub const FEWEST_ROWS: usize = 32;
 /// As above.
 pub const FEWEST: usize = 1 << 20;
@@ -30,9 +30,9 @@ pub const FEWEST: usize = 1 << 20;
 const ROWS: usize = 12;
 /// As many of them at a time have their factors in the second-level cache.
 const MOST: usize = 16;
-/// Panels that make up for laying out the left operand.
+/// PackedPanels that make up for packing the left operand.
 const ENOUGH: usize = 8;
-/// Values of a right operand from which laying it out is work for several threads.
+/// Values of a right operand from which packing it is work for several threads.
 const LARGE: usize = 1 << 16;
 
 /// One row of a panel.
@@ -45,7 +45,7 @@ thread_local! {
     // then gets memory of its own.
     /// The right operand's panels, kept from product to product.
     static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    /// Factors of the left operand, as [`Packed`] has them.
+    /// Factors of the left operand, as [`PackedRows`] has them.
     static FACTORS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -114,7 +114,7 @@ impl<const R: usize> Left<R> for Gathered<'_> {
     #[inline(always)]
     fn offset(&self, step: usize) -> usize {
         debug_assert!(step < self.offsets.len());
-        // SAFETY: there are as many as the common dimension is long, which `Panels::multiply_block` checks.
+        // SAFETY: there are as many as the common dimension is long, which `PackedPanels::multiply_block` checks.
         unsafe { *self.offsets.get_unchecked(step) as usize }
     }
 }
@@ -138,14 +138,14 @@ impl<const R: usize> Left<R> for Rows<'_> {
 /// Rows from `first` on of a matrix, in blocks of as many as are multiplied at a time: their factors for a step lie side by
 /// side, and those of one step after those of the other.
 #[derive(Clone, Copy)]
-struct Packed<'a> {
+struct PackedRows<'a> {
     factors: &'a [f32],
     first: usize,
     steps: usize,
 }
 
-impl<'a> Packed<'a> {
-    /// Lays out some rows and steps of a matrix in `memory`, which grows if it has to.
+impl<'a> PackedRows<'a> {
+    /// Packs some rows and steps of a matrix in `memory`, which grows if it has to.
     #[inline(always)]
     fn new<const R: usize>(a: Matrix, rows: &Range<usize>, steps: &Range<usize>, memory: &'a mut Vec<f32>) -> Self {
         let size = rows.len().div_ceil(R) * R * steps.len();
@@ -184,7 +184,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-impl<const R: usize> Left<R> for Packed<'_> {
+impl<const R: usize> Left<R> for PackedRows<'_> {
     #[inline(always)]
     fn starts(&self, row: usize, _: usize) -> [*const f32; R] {
         let block = self.factors[(row - self.first) * self.steps..].as_ptr();
@@ -197,8 +197,8 @@ impl<const R: usize> Left<R> for Packed<'_> {
     }
 }
 
-/// A right operand laid out in panels.
-pub struct Panels {
+/// A right operand packed in panels.
+pub struct PackedPanels {
     depth: usize,
     columns: usize,
     /// Lines from one panel to the next.
@@ -206,7 +206,7 @@ pub struct Panels {
     lines: Vec<Line>,
 }
 
-impl Drop for Panels {
+impl Drop for PackedPanels {
     fn drop(&mut self) {
         PANELS.set(std::mem::take(&mut self.lines));
     }
@@ -221,8 +221,8 @@ pub struct Output<'a> {
     pub scale: f32,
 }
 
-impl Panels {
-    /// Lays out `b`, on so many threads.
+impl PackedPanels {
+    /// Packs `b`, on so many threads.
     pub fn new(b: Matrix, threads: usize) -> Self {
         Self::within(PANELS.take(), b, threads)
     }
@@ -232,7 +232,7 @@ impl Panels {
         Self::within(vec![], b, threads)
     }
 
-    /// Panels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
+    /// PackedPanels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
     /// set of the first-level cache.
     pub fn blank(depth: usize, columns: usize) -> Self {
         let mut panels = Self { depth, columns, stride: depth + 1, lines: PANELS.take() };
@@ -267,10 +267,10 @@ impl Panels {
         if !lines.is_empty() {
             if threads > 1 && b.rows * b.columns >= LARGE {
                 let panels = lines.par_chunks_exact_mut(b.rows).enumerate();
-                panels.for_each(|(panel, lines)| lay_out(b, panel * PANEL, lines));
+                panels.for_each(|(panel, lines)| pack_panel(b, panel * PANEL, lines));
             } else {
                 let panels = lines.chunks_exact_mut(b.rows).enumerate();
-                panels.for_each(|(panel, lines)| lay_out(b, panel * PANEL, lines));
+                panels.for_each(|(panel, lines)| pack_panel(b, panel * PANEL, lines));
             }
         }
         panels
@@ -308,7 +308,7 @@ impl Panels {
     /// Writes the product of `a` and some of the panels to where it lies in the product with all of them, on this thread.
     ///
     /// # Safety
-    /// As [`Panels::multiply`].
+    /// As [`PackedPanels::multiply`].
     pub unsafe fn multiply_panels(&self, out: Output, a: Operand, panels: Range<usize>) {
         // SAFETY: the caller's.
         unsafe { self.multiply_block(out, a, 0..a.size().0, panels) }
@@ -317,16 +317,17 @@ impl Panels {
     /// Some rows and panels of a product, on this thread.
     ///
     /// # Safety
-    /// As [`Panels::multiply`].
+    /// As [`PackedPanels::multiply`].
     unsafe fn multiply_block(&self, out: Output, a: Operand, rows: Range<usize>, panels: Range<usize>) {
         let (all, steps) = a.size();
         assert!(steps == self.depth && rows.end <= all, "matrices that do not fit");
+        out.start.assert_fits(self.columns);
         pulp::Arch::new().dispatch(Product { panels: self, out, a, rows, columns: panels });
     }
 }
 
-/// Lays out the columns of `b` from `first` on as a panel.
-fn lay_out(b: Matrix, first: usize, lines: &mut [Line]) {
+/// Packs the columns of `b` from `first` on as a panel.
+fn pack_panel(b: Matrix, first: usize, lines: &mut [Line]) {
     let count = PANEL.min(b.columns - first);
     if b.column_stride == 1 {
         for (step, line) in lines.iter_mut().enumerate() {
@@ -367,7 +368,7 @@ fn fetch<T>(line: *const T) {
 }
 
 struct Product<'a> {
-    panels: &'a Panels,
+    panels: &'a PackedPanels,
     out: Output<'a>,
     a: Operand<'a>,
     rows: Range<usize>,
@@ -406,7 +407,7 @@ impl Product<'_> {
                 match self.a {
                     Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
                         let mut memory = FACTORS.take();
-                        let a = Packed::new::<R>(a, &rows, &steps, &mut memory);
+                        let a = PackedRows::new::<R>(a, &rows, &steps, &mut memory);
                         self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
                         FACTORS.set(memory);
                     }
@@ -475,7 +476,7 @@ impl Product<'_> {
     /// Writes a block of sums.
     ///
     /// # Safety
-    /// As [`Panels::multiply`].
+    /// As [`PackedPanels::multiply`].
     #[inline(always)]
     unsafe fn put<S: Simd, const R: usize, const V: usize>(&self, simd: S, sums: [[S::f32s; V]; R], to: &Place) {
         let &Place { row, rows, first, count, start } = to;
@@ -602,7 +603,7 @@ mod tests {
         for ((rows, columns, depth), turned) in turned {
             let (a, b) = (numbers(rows * depth, 7919), numbers(depth * columns, 6007));
             let left = if turned { Matrix::new(&a, depth, rows).t() } else { Matrix::new(&a, rows, depth) };
-            let panels = Panels::new(Matrix::new(&b, depth, columns), 1);
+            let panels = PackedPanels::new(Matrix::new(&b, depth, columns), 1);
             let at = |row: usize, k: usize| f64::from(a[row * left.row_stride + k * left.column_stride]);
             let exact = |row: usize, column: usize| {
                 (0..depth).map(|k| at(row, k) * f64::from(b[k * columns + column])).sum::<f64>()

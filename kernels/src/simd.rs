@@ -6,7 +6,7 @@
 /// Runs `f` compiled for the widest vectors that this CPU has (AVX-512, AVX2, NEON, or none), found out at run time. Only what
 /// is inlined gets them: mark the closure, and every closure called inside, `#[inline(always)]`.
 #[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
@@ -15,7 +15,7 @@ const LANES: usize = 32;
 
 /// `Σ f(a)`.
 #[inline(always)]
-pub(super) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let chunks = a.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -32,7 +32,7 @@ pub(super) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// `Σ f(a, b)` over two slices of one length.
 #[inline(always)]
-pub(super) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
@@ -61,7 +61,7 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
 
 /// The largest value; NaN if there is one, -∞ if there is none.
 #[inline(always)]
-pub(super) fn max(a: &[f32]) -> f32 {
+pub fn max(a: &[f32]) -> f32 {
     let larger = |x: f32, y: f32| if y > x || y.is_nan() { y } else { x };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = a.chunks_exact(LANES);
@@ -86,7 +86,7 @@ pub(super) fn max(a: &[f32]) -> f32 {
 
 /// `eˣ` to within two units in the last place; results below the normal numbers are 0.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const LARGEST: f32 = 88.722_84;
     const SMALLEST: f32 = -87.336_54;
     // Adding it and taking it away rounds to the nearest integer, which is then in the low bits.
@@ -119,13 +119,13 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// `1 / (1 + e⁻ˣ)`.
 #[inline(always)]
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub fn sigmoid(x: f32) -> f32 {
     1. / (1. + exp(-x))
 }
 
 /// `tanh(x)`, to within a few units in the last place also near 0.
 #[inline(always)]
-pub(super) fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     // Cephes: a polynomial where 1 - 2 / (e²ˣ + 1) would cancel.
     let z = x * x;
     let p = -5.704_988_7e-3_f32;
@@ -140,13 +140,13 @@ pub(super) fn tanh(x: f32) -> f32 {
 
 /// The standard normal law's cumulative distribution Φ(x), to within 2e-7.
 #[inline(always)]
-pub(super) fn cumulative_normal(x: f32) -> f32 {
+pub fn cumulative_normal(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
 /// The standard normal law's density φ(x).
 #[inline(always)]
-pub(super) fn normal_density(x: f32) -> f32 {
+pub fn normal_density(x: f32) -> f32 {
     exp(-0.5 * x * x) * 0.398_942_3
 }
 
@@ -198,7 +198,7 @@ mod tests {
     fn the_normal_law_is_exact_to_a_few_units_in_the_last_place_of_one() {
         for i in -10_000..=10_000 {
             let x = i as f32 / 1000.;
-            let exact = 0.5 + 0.5 * candle_core::cpu::erf::erf_f64(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
+            let exact = 0.5 + 0.5 * libm::erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
             let error = (f64::from(cumulative_normal(x)) - exact).abs();
             assert!(error < 2e-7, "{x}: {error:e}");
         }

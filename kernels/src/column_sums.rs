@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::kernel::rows_per_task;
-use super::simd::vectorised;
+use crate::simd::vectorised;
+use crate::tasks::rows_per_task;
 
 /// The sum of the rows of `a`, each of `width` values.
-pub(super) fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
+pub fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
     let rows = a.len() / width.max(1);
     column_sums_of(
         rows,
@@ -23,12 +23,7 @@ pub(super) fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
 
 /// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks of `per_task` rows sum their rows apart and are added in order: the
 /// digits do not depend on which task ends first. `add` runs vectorised and is to be inlined.
-pub(super) fn column_sums_of(
-    rows: usize,
-    width: usize,
-    per_task: usize,
-    add: impl Fn(usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
+pub fn column_sums_of(rows: usize, width: usize, per_task: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let starts: Vec<usize> = (0..rows).step_by(per_task).collect();
     let partial: Vec<Vec<f32>> = starts
         .into_par_iter()
@@ -49,7 +44,7 @@ pub(super) fn column_sums_of(
 }
 
 /// The sum of vectors of `width` values, in order.
-pub(super) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
+pub fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_else(|| vec![0f32; width]);
     for part in parts {

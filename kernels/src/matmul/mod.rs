@@ -1,11 +1,19 @@
 //! Matrix products of strided views, so that no operand is ever transposed by copying.
 //!
-//! On CPUs with AMX they run on its tiles ([`tiles`]), elsewhere on vector registers: by the crate `gemm`, or by [`vectors`]
-//! where it is faster.
+//! | Instruction set | In |
+//! |---|---|
+//! | AMX | `amx.rs`, of bfloat16 parts that `bfloat16.rs` packs as tiles |
+//! | AVX512-BF16, where bfloat16 is asked for | `avx512_bf16.rs`, of the same |
+//! | AVX2 | `float32.rs`, of panels that are packed there; small products by the crate `gemm` |
+//! | AVX-512, NEON | `gemm`; convolutions in `float32.rs` |
 
 #[cfg(target_arch = "x86_64")]
-mod tiles;
-mod vectors;
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
+#[cfg(target_arch = "x86_64")]
+mod bfloat16;
+mod float32;
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -13,11 +21,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use gemm::Parallelism;
 
-pub(super) use vectors::{Gathered, Operand, Output, PANEL, Panels};
+pub(crate) use float32::{Gathered, Operand, Output, PANEL, PackedPanels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
@@ -67,7 +75,7 @@ fn reach(rows: usize, columns: usize, row_stride: usize) -> usize {
 
 /// Who works on a product: all threads, or the one that asks.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Threads {
+pub enum Threads {
     /// All threads.
     All,
     /// Only this one.
@@ -76,7 +84,7 @@ pub(super) enum Threads {
 
 /// What a product is added to.
 #[derive(Clone, Copy)]
-pub(super) enum Start<'a> {
+pub enum Start<'a> {
     /// Nothing.
     Zero,
     /// One row, under all rows of the product: a bias.
@@ -86,6 +94,13 @@ pub(super) enum Start<'a> {
 }
 
 impl Start<'_> {
+    /// Panics if a row is not as long as a product has columns.
+    fn assert_fits(self, columns: usize) {
+        if let Self::Row(row) = self {
+            assert_eq!(row.len(), columns, "a bias that does not fit");
+        }
+    }
+
     /// What the columns from `column` on start from.
     #[cfg(target_arch = "x86_64")]
     fn at_column(self, column: usize) -> Self {
@@ -114,9 +129,8 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
     PRECISION.store(precision as u8, Ordering::Relaxed);
 }
 
-/// Whether products are to read bfloat16.
-#[cfg(feature = "cuda")]
-pub(crate) fn computes_narrow() -> bool {
+/// Whether products are to read bfloat16, where they can.
+pub fn computes_narrow() -> bool {
     precision() == MatmulPrecision::BFloat16
 }
 
@@ -130,10 +144,10 @@ fn precision() -> MatmulPrecision {
 /// What large matrix products run on for a precision, in words; `None` if this CPU has no instructions for it.
 pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     #[cfg(target_arch = "x86_64")]
-    return Some(match (precision, tiles::unit()) {
-        (MatmulPrecision::Float32, Some(tiles::Unit::Amx)) => "AMX, float32 in three bfloat16 parts",
-        (MatmulPrecision::BFloat16, Some(tiles::Unit::Amx)) => "AMX, bfloat16",
-        (MatmulPrecision::BFloat16, Some(tiles::Unit::Avx512Bf16)) => "AVX512-BF16",
+    return Some(match (precision, bfloat16::unit()) {
+        (MatmulPrecision::Float32, Some(bfloat16::Unit::Amx)) => "AMX, float32 in three bfloat16 parts",
+        (MatmulPrecision::BFloat16, Some(bfloat16::Unit::Amx)) => "AMX, bfloat16",
+        (MatmulPrecision::BFloat16, Some(bfloat16::Unit::Avx512Bf16)) => "AVX512-BF16",
         (MatmulPrecision::BFloat16, None) => return None,
         (MatmulPrecision::Float32, _) if is_x86_feature_detected!("avx512f") => "AVX-512",
         (MatmulPrecision::Float32, _) if is_x86_feature_detected!("fma") => "AVX2",
@@ -147,8 +161,8 @@ pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     }
 }
 
-/// Whether a product of these sizes runs on tiles, whose operands have to be laid out.
-pub(super) fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
+/// Whether a product of these sizes runs on tiles, whose operands have to be packed.
+pub fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     return tiles(rows, columns, depth).is_some();
     #[cfg(not(target_arch = "x86_64"))]
@@ -159,7 +173,7 @@ pub(super) fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
 }
 
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
-pub(super) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
+pub fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
     assert!(!matches!(start, Start::Out), "what is there may not be initialised");
     // SAFETY: `out` has room for the product, and is only written to.
@@ -167,7 +181,7 @@ pub(super) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b:
 }
 
 /// Adds `a b` to `out`, a matrix whose rows follow one another.
-pub(super) fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
+pub fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
     // SAFETY: `out` holds the matrix that is added to.
     unsafe { multiply_at(out.as_mut_ptr(), b.columns, Start::Out, a, b, 1., threads) }
@@ -177,7 +191,7 @@ pub(super) fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threa
 ///
 /// # Safety
 /// Every place of the product must be valid for writes by this thread alone, and initialised if it is what is added to.
-pub(super) unsafe fn multiply_at(
+pub unsafe fn multiply_at(
     out: *mut f32,
     row_stride: usize,
     start: Start,
@@ -187,9 +201,7 @@ pub(super) unsafe fn multiply_at(
     threads: Threads,
 ) {
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
-    if let Start::Row(row) = start {
-        assert_eq!(row.len(), b.columns, "a bias that does not fit");
-    }
+    start.assert_fits(b.columns);
     let count = match threads {
         Threads::All => rayon::current_num_threads(),
         Threads::One => 1,
@@ -197,24 +209,24 @@ pub(super) unsafe fn multiply_at(
     #[cfg(target_arch = "x86_64")]
     if let Some((unit, parts)) = tiles(a.rows, b.columns, a.columns) {
         // A long common dimension (the rows of a batch, for gradients of weights) in slices, whose tiles stay in the cache.
-        for first in (0..a.columns).step_by(tiles::SLICE) {
-            let count_of_slice = tiles::SLICE.min(a.columns - first);
+        for first in (0..a.columns).step_by(bfloat16::SLICE) {
+            let count_of_slice = bfloat16::SLICE.min(a.columns - first);
             let start = if first > 0 { Start::Out } else { start };
-            let right = tiles::Right::new(unit, parts, b.rows_from(first, count_of_slice), count);
+            let right = bfloat16::PackedTiles::new(unit, parts, b.rows_from(first, count_of_slice), count);
             // SAFETY: the caller's.
             unsafe { right.multiply(out, row_stride, start, a.columns_from(first, count_of_slice), scale, count) };
         }
         return;
     }
-    if vectors::serves() && a.rows >= vectors::FEWEST_ROWS && a.rows * b.columns * a.columns >= vectors::FEWEST {
-        // In slices, as above: what is laid out stays small.
-        for first in (0..a.columns).step_by(vectors::SLICE) {
-            let count_of_slice = vectors::SLICE.min(a.columns - first);
+    if float32::serves() && a.rows >= float32::FEWEST_ROWS && a.rows * b.columns * a.columns >= float32::FEWEST {
+        // In slices, as above: what is packed stays small.
+        for first in (0..a.columns).step_by(float32::SLICE) {
+            let count_of_slice = float32::SLICE.min(a.columns - first);
             let start = if first > 0 { Start::Out } else { start };
             let out = Output { to: out, row_stride, start, scale };
             let a = Operand::Matrix(a.columns_from(first, count_of_slice));
             // SAFETY: the caller's.
-            unsafe { Panels::new(b.rows_from(first, count_of_slice), count).multiply(out, a, count) };
+            unsafe { PackedPanels::new(b.rows_from(first, count_of_slice), count).multiply(out, a, count) };
         }
         return;
     }
@@ -254,45 +266,54 @@ pub(super) unsafe fn multiply_at(
 /// What tiles a product runs on at the precision that is set, and the parts of a factor; `None` where vector registers do as
 /// well.
 #[cfg(target_arch = "x86_64")]
-fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(tiles::Unit, usize)> {
-    /// Sizes from which laying out three parts of every factor pays, and multiplications from which one part does.
+fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(bfloat16::Unit, usize)> {
+    /// Sizes from which packing three parts of every factor pays, and multiplications from which one part does.
     const SMALLEST: usize = 96;
     const FEWEST: usize = 1 << 15;
-    match (precision(), tiles::unit()?) {
+    match (precision(), bfloat16::unit()?) {
         (MatmulPrecision::BFloat16, unit) => (rows * columns * depth >= FEWEST).then_some((unit, 1)),
-        (MatmulPrecision::Float32, tiles::Unit::Amx) => {
-            (rows.min(columns).min(depth) >= SMALLEST).then_some((tiles::Unit::Amx, 3))
+        (MatmulPrecision::Float32, bfloat16::Unit::Amx) => {
+            (rows.min(columns).min(depth) >= SMALLEST).then_some((bfloat16::Unit::Amx, 3))
         }
-        (MatmulPrecision::Float32, tiles::Unit::Avx512Bf16) => None,
+        (MatmulPrecision::Float32, bfloat16::Unit::Avx512Bf16) => None,
     }
 }
 
+/// A right operand that is packed once, by all threads, for products that each run on one thread. Clones share what is packed.
+#[derive(Clone)]
+pub struct Packed<'a> {
+    /// The operand, where products read it as it is; none where what was packed of it is kept.
+    b: Option<Matrix<'a>>,
+    layout: Arc<Layout>,
+    precision: MatmulPrecision,
+}
+
 /// A right operand as products read it; empty where they read it as it is.
-struct Layouts {
+struct Layout {
     depth: usize,
     columns: usize,
     #[cfg(target_arch = "x86_64")]
-    tiles: Option<tiles::Right>,
-    panels: Option<Panels>,
+    tiles: Option<bfloat16::PackedTiles>,
+    panels: Option<PackedPanels>,
 }
 
-impl Layouts {
-    /// Lays out `b`, on all threads, in memory of its own if it is to be kept.
+impl Layout {
+    /// Packs `b`, on all threads, in memory of its own if it is to be kept.
     fn new(b: Matrix, keep: bool) -> Self {
         let threads = rayon::current_num_threads();
-        let panels = if keep { Panels::to_keep } else { Panels::new };
+        let panels = if keep { PackedPanels::to_keep } else { PackedPanels::new };
         #[cfg(target_arch = "x86_64")]
         let tiles = {
-            let right = if keep { tiles::Right::to_keep } else { tiles::Right::new };
+            let packed = if keep { bfloat16::PackedTiles::to_keep } else { bfloat16::PackedTiles::new };
             // Whatever the number of rows, so that a row comes out the same among few as among many.
-            tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| right(unit, parts, b, threads))
+            tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| packed(unit, parts, b, threads))
         };
         Self {
             depth: b.rows,
             columns: b.columns,
             #[cfg(target_arch = "x86_64")]
             tiles,
-            panels: vectors::serves().then(|| panels(b, threads)),
+            panels: float32::serves().then(|| panels(b, threads)),
         }
     }
 
@@ -305,36 +326,28 @@ impl Layouts {
     }
 }
 
-/// A right operand that is prepared once, by all threads, for products that each run on one thread.
-pub(super) struct Prepared<'a> {
-    /// None where its layout was kept.
-    b: Option<Matrix<'a>>,
-    layouts: Arc<Layouts>,
-}
-
-/// The layout of a right operand, without the operand: to be kept for as long as that does not change.
-#[derive(Clone)]
-pub(super) struct Kept {
-    layouts: Arc<Layouts>,
-    precision: MatmulPrecision,
-}
-
-impl Kept {
-    /// Lays out `b`; none where products read it as it is.
-    pub fn new(b: Matrix) -> Option<Self> {
-        let layouts = Layouts::new(b, true);
-        (!layouts.is_empty()).then(|| Self { layouts: layouts.into(), precision: precision() })
-    }
-
-    /// The operand; none if its layout is for another precision than the one that is set now.
-    pub fn prepared(&self) -> Option<Prepared<'static>> {
-        (self.precision == precision()).then(|| Prepared { b: None, layouts: self.layouts.clone() })
+impl std::fmt::Debug for Packed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Layout { depth, columns, .. } = *self.layout;
+        f.debug_struct("Packed").field("depth", &depth).field("columns", &columns).finish_non_exhaustive()
     }
 }
 
-impl<'a> Prepared<'a> {
+impl<'a> Packed<'a> {
+    /// Packs `b`.
     pub fn new(b: Matrix<'a>) -> Self {
-        Self { b: Some(b), layouts: Layouts::new(b, false).into() }
+        Self { b: Some(b), layout: Layout::new(b, false).into(), precision: precision() }
+    }
+
+    /// What is packed of `b`, without `b`, to be kept for as long as that does not change; none where products read it as it is.
+    pub fn to_keep(b: Matrix) -> Option<Packed<'static>> {
+        let layout = Layout::new(b, true);
+        (!layout.is_empty()).then(|| Packed { b: None, layout: layout.into(), precision: precision() })
+    }
+
+    /// Whether it was packed for the precision that is set now.
+    pub fn is_current(&self) -> bool {
+        self.precision == precision()
     }
 
     /// Writes `start + a b` to `out`, a matrix whose rows follow one another, on this thread.
@@ -342,19 +355,20 @@ impl<'a> Prepared<'a> {
     /// # Safety
     /// As [`multiply_at`].
     pub unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
-        let Layouts { depth, columns, .. } = *self.layouts;
+        let Layout { depth, columns, .. } = *self.layout;
         assert_eq!(a.columns, depth, "matrices that do not fit");
+        start.assert_fits(columns);
         // SAFETY: the caller's.
         unsafe {
             #[cfg(target_arch = "x86_64")]
-            if let Some(tiles) = &self.layouts.tiles {
+            if let Some(tiles) = &self.layout.tiles {
                 return tiles.multiply(out, columns, start, a, 1., 1);
             }
-            if let Some(panels) = &self.layouts.panels {
+            if let Some(panels) = &self.layout.panels {
                 let out = Output { to: out, row_stride: columns, start, scale: 1. };
                 return panels.multiply(out, Operand::Matrix(a), 1);
             }
-            let Some(b) = self.b else { unreachable!("only what is laid out is kept") };
+            let Some(b) = self.b else { unreachable!("only what is packed is kept") };
             multiply_at(out, columns, start, a, b, 1., Threads::One)
         }
     }
@@ -424,16 +438,16 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn every_unit_gives_the_product() {
-        let Some(best) = tiles::unit() else { return };
-        let units = [tiles::Unit::Avx512Bf16, tiles::Unit::Amx];
-        for unit in units.into_iter().filter(|&unit| unit == best || unit == tiles::Unit::Avx512Bf16) {
+        let Some(best) = bfloat16::unit() else { return };
+        let units = [bfloat16::Unit::Avx512Bf16, bfloat16::Unit::Amx];
+        for unit in units.into_iter().filter(|&unit| unit == best || unit == bfloat16::Unit::Avx512Bf16) {
             for (rows, columns, depth) in SIZES {
                 for turned in [(false, false), (false, true), (true, false), (true, true)] {
                     for threads in [1, 2, 5] {
                         // SAFETY: the output is the product's, and the CPU has the unit.
                         let run = |parts: usize, out: &mut [f32], a: Matrix, b: Matrix| unsafe {
                             let (at, stride) = (out.as_mut_ptr(), b.columns);
-                            let right = tiles::Right::new(unit, parts, b, threads);
+                            let right = bfloat16::PackedTiles::new(unit, parts, b, threads);
                             right.multiply(at, stride, Start::Out, a, 1., threads)
                         };
                         let all_digits = error(rows, columns, depth, turned, |out, a, b| run(3, out, a, b));
@@ -455,7 +469,7 @@ mod tests {
             for turned in [false, true] {
                 for threads in [1, 2, 5] {
                     let run = |out: &mut [f32], a: Matrix, b: Matrix| {
-                        let panels = Panels::new(b, threads);
+                        let panels = PackedPanels::new(b, threads);
                         let out = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Out, scale: 1. };
                         // SAFETY: the output is the product's, and initialised.
                         unsafe { panels.multiply(out, Operand::Matrix(a), threads) }
@@ -465,7 +479,7 @@ mod tests {
                 }
             }
             let (a, b) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
-            let (a, panels) = (Matrix::new(&a, rows, depth), Panels::new(Matrix::new(&b, depth, columns), 1));
+            let (a, panels) = (Matrix::new(&a, rows, depth), PackedPanels::new(Matrix::new(&b, depth, columns), 1));
             let product = |first: usize, count: usize| {
                 let mut out = vec![0f32; count * columns];
                 let to = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Zero, scale: 0.5 };
@@ -490,7 +504,7 @@ mod tests {
         // SAFETY: the output is the product's.
         unsafe {
             let a = Operand::Gathered(Gathered::new(&line, &starts, &offsets));
-            Panels::new(Matrix::new(&b, 3, 5), 1).multiply(out, a, 1);
+            PackedPanels::new(Matrix::new(&b, 3, 5), 1).multiply(out, a, 1);
         }
         for (row, got) in got.chunks_exact(5).enumerate() {
             for (column, got) in got.iter().enumerate() {

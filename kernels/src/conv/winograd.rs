@@ -16,12 +16,14 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::column_sums::add_up;
-use super::direct_conv::{Wanted, add_sums, shares};
-use super::kernel::{Out, Shared, filled};
-use super::matmul::{Gathered, Matrix, Operand, Output, PANEL, Panels, Start};
-use super::transpose::transpose;
+use super::Wanted;
+use super::direct::add_sums;
 use super::windows::Windows;
+use crate::column_sums::add_up;
+use crate::matmul::{Gathered, Matrix, Operand, Output, PANEL, PackedPanels, Start};
+use crate::memory::{Out, Shared, filled};
+use crate::tasks::shares;
+use crate::transpose::transpose;
 
 /// Height and width of windows, of a tile's outputs and of its inputs, and places of a tile.
 const KERNEL: usize = 5;
@@ -39,7 +41,7 @@ const APART: usize = PANEL;
 const FEWEST: usize = 16;
 
 /// A convolution from `channels` to `out` channels.
-pub(super) struct Winograd {
+pub struct Winograd {
     windows: Windows,
     channels: usize,
     out: usize,
@@ -114,6 +116,11 @@ impl Winograd {
         (self.channels * area(self.windows.image), self.out * area(self.windows.out))
     }
 
+    fn assert_fits(&self, x: &[f32], w: &[f32], batch: usize) {
+        assert_eq!(x.len(), batch * self.sizes().0, "images that do not fit");
+        assert_eq!(w.len(), self.out * self.channels * KERNEL * KERNEL, "weights that do not fit");
+    }
+
     /// How many images are worked on together, where there are so many.
     fn together(&self, batch: usize) -> usize {
         let all = TILES.div_ceil((self.tiles.0 * self.tiles.1).max(1));
@@ -137,7 +144,7 @@ impl Winograd {
     /// `G g Gᵀ` for all weights, `[out, channels, 5, 5]`: a row for every input channel, the output channels of one place after
     /// those of the other. With `turned`, for the convolution that the gradient of the input is; the weights are those of
     /// the forward.
-    fn filters(&self, w: &[f32], turned: bool) -> Panels {
+    fn filters(&self, w: &[f32], turned: bool) -> PackedPanels {
         let window = KERNEL * KERNEL;
         let (steps, width) = (self.channels, lanes(self.out));
         let mut grids = vec![0f32; steps * window * width];
@@ -161,7 +168,7 @@ impl Winograd {
                 }
             }
         }
-        let mut panels = Panels::blank(steps, PLACES * width);
+        let mut panels = PackedPanels::blank(steps, PLACES * width);
         let block = panels.stride() * PANEL;
         let place = width / PANEL * block;
         let transform = Transform {
@@ -179,6 +186,7 @@ impl Winograd {
 
     /// `[batch, channels, height, width]` to `[batch, out, rows, columns]`, with weights `[out, channels, 5, 5]`.
     pub fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>, batch: usize) -> Vec<f32> {
+        self.assert_fits(x, w, batch);
         let filters = self.filters(w, false);
         // Added where all four outputs of a tile read it once: (1, 0, 0, 0, 0, 1) is the row that A turns into (1, 1).
         let row = b.map(|b| {
@@ -209,7 +217,7 @@ impl Winograd {
         &self,
         x: &[f32],
         from: Grid,
-        filters: &Panels,
+        filters: &PackedPanels,
         start: Start,
         y: &mut Out,
         [left, product, output]: [&mut Vec<f32>; 3],
@@ -266,6 +274,7 @@ impl Winograd {
 
     /// The gradients of input, weights and bias that are wanted.
     pub fn gradients(&self, x: &[f32], w: &[f32], dy: &[f32], batch: usize, wanted: Wanted) -> [Vec<f32>; 3] {
+        self.assert_fits(x, w, batch);
         let (before, after) = self.sizes();
         let back = self.backward();
         let filters = wanted.dx.then(|| back.filters(w, true));
@@ -336,7 +345,7 @@ impl Winograd {
         let offsets: Vec<u32> = (0..TILES).map(|tile| (tile * of_output.lanes) as u32).collect();
         for tiles in self.blocks(images) {
             let count = tiles.len();
-            let mut panels = Panels::blank(count, row);
+            let mut panels = PackedPanels::blank(count, row);
             let block = panels.stride() * PANEL;
             let place = from.lanes / PANEL * block;
             let right = Transform {
@@ -631,10 +640,8 @@ impl Line<OUT, IN> for OutputGradient {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Result;
-
-    use super::super::check::values;
     use super::*;
+    use crate::random::values;
 
     /// The convolution, and its gradients along `dy`, in float64.
     fn exact(of: &Winograd, x: &[f32], w: &[f32], b: &[f32], dy: &[f32], batch: usize) -> [Vec<f64>; 4] {
@@ -677,16 +684,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_convolution_and_its_gradients() -> Result<()> {
+    fn it_is_the_convolution_and_its_gradients() {
         for (batch, channels, out, image, padding) in
             [(1, 16, 16, (6, 9), 0), (7, 17, 30, (7, 8), 2), (3, 40, 16, (19, 17), 1), (5, 32, 64, (5, 4), 4)]
         {
-            let windows = Windows::new("conv2d", image, (KERNEL, KERNEL), 1, padding, false)?;
+            let windows = Windows::new(image, (KERNEL, KERNEL), 1, padding, false).expect("windows");
             let of = Winograd { windows, channels, out, tiles: tiles(windows.out) };
-            let numbers = |len: usize, seed| values(&[len], seed)?.to_vec1::<f32>();
             let (before, after) = of.sizes();
-            let (x, w) = (numbers(batch * before, 1)?, numbers(out * channels * KERNEL * KERNEL, 2)?);
-            let (b, dy) = (numbers(out, 3)?, numbers(batch * after, 4)?);
+            let (x, w) = (values(batch * before, 1), values(out * channels * KERNEL * KERNEL, 2));
+            let (b, dy) = (values(out, 3), values(batch * after, 4));
             let [y, dx, dw, db] = exact(&of, &x, &w, &b, &dy, batch);
             near("y", &of.forward(&x, &w, Some(&b), batch), &y);
             let all = Wanted { dx: true, dw: true, db: true };
@@ -698,7 +704,6 @@ mod tests {
             let [dx, dw, db] = of.gradients(&x, &w, &dy, batch, one);
             assert!(dx.is_empty() && db.is_empty() && dw == got[1]);
         }
-        Ok(())
     }
 
     #[test]

@@ -10,15 +10,17 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::column_sums::add_up;
-use super::kernel::{Out, Shared, filled};
-use super::matmul::{Gathered, Matrix, Operand, Output, Panels, Start};
-use super::simd::{sum, vectorised};
-use super::transpose::transpose;
+use super::Wanted;
 use super::windows::Windows;
+use crate::column_sums::add_up;
+use crate::matmul::{Gathered, Matrix, Operand, Output, PackedPanels, Start};
+use crate::memory::{Out, Shared, filled};
+use crate::simd::{sum, vectorised};
+use crate::tasks::shares;
+use crate::transpose::transpose;
 
 /// A convolution from `channels` to `out` channels.
-pub(super) struct Direct {
+pub struct Direct {
     windows: Windows,
     channels: usize,
     out: usize,
@@ -26,14 +28,6 @@ pub(super) struct Direct {
     starts: Vec<u32>,
     /// Where every factor of a window lies from there, in the order of the weights.
     places: Vec<u32>,
-}
-
-/// What a backward is to work out; the rest comes back empty.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub dx: bool,
-    pub dw: bool,
-    pub db: bool,
 }
 
 /// A thread's memory: an image with its margin, and a block of the product with a row for every window.
@@ -83,6 +77,11 @@ impl Direct {
         (self.channels * self.windows.image.0 * self.windows.image.1, self.out * self.starts.len())
     }
 
+    fn assert_fits(&self, x: &[f32], w: &[f32], batch: usize) {
+        assert_eq!(x.len(), batch * self.sizes().0, "images that do not fit");
+        assert_eq!(w.len(), self.out * self.places.len(), "weights that do not fit");
+    }
+
     /// Windows at a time: their part of the product stays in the second-level cache.
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         const VALUES: usize = 1 << 15;
@@ -93,8 +92,9 @@ impl Direct {
 
     /// `[batch, channels, height, width]` to `[batch, out, rows, columns]`, with weights `[out, channels, kh, kw]`.
     pub fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>, batch: usize) -> Vec<f32> {
+        self.assert_fits(x, w, batch);
         let threads = rayon::current_num_threads();
-        let weights = Panels::new(Matrix::new(w, self.out, self.places.len()).t(), threads);
+        let weights = PackedPanels::new(Matrix::new(w, self.out, self.places.len()).t(), threads);
         let start = b.map_or(Start::Zero, Start::Row);
         let (before, after) = self.sizes();
         // SAFETY: every image writes its whole output.
@@ -115,7 +115,7 @@ impl Direct {
     }
 
     /// One image, on so many threads; writes all of `y`.
-    fn convolve(&self, x: &[f32], w: &Panels, start: Start, y: &mut Out, scratch: &mut Scratch, threads: usize) {
+    fn convolve(&self, x: &[f32], w: &PackedPanels, start: Start, y: &mut Out, scratch: &mut Scratch, threads: usize) {
         let (positions, out) = (self.starts.len(), self.out);
         self.windows.add_margin(x, &mut scratch.padded);
         let to = Shared::new(y);
@@ -136,12 +136,14 @@ impl Direct {
 
     /// The gradients of input, weights and bias that are wanted.
     pub fn gradients(&self, x: &[f32], w: &[f32], dy: &[f32], batch: usize, wanted: Wanted) -> [Vec<f32>; 3] {
+        self.assert_fits(x, w, batch);
         let (before, after) = self.sizes();
         let (depth, out) = (self.places.len(), self.out);
         let back = if wanted.dx { self.backward() } else { None };
         let back = back.map(|back| {
             let turned = self.turned_round(w);
-            let weights = Panels::new(Matrix::new(&turned, back.places.len(), back.out), rayon::current_num_threads());
+            let weights =
+                PackedPanels::new(Matrix::new(&turned, back.places.len(), back.out), rayon::current_num_threads());
             (back, weights)
         });
         let (mut dw, mut db) = (vec![], vec![]);
@@ -183,7 +185,7 @@ impl Direct {
         self.windows.add_margin(x, padded);
         for windows in self.blocks() {
             let dy = Matrix::strided(&dy[windows.start..], out, windows.len(), positions);
-            let panels = Panels::new(dy.t(), 1);
+            let panels = PackedPanels::new(dy.t(), 1);
             let a = Operand::Gathered(Gathered::new(padded, &self.places, &self.starts[windows]));
             let to = Output { to: dw.as_mut_ptr(), row_stride: out, start: Start::Out, scale: 1. };
             // SAFETY: the gradient has a row for every factor.
@@ -202,15 +204,6 @@ impl Direct {
         }
         turned
     }
-}
-
-/// The images of a batch shared out among threads, each share with its part of `out`, of `size` values an image; or none, if it is
-/// empty. A thread sums up gradients over its share, and the threads' sums are added in order.
-pub(super) fn shares<T>(batch: usize, size: usize, out: &mut [T]) -> Vec<(Range<usize>, &mut [T])> {
-    let share = batch.div_ceil(rayon::current_num_threads()).max(1);
-    let mut outs = out.chunks_mut((share * size).max(1));
-    let images = (0..batch).step_by(share).map(|first| first..batch.min(first + share));
-    images.map(|images| (images, outs.next().unwrap_or_default())).collect()
 }
 
 /// Adds the sum of every channel of one image.

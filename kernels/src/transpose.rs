@@ -7,7 +7,7 @@ const BLOCK: usize = 8;
 ///
 /// # Safety
 /// All places must be valid, those of `to` for writes by this thread alone.
-pub(super) unsafe fn transpose(
+pub(crate) unsafe fn transpose(
     from: *const f32,
     from_stride: usize,
     (rows, columns): (usize, usize),
@@ -28,6 +28,9 @@ pub(super) unsafe fn transpose(
 }
 
 /// The rows and columns from `first` to `end`.
+///
+/// # Safety
+/// As [`transpose`].
 unsafe fn one_by_one(
     from: *const f32,
     from_stride: usize,
@@ -45,6 +48,9 @@ unsafe fn one_by_one(
 }
 
 /// Whole blocks.
+///
+/// # Safety
+/// As [`transpose`]; the CPU must have AVX.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 unsafe fn on_avx(

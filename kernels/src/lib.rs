@@ -1,0 +1,29 @@
+//! What Tallow's models compute on the CPU, as functions of slices of float32: matrix products, convolutions, norms,
+//! activations, softmax, attention, optimiser steps.
+//!
+//! This crate knows no tensors and no gradients by name: which kernel an operation runs, and what its backward remembers, is said
+//! in `tallow-models`. All `unsafe` code of the CPU is here. A function that is safe to call checks the lengths of what it is given,
+//! and panics where they do not fit.
+//!
+//! | Where | What |
+//! |---|---|
+//! | [`matmul`] | products, for every instruction set: AMX, AVX512-BF16, AVX-512, AVX2, NEON |
+//! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out |
+//! | [`simd`] | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
+//! | [`memory`], [`tasks`] | memory that kernels fill, and how they share their work among threads |
+//!
+//! The same operands give the same digits, however many threads there are, but for sums over a batch, which depend on how
+//! many tasks it is shared out to.
+
+#![deny(missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod column_sums;
+pub mod conv;
+pub mod matmul;
+pub mod memory;
+#[cfg(test)]
+mod random;
+pub mod simd;
+pub mod tasks;
+pub mod transpose;

@@ -1,0 +1,195 @@
+//! Operands packed as tiles, and blocks of a product by dot products of bfloat16 pairs, in AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::bfloat16::{BLOCK, Operand, ROWS, STEP, Side, TILE};
+
+/// Packs `steps` steps from `first_step` of block `block` of an operand at `to`: step after step the parts, highest first,
+/// and of every part two tiles.
+///
+/// # Safety
+/// `to` must be aligned to 64 and have room; the CPU must have the vectors.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn pack<const PARTS: usize>(operand: &Operand, block: usize, first_step: usize, steps: usize, to: *mut u8) {
+    let along_depth = operand.depth_stride == 1;
+    // What is read in vectors along one dimension has to be turned where tiles hold it along the other.
+    let turn = along_depth != (operand.side == Side::Left);
+    let scale = _mm512_set1_ps(operand.scale);
+    let values = operand.values.as_ptr();
+    let first_lanes = |count: usize| -> u16 { if count >= 16 { u16::MAX } else { (1 << count) - 1 } };
+    for step in 0..steps {
+        let depth = (first_step + step) * STEP;
+        let depths = operand.depth.saturating_sub(depth).min(STEP);
+        for tile in 0..2 {
+            let at = block * BLOCK + tile * ROWS;
+            let count = operand.len.saturating_sub(at).min(ROWS);
+            let mut rows = [[_mm512_setzero_si512(); ROWS]; PARTS];
+            // SAFETY: lanes beyond the operand are masked out and not read.
+            unsafe {
+                if along_depth {
+                    let masks = [first_lanes(depths), first_lanes(depths.saturating_sub(16))];
+                    for i in 0..count {
+                        let from = values.wrapping_add((at + i) * operand.stride + depth);
+                        let low = _mm512_mul_ps(_mm512_maskz_loadu_ps(masks[0], from), scale);
+                        let high = _mm512_mul_ps(_mm512_maskz_loadu_ps(masks[1], from.wrapping_add(16)), scale);
+                        for (rows, part) in rows.iter_mut().zip(split::<PARTS, true>(low, high)) {
+                            rows[i] = part;
+                        }
+                    }
+                } else {
+                    for i in 0..depths.div_ceil(2) {
+                        let mask = first_lanes(count);
+                        let from = values.wrapping_add((depth + 2 * i) * operand.depth_stride + at);
+                        let second = if 2 * i + 1 < depths { mask } else { 0 };
+                        let low = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, from), scale);
+                        let from = from.wrapping_add(operand.depth_stride);
+                        let high = _mm512_mul_ps(_mm512_maskz_loadu_ps(second, from), scale);
+                        for (rows, part) in rows.iter_mut().zip(split::<PARTS, false>(low, high)) {
+                            rows[i] = part;
+                        }
+                    }
+                }
+                for (part, rows) in rows.iter_mut().enumerate() {
+                    if turn {
+                        transpose(rows);
+                    }
+                    let to = to.add(((step * PARTS + part) * 2 + tile) * TILE).cast::<__m512i>();
+                    for (i, row) in rows.iter().enumerate() {
+                        _mm512_store_si512(to.add(i), *row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The parts of 32 numbers, highest first: in order if `low` and `high` follow one another (`IN_ORDER`), else in pairs of one
+/// of `low` and one of `high`. Every part is what is left rounded to nearest, so that the products that are left out are small
+/// and of either sign; the last one is exact.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn split<const PARTS: usize, const IN_ORDER: bool>(mut low: __m512, mut high: __m512) -> [__m512i; PARTS] {
+    const ODD: [u16; 32] = indices(1, 2, 32);
+    const IN_PAIRS: [u16; 32] = indices(0, 16, 2);
+    // SAFETY: arrays of the vectors' size.
+    let (odd, in_pairs) =
+        unsafe { (_mm512_loadu_si512(ODD.as_ptr().cast()), _mm512_loadu_si512(IN_PAIRS.as_ptr().cast())) };
+    let mut parts = [_mm512_setzero_si512(); PARTS];
+    if PARTS == 1 {
+        // SAFETY: two vectors of 32 half words.
+        let rounded: __m512i = unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(high, low)) };
+        parts[0] = if IN_ORDER { rounded } else { _mm512_permutexvar_epi16(in_pairs, rounded) };
+        return parts;
+    }
+    let upper_half = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    let half_a_unit = _mm512_set1_epi32(0x8000);
+    for (i, part) in parts.iter_mut().enumerate() {
+        let mut bits = [_mm512_castps_si512(low), _mm512_castps_si512(high)];
+        if i + 1 < PARTS {
+            bits = bits.map(|bits| _mm512_add_epi32(bits, half_a_unit));
+        }
+        let upper = bits.map(|bits| _mm512_and_si512(bits, upper_half));
+        *part = if IN_ORDER {
+            _mm512_permutex2var_epi16(bits[0], odd, bits[1])
+        } else {
+            _mm512_or_si512(_mm512_srli_epi32::<16>(bits[0]), upper[1])
+        };
+        // Exact: what is left has the lower digits only.
+        low = _mm512_sub_ps(low, _mm512_castsi512_ps(upper[0]));
+        high = _mm512_sub_ps(high, _mm512_castsi512_ps(upper[1]));
+    }
+    parts
+}
+
+/// `first`, then every index `stride` further; after `run` of them, from one place further on.
+const fn indices(first: u16, stride: u16, run: usize) -> [u16; 32] {
+    let mut out = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        out[i] = first + (i % run) as u16 * stride + (i / run) as u16;
+        i += 1;
+    }
+    out
+}
+
+/// Turns 16 rows of 16 words into its columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(r: &mut [__m512i; 16]) {
+    let mut t = [_mm512_setzero_si512(); 16];
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    for i in 0..4 {
+        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for i in 0..4 {
+        t[i] = _mm512_shuffle_i32x4::<0x88>(r[i], r[i + 4]);
+        t[i + 4] = _mm512_shuffle_i32x4::<0xdd>(r[i], r[i + 4]);
+        t[i + 8] = _mm512_shuffle_i32x4::<0x88>(r[i + 8], r[i + 12]);
+        t[i + 12] = _mm512_shuffle_i32x4::<0xdd>(r[i + 8], r[i + 12]);
+    }
+    for i in 0..4 {
+        r[i] = _mm512_shuffle_i32x4::<0x88>(t[i], t[i + 8]);
+        r[i + 8] = _mm512_shuffle_i32x4::<0xdd>(t[i], t[i + 8]);
+        r[i + 4] = _mm512_shuffle_i32x4::<0x88>(t[i + 4], t[i + 12]);
+        r[i + 12] = _mm512_shuffle_i32x4::<0xdd>(t[i + 4], t[i + 12]);
+    }
+}
+
+/// As [`super::amx::Tiles::block`], on vector registers; of several parts only the highest products that [`super::amx::Tiles::block`] takes.
+///
+/// # Safety
+/// As [`super::amx::Tiles::block`]; the CPU must have the dot products.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn dot_products<const PARTS: usize>(
+    a: *const u8,
+    b: *const u8,
+    steps: usize,
+    from: *const f32,
+    from_stride: usize,
+    out: *mut f32,
+    row_stride: usize,
+) {
+    const PAIRS: [(usize, usize); 6] = [(2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)];
+    let pairs = if PARTS == 3 { &PAIRS[..] } else { &PAIRS[5..] };
+    /// Rows whose sums stay in registers.
+    const HEIGHT: usize = 8;
+    // SAFETY: the caller's.
+    unsafe {
+        for top in (0..BLOCK).step_by(HEIGHT) {
+            let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
+            if !from.is_null() {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let row = from.add((top + i) * from_stride);
+                    *sums = [_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(16))];
+                }
+            }
+            for step in 0..steps {
+                for &(pa, pb) in pairs {
+                    // The tile of the left operand that holds the rows, from its first of them.
+                    let tile = ((step * PARTS + pa) * 2 + top / ROWS) * TILE + top % ROWS * 64;
+                    let rows = a.add(tile).cast::<i32>();
+                    let columns = b.add((step * PARTS + pb) * 2 * TILE).cast::<__m512i>();
+                    for pair in 0..ROWS {
+                        let right: [__m512bh; 2] =
+                            [columns.add(pair), columns.add(ROWS + pair)].map(|at| std::mem::transmute(*at));
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            let left: __m512bh = std::mem::transmute(_mm512_set1_epi32(*rows.add(i * ROWS + pair)));
+                            *sums = [0, 1].map(|x| _mm512_dpbf16_ps(sums[x], left, right[x]));
+                        }
+                    }
+                }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                let row = out.add((top + i) * row_stride);
+                _mm512_storeu_ps(row, sums[0]);
+                _mm512_storeu_ps(row.add(16), sums[1]);
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Matrix products of bfloat16 parts with float32 sums, on the tiles of AMX or with AVX-512's dot products.
+//!
+//! A float32 is the exact sum of three bfloat16 numbers (three times eight of its 24 digits). Six of the nine products of the
+//! parts of two factors hold all digits that float32 keeps; on tiles they take less time than one product in float32 on vector
+//! registers. (Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+//! Computations", 2019.) With one part this is plain bfloat16.
+//!
+//! Both operands are first packed as tiles, rows of 16 pairs along the common dimension, zeros where a matrix ends.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+
+use super::amx::{Tiles, amx_is_allowed};
+use super::avx512_bf16::{dot_products, pack};
+use super::{Matrix, Start};
+
+/// Rows and columns of the part of a product that is summed up at a time: 2 x 2 tiles.
+pub(super) const BLOCK: usize = 32;
+/// Rows of a tile, and pairs in a row.
+pub(super) const ROWS: usize = 16;
+/// Values along the common dimension in one row of a tile.
+pub(super) const STEP: usize = 2 * ROWS;
+/// Bytes of a tile.
+pub(super) const TILE: usize = ROWS * STEP * size_of::<u16>();
+/// Steps between reading and writing a block of the product: the operands' parts fit the second-level cache.
+const MOST_STEPS: usize = 16;
+/// The longest common dimension that is packed at once.
+pub const SLICE: usize = 2 * MOST_STEPS * STEP;
+/// Blocks of rows that one task takes, for the same reason.
+const MOST_BLOCKS: usize = 8;
+
+/// What this CPU multiplies with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Tiles.
+    Amx,
+    /// Dot products of pairs in AVX-512.
+    Avx512Bf16,
+}
+
+/// What this CPU has, found out once.
+pub fn unit() -> Option<Unit> {
+    static UNIT: OnceLock<Option<Unit>> = OnceLock::new();
+    *UNIT.get_or_init(|| {
+        let vectors = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16");
+        vectors.then(|| if amx_is_allowed() { Unit::Amx } else { Unit::Avx512Bf16 })
+    })
+}
+
+/// Which way round tiles hold an operand.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Side {
+    /// A tile's rows are the operand's rows.
+    Left,
+    /// A tile's rows are pairs of the operand's rows, its columns the operand's columns.
+    Right,
+}
+
+/// An operand, seen along its own and the common dimension.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a> {
+    pub values: &'a [f32],
+    pub side: Side,
+    /// Rows of a left operand, columns of a right one.
+    pub len: usize,
+    pub stride: usize,
+    /// The common dimension.
+    pub depth: usize,
+    pub depth_stride: usize,
+    pub scale: f32,
+}
+
+/// Scratch memory, a cache line at a time.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+pub(super) struct Line(#[allow(dead_code, reason = "read and written through pointers")] pub [u8; 64]);
+
+thread_local! {
+    // Taken out while it is in use: a thread that waits for its product's tasks may come to work on another product, which
+    // then gets memory of its own.
+    /// The left operand's tiles, kept from product to product.
+    static LEFT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// The right operand's tiles.
+    static RIGHT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// A pointer that the tasks of one product share.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+// SAFETY: the tasks write to different places behind it.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// A method, so that closures take the whole and not the pointer inside.
+    fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+/// How a common dimension is walked through: passes of as many steps each.
+#[derive(Clone, Copy)]
+struct Passes {
+    all: usize,
+    most: usize,
+}
+
+impl Passes {
+    fn over(depth: usize) -> Self {
+        let all = depth.div_ceil(STEP);
+        Self { all, most: all.div_ceil(all.div_ceil(MOST_STEPS).max(1)).max(1) }
+    }
+
+    /// First step and number of steps of every pass.
+    fn iter(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.all).step_by(self.most).map(move |first| (first, self.most.min(self.all - first)))
+    }
+}
+
+/// A right operand packed as tiles.
+pub struct PackedTiles {
+    unit: Unit,
+    parts: usize,
+    depth: usize,
+    columns: usize,
+    tiles: Vec<Line>,
+}
+
+impl Drop for PackedTiles {
+    fn drop(&mut self) {
+        RIGHT.set(std::mem::take(&mut self.tiles));
+    }
+}
+
+impl PackedTiles {
+    /// Packs `b` in `parts` parts (1 or 3), on `threads` threads.
+    pub fn new(unit: Unit, parts: usize, b: Matrix, threads: usize) -> Self {
+        Self::within(RIGHT.take(), (unit, parts), b, threads)
+    }
+
+    /// As above, in memory of its own size, to be kept.
+    pub fn to_keep(unit: Unit, parts: usize, b: Matrix, threads: usize) -> Self {
+        Self::within(vec![], (unit, parts), b, threads)
+    }
+
+    fn within(tiles: Vec<Line>, (unit, parts): (Unit, usize), b: Matrix, threads: usize) -> Self {
+        let mut right = Self { unit, parts, depth: b.rows, columns: b.columns, tiles };
+        match parts {
+            1 => right.pack::<1>(b, threads),
+            _ => right.pack::<3>(b, threads),
+        }
+        right
+    }
+
+    fn blocks(&self) -> usize {
+        self.columns.div_ceil(BLOCK)
+    }
+
+    /// Where the tiles of a pass that begins at step `first` are, for block `block`.
+    fn offset<const PARTS: usize>(&self, (first, steps): (usize, usize), block: usize) -> usize {
+        block_bytes::<PARTS>(first * self.blocks() + steps * block)
+    }
+
+    fn pack<const PARTS: usize>(&mut self, b: Matrix, threads: usize) {
+        let operand = Operand {
+            values: b.values,
+            side: Side::Right,
+            len: b.columns,
+            stride: b.column_stride,
+            depth: b.rows,
+            depth_stride: b.row_stride,
+            scale: 1.,
+        };
+        let passes = Passes::over(self.depth);
+        let mut tiles = std::mem::take(&mut self.tiles);
+        let to = Shared(lines(&mut tiles, block_bytes::<PARTS>(self.blocks() * passes.all)));
+        let pack_block = |block: usize| {
+            for (first, steps) in passes.iter() {
+                let offset = self.offset::<PARTS>((first, steps), block);
+                // SAFETY: there is room for all blocks, and every task writes another; the CPU has the vectors.
+                unsafe { pack::<PARTS>(&operand, block, first, steps, to.get().add(offset)) }
+            }
+        };
+        if threads == 1 {
+            (0..self.blocks()).for_each(pack_block);
+        } else {
+            (0..self.blocks()).into_par_iter().for_each(pack_block);
+        }
+        self.tiles = tiles;
+    }
+
+    /// Writes `start + scale · a b` on this thread, for the columns of the blocks `blocks`.
+    ///
+    /// # Safety
+    /// As [`super::multiply_at`].
+    unsafe fn multiply_blocks<const PARTS: usize>(
+        &self,
+        out: *mut f32,
+        row_stride: usize,
+        start: Start,
+        a: Matrix,
+        scale: f32,
+        blocks: std::ops::Range<usize>,
+    ) {
+        let left = Operand {
+            values: a.values,
+            side: Side::Left,
+            len: a.rows,
+            stride: a.row_stride,
+            depth: self.depth,
+            depth_stride: a.column_stride,
+            scale,
+        };
+        let rows = a.rows.div_ceil(BLOCK);
+        let mut scratch = LEFT.take();
+        // SAFETY: the scratch is large enough, and the caller vouches for the output; whoever made this has the unit.
+        unsafe {
+            let tiles = (self.unit == Unit::Amx).then(|| Tiles::configure());
+            for (pass, (first, steps)) in Passes::over(self.depth).iter().enumerate() {
+                let bytes = block_bytes::<PARTS>(steps);
+                let left_tiles = lines(&mut scratch, MOST_BLOCKS * bytes);
+                let start = if pass > 0 { Start::Out } else { start };
+                for chunk in (0..rows).step_by(MOST_BLOCKS) {
+                    let chunk = chunk..rows.min(chunk + MOST_BLOCKS);
+                    for (i, block) in chunk.clone().enumerate() {
+                        pack::<PARTS>(&left, block, first, steps, left_tiles.add(i * bytes));
+                    }
+                    for column in blocks.clone() {
+                        let offset = self.offset::<PARTS>((first, steps), column);
+                        let b = self.tiles.as_ptr().cast::<u8>().add(offset);
+                        for (i, row) in chunk.clone().enumerate() {
+                            let (row, column) = (row * BLOCK, column * BLOCK);
+                            let at = out.add(row * row_stride + column);
+                            let size = (BLOCK.min(a.rows - row), BLOCK.min(self.columns - column));
+                            let a = left_tiles.add(i * bytes);
+                            block::<PARTS>(tiles.as_ref(), a, b, steps, at, row_stride, size, start.at_column(column));
+                        }
+                    }
+                }
+            }
+        }
+        LEFT.set(scratch);
+    }
+
+    /// Writes `start + scale · a b` to `out` on `threads` threads.
+    ///
+    /// # Safety
+    /// As [`super::multiply_at`].
+    pub unsafe fn multiply(
+        &self,
+        out: *mut f32,
+        row_stride: usize,
+        start: Start,
+        a: Matrix,
+        scale: f32,
+        threads: usize,
+    ) {
+        let multiply = |out: *mut f32, a: Matrix, blocks| {
+            // SAFETY: the caller's.
+            unsafe {
+                match self.parts {
+                    1 => self.multiply_blocks::<1>(out, row_stride, start, a, scale, blocks),
+                    _ => self.multiply_blocks::<3>(out, row_stride, start, a, scale, blocks),
+                }
+            }
+        };
+        if threads == 1 {
+            return multiply(out, a, 0..self.blocks());
+        }
+        // Tasks are chunks of rows, as many for every thread; where there are few rows, columns are shared out as well.
+        let (rows, columns) = (a.rows.div_ceil(BLOCK), self.blocks());
+        let chunks = rows.div_ceil(MOST_BLOCKS).next_multiple_of(threads).min(rows);
+        let groups = threads.div_ceil(chunks).min(columns);
+        let out = Shared(out);
+        (0..chunks * groups).into_par_iter().with_max_len(1).for_each(|task| {
+            let (chunk, group) = (task / groups, task % groups);
+            let (first, end) = (chunk * rows / chunks * BLOCK, ((chunk + 1) * rows / chunks * BLOCK).min(a.rows));
+            let blocks = group * columns / groups..(group + 1) * columns / groups;
+            multiply(out.get().wrapping_add(first * row_stride), a.rows_from(first, end - first), blocks);
+        });
+    }
+}
+
+/// Bytes of the tiles of a block of an operand over `steps` steps.
+const fn block_bytes<const PARTS: usize>(steps: usize) -> usize {
+    steps * PARTS * 2 * TILE
+}
+
+/// Scratch memory for `bytes` bytes.
+fn lines(scratch: &mut Vec<Line>, bytes: usize) -> *mut u8 {
+    let count = bytes.div_ceil(size_of::<Line>());
+    if scratch.len() < count {
+        scratch.resize(count, Line([0; 64]));
+    }
+    scratch.as_mut_ptr().cast()
+}
+
+/// One block of the product, of `size` rows and columns.
+///
+/// # Safety
+/// `a` and `b` must be tiles of `steps` steps, `out` valid for the block; without `tiles` the CPU must have the dot products.
+#[allow(clippy::too_many_arguments, reason = "the inner loop")]
+#[inline]
+unsafe fn block<const PARTS: usize>(
+    tiles: Option<&Tiles>,
+    a: *const u8,
+    b: *const u8,
+    steps: usize,
+    out: *mut f32,
+    row_stride: usize,
+    size: (usize, usize),
+    start: Start,
+) {
+    // SAFETY: the caller's; what hangs over the edge goes through memory of its own.
+    unsafe {
+        if size == (BLOCK, BLOCK) {
+            let (from, stride) = match start {
+                Start::Zero => (std::ptr::null(), 0),
+                Start::Row(row) => (row.as_ptr(), 0),
+                Start::Out => (out.cast_const(), row_stride),
+            };
+            match tiles {
+                Some(tiles) => tiles.block::<PARTS>(a, b, steps, from, stride, out, row_stride),
+                None => dot_products::<PARTS>(a, b, steps, from, stride, out, row_stride),
+            }
+            return;
+        }
+        let mut whole = [0f32; BLOCK * BLOCK];
+        let whole_at = whole.as_mut_ptr();
+        match tiles {
+            Some(tiles) => tiles.block::<PARTS>(a, b, steps, std::ptr::null(), 0, whole_at, BLOCK),
+            None => dot_products::<PARTS>(a, b, steps, std::ptr::null(), 0, whole_at, BLOCK),
+        }
+        for (y, row) in whole.chunks_exact(BLOCK).take(size.0).enumerate() {
+            for (x, &sum) in row.iter().take(size.1).enumerate() {
+                let to = out.add(y * row_stride + x);
+                to.write(match start {
+                    Start::Zero => sum,
+                    Start::Row(row) => row[x] + sum,
+                    Start::Out => *to + sum,
+                });
+            }
+        }
+    }
+}
