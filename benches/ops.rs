@@ -9,7 +9,7 @@ use std::time::Duration;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use criterion::{Criterion, criterion_group};
-use tallow_models::ops;
+use tallow_models::{ops, optim};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -126,9 +126,9 @@ fn adamw(c: &mut Criterion) {
     let gradient = Tensor::ones(4_000_000, DType::F32, &Device::Cpu).expect("a gradient");
     let mut group = c.benchmark_group("adamw");
     let step =
-        ops::AdamWStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05, step: 1, grad_scale: 1. };
+        optim::AdamWStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05, step: 1, grad_scale: 1. };
     group.bench_function("fused", |b| {
-        b.iter(|| ops::adamw_step(&param, &m, &v, &gradient, &step).expect("a step"));
+        b.iter(|| optim::adamw_step(&param, &m, &v, &gradient, &step).expect("a step"));
     });
     let mut optimizer = AdamW::new(vec![param.clone()], ParamsAdamW::default()).expect("an optimiser");
     let gradients = param.sum_all().and_then(|loss| loss.backward()).expect("gradients");

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`matmul`] | products, for every instruction set: AMX, AVX512-BF16, AVX-512, AVX2, NEON |
 //! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out |
+//! | [`optim`] | optimisers' steps |
 //! | [`simd`] | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
 //! | [`memory`], [`tasks`] | memory that kernels fill, and how they share their work among threads |
 //!
@@ -22,8 +23,10 @@ pub mod column_sums;
 pub mod conv;
 pub mod matmul;
 pub mod memory;
+pub mod optim;
 #[cfg(test)]
 mod random;
 pub mod simd;
+pub mod sum_of_squares;
 pub mod tasks;
 pub mod transpose;

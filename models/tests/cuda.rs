@@ -9,8 +9,9 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Branch, Clip, Gelu, Inner, Middle};
-use tallow_models::ops::{MatmulPrecision, SgdStep, SgdTarget, Taps};
+use tallow_models::images::{self, Taps};
+use tallow_models::ops::{self, Branch, Gelu, Inner, MatmulPrecision, Middle};
+use tallow_models::optim::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
 use tallow_models::{Mode, Model, Params, zoo};
 
 fn device() -> Device {
@@ -310,21 +311,21 @@ fn tensors(device: &Device, seed: u64) -> Result<Vec<Tensor>> {
 fn steps(device: &Device) -> Result<(Vec<Tensor>, Vec<f64>)> {
     let (p, m, g) = (tensors(device, 1)?, tensors(device, 2)?, tensors(device, 3)?);
     let v = tensors(device, 4)?.iter().map(Tensor::sqr).collect::<Result<Vec<_>>>()?;
-    let squares = ops::sums_of_squares(&g.iter().collect::<Vec<_>>())?;
+    let squares = optim::sums_of_squares(&g.iter().collect::<Vec<_>>())?;
     assert_eq!(squares.are_known(), device.is_cpu());
     let infinite = Tensor::new(&[f32::INFINITY, 1.], device)?;
-    let infinite = ops::sums_of_squares(&[&infinite])?;
+    let infinite = optim::sums_of_squares(&[&infinite])?;
     let clips = [None, Some(Clip { squares: &squares, largest: 10. }), Some(Clip { squares: &infinite, largest: 10. })];
     for (step, clip) in (1..).zip(clips) {
         let numbers =
             AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step, grad_scale: 0.5 };
         let target = |i: usize| AdamWTarget { param: &p[i], m: &m[i], v: &v[i], grad: &g[i], step: numbers };
-        ops::adamw_steps(&[target(0), target(1), target(2)], clip)?;
+        optim::adamw_steps(&[target(0), target(1), target(2)], clip)?;
     }
     for (nesterov, clip) in [true, false, true].into_iter().zip(clips) {
         let numbers = SgdStep { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 0.01, grad_scale: 0.5 };
         let target = |i: usize| SgdTarget { param: &p[i], momentum_buffer: Some(&m[i]), grad: &g[i], step: numbers };
-        ops::sgd_steps(&[target(0), target(1), target(2)], clip)?;
+        optim::sgd_steps(&[target(0), target(1), target(2)], clip)?;
     }
     Ok(([p, m, v].concat(), squares.read()?))
 }
@@ -370,7 +371,7 @@ fn losses(device: &Device, model: &str) -> Result<Vec<f32>> {
         for ((param, (_, grad)), [m, v]) in trainable.iter().zip(gradients.iter()).zip(&state) {
             targets.push(AdamWTarget { param, m, v, grad, step: numbers });
         }
-        ops::adamw_steps(&targets, None)?;
+        optim::adamw_steps(&targets, None)?;
     }
     Ok(losses)
 }
@@ -421,8 +422,8 @@ fn levels_are_resized_as_on_the_cpu_to_the_level() -> Result<()> {
     let (across, down) = (taps(7, 20)?, taps(9, 5)?);
     let range = (&[1f32, 0.5, 2.][..], &[0f32, -1., 3.][..]);
     for (dtype, allowed) in [(DType::F32, 0.), (DType::BF16, 4e-3)] {
-        let expected = ops::resize(&images, (&across, &down), range, DType::F32)?;
-        let got = ops::resize(&images.to_device(&device)?, (&across, &down), range, dtype)?;
+        let expected = images::resize(&images, (&across, &down), range, DType::F32)?;
+        let got = images::resize(&images.to_device(&device)?, (&across, &down), range, dtype)?;
         let got = got.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         assert!(distance(&got, &expected)? <= allowed, "{dtype:?}: {:e}", distance(&got, &expected)?);
     }
@@ -438,8 +439,8 @@ fn a_grey_image_becomes_a_colour_image_on_the_device() -> Result<()> {
     let levels = Tensor::from_vec((0..2 * 6 * 5).map(|i| (i * 37 % 256) as u8).collect(), (2, 6, 5, 1), &Device::Cpu)?;
     let (across, down) = (Taps::identity(1, 4)?, Taps::identity(0, 6)?);
     let range = (&[1f32, 0.5, 2.][..], &[0f32, -1., 3.][..]);
-    let expected = ops::resize(&levels, (&across, &down), range, DType::F32)?;
-    let got = ops::resize(&levels.to_device(&device)?, (&across, &down), range, DType::F32)?;
+    let expected = images::resize(&levels, (&across, &down), range, DType::F32)?;
+    let got = images::resize(&levels.to_device(&device)?, (&across, &down), range, DType::F32)?;
     assert_eq!(distance(&got.to_device(&Device::Cpu)?, &expected)?, 0.);
     Ok(())
 }
@@ -448,7 +449,7 @@ fn a_grey_image_becomes_a_colour_image_on_the_device() -> Result<()> {
 #[ignore = "needs a GPU"]
 fn uploads_arrive_whole_while_the_device_computes_and_never_more_than_two_at_once() -> Result<()> {
     let device = device();
-    let mut uploads = ops::Uploads::new(&device)?;
+    let mut uploads = images::Uploads::new(&device)?;
     let size = if small() { 1 << 10 } else { 1 << 22 };
     let levels = |i: usize| {
         // Growing and shrinking batches.

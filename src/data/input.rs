@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 #[cfg(feature = "cuda")]
-use tallow_models::ops::{Upload, Uploads};
+use tallow_models::images::{Upload, Uploads};
 
 use super::{Batch, Loader, LoaderOptions, Result, Samples, Transform};
 

@@ -4,13 +4,10 @@
 //! This is `Resample.c` of Pillow 13. A checkpoint's accuracy was measured on images that were resized so; the crates at
 //! hand are up to 20 levels away from it where bright lines meet dark ones.
 
-use tallow_models::ops::Taps;
+use tallow_models::images::{PRECISION, Taps};
 use tallow_weights::Interpolation;
 
 use super::{Error, Image, Result};
-
-/// Bits after the point of the weights: 32, less 8 for a level, less 2 for sign and overshoot.
-const PRECISION: u32 = 32 - 8 - 2;
 
 /// A rectangle of pixels in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +80,7 @@ pub(super) fn resize_window(
     Ok(if *channels == 4 { resized.unpremultiplied() } else { resized })
 }
 
-/// What a device needs to make the same (`ops::resize`) of images of `source` width and height: the taps across and down. None
+/// What a device needs to make the same (`images::resize`) of images of `source` width and height: the taps across and down. None
 /// where it could not: the nearest pixels, or down before across.
 pub(super) fn taps(
     source: (usize, usize),

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tallow_models::ops::{self, Taps};
+use tallow_models::images::{self, Taps};
 use tallow_weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening};
 
 use super::resize::{self, resize_window};
@@ -287,7 +287,7 @@ impl Transform {
         };
         let (scale, shift): (Vec<f32>, Vec<f32>) =
             self.levels.iter().map(|levels| ((levels[255] - levels[0]) / 255., levels[0])).unzip();
-        Ok(ops::resize(images, (across, down), (&scale, &shift), DType::F32)?)
+        Ok(images::resize(images, (across, down), (&scale, &shift), DType::F32)?)
     }
 
     /// The image of the input's size that is normalised then; it may be grey for an input of three channels.

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use tallow_models::ops::{SgdStep, sgd_step};
+use tallow_models::optim::{SgdStep, sgd_step};
 use tallow_models::{AnyModel, Architecture, Params};
 
 use super::checkpoint;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use candle_core::DType;
 use tallow_models::Mode;
+use tallow_models::Readback;
 use tallow_models::mlp::Pass;
-use tallow_models::ops::{Clip, Later, Squares};
+use tallow_models::optim::{Clip, Squares};
 use tallow_weights::OpenOptions;
 
 use super::averages::Averages;
@@ -67,8 +68,8 @@ struct Taken {
 
 /// What one batch came to.
 struct Measured {
-    loss: Later,
-    correct: Later,
+    loss: Readback,
+    correct: Readback,
     count: usize,
 }
 
@@ -334,7 +335,7 @@ fn fit_batches(
                 };
                 let count = batch.indices.len();
                 let correct = logits.detach().argmax(1)?.eq(targets.dominant())?.to_dtype(DType::U32)?.sum_all()?;
-                passes.push(Measured { loss: Later::new(&loss)?, correct: Later::new(&correct)?, count });
+                passes.push(Measured { loss: Readback::new(&loss)?, correct: Readback::new(&correct)?, count });
                 match gradients {
                     Some(gradients) => sum.put(gradients),
                     None => sum.add(params, &loss, count as f64 / samples as f64, config.allow_missing_gradients)?,

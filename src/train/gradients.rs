@@ -1,7 +1,7 @@
 //! The gradients of one optimiser step: of the mean loss over its samples, however many batches they come in.
 
 use candle_core::Tensor;
-use tallow_models::ops::{self, Squares};
+use tallow_models::optim::{self, Squares};
 use tallow_models::{Gradients, Params};
 
 use super::error::Result;
@@ -52,5 +52,5 @@ impl Accumulator {
 /// If memory cannot be had.
 pub fn sums_of_squares(gradients: &Gradients) -> Result<Squares> {
     let gradients: Vec<_> = gradients.iter().map(|(_, gradient)| gradient).collect();
-    Ok(ops::sums_of_squares(&gradients)?)
+    Ok(optim::sums_of_squares(&gradients)?)
 }

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use tallow_models::Stage;
-use tallow_models::ops::{self, Clip};
+use tallow_models::ops;
+use tallow_models::optim::Clip;
 use tallow_models::{AnyModel, Architecture, Params};
 use tallow_weights::Account;
 

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use tallow_models::ops::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
+use tallow_models::optim::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
 use tallow_models::{Architecture, Gradients, Param, Params};
 
 use super::config::{OptimizerKind, TrainConfig};
@@ -121,7 +121,7 @@ impl Optimizer {
                     let factor = clip.map_or(Ok(Some(1.)), |clip| clip.factor())?;
                     let Some(factor) = factor else { continue };
                     let gradient = ((*grad * factor)? + (param * slot.weight_decay)?)?;
-                    ops::adamw_step(param, m, v, &gradient, &AdamWStep { weight_decay: 0., ..adam })?;
+                    optim::adamw_step(param, m, v, &gradient, &AdamWStep { weight_decay: 0., ..adam })?;
                 }
                 (_, state) => {
                     let step = SgdStep {
@@ -135,8 +135,8 @@ impl Optimizer {
                 }
             }
         }
-        ops::adamw_steps(&adamw, clip)?;
-        Ok(ops::sgd_steps(&sgd, clip)?)
+        optim::adamw_steps(&adamw, clip)?;
+        Ok(optim::sgd_steps(&sgd, clip)?)
     }
 
     /// The state by name, as PyTorch calls it: `NAME.momentum_buffer`, or `NAME.exp_avg` and `NAME.exp_avg_sq`; and

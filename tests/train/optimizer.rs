@@ -1,7 +1,7 @@
 //! Optimisers and clipping against PyTorch in float64.
 
 use candle_core::{DType, Device, Tensor};
-use tallow::models::ops::{Clip, clip_factor};
+use tallow::models::optim::{Clip, clip_factor};
 use tallow::models::{Architecture, MlpConfig, Params};
 use tallow::train::gradients::{Accumulator, sums_of_squares};
 use tallow::train::optimizer::Optimizer;

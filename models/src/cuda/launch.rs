@@ -15,32 +15,32 @@ use candle_core::{
 };
 
 /// The file of a kernel: its name and its PTX.
-pub(super) type Module = (&'static str, &'static str);
+pub(crate) type Module = (&'static str, &'static str);
 
 /// Blocks, and threads of a block.
-pub(super) type Grid = ((u32, u32, u32), (u32, u32, u32));
+pub(crate) type Grid = ((u32, u32, u32), (u32, u32, u32));
 
 /// Threads of a block where every warp works on a row of its own, or every thread on some of many values.
 const THREADS: u32 = 128;
 
 /// A warp a row.
-pub(super) fn rows(rows: usize) -> Grid {
+pub(crate) fn rows(rows: usize) -> Grid {
     ((whole(rows.div_ceil(THREADS as usize / 32)), 1, 1), (THREADS, 1, 1))
 }
 
 /// Threads that share out many values; more values than threads make them loop.
-pub(super) fn values(count: usize) -> Grid {
+pub(crate) fn values(count: usize) -> Grid {
     ((whole(count.div_ceil(2 * THREADS as usize).clamp(1, 1 << 16)), 1, 1), (THREADS, 1, 1))
 }
 
 /// A number as the device counts; what is larger than its limits fails at the launch.
-pub(super) fn whole(count: usize) -> u32 {
+pub(crate) fn whole(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// What a kernel is given.
 #[derive(Clone, Copy)]
-pub(super) enum Arg<'a> {
+pub(crate) enum Arg<'a> {
     /// A contiguous tensor.
     In(&'a Tensor),
     /// A contiguous tensor from this value on.
@@ -64,7 +64,7 @@ impl<'a> Arg<'a> {
 }
 
 /// Memory on the device that kernels fill.
-pub(super) struct Output {
+pub(crate) struct Output {
     storage: CudaStorage,
     shape: Shape,
 }
@@ -100,7 +100,7 @@ impl Output {
 }
 
 /// Launches kernel `name` on the device's stream. Arguments are those of the kernel, in order.
-pub(super) fn launch(
+pub(crate) fn launch(
     device: &CudaDevice,
     (module, ptx): Module,
     name: &str,
@@ -212,7 +212,7 @@ impl Placed for CudaStorage {
 
 /// Where a contiguous tensor lies on the device, for tables of places. Nothing orders other streams after what is done there:
 /// the tensors of a table belong to the device's own stream.
-pub(super) fn place(tensor: &Tensor) -> Result<u64> {
+pub(crate) fn place(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else { bail!("a table of places got a tensor that is not on the device") };
     if !layout.is_contiguous() {
@@ -224,13 +224,13 @@ pub(super) fn place(tensor: &Tensor) -> Result<u64> {
 }
 
 /// The device that a tensor is on, if it is CUDA's.
-pub(super) fn device_of(tensor: &Tensor) -> Option<&CudaDevice> {
+pub(crate) fn device_of(tensor: &Tensor) -> Option<&CudaDevice> {
     if let Device::Cuda(device) = tensor.device() { Some(device) } else { None }
 }
 
 /// The end of a kernel's name for `x` and parameters of these types; none if there is no such kernel, or not all of them are
 /// on one CUDA device.
-pub(super) fn types(x: &Tensor, parameters: &[&Tensor]) -> Option<&'static str> {
+pub(crate) fn types(x: &Tensor, parameters: &[&Tensor]) -> Option<&'static str> {
     let device = device_of(x)?;
     let here = |t: &&Tensor| device_of(t).is_some_and(|of| of.id() == device.id());
     let all = |dtype| parameters.iter().all(|t| t.dtype() == dtype);
@@ -244,7 +244,7 @@ pub(super) fn types(x: &Tensor, parameters: &[&Tensor]) -> Option<&'static str> 
 }
 
 /// As [`types`], for kernels that know one type only.
-pub(super) fn dtype_name(dtype: DType) -> Option<&'static str> {
+pub(crate) fn dtype_name(dtype: DType) -> Option<&'static str> {
     match dtype {
         DType::F32 => Some("f32"),
         DType::BF16 => Some("bf16"),
@@ -253,7 +253,7 @@ pub(super) fn dtype_name(dtype: DType) -> Option<&'static str> {
 }
 
 /// The gradients of the operands, from the operands, the output and its gradient (contiguous).
-pub(super) type Backward = Box<dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
+pub(crate) type Backward = Box<dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
 /// An output that kernels have computed, made a function of its operands for Candle's backward.
 struct Graft {
@@ -263,7 +263,7 @@ struct Graft {
 }
 
 /// What [`graft`] was given.
-pub(super) struct Node {
+pub(crate) struct Node {
     pub operands: Vec<Tensor>,
     pub output: Tensor,
     pub backward: Backward,
@@ -284,20 +284,20 @@ impl Drop for Before {
 
 /// Runs `f` and gives, beside its result, what it grafted in place of a history for Candle: outputs are variables where an operand
 /// has a history.
-pub(super) fn recorded<R>(f: impl FnOnce() -> Result<R>) -> Result<(R, Vec<Node>)> {
+pub(crate) fn recorded<R>(f: impl FnOnce() -> Result<R>) -> Result<(R, Vec<Node>)> {
     let _before = Before(NODES.replace(Some(vec![])));
     let result = f()?;
     Ok((result, NODES.take().unwrap_or_default()))
 }
 
 /// Runs `f` with histories for Candle, also within what is recorded.
-pub(super) fn unrecorded<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn unrecorded<R>(f: impl FnOnce() -> R) -> R {
     let _before = Before(NODES.take());
     f()
 }
 
 /// `output` as a function of one to three `operands`.
-pub(super) fn graft(
+pub(crate) fn graft(
     name: &'static str,
     operands: &[&Tensor],
     output: Output,

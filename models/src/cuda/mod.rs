@@ -7,23 +7,20 @@ mod attention;
 mod column_sums;
 mod cross_entropy;
 mod download;
-mod launch;
+pub(crate) mod launch;
 mod layer_norm;
 mod libraries;
 mod linear;
 mod max_pool;
 mod memory;
-mod optimizer;
 mod product;
 mod residual;
-mod resize;
 mod segment;
-mod trust;
-mod upload;
+pub(crate) mod trust;
 mod windows;
 
 /// The PTX of every `.cu` file.
-mod ptx {
+pub(crate) mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
@@ -41,12 +38,9 @@ pub use libraries::cuda_problem;
 pub(super) use linear::linear;
 pub(super) use max_pool::max_pool2d;
 pub use memory::{cuda_peak_memory, keep_cuda_memory};
-pub(super) use optimizer::{Squares, adamw_steps, sgd_steps, sums_of_squares};
 pub(super) use residual::scale_add;
-pub(super) use resize::resize;
 pub(super) use segment::segment;
 pub use trust::{CudaKernel, cuda_kernels};
-pub use upload::{Upload, Uploads};
 pub(super) use windows::unfold;
 
 /// `x` as products are to read it: in bf16 where [`tallow_kernels::matmul::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What

@@ -42,7 +42,7 @@ pub fn cuda_kernels() -> Vec<CudaKernel> {
 }
 
 /// Whether the kernel `name` may be used on `device`; `check` tells whether it agrees there.
-pub(super) fn trusted(name: &str, device: &CudaDevice, check: impl FnOnce(&Device) -> Result<()>) -> Result<bool> {
+pub(crate) fn trusted(name: &str, device: &CudaDevice, check: impl FnOnce(&Device) -> Result<()>) -> Result<bool> {
     match setting()? {
         Some(on) => return Ok(on),
         None if !capable(device)? => return Ok(false),
@@ -84,11 +84,11 @@ fn capable(device: &CudaDevice) -> Result<bool> {
 }
 
 /// An op on some operands.
-pub(super) type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+pub(crate) type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
 /// Fails unless `kernel` and `composition` give the same output and gradients for random operands of these shapes and types.
 /// The composition computes in float32.
-pub(super) fn agree(device: &Device, operands: &[(&[usize], DType)], kernel: Op, composition: Op) -> Result<()> {
+pub(crate) fn agree(device: &Device, operands: &[(&[usize], DType)], kernel: Op, composition: Op) -> Result<()> {
     let mut narrow = false;
     let (mut given, mut wide) = (vec![], vec![]);
     for (i, &(dims, dtype)) in operands.iter().enumerate() {
@@ -106,7 +106,7 @@ pub(super) fn agree(device: &Device, operands: &[(&[usize], DType)], kernel: Op,
 }
 
 /// Fails unless the two hold the same values, up to rounding.
-pub(super) fn same(what: &str, got: &Tensor, expected: &Tensor, narrow: bool) -> Result<()> {
+pub(crate) fn same(what: &str, got: &Tensor, expected: &Tensor, narrow: bool) -> Result<()> {
     let flat = |t: &Tensor| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     let (got, expected) = (flat(got)?, flat(expected)?);
     // The composition's own products may read fewer bits.
@@ -144,7 +144,7 @@ fn evaluate(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
 }
 
 /// Values between -1.5 and 1.5 that bf16 holds exactly, the same ones for the same shape and seed.
-pub(super) fn random(dims: &[usize], seed: u64, device: &Device) -> Result<Tensor> {
+pub(crate) fn random(dims: &[usize], seed: u64, device: &Device) -> Result<Tensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let count = dims.iter().product();
     let values = (0..count).map(|_| rng.random_range(-192i32..=192) as f32 / 128.).collect::<Vec<_>>();

@@ -5,39 +5,31 @@
 //! the composition (`composed` in each file).
 //! The backward works only for the operands that need a gradient.
 
-mod adamw;
 mod attention;
 mod batch_norm;
 mod branch;
 #[cfg(test)]
-mod check;
+pub(crate) mod check;
 mod checkpoint;
 mod conv2d;
 mod conv_pool;
 mod cross_entropy;
 mod elementwise;
 pub(crate) mod gelu;
-mod kernel;
-mod later;
 mod layer_norm;
 mod linear;
-pub(crate) mod multi_tensor;
 mod patch_embed;
 mod pool;
 mod relu;
 mod residual;
-pub(crate) mod resize;
-mod sgd;
 pub(crate) mod sink;
 mod softmax;
-mod sum_of_squares;
 mod tanh;
 pub(crate) mod tickets;
 pub(crate) mod windows;
 
 #[cfg(feature = "cuda")]
 use crate::cuda;
-pub use adamw::{AdamWStep, adamw_step};
 pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
@@ -46,23 +38,25 @@ pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]
-pub use cuda::{CudaKernel, Upload, Uploads, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
+pub use cuda::{CudaKernel, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
 pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
-pub use later::Later;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use multi_tensor::{AdamWTarget, Clip, SgdTarget, Squares, adamw_steps, clip_factor, sgd_steps, sums_of_squares};
 pub use patch_embed::{patch_embed, patches};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};
-pub use resize::{Taps, resize};
-pub use sgd::{SgdStep, sgd_step};
 pub use sink::collect;
 pub use softmax::softmax;
-pub use sum_of_squares::sum_of_squares;
 pub use tallow_kernels::matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
 use tallow_kernels::{column_sums, matmul, simd};
+
+mod kernel {
+    pub(crate) use tallow_kernels::memory::{Out, Shared, copy, filled, written};
+    pub(crate) use tallow_kernels::tasks::rows_per_task;
+
+    pub(crate) use crate::slices::*;
+}
 pub use tanh::tanh;
 
 use candle_core::DType;

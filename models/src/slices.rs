@@ -1,18 +1,16 @@
-//! How the CPU kernels see tensors: as contiguous slices of float32.
+//! Tensors as the kernels of the CPU see them: contiguous slices of float32.
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
-pub(super) use tallow_kernels::memory::{Out, Shared, copy, filled, written};
-pub(super) use tallow_kernels::tasks::rows_per_task;
 
 /// Whether the kernels can run: everything is float32 on the CPU.
-pub(super) fn serves(tensors: &[&Tensor]) -> bool {
+pub(crate) fn serves(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
 /// The values of a contiguous float32 tensor.
-pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => {
@@ -22,7 +20,7 @@ pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
 }
 
 /// Runs `f` on the values of a float32 tensor on the CPU, which are copied first if they are not contiguous.
-pub(super) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -32,12 +30,12 @@ pub(super) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R>
 }
 
 /// A tensor on the CPU that owns `values`.
-pub(super) fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
+pub(crate) fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &candle_core::Device::Cpu)
 }
 
 /// Runs `f` on the values of a contiguous float32 tensor on the CPU, which it may change in place.
-pub(super) fn change<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
+pub(crate) fn change<R>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> R) -> Result<R> {
     let change = Change { f: RefCell::new(Some(f)), result: RefCell::new(None) };
     tensor.inplace_op1(&change)?;
     match change.result.into_inner() {

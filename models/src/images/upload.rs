@@ -8,7 +8,7 @@ use candle_core::cuda::cudarc::driver::result::{memcpy_dtod_async, memcpy_htod_a
 use candle_core::cuda::cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 use candle_core::{CpuStorage, CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 
-use super::launch::{Output, place};
+use crate::cuda::launch::{Output, place};
 
 /// Copies to a device, two of which may be under way at once.
 ///

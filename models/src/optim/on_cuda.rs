@@ -1,11 +1,11 @@
-//! Optimiser steps and sums of squares over many tensors in one launch; the kernels are in optimizer.cu.
+//! Optimiser steps and sums of squares over many tensors in one launch; the kernels are in cuda/optimizer.cu.
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::launch::{Arg, Grid, Module, Output, device_of, launch, place, whole};
-use super::{ptx, trust};
-use crate::ops::multi_tensor::{AdamWTarget, Clip, SgdTarget};
-use crate::ops::{AdamWStep, Later, SgdStep, adamw_step, clip_factor, sgd_step, sum_of_squares};
+use super::{AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget, adamw_step, clip_factor, sgd_step, sum_of_squares};
+use crate::cuda::launch::{Arg, Grid, Module, Output, device_of, launch, place, whole};
+use crate::cuda::{ptx, trust};
+use crate::readback::Readback;
 
 const MODULE: Module = ("optimizer", ptx::OPTIMIZER);
 
@@ -69,13 +69,13 @@ fn serves(device: &CudaDevice, gradient: &Tensor, others: &[&Tensor]) -> bool {
 #[derive(Debug)]
 pub struct Squares {
     sums: Tensor,
-    later: Later,
+    readback: Readback,
 }
 
 impl Squares {
     /// The sums, once the device has come to them.
     pub fn read(&self) -> Result<Vec<f64>> {
-        let mut sums: Vec<f64> = self.later.read()?.to_vec1()?;
+        let mut sums: Vec<f64> = self.readback.read()?.to_vec1()?;
         sums.pop();
         Ok(sums)
     }
@@ -208,7 +208,7 @@ fn sums_kernel(device: &CudaDevice, tensors: &[&Tensor]) -> Result<Squares> {
     let args = [Arg::In(&entries), Arg::Int(table.tensors), Arg::In(&partials), Arg::Out(0), Arg::Long(table.blocks)];
     launch(device, MODULE, "sum_of_squares_by_tensor_f64", ((1, 1, 1), (256, 1, 1)), &mut [&mut sums], &args)?;
     let sums = sums.tensor();
-    Ok(Squares { later: Later::new(&sums)?, sums })
+    Ok(Squares { readback: Readback::new(&sums)?, sums })
 }
 
 /// Sizes of the tensors of a check: less than a block, and more than two.

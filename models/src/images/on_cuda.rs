@@ -1,10 +1,10 @@
-//! Resizing of 8-bit images; the kernels are in resize.cu.
+//! Resizing of 8-bit images; the kernels are in cuda/resize.cu.
 
 use candle_core::{CudaDevice, DType, Device, Result, Tensor, bail};
 
-use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, values};
-use super::{ptx, trust};
-use crate::ops::resize::{PRECISION, Taps};
+use super::{PRECISION, Taps};
+use crate::cuda::launch::{Arg, Module, Output, device_of, dtype_name, launch, values};
+use crate::cuda::{ptx, trust};
 
 const MODULE: Module = ("resize", ptx::RESIZE);
 

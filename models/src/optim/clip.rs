@@ -1,11 +1,10 @@
-//! Optimiser steps and sums of squares over many tensors: on CUDA in one launch, elsewhere one after the other; and clipping by
-//! the sums, which CUDA's steps read on the device.
+//! The norm of all gradients, and clipping by it. On CUDA the steps read it on the device.
 
 use candle_core::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
-use super::cuda;
-use super::{AdamWStep, SgdStep, adamw_step, sgd_step, sum_of_squares};
+use super::on_cuda;
+use super::sum_of_squares;
 
 /// The sum of squares of every one of some tensors. On CUDA the numbers are on their way to the host while the device goes on.
 #[derive(Debug)]
@@ -15,13 +14,13 @@ pub struct Squares(Kind);
 enum Kind {
     Known(Vec<f64>),
     #[cfg(feature = "cuda")]
-    OnCuda(cuda::Squares),
+    OnCuda(on_cuda::Squares),
 }
 
 impl Squares {
     /// The sums on a CUDA device, if that is where they are.
     #[cfg(feature = "cuda")]
-    pub(crate) fn on_cuda(&self) -> Option<&cuda::Squares> {
+    pub(super) fn on_cuda(&self) -> Option<&on_cuda::Squares> {
         if let Kind::OnCuda(squares) = &self.0 { Some(squares) } else { None }
     }
 
@@ -69,73 +68,13 @@ pub fn clip_factor(norm: f64, largest: f64) -> f64 {
     if largest == 0. { 1. } else { (largest / (norm + 1e-6)).min(1.) }
 }
 
-/// A parameter and what its step of AdamW needs; see [`adamw_step`].
-#[derive(Debug, Clone, Copy)]
-pub struct AdamWTarget<'a> {
-    /// Changed in its own storage.
-    pub param: &'a Tensor,
-    /// The mean of the gradients.
-    pub m: &'a Tensor,
-    /// The mean of their squares.
-    pub v: &'a Tensor,
-    /// The gradient.
-    pub grad: &'a Tensor,
-    /// The numbers of its step.
-    pub step: AdamWStep,
-}
-
-/// A parameter and what its step of SGD needs; see [`sgd_step`].
-#[derive(Debug, Clone, Copy)]
-pub struct SgdTarget<'a> {
-    /// Changed in its own storage.
-    pub param: &'a Tensor,
-    /// Needed where there is momentum.
-    pub momentum_buffer: Option<&'a Tensor>,
-    /// The gradient.
-    pub grad: &'a Tensor,
-    /// The numbers of its step.
-    pub step: SgdStep,
-}
-
-/// A step of AdamW for every target, with its gradients clipped: none at all if their norm is not finite.
-///
-/// # Errors
-/// Those of [`adamw_step`].
-pub fn adamw_steps(targets: &[AdamWTarget], clip: Option<Clip>) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if cuda::adamw_steps(targets, clip)? {
-        return Ok(());
-    }
-    let Some(factor) = clip.map_or(Ok(Some(1.)), |clip| clip.factor())? else { return Ok(()) };
-    targets.iter().try_for_each(|t| {
-        let step = AdamWStep { grad_scale: t.step.grad_scale * factor, ..t.step };
-        adamw_step(t.param, t.m, t.v, t.grad, &step)
-    })
-}
-
-/// A step of SGD for every target, with its gradients clipped: none at all if their norm is not finite.
-///
-/// # Errors
-/// Those of [`sgd_step`].
-pub fn sgd_steps(targets: &[SgdTarget], clip: Option<Clip>) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if cuda::sgd_steps(targets, clip)? {
-        return Ok(());
-    }
-    let Some(factor) = clip.map_or(Ok(Some(1.)), |clip| clip.factor())? else { return Ok(()) };
-    targets.iter().try_for_each(|t| {
-        let step = SgdStep { grad_scale: t.step.grad_scale * factor, ..t.step };
-        sgd_step(t.param, t.momentum_buffer, t.grad, &step)
-    })
-}
-
 /// [`sum_of_squares`] of every tensor.
 ///
 /// # Errors
 /// Those of Candle.
 pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Squares> {
     #[cfg(feature = "cuda")]
-    if let Some(sums) = cuda::sums_of_squares(tensors)? {
+    if let Some(sums) = on_cuda::sums_of_squares(tensors)? {
         return Ok(Squares(Kind::OnCuda(sums)));
     }
     let sums = tensors.iter().map(|tensor| sum_of_squares(tensor)).collect::<Result<_>>()?;
@@ -147,6 +86,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::optim::{SgdStep, SgdTarget, sgd_steps};
 
     #[test]
     fn a_step_is_clipped_by_the_norm_and_left_out_without_one() -> Result<()> {

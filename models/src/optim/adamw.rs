@@ -1,30 +1,29 @@
-//! One step of AdamW over one parameter.
+//! Steps of AdamW.
 //!
 //! Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2017; the order of operations is PyTorch's.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+pub use tallow_kernels::optim::AdamWStep;
+use tallow_kernels::optim::adamw;
 
-use super::kernel::{change, read, rows_per_task, serves};
-use super::simd::vectorised;
+use super::Clip;
+#[cfg(feature = "cuda")]
+use super::on_cuda;
+use crate::slices::{change, read, serves};
 
-/// The numbers of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the mean of the gradients. PyTorch's default is 0.9.
-    pub beta1: f64,
-    /// Decay of the mean of their squares. PyTorch's default is 0.999.
-    pub beta2: f64,
-    /// Added to the root of the mean square. PyTorch's default is 1e-8.
-    pub eps: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Which step it is, counted from 1: it corrects the bias of the means.
-    pub step: usize,
-    /// What the gradient is multiplied by first (clipping, accumulation); 1 leaves it.
-    pub grad_scale: f64,
+/// A parameter and what its step of AdamW needs; see [`adamw_step`].
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWTarget<'a> {
+    /// Changed in its own storage.
+    pub param: &'a Tensor,
+    /// The mean of the gradients.
+    pub m: &'a Tensor,
+    /// The mean of their squares.
+    pub v: &'a Tensor,
+    /// The gradient.
+    pub grad: &'a Tensor,
+    /// The numbers of its step.
+    pub step: AdamWStep,
 }
 
 /// Updates `param` and its means `m` and `v`, all of one shape, in their own storage:
@@ -51,32 +50,8 @@ pub fn adamw_step(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, step: &
     if !(serves(&[param, m, v, grad]) && in_place) {
         return composed(param, m, v, grad, step);
     }
-    read(grad, |g| change(param, |p| change(m, |m| change(v, |v| kernel(p, m, v, g, step)))))????;
+    read(grad, |g| change(param, |p| change(m, |m| change(v, |v| adamw(p, m, v, g, step)))))????;
     Ok(())
-}
-
-fn kernel(p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], s: &AdamWStep) {
-    let task = rows_per_task(p.len(), 1);
-    let correction = |beta: f64| 1. - beta.powf(s.step as f64);
-    let decay = (1. - s.lr * s.weight_decay) as f32;
-    let (beta1, beta2, eps, scale) = (s.beta1 as f32, s.beta2 as f32, s.eps as f32, s.grad_scale as f32);
-    let (rest1, rest2) = ((1. - s.beta1) as f32, (1. - s.beta2) as f32);
-    let lr = (s.lr / correction(s.beta1)) as f32;
-    let root = correction(s.beta2).sqrt() as f32;
-    let tasks = p.par_chunks_mut(task).zip(m.par_chunks_mut(task)).zip(v.par_chunks_mut(task)).zip(g.par_chunks(task));
-    tasks.for_each(|(((p, m), v), g)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                    let g = g * scale;
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * g * g;
-                    *p = *p * decay - lr * (*m / (v.sqrt() / root + eps));
-                }
-            },
-        )
-    });
 }
 
 fn composed(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, s: &AdamWStep) -> Result<()> {
@@ -92,12 +67,28 @@ fn composed(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, s: &AdamWStep
     Ok(())
 }
 
+/// A step of AdamW for every target, with its gradients clipped: none at all if their norm is not finite.
+///
+/// # Errors
+/// Those of [`adamw_step`].
+pub fn adamw_steps(targets: &[AdamWTarget], clip: Option<Clip>) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if on_cuda::adamw_steps(targets, clip)? {
+        return Ok(());
+    }
+    let Some(factor) = clip.map_or(Ok(Some(1.)), |clip| clip.factor())? else { return Ok(()) };
+    targets.iter().try_for_each(|t| {
+        let step = AdamWStep { grad_scale: t.step.grad_scale * factor, ..t.step };
+        adamw_step(t.param, t.m, t.v, t.grad, &step)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Var};
 
-    use super::super::check::{distance, values};
     use super::*;
+    use crate::ops::check::{distance, values};
 
     const STEP: AdamWStep =
         AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1, grad_scale: 0.5 };

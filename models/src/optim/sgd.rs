@@ -1,24 +1,25 @@
-//! One step of stochastic gradient descent with momentum over one parameter, as PyTorch defines it.
+//! Steps of stochastic gradient descent with momentum, as PyTorch defines it.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+pub use tallow_kernels::optim::SgdStep;
+use tallow_kernels::optim::{sgd, sgd_with_momentum};
 
-use super::kernel::{change, read, rows_per_task, serves};
-use super::simd::vectorised;
+use super::Clip;
+#[cfg(feature = "cuda")]
+use super::on_cuda;
+use crate::slices::{change, read, serves};
 
-/// The numbers of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdStep {
-    /// Learning rate.
-    pub lr: f64,
-    /// Momentum; 0 for none.
-    pub momentum: f64,
-    /// Nesterov's form of momentum.
-    pub nesterov: bool,
-    /// Weight decay, added to the gradient.
-    pub weight_decay: f64,
-    /// What the gradient is multiplied by first (clipping, accumulation); 1 leaves it.
-    pub grad_scale: f64,
+/// A parameter and what its step of SGD needs; see [`sgd_step`].
+#[derive(Debug, Clone, Copy)]
+pub struct SgdTarget<'a> {
+    /// Changed in its own storage.
+    pub param: &'a Tensor,
+    /// Needed where there is momentum.
+    pub momentum_buffer: Option<&'a Tensor>,
+    /// The gradient.
+    pub grad: &'a Tensor,
+    /// The numbers of its step.
+    pub step: SgdStep,
 }
 
 /// Updates `param`, and `momentum_buffer` (zeros before the first step; not needed without momentum), in their own storage:
@@ -46,44 +47,9 @@ pub fn sgd_step(param: &Tensor, momentum_buffer: Option<&Tensor>, grad: &Tensor,
         return composed(param, buffer, grad, step);
     }
     match buffer {
-        Some(buffer) => read(grad, |g| change(param, |p| change(buffer, |b| with_momentum(p, b, g, step))))??,
-        None => read(grad, |g| change(param, |p| without_momentum(p, g, step)))?,
+        Some(buffer) => read(grad, |g| change(param, |p| change(buffer, |b| sgd_with_momentum(p, b, g, step))))??,
+        None => read(grad, |g| change(param, |p| sgd(p, g, step)))?,
     }
-}
-
-fn with_momentum(p: &mut [f32], b: &mut [f32], g: &[f32], s: &SgdStep) {
-    let task = rows_per_task(p.len(), 1);
-    let (lr, momentum, decay) = (s.lr as f32, s.momentum as f32, s.weight_decay as f32);
-    let scale = s.grad_scale as f32;
-    // Nesterov's direction is g + momentum · buffer, the plain one the buffer: both are a g + c buffer.
-    let (of_g, of_buffer) = if s.nesterov { (1., momentum) } else { (0., 1.) };
-    p.par_chunks_mut(task).zip(b.par_chunks_mut(task)).zip(g.par_chunks(task)).for_each(|((p, b), g)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for ((p, b), &g) in p.iter_mut().zip(b).zip(g) {
-                    let g = g * scale + decay * *p;
-                    *b = momentum * *b + g;
-                    *p -= lr * (of_g * g + of_buffer * *b);
-                }
-            },
-        )
-    });
-}
-
-fn without_momentum(p: &mut [f32], g: &[f32], s: &SgdStep) {
-    let task = rows_per_task(p.len(), 1);
-    let (lr, decay, scale) = (s.lr as f32, s.weight_decay as f32, s.grad_scale as f32);
-    p.par_chunks_mut(task).zip(g.par_chunks(task)).for_each(|(p, g)| {
-        vectorised(
-            #[inline(always)]
-            || {
-                for (p, &g) in p.iter_mut().zip(g) {
-                    *p -= lr * (g * scale + decay * *p);
-                }
-            },
-        )
-    });
 }
 
 fn composed(param: &Tensor, buffer: Option<&Tensor>, grad: &Tensor, s: &SgdStep) -> Result<()> {
@@ -100,12 +66,28 @@ fn composed(param: &Tensor, buffer: Option<&Tensor>, grad: &Tensor, s: &SgdStep)
     param.flatten_all()?.slice_set(&new.flatten_all()?, 0, 0)
 }
 
+/// A step of SGD for every target, with its gradients clipped: none at all if their norm is not finite.
+///
+/// # Errors
+/// Those of [`sgd_step`].
+pub fn sgd_steps(targets: &[SgdTarget], clip: Option<Clip>) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if on_cuda::sgd_steps(targets, clip)? {
+        return Ok(());
+    }
+    let Some(factor) = clip.map_or(Ok(Some(1.)), |clip| clip.factor())? else { return Ok(()) };
+    targets.iter().try_for_each(|t| {
+        let step = SgdStep { grad_scale: t.step.grad_scale * factor, ..t.step };
+        sgd_step(t.param, t.momentum_buffer, t.grad, &step)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device, Var};
 
-    use super::super::check::{distance, values};
     use super::*;
+    use crate::ops::check::{distance, values};
 
     const STEP: SgdStep = SgdStep { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.01, grad_scale: 0.5 };
 

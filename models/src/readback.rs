@@ -3,12 +3,12 @@
 use candle_core::{Device, Result, Tensor};
 
 #[cfg(feature = "cuda")]
-use super::cuda::Download;
+use crate::cuda::Download;
 
 /// The values that a tensor has now, to be read later. On CUDA they are copied when the device comes to it, while it and the host go
 /// on; whoever reads them waits for no more than that.
 #[derive(Debug)]
-pub struct Later(Kind);
+pub struct Readback(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -17,7 +17,7 @@ enum Kind {
     Download(Download),
 }
 
-impl Later {
+impl Readback {
     /// Has the values of `tensor` copied, if they are not on the host.
     ///
     /// # Errors

@@ -1,33 +1,13 @@
 //! `Σ x²`, for the global norm of gradients.
 
 use candle_core::{DType, Result, Tensor};
-use rayon::prelude::*;
+use tallow_kernels::sum_of_squares as kernel;
 
-use super::kernel::{read, rows_per_task, serves};
-use super::simd::vectorised;
+use crate::slices::{read, serves};
 
 /// The sum of the squares of all values, accumulated in float64. Its square root is the 2-norm.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    if serves(&[x]) { read(x, kernel) } else { composed(x) }
-}
-
-fn kernel(x: &[f32]) -> f64 {
-    let tasks = x.par_chunks(rows_per_task(x.len(), 1)).map(|x| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let mut lanes = [0f64; 16];
-                for x in x.chunks(lanes.len()) {
-                    for (lane, &x) in lanes.iter_mut().zip(x) {
-                        *lane += f64::from(x) * f64::from(x);
-                    }
-                }
-                lanes.into_iter().sum::<f64>()
-            },
-        )
-    });
-    // Collected first: the order of the sum is that of the tasks.
-    tasks.collect::<Vec<f64>>().into_iter().sum()
+    if serves(&[x]) { read(x, kernel::sum_of_squares) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<f64> {
@@ -36,8 +16,8 @@ fn composed(x: &Tensor) -> Result<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::values;
     use super::*;
+    use crate::ops::check::values;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

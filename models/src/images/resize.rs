@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-/// Bits after the point of the weights.
+/// Bits after the point of the weights: 32, less 8 for a level, less 2 for sign and overshoot.
 pub const PRECISION: u32 = 32 - 8 - 2;
 
 /// What every pixel of a resized line is made of.
@@ -107,7 +107,7 @@ pub fn resize(
         )
     }
     #[cfg(feature = "cuda")]
-    if let Some(out) = super::cuda::resize(images, (across, down), (scale, shift), dtype, composed)? {
+    if let Some(out) = super::on_cuda::resize(images, (across, down), (scale, shift), dtype, composed)? {
         return Ok(out);
     }
     composed(images, (across, down), (scale, shift), dtype)
