@@ -5,6 +5,7 @@
 //! The `tallow` binary on top of them is a package of its own, `tallow-cli`.
 
 pub mod data;
+pub mod inference;
 #[cfg(feature = "report")]
 pub mod report;
 #[cfg(feature = "train")]
@@ -12,3 +13,8 @@ pub mod train;
 
 pub use tallow_models as models;
 pub use tallow_weights as weights;
+
+pub use inference::{
+    AsImage, Class, Classifier, Embedder, Error, Features, ImageInput, Images, Prediction, Pretrained,
+    PretrainedBuilder, Result,
+};

@@ -9,7 +9,7 @@ use tallow_models::{AnyModel, Vit};
 
 use crate::commands::train::file_name;
 use crate::error::{Result, usage};
-use crate::model::Loaded;
+use tallow::Pretrained;
 use tallow::data::Image;
 use tallow::report::{self, AttentionMap};
 
@@ -26,8 +26,8 @@ impl<'a> AttentionFolder<'a> {
     ///
     /// # Errors
     /// If the model has no attention, or there is no such folder to be had.
-    pub fn new(folder: &'a Path, loaded: &'a Loaded, model: &'a str) -> Result<Self> {
-        let AnyModel::Vit(vit) = &loaded.model else {
+    pub fn new(folder: &'a Path, loaded: &'a Pretrained, model: &'a str) -> Result<Self> {
+        let AnyModel::Vit(vit) = loaded.model() else {
             return Err(usage(format!(
                 "--attention: expected a ViT, got {model}, which has no attention; leave it out"
             )));

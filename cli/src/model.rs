@@ -1,17 +1,16 @@
 //! Models as commands name them: their architecture alone, or with weights, ready for inference.
 
-use std::sync::Arc;
-
 use anyhow::bail;
-use candle_core::{DType, Device};
-use tallow_models::{AnyModel, Architecture, Params, Stage, zoo};
+use tallow_models::{Architecture, zoo};
 use tallow_weights::account::Tensor as Fate;
 use tallow_weights::{Account, CheckpointConfig, LoadOptions, OpenOptions, Source, expanded};
 
 use crate::error::{Result, usage};
 use crate::flags::{ArchitectureFlags, CheckpointFlags, ExifFlags};
 use crate::session::Session;
-use tallow::data::{Exif, Transform};
+use tallow::Pretrained;
+use tallow::data::Exif;
+use tallow::inference::HeadFault;
 use tallow::train::{RunFolder, svm};
 
 /// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
@@ -91,111 +90,73 @@ pub fn exif(name: &str, flags: &ExifFlags) -> Result<Exif> {
     Ok(run.map(|run| run.exif()).transpose()?.unwrap_or_default())
 }
 
-/// A model with its weights, for inference.
-pub struct Loaded {
-    /// As the user named it.
-    name: String,
-    /// Whether the user asked for a number of classes.
-    chosen_classes: bool,
-    pub config: CheckpointConfig,
-    pub params: Params,
-    pub model: AnyModel,
-    pub account: Account,
-    pub device: Device,
-    pub dtype: DType,
+/// Opens the checkpoint called `name` and fits it to the architecture that the flags ask for.
+///
+/// # Errors
+/// If there is no such checkpoint, or it does not fit.
+pub fn open(
+    name: &str,
+    flags: &ArchitectureFlags,
+    checkpoint: &CheckpointFlags,
+    session: &Session,
+) -> Result<Pretrained> {
+    check_network(name)?;
+    let options = open_options(name, flags, checkpoint, session)?;
+    let (device, dtype) = session.device()?;
+    let load = LoadOptions { ignore_unknown: checkpoint.ignore_unknown.unwrap_or(false), ..LoadOptions::default() };
+    let builder = Pretrained::builder(name).device(&device).dtype(dtype).seed(session.seed());
+    let builder = builder.open_options(options).load_options(load);
+    // What a command does with images it says where it opens them.
+    let builder = builder.exif(Exif::default());
+    let builder = flags.overrides().into_iter().fold(builder, |builder, (key, value)| builder.set(key, value));
+    builder.load().map_err(of_model)
 }
 
-impl Loaded {
-    /// Opens the checkpoint called `name` and fits it to the architecture that the flags ask for.
-    ///
-    /// # Errors
-    /// If there is no such checkpoint, or it does not fit.
-    pub fn open(
-        name: &str,
-        flags: &ArchitectureFlags,
-        checkpoint_flags: &CheckpointFlags,
-        session: &Session,
-    ) -> Result<Self> {
-        check_network(name)?;
-        let options = open_options(name, flags, checkpoint_flags, session)?;
-        let (device, dtype) = session.device()?;
-        let checkpoint = tallow_weights::open(&Source::parse(name)?, &options)?;
-        let (mut config, assumed) = checkpoint.config_or_inferred()?;
-        let labelled = config.architecture.num_classes();
-        config.architecture = changed(config.architecture, flags)?;
-        if config.architecture.num_classes() != labelled {
-            config.labels = None;
+/// An error of the library's front door as the one that it passes on.
+pub fn of_model(error: tallow::Error) -> anyhow::Error {
+    match error {
+        tallow::Error::Data(error) => (*error).into(),
+        tallow::Error::Weights(error) => (*error).into(),
+        tallow::Error::Models(error) => error.into(),
+        tallow::Error::Candle(error) => error.into(),
+        error => error.into(),
+    }
+}
+
+/// Checks that the model has a head, and that it was trained: what one says that was drawn at random means nothing. `instead`
+/// is what else the user could do, and `flags` are those of the architecture.
+///
+/// # Errors
+/// If not, with the reason.
+pub fn check_head(model: &Pretrained, flags: &ArchitectureFlags, instead: &str) -> Result {
+    let (name, fault) = match model.check_head() {
+        Ok(()) => return Ok(()),
+        Err(tallow::Error::Head { model, fault }) => (model, fault),
+        Err(other) => return Err(of_model(other)),
+    };
+    match fault {
+        HeadFault::Unclassed { rows } => Err(usage(format!(
+            "{name}: expected a classification head, its config says 0 classes and its head has {rows} rows; take \
+             them by number (--num-classes {rows}), or {instead}"
+        ))),
+        HeadFault::New { why } if flags.overrides().iter().any(|(key, _)| key == "num_classes") => Err(usage(format!(
+            "{name}: expected a trained head, got a new one: {why}; leave out the options that ask for another head"
+        ))),
+        HeadFault::New { why } => {
+            bail!("{name}: expected a trained head, got none: {why}; train one (tallow finetune), or {instead}")
         }
-        config.preprocessing.input_size = config.architecture.input_size();
-        let params = Params::new(session.seed(), dtype, &device);
-        let ignore_unknown = checkpoint_flags.ignore_unknown.unwrap_or(false);
-        let load = LoadOptions { ignore_unknown, ..LoadOptions::default() };
-        let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;
-        account.notes.extend(assumed);
-        // What is written of this model says so too.
-        config.head_fault = account
-            .initialised()
-            .find(|(name, _)| config.architecture.stage_of(name) == Stage::Head)
-            .map(|(_, why)| why.to_string());
-        config.architecture.build(params.builder())?;
-        let mut model = config.architecture.build(params.eval_builder())?;
-        model.set_prepacking(true);
-        let chosen_classes = flags.overrides().iter().any(|(key, _)| key == "num_classes");
-        Ok(Self { name: name.into(), chosen_classes, config, params, model, account, device, dtype })
+        _ => Err(usage(format!(
+            "{name}: expected a classification head, the weights have none; train one (tallow finetune), or {instead}"
+        ))),
     }
+}
 
-    /// Whether the model has a head that was trained.
-    pub fn has_trained_head(&self) -> bool {
-        self.config.architecture.num_classes() > 0 && self.config.head_fault.is_none()
-    }
-
-    /// Checks that the model has a head, and that it was trained: what one says that was drawn at random means nothing. `instead`
-    /// is what else the user could do.
-    ///
-    /// # Errors
-    /// If not, with the reason.
-    pub fn check_head(&self, instead: &str) -> Result {
-        let name = &self.name;
-        if self.config.architecture.num_classes() == 0 {
-            if let Some(rows) = self.account.unused_head().filter(|_| !self.chosen_classes) {
-                return Err(usage(format!(
-                    "{name}: expected a classification head, its config says 0 classes and its head has {rows} rows; take \
-                     them by number (--num-classes {rows}), or {instead}"
-                )));
-            }
-            return Err(usage(format!(
-                "{name}: expected a classification head, the weights have none; train one (tallow finetune), or {instead}"
-            )));
-        }
-        let Some(why) = &self.config.head_fault else { return Ok(()) };
-        if self.chosen_classes {
-            return Err(usage(format!(
-                "{name}: expected a trained head, got a new one: {why}; leave out the options that ask for another head"
-            )));
-        }
-        bail!("{name}: expected a trained head, got none: {why}; train one (tallow finetune), or {instead}")
-    }
-
-    /// How an image becomes the model's input.
-    ///
-    /// # Errors
-    /// If the checkpoint's preprocessing makes no sense.
-    pub fn transform(&self) -> Result<Arc<Transform>> {
-        Ok(Arc::new(Transform::of(&self.config)?))
-    }
-
-    /// The name of a class, its number where it has none.
-    pub fn label(&self, class: usize) -> String {
-        let label = self.config.labels.as_ref().and_then(|labels| labels.get(class));
-        label.cloned().unwrap_or_else(|| class.to_string())
-    }
-
-    /// Says what became of the checkpoint where that is not simply everything, and always with `--verbose`.
-    pub fn say_account(&self, session: &Session) {
-        let plain = self.account.initialised().next().is_none() && self.account.notes.is_empty();
-        if session.flags().verbose || !plain {
-            session.note(account_text(&self.account, session.flags().verbose));
-        }
+/// Says what became of the checkpoint where that is not simply everything, and always with `--verbose`.
+pub fn say_account(model: &Pretrained, session: &Session) {
+    let account = model.account();
+    let plain = account.initialised().next().is_none() && account.notes.is_empty();
+    if session.flags().verbose || !plain {
+        session.note(account_text(account, session.flags().verbose));
     }
 }
 

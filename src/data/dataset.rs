@@ -27,6 +27,24 @@ pub struct Image {
 }
 
 impl Image {
+    /// Checks an image that a program made: it has 1, 3 or 4 channels, and as many values as its size says. `name` is for messages.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self, name: &str) -> Result<()> {
+        let Self { width, height, channels, .. } = *self;
+        if !matches!(channels, 1 | 3 | 4) {
+            return Err(Error::invalid(name, "1 channel (grey), 3 (RGB) or 4 (RGBA)", channels));
+        }
+        let values = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
+        if values != Some(self.pixels.len()) || self.pixels.is_empty() {
+            let expected =
+                format!("a value for each of {width}x{height} pixels in {channels} channels, and at least one");
+            return Err(Error::invalid(name, expected, self.pixels.len()));
+        }
+        Ok(())
+    }
+
     /// The luma of a colour image (ITU-R 601-2, in Pillow's integers), without its alpha; a grey image as it is.
     pub fn to_grey(&self) -> Self {
         if self.channels == 1 {

@@ -164,6 +164,15 @@ fn decoded(bytes: &[u8], name: &str, Decoding { alpha, exif }: Decoding) -> Resu
     Ok(Decoded { image, look: Look { odd, orientation_noted: noted.is_some() } })
 }
 
+/// An image that another program part decoded: with an alpha channel where it has one, and of 16 bits the upper 8.
+impl From<DynamicImage> for Image {
+    fn from(image: DynamicImage) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let (channels, pixels) = if image.color().has_alpha() { (4, with_alpha(image)) } else { opaque(image) };
+        Self { width, height, channels, pixels }
+    }
+}
+
 /// What is told of images that are asked for their alpha channel and have none.
 const NO_ALPHA: &str = "without an alpha channel, read as opaque";
 const NO_END: &str = "without an end marker, but whole";

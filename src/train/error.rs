@@ -90,6 +90,23 @@ impl From<tallow_weights::Error> for Error {
     }
 }
 
+impl From<crate::inference::Error> for Error {
+    fn from(error: crate::inference::Error) -> Self {
+        use crate::inference::Error as Door;
+        match error {
+            Door::Data(error) => Self::Data(error),
+            Door::Weights(error) => Self::Weights(error),
+            Door::Models(error) => Self::Models(error),
+            Door::Candle(error) => Self::Candle(error),
+            Door::Io { path, source } => Self::Io { path, source },
+            Door::File { path, expected, got } => Self::File { path, expected, got },
+            Door::Invalid { what, expected, got } => Self::Invalid { what, expected, got },
+            Door::Head { model, fault } => Self::invalid(model, "a trained classification head", fault),
+            Door::NotFinite { place, what } => Self::invalid(place, format!("finite {what}"), "others"),
+        }
+    }
+}
+
 impl Error {
     /// The error, with the size of the batches if it is that a GPU has no memory left.
     pub fn with_batch_size(self, batch_size: usize) -> Self {

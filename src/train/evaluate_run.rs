@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use tallow_models::ops::softmax;
-use tallow_models::{AnyModel, Mode, Model, Params};
-use tallow_weights::{CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
+use tallow_weights::{Head, OpenOptions, Source};
 
 use super::checkpoint;
 use super::config::TrainConfig;
@@ -18,7 +17,8 @@ use super::recorded::{self, Recollection, Search};
 use super::relabel::relabelled;
 use super::run_folder::RunFolder;
 use super::{data_record, device, paths, setup, svm};
-use crate::data::{Dataset, Exif, OnBadImage, Samples, Transform};
+use crate::data::{Dataset, Exif, OnBadImage, Samples};
+use crate::inference::Pretrained;
 
 /// Where the measurement is to differ from the run's own.
 #[derive(Debug, Clone, Default)]
@@ -85,8 +85,8 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
-    let chosen = if svm.is_some() { None } else { Some(Chosen::of(folder, config, options.device.as_deref())?) };
-    let alpha = chosen.as_ref().is_some_and(|chosen| chosen.described.architecture.input_size()[0] == 4);
+    let model = if svm.is_some() { None } else { Some(chosen(folder, config, options.device.as_deref())?) };
+    let alpha = model.as_ref().is_some_and(|model| model.config().architecture.input_size()[0] == 4);
     if config.on_bad_image == OnBadImage::Error || alpha {
         let name = if options.train_part { "training" } else { "test" };
         let notes = setup::check_part(&dataset, name, &**samples, alpha, &options.hub)?;
@@ -101,19 +101,26 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         let evaluation = svm.evaluate(&samples, listener, None)?.unwrap_or_default();
         return Ok(RunMeasured { evaluation, dataset, recollection, trained_on });
     }
-    let Chosen { described, model, device } = match chosen {
-        Some(chosen) => chosen,
-        None => Chosen::of(folder, config, options.device.as_deref())?,
+    let model = match model {
+        Some(model) => model,
+        None => chosen(folder, config, options.device.as_deref())?,
     };
+    let described = model.config();
     let classes = described.architecture.num_classes();
     let samples = &relabelled(samples, &dataset, described.labels.as_deref(), classes, listener)?;
-    let transform = Arc::new(Transform::of(&described)?);
+    let transform = model.transform()?;
     let default = EvaluateOptions::default();
     let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
     let total = samples.len();
     let progress = |done| listener.on(&Event::Evaluation { done, total });
-    let evaluation =
-        evaluate(&model, samples, &transform, &device, &EvaluateOptions { batch_size, ..default }, progress)?;
+    let evaluation = evaluate(
+        model.model(),
+        samples,
+        &transform,
+        model.device(),
+        &EvaluateOptions { batch_size, ..default },
+        progress,
+    )?;
     Ok(RunMeasured { evaluation, dataset, recollection, trained_on })
 }
 
@@ -232,52 +239,37 @@ pub fn score_points(folder: &RunFolder, points: &[[f32; 2]]) -> Result<Scores> {
         return Ok(Scores::Decisions(points.par_iter().map(|point| svm.decisions(point)).collect()));
     }
     let config = folder.config()?;
-    let Chosen { described, model, device } = Chosen::of(folder, &config, None)?;
-    let [channels, height, width] = described.architecture.input_size();
+    let chosen = chosen(folder, &config, None)?;
+    let [channels, height, width] = chosen.config().architecture.input_size();
     let values: Vec<f32> = points.iter().flatten().copied().collect();
-    let points =
-        Tensor::from_vec(values, (points.len(), 2), &device)?.reshape((points.len(), channels, height, width))?;
-    let logits = model.forward(&points, Mode::Eval)?.to_dtype(DType::F32)?;
+    let points = Tensor::from_vec(values, (points.len(), 2), chosen.device())?.reshape((
+        points.len(),
+        channels,
+        height,
+        width,
+    ))?;
+    let logits = chosen.forward(&points)?.to_dtype(DType::F32)?;
     Ok(Scores::Probabilities(softmax(&logits)?.to_vec2()?))
 }
 
-/// The chosen checkpoint of a run, ready to be used.
-struct Chosen {
-    described: CheckpointConfig,
-    model: AnyModel,
-    device: Device,
-}
-
-impl Chosen {
-    /// On another device than the run's where `on` names one.
-    fn of(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Self> {
-        checkpoint::recover(folder)?;
-        if !folder.best_path().exists() {
-            return Err(Error::File {
-                path: folder.best_path(),
-                expected: "the checkpoint that a run chooses after an epoch (go on with the run: --resume)".into(),
-                got: "none yet".into(),
-            });
-        }
-        let loaded = tallow_weights::open(&Source::Folder(folder.best_path()), &OpenOptions::default())?;
-        let described = loaded.config().cloned().ok_or_else(|| Error::File {
-            path: folder.best_path().join("config.json"),
-            expected: "a model's configuration".into(),
-            got: "none".into(),
-        })?;
-        let device = device(on.unwrap_or(&config.device))?;
-        if device.is_cpu() {
-            super::set_precision(config.dtype, &device)?;
-        }
-        let params = Params::new(config.seed, DType::F32, &device);
-        tallow_weights::load(
-            &loaded,
-            &described.architecture,
-            &LoadOptions { head: Head::Keep, ..LoadOptions::default() },
-            &params,
-        )?;
-        described.architecture.build(params.builder())?;
-        let model = described.architecture.build(params.eval_builder())?;
-        Ok(Self { described, model, device })
+/// The chosen checkpoint of a run, ready to be used; on another device than the run's where `on` names one.
+fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Pretrained> {
+    checkpoint::recover(folder)?;
+    if !folder.best_path().exists() {
+        return Err(Error::File {
+            path: folder.best_path(),
+            expected: "the checkpoint that a run chooses after an epoch (go on with the run: --resume)".into(),
+            got: "none yet".into(),
+        });
     }
+    let described = folder.best_path().join("config.json");
+    if !described.exists() {
+        return Err(Error::File { path: described, expected: "a model's configuration".into(), got: "none".into() });
+    }
+    let device = device(on.unwrap_or(&config.device))?;
+    if device.is_cpu() {
+        super::set_precision(config.dtype, &device)?;
+    }
+    let builder = Pretrained::from_source(Source::Folder(folder.best_path())).device(&device).seed(config.seed);
+    Ok(builder.head(Head::Keep).exif(config.exif.unwrap_or_default()).load()?)
 }

@@ -15,6 +15,7 @@ use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics, number};
 use super::fit::Start;
 use crate::data::Exif;
+use crate::inference::run;
 
 /// A run's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,13 +118,7 @@ impl RunFolder {
     /// The folder of the run that a model at `path` is from, which is that folder itself, one of its checkpoints, or a file there.
     /// None where it is from no run.
     pub fn of_model(path: impl Into<PathBuf>) -> Option<Self> {
-        let path = fs::canonicalize(expanded(path.into())).ok()?;
-        let folder = if path.is_file() { path.parent()? } else { &path };
-        let above = || folder.parent().filter(|parent| parent.ends_with("checkpoints"))?.parent();
-        // A folder that is a model itself may have settings of another kind beside it.
-        let is_run = |root: &&Path| root.join("config.toml").is_file() && !root.join("config.json").exists();
-        let root = Some(folder).filter(is_run).or_else(|| above().filter(is_run))?;
-        Some(Self { root: root.into() })
+        run::of_model(path).map(|root| Self { root })
     }
 
     /// Reads `config.toml`. Where it states no [`TrainConfig::exif`], it is from a version that turned no image.
@@ -142,18 +137,7 @@ impl RunFolder {
     /// # Errors
     /// If the file is not there or says something else there.
     pub fn exif(&self) -> Result<Exif> {
-        #[derive(Deserialize)]
-        struct Stated {
-            exif: Option<Exif>,
-        }
-        let path = self.config_path();
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let stated: Stated = toml::from_str(&text).map_err(|error| Error::File {
-            path,
-            expected: "a run's configuration, exif apply or ignore".into(),
-            got: error.message().replace('\n', ", "),
-        })?;
-        Ok(stated.exif.unwrap_or(Exif::Ignore))
+        Ok(run::exif(&self.root)?)
     }
 
     /// Reads `metrics.jsonl`. A last line that was cut short, by a crash or because the run is still writing it, is left out.

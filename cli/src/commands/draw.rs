@@ -9,9 +9,9 @@ use tallow_models::{Architecture, VitConfig};
 
 use crate::error::{Result, usage};
 use crate::flags::{DrawArgs, Drawing, FiltersArgs, PositionsArgs};
-use crate::model::{self, Loaded};
+use crate::model;
 use crate::session::Session;
-use tallow::report;
+use tallow::{Pretrained, report};
 
 #[derive(Serialize)]
 struct Drawn<'a> {
@@ -63,8 +63,8 @@ fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
 
 /// The position embeddings `[positions, dim]` of a model with its weights.
 fn learned(args: &PositionsArgs, name: &str, session: &Session) -> Result<Tensor> {
-    let loaded = Loaded::open(name, &args.architecture, &args.checkpoint, session)?;
-    loaded.say_account(session);
+    let loaded = model::open(name, &args.architecture, &args.checkpoint, session)?;
+    model::say_account(&loaded, session);
     Ok(parameter(&loaded, "pos_embed")?.squeeze(0)?)
 }
 
@@ -75,15 +75,15 @@ fn of_patches(table: &Tensor, vit: &VitConfig) -> candle_core::Result<Tensor> {
 }
 
 fn filters(args: &FiltersArgs, session: &Session) -> Result<String> {
-    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
-    loaded.say_account(session);
-    let (name, channels) = report::first_layer(&loaded.config.architecture)
+    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    model::say_account(&loaded, session);
+    let (name, channels) = report::first_layer(&loaded.config().architecture)
         .map_err(|complaint| usage(format!("{}: {complaint}", args.model)))?;
     Ok(report::filters(&args.model, &parameter(&loaded, name)?, channels)?)
 }
 
 /// A parameter's value on the CPU in float32.
-fn parameter(loaded: &Loaded, name: &str) -> Result<Tensor> {
-    let param = loaded.params.get(name).ok_or(tallow_models::Error::UnknownParameter { name: name.into() })?;
+fn parameter(loaded: &Pretrained, name: &str) -> Result<Tensor> {
+    let param = loaded.params().get(name).ok_or(tallow_models::Error::UnknownParameter { name: name.into() })?;
     Ok(param.var.as_detached_tensor().to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?)
 }

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use tallow_models::{AnyModel, Mode, Model};
+use tallow_models::AnyModel;
 use tallow_weights::save;
 
 use crate::error::{Result, Told, usage};
 use crate::flags::{EmbedArgs, Features, Split};
 use crate::images::{ImageFiles, tell_bad};
-use crate::model::{self, Loaded};
+use crate::model;
 use crate::progress::{self, Progress};
 use crate::session::Session;
-use tallow::data::{self, Checked, DataOptions, Loader, LoaderOptions, OnBadImage, Samples, Subset};
+use tallow::data::{self, Checked, DataOptions, LoaderOptions, OnBadImage, Samples, Subset};
 use tallow::train::relabelled;
+use tallow::{Embedder, Pretrained};
 
 #[derive(Serialize)]
 struct Embedded<'a> {
@@ -32,13 +33,13 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     if args.out.is_dir() {
         return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
     }
-    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
-    loaded.say_account(session);
-    check(args, &loaded)?;
-    loaded.transform()?.check_reads_images()?;
+    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    model::say_account(&loaded, session);
+    let embedder = embedder(args, loaded.clone())?;
+    loaded.transform().map_err(model::of_model)?.check_reads_images()?;
     let (samples, classes) = samples(args, &loaded, session)?;
     let samples = readable(args, samples, &loaded, session)?;
-    let shape = write(args, &loaded, &samples, classes.as_deref(), session)?;
+    let shape = write(args, &embedder, &samples, classes.as_deref(), session)?;
     let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
     session.result(&embedded, || {
         let labels = if embedded.labels { " and labels" } else { "" };
@@ -50,7 +51,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
 /// the names of the labels, by number.
 fn write(
     args: &EmbedArgs,
-    loaded: &Loaded,
+    embedder: &Embedder,
     samples: &Arc<dyn Samples>,
     classes: Option<&[String]>,
     session: &Session,
@@ -65,7 +66,7 @@ fn write(
     if let Some(classes) = classes {
         about.insert("classes".into(), serde_json::to_string(classes)?);
     }
-    if let (Features::Logits, Some(columns)) = (args.features, &loaded.config.labels) {
+    if let (Features::Logits, Some(columns)) = (args.features, &embedder.pretrained().config().labels) {
         about.insert("logits".into(), serde_json::to_string(columns)?);
     }
     let labels = args.data.is_some().then(|| (0..count).map(|index| i64::from(samples.label(index))).collect());
@@ -73,14 +74,12 @@ fn write(
 
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, count, "images");
-    let mut batches = Loader::new(samples.clone(), (0..count).collect(), loaded.transform()?, options)?.map(|batch| {
-        let batch = batch?;
-        let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
-        let features = features(&loaded.model, &input, args.features)?.to_dtype(DType::F32)?;
-        if features.flatten_all()?.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()) {
-            let first = batch.indices.first().map_or(String::new(), |&index| samples.name(index));
-            bail!("{first} or an image soon after it: expected finite features, got others; the weights are damaged, get them again");
-        }
+    let batches =
+        embedder.pretrained().batches(samples, (0..count).collect(), options, false).map_err(model::of_model)?;
+    let mut batches = batches.map(|batch| {
+        let batch = batch.map_err(model::of_model)?;
+        let name = |place: usize| batch.indices.get(place).map_or(String::new(), |&index| samples.name(index));
+        let features = embedder.embed_input(&batch.input, name).map_err(model::of_model)?;
         bar.inc(batch.indices.len() as u64);
         anyhow::Ok(features)
     });
@@ -97,24 +96,33 @@ fn write(
     Ok(shape)
 }
 
-fn check(args: &EmbedArgs, loaded: &Loaded) -> Result {
-    match (args.features, &loaded.model) {
-        (Features::Logits, _) => loaded.check_head("take pooled or tokens (--features)"),
-        (Features::Tokens, model) if !matches!(model, AnyModel::Vit(_)) => {
-            Err(usage(format!("--features tokens: {} is no ViT and has none; take pooled or logits", args.model)))
+/// The model as the flags ask for its features.
+fn embedder(args: &EmbedArgs, loaded: Pretrained) -> Result<Embedder> {
+    let features = match args.features {
+        Features::Logits => {
+            model::check_head(&loaded, &args.architecture, "take pooled or tokens (--features)")?;
+            tallow::Features::Logits
         }
-        _ => Ok(()),
-    }
+        Features::Tokens if !matches!(loaded.model(), AnyModel::Vit(_)) => {
+            return Err(usage(format!(
+                "--features tokens: {} is no ViT and has none; take pooled or logits",
+                args.model
+            )));
+        }
+        Features::Tokens => tallow::Features::Tokens,
+        Features::Pooled => tallow::Features::Pooled,
+    };
+    Embedder::new(loaded).features(features).map_err(model::of_model)
 }
 
 /// The images that can be read. All of them are read once before any is embedded: the file's size depends on how many there are.
 fn readable(
     args: &EmbedArgs,
     samples: Arc<dyn Samples>,
-    loaded: &Loaded,
+    loaded: &Pretrained,
     session: &Session,
 ) -> Result<Arc<dyn Samples>> {
-    let alpha = loaded.config.architecture.input_size()[0] == 4;
+    let alpha = loaded.config().architecture.input_size()[0] == 4;
     let bar = progress::count(session, samples.len(), "images read once");
     let checked = Checked::of(&*samples, alpha, &|| bar.inc(1));
     bar.finish_and_clear();
@@ -135,7 +143,7 @@ fn readable(
 /// Samples, and the names of their labels by number, where they have labels.
 type Labelled = (Arc<dyn Samples>, Option<Vec<String>>);
 
-fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Labelled> {
+fn samples(args: &EmbedArgs, loaded: &Pretrained, session: &Session) -> Result<Labelled> {
     let exif = model::exif(&args.model, &args.exif)?;
     let Some(spec) = &args.data else {
         if args.parts.train_split.is_some() || args.parts.test_split.is_some() {
@@ -163,20 +171,12 @@ fn samples(args: &EmbedArgs, loaded: &Loaded, session: &Session) -> Result<Label
         return Ok((samples, Some(dataset.classes)));
     }
     // Whoever compares logits to labels means the same class by the same number.
-    let (names, count) = (loaded.config.labels.as_deref(), loaded.config.architecture.num_classes());
+    let (names, count) = (loaded.config().labels.as_deref(), loaded.config().architecture.num_classes());
     match relabelled(&samples, &dataset, names, count, &mut Progress::new(session)) {
         Ok(samples) => Ok((samples, Some(names.map_or(dataset.classes, <[String]>::to_vec)))),
         Err(error) => {
             session.warn(format!("{error}: labels are written as the data's numbers, which are not the logits'"));
             Ok((samples, Some(dataset.classes)))
         }
-    }
-}
-
-fn features(model: &AnyModel, images: &Tensor, features: Features) -> candle_core::Result<Tensor> {
-    match (features, model) {
-        (Features::Logits, _) => model.forward(images, Mode::Eval),
-        (Features::Tokens, AnyModel::Vit(vit)) => vit.forward_features(images, Mode::Eval),
-        (Features::Pooled | Features::Tokens, _) => model.pooled(images, Mode::Eval),
     }
 }

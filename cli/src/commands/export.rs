@@ -7,8 +7,9 @@ use tallow_weights::save;
 
 use crate::error::{Result, usage};
 use crate::flags::{ExportArgs, ExportFormat, Quantisation};
-use crate::model::Loaded;
+use crate::model;
 use crate::session::Session;
+use tallow::Pretrained;
 
 #[derive(Serialize)]
 struct Exported<'a> {
@@ -22,25 +23,25 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
     if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
         bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
     }
-    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
-    loaded.say_account(session);
+    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    model::say_account(&loaded, session);
     check_head(args, &loaded, session)?;
     let format = match args.format {
         ExportFormat::Timm => {
             if args.out.is_file() {
                 return Err(usage(format!("--out {}: expected a folder, got a file", args.out.display())));
             }
-            match save::check_timm(&loaded.config) {
+            match save::check_timm(loaded.config()) {
                 Ok(()) => {}
                 // Of its other models timm has none of the kind: nobody expects it to build one.
-                Err(reason) if args.force || !matches!(loaded.config.architecture, Architecture::Vit(_)) => {
+                Err(reason) if args.force || !matches!(loaded.config().architecture, Architecture::Vit(_)) => {
                     session.warn(format!("Tallow can read this again, but timm cannot: {reason}"));
                 }
                 Err(reason) => {
                     bail!("{}: {reason}, or write it with --force for Tallow alone", args.model);
                 }
             }
-            save::timm(&args.out, &loaded.params, &loaded.config)?;
+            save::timm(&args.out, loaded.params(), loaded.config())?;
             "timm"
         }
         ExportFormat::Gguf => {
@@ -52,26 +53,29 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
                 Quantisation::F16 => save::Quantisation::F16,
                 Quantisation::F32 => save::Quantisation::F32,
             };
-            save::gguf(&args.out, &loaded.params, &loaded.config, quantisation)?;
+            save::gguf(&args.out, loaded.params(), loaded.config(), quantisation)?;
             "gguf"
         }
     };
-    let exported = Exported { out: &args.out, format, tensors: loaded.params.names().len() };
+    let exported = Exported { out: &args.out, format, tensors: loaded.params().names().len() };
     session.result(&exported, || format!("{}: {} tensors, {format}", args.out.display(), exported.tensors))
 }
 
 /// A head that was drawn at random is written only where it was asked for, and is marked as untrained.
-fn check_head(args: &ExportArgs, loaded: &Loaded, session: &Session) -> Result {
-    let classes = loaded.config.architecture.num_classes();
-    match (args.architecture.num_classes, &loaded.config.head_fault) {
+fn check_head(args: &ExportArgs, loaded: &Pretrained, session: &Session) -> Result {
+    let classes = loaded.config().architecture.num_classes();
+    match (args.architecture.num_classes, &loaded.config().head_fault) {
         (Some(_), Some(_)) => {
             session
                 .warn(format!("the head for {classes} classes is new, and is marked as untrained in what is written"));
             Ok(())
         }
-        (None, Some(_)) => loaded.check_head(&format!(
-            "export without the head (--num-classes 0), or with an untrained one (--num-classes {classes})"
-        )),
+        (None, Some(_)) => {
+            let instead = format!(
+                "export without the head (--num-classes 0), or with an untrained one (--num-classes {classes})"
+            );
+            model::check_head(loaded, &args.architecture, &instead)
+        }
         (_, None) => Ok(()),
     }
 }

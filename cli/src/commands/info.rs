@@ -6,7 +6,7 @@ use tallow_weights::Account;
 
 use crate::error::Result;
 use crate::flags::InfoArgs;
-use crate::model::{self, Loaded};
+use crate::model;
 use crate::output::{Align, Table, thousands};
 use crate::session::Session;
 
@@ -14,10 +14,10 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
     // A name of the zoo without a tag asks for the architecture alone; everything else is a checkpoint.
     let loaded = match zoo::find(&args.model) {
         Ok(_) if !args.model.contains('.') => None,
-        _ => Some(Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?),
+        _ => Some(model::open(&args.model, &args.architecture, &args.checkpoint, session)?),
     };
     let architecture = match &loaded {
-        Some(loaded) => loaded.config.architecture.clone(),
+        Some(loaded) => loaded.config().architecture.clone(),
         None => {
             let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
             model::architecture(&args.model, &args.architecture, &options)?
@@ -31,12 +31,15 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
         input_size: architecture.input_size(),
         num_features: architecture.num_features(),
         num_classes: architecture.num_classes(),
-        license: loaded.as_ref().and_then(|loaded| loaded.config.license.as_deref()),
-        labels: loaded.as_ref().and_then(|loaded| loaded.config.labels.as_deref()),
+        license: loaded.as_ref().and_then(|loaded| loaded.config().license.as_deref()),
+        labels: loaded.as_ref().and_then(|loaded| loaded.config().labels.as_deref()),
         architecture: serde_json::to_value(&architecture)?,
-        preprocessing: loaded.as_ref().map(|loaded| serde_json::to_value(&loaded.config.preprocessing)).transpose()?,
+        preprocessing: loaded
+            .as_ref()
+            .map(|loaded| serde_json::to_value(&loaded.config().preprocessing))
+            .transpose()?,
         layers: parameters.iter().map(|spec| Layer { name: &spec.name, shape: &spec.shape }).collect(),
-        account: loaded.as_ref().map(|loaded| &loaded.account),
+        account: loaded.as_ref().map(|loaded| loaded.account()),
     };
     session.result(&info, || info.text(session.flags().verbose))
 }

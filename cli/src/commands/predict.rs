@@ -3,22 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::bail;
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::Serialize;
-use tallow_models::{Mode, Model};
 
 use crate::attention::AttentionFolder;
 use crate::error::{Result, Told, one_line, usage};
 use crate::flags::PredictArgs;
 use crate::images::{ImageFiles, tell_bad, tell_one};
-use crate::model::{self, Loaded};
+use crate::model;
 use crate::output::stdout;
 use crate::progress;
 use crate::session::Session;
-use tallow::data::{self, Checked, Loader, LoaderOptions, OnBadImage, Samples, Subset};
+use tallow::data::{self, Checked, LoaderOptions, OnBadImage, Samples, Subset};
 use tallow::train::RunFolder;
 use tallow::train::svm::{self, Svm};
+use tallow::{Classifier, Pretrained};
 
 #[derive(Default, Serialize)]
 struct Prediction {
@@ -50,21 +49,22 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }
-    let loaded = Loaded::open(&args.model, &args.architecture, &args.checkpoint, session)?;
-    check_head(args, &loaded, session)?;
-    loaded.say_account(session);
+    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let classifier = classifier(args, &loaded, session)?;
+    model::say_account(&loaded, session);
     let attention = args.attention.as_deref();
     let mut attention = attention.map(|folder| AttentionFolder::new(folder, &loaded, &args.model)).transpose()?;
-    let transform = loaded.transform()?;
+    let transform = loaded.transform().map_err(model::of_model)?;
     transform.check_reads_images()?;
     // What is odd about images is told before their classes are.
-    let alpha = loaded.config.architecture.input_size()[0] == 4;
+    let alpha = loaded.config().architecture.input_size()[0] == 4;
     Checked::of(&*images, alpha, &|| {}).notes("images").iter().for_each(|note| session.warn(note));
     let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
     let bar = progress::count(session, images.len(), "images");
     let mut predictions = Vec::with_capacity(images.len());
-    for batch in Loader::tolerant(images.clone(), (0..images.len()).collect(), transform.clone(), options)? {
-        let batch = batch?;
+    let batches = loaded.batches(&images, (0..images.len()).collect(), options, true).map_err(model::of_model)?;
+    for batch in batches {
+        let batch = batch.map_err(model::of_model)?;
         bar.inc(batch.bad.len() as u64);
         let of_bad = |(index, error): &(usize, Arc<_>)| (*index, Prediction::of_bad(images.name(*index), error));
         predictions.extend(batch.bad.iter().map(of_bad));
@@ -72,14 +72,13 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
         if batch.indices.is_empty() {
             continue;
         }
-        let input = batch.images.to_device(&loaded.device)?.to_dtype(loaded.dtype)?;
         let names: Vec<String> = batch.indices.iter().map(|&index| images.name(index)).collect();
-        let tops = classes(&loaded, &input, &names, args.topk)?;
+        let tops = classes(classifier.as_ref(), &batch.input, &names)?;
         for (i, (image, top)) in names.into_iter().zip(tops).enumerate() {
             let attention = match &mut attention {
                 Some(folder) => {
                     let seen = transform.picture(&batch.images.get(i)?)?;
-                    Some(folder.draw(&image, &seen, &input.narrow(0, i, 1)?)?)
+                    Some(folder.draw(&image, &seen, &batch.input.narrow(0, i, 1)?)?)
                 }
                 None => None,
             };
@@ -155,45 +154,32 @@ impl Class {
     }
 }
 
-/// Checks that the model has a head that was trained, unless its attention is to be seen, which needs none.
-fn check_head(args: &PredictArgs, loaded: &Loaded, session: &Session) -> Result {
-    let checked = loaded.check_head("take the features (tallow embed), or see the attention (--attention DIR)");
-    match checked {
+/// The model as what names classes; none where it has no head that was trained and its attention is to be seen, which needs none.
+fn classifier(args: &PredictArgs, loaded: &Pretrained, session: &Session) -> Result<Option<Classifier>> {
+    let instead = "take the features (tallow embed), or see the attention (--attention DIR)";
+    match model::check_head(loaded, &args.architecture, instead) {
+        Ok(()) => Ok(Some(Classifier::new(loaded.clone()).map_err(model::of_model)?.top_k(args.topk))),
         Err(error) if args.attention.is_some() => {
-            if loaded.config.head_fault.is_some() {
+            if loaded.config().head_fault.is_some() {
                 session.warn(format!("no classes are named: {}", one_line(&error)));
             }
-            Ok(())
+            Ok(None)
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
-/// The most probable classes of every image of a batch; none where the model has no head that was trained.
-fn classes(loaded: &Loaded, input: &Tensor, names: &[String], k: usize) -> Result<Vec<Vec<Class>>> {
-    if !loaded.has_trained_head() {
+/// The most probable classes of every image of a batch; none where nothing names classes.
+fn classes(classifier: Option<&Classifier>, input: &Tensor, names: &[String]) -> Result<Vec<Vec<Class>>> {
+    let Some(classifier) = classifier else {
         return Ok(names.iter().map(|_| Vec::new()).collect());
-    }
-    let logits = loaded.model.forward(input, Mode::Eval)?;
-    let probabilities = candle_nn::ops::softmax_last_dim(&logits.to_dtype(DType::F32)?)?.to_vec2::<f32>()?;
-    let top = |(name, probabilities): (&String, &Vec<f32>)| {
-        if probabilities.iter().any(|p| !p.is_finite()) {
-            bail!("{name}: expected finite logits, got others; the weights are damaged, get them again");
-        }
-        Ok(top(probabilities, k, loaded))
     };
-    names.iter().zip(&probabilities).map(top).collect()
+    let tops = classifier.classes(input, |place| names[place].clone()).map_err(model::of_model)?;
+    Ok(tops.into_iter().map(|top| top.into_iter().map(Class::from).collect()).collect())
 }
 
-/// The `k` most probable classes, best first; of equals the first comes first.
-fn top(probabilities: &[f32], k: usize, loaded: &Loaded) -> Vec<Class> {
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-    let class = |class: usize| Class {
-        class,
-        label: loaded.label(class),
-        probability: Some(probabilities[class]),
-        duels_won: None,
-    };
-    order.into_iter().take(k).map(class).collect()
+impl From<tallow::Class> for Class {
+    fn from(class: tallow::Class) -> Self {
+        Self { class: class.index, label: class.label, probability: Some(class.probability), duels_won: None }
+    }
 }

@@ -1,0 +1,79 @@
+//! What can go wrong between a model's name and what it says of images.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Errors of the front door. Each is one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model that has no trained head to name classes with.
+    #[error("{model}: expected a trained classification head, {fault}")]
+    Head { model: String, fault: HeadFault },
+    /// An image, a tensor or an option that makes no sense.
+    #[error("{what}: expected {expected}, got {got}")]
+    Invalid { what: String, expected: String, got: String },
+    /// A model that gives NaN or infinity.
+    #[error("{place}: expected finite {what}, got others; the weights are damaged, get them again")]
+    NotFinite { place: String, what: &'static str },
+    /// A file of a run that cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// A file of a run whose contents are not what they should be.
+    #[error("{}: expected {expected}, got {got}", .path.display())]
+    File { path: PathBuf, expected: String, got: String },
+    #[error(transparent)]
+    Data(Box<crate::data::Error>),
+    #[error(transparent)]
+    Weights(Box<tallow_weights::Error>),
+    #[error(transparent)]
+    Models(#[from] tallow_models::Error),
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// This module's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a model cannot name classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadFault {
+    /// The weights have no head.
+    Absent,
+    /// The weights have a head of so many rows, and their config says 0 classes.
+    Unclassed { rows: usize },
+    /// The head is new, drawn at random: what it says means nothing.
+    New { why: String },
+}
+
+impl fmt::Display for HeadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("the weights have none; embed images instead, or train a head"),
+            Self::Unclassed { rows } => {
+                write!(f, "its config says 0 classes and its head has {rows} rows; set num_classes to {rows}")
+            }
+            Self::New { why } => write!(f, "got a new one: {why}"),
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+}
+
+// Boxed, as they are large and an error travels through every result.
+impl From<crate::data::Error> for Error {
+    fn from(error: crate::data::Error) -> Self {
+        Self::Data(Box::new(error))
+    }
+}
+
+impl From<tallow_weights::Error> for Error {
+    fn from(error: tallow_weights::Error) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
