@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::{AnyModel, Mode, Model, Params, Stage};
+use tallow_models::{AnyModel, ImgSize, Mode, Model, Params, Stage};
 use tallow_weights::{Account, CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
 use super::{Classifier, Embedder, Error, HeadFault, Result, run};
@@ -75,9 +75,9 @@ impl PretrainedBuilder {
         self
     }
 
-    /// The height and width of what the model reads; position embeddings are resampled. Default: as the checkpoint says.
-    pub fn img_size(self, img_size: usize) -> Self {
-        self.set("img_size", img_size)
+    /// The height and width of what the model reads, one number for both; position embeddings are resampled. Default: as the checkpoint says.
+    pub fn img_size(self, img_size: impl Into<ImgSize>) -> Self {
+        self.set("img_size", img_size.into())
     }
 
     /// Another value for an option of the architecture: `set("num_classes", 10)`. The last one of a name counts.
