@@ -488,7 +488,7 @@ const CHUNK: usize = 1 << 16;
 fn draw(seed: u64, name: &str, count: usize, law: impl Distribution<f32> + Sync) -> Vec<f32> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&fnv1a(name).to_le_bytes());
+    key[8..16].copy_from_slice(&fnv1a(name.as_bytes()).to_le_bytes());
     let mut values = vec![0f32; count];
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let mut rng = ChaCha8Rng::from_seed(key);

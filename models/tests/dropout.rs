@@ -1,8 +1,7 @@
 //! What is random in a training pass: how much is dropped, and that the seed decides it.
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::layers::{DropPath, Dropout, Law, attention, mlp_block};
-use tallow_models::vit::Act;
+use tallow_models::layers::{AttentionConfig, DropPath, Dropout, MlpBlockConfig, attention, mlp_block};
 use tallow_models::{Architecture, CnnConfig, MlpConfig, Mode, Model, Params, Vit, VitConfig};
 
 const TRAIN: Mode = Mode::Train { seed: 3 };
@@ -131,13 +130,14 @@ fn attention_weights_are_dropped_one_by_one_after_the_softmax() {
     const TOKENS: usize = 60;
     let rate = 0.3;
     for lsa in [false, true] {
-        let config = VitConfig { embed_dim: TOKENS, num_heads: 1, qkv_bias: false, attn_drop_rate: rate, lsa, ..vit() };
+        let mut config = AttentionConfig::new(TOKENS, 1);
+        (config.qkv_bias, config.attn_drop_rate, config.lsa) = (false, rate, lsa);
         let unit = Tensor::eye(TOKENS, DType::F32, &Device::Cpu).expect("a matrix");
         let params = Params::new(2, DType::F32, &Device::Cpu);
         let random = Tensor::randn(0f32, 0.5, (2 * TOKENS, TOKENS), &Device::Cpu).expect("numbers");
         params.provide("qkv.weight", Tensor::cat(&[&random, &unit], 0).expect("rows"));
         params.provide("proj.weight", unit.clone());
-        let layer = attention(&config, Law::Normal(0.02), params.builder()).expect("a layer");
+        let layer = attention(&config, params.builder()).expect("a layer");
         let x = unit.unsqueeze(0).expect("one image");
         let weights = flat(&layer.weights(&x).expect("weights"));
         let dropped = flat(&layer.forward(&x, TRAIN).expect("a pass"));
@@ -214,15 +214,18 @@ fn projections_drop_after_the_activation_and_after_each_second_layer() {
     for name in ["fc1.weight", "fc2.weight"] {
         params.provide(name, unit.clone());
     }
-    let mlp = mlp_block(DIM, DIM, Act::Gelu, rate, Law::Normal(0.02), params.builder()).expect("a layer");
+    let mut config = MlpBlockConfig::new(DIM, DIM);
+    config.drop_rate = rate;
+    let mlp = mlp_block(&config, params.builder()).expect("a layer");
     let values = flat(&mlp.forward(&x, TRAIN).expect("a pass"));
     near(shares(&values, 8. / 0.75 / 0.75), 1. - 0.75 * 0.75, values.len());
     // Attention over equal tokens gives their value; one dropout lies behind its projection.
-    let config = VitConfig { embed_dim: DIM, num_heads: 2, proj_drop_rate: rate, ..VitConfig::default() };
+    let mut config = AttentionConfig::new(DIM, 2);
+    config.proj_drop_rate = rate;
     let params = Params::new(0, DType::F32, &Device::Cpu);
     params.provide("qkv.weight", Tensor::cat(&[&unit, &unit, &unit], 0).expect("rows"));
     params.provide("proj.weight", unit.clone());
-    let layer = attention(&config, Law::Normal(0.02), params.builder()).expect("a layer");
+    let layer = attention(&config, params.builder()).expect("a layer");
     let values = flat(&layer.forward(&x, TRAIN).expect("a pass"));
     near(shares(&values, 8. / 0.75), rate, values.len());
     assert_eq!(dropped(&flat(&layer.forward(&x, Mode::Eval).expect("a pass"))), 0.);

@@ -169,6 +169,5 @@ fn a_pattern_matches_all_of_a_text_or_not_at_all() {
 
 /// FNV-1a of 64 bits, to compare hundreds of shapes with what Python hashed without storing them.
 fn fnv1a(text: &str) -> String {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    format!("{:016x}", tallow_models::fnv1a(text.as_bytes()))
 }

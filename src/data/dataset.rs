@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tallow_models::fnv1a;
 use tallow_weights::{OpenOptions, expanded};
 
 use super::digest::{Digest, Digested};
@@ -238,15 +239,13 @@ impl Dataset {
     /// Identifies the test samples by their names and labels, in order: two runs whose data sets have the same
     /// fingerprint were tested on the same samples. 16 hexadecimal digits (FNV-1a).
     pub fn test_fingerprint(&self) -> String {
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut add = |bytes: &[u8]| bytes.iter().for_each(|&b| hash = (hash ^ u64::from(b)).wrapping_mul(PRIME));
+        let mut samples = Vec::new();
         for index in 0..self.test.len() {
-            add(self.test.name(index).as_bytes());
-            add(&[0xff]); // never in UTF-8, so that a name ends
-            add(&self.test.label(index).to_le_bytes());
+            samples.extend_from_slice(self.test.name(index).as_bytes());
+            samples.push(0xff); // never in UTF-8, so that a name ends
+            samples.extend_from_slice(&self.test.label(index).to_le_bytes());
         }
-        format!("{hash:016x}")
+        format!("{:016x}", fnv1a(&samples))
     }
 }
 

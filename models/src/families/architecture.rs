@@ -2,7 +2,7 @@
 //! on what the family's own configuration and model do.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{ModuleT, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelConfig, Stage};
@@ -73,6 +73,13 @@ macro_rules! families {
             impl From<$config> for Architecture {
                 fn from(config: $config) -> Self {
                     Self::$family(config)
+                }
+            }
+
+            impl ModuleT for $model {
+                /// As [`Model::forward`], in the mode that [`Mode::of`] gives.
+                fn forward_t(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+                    self.forward(images, Mode::of(train))
                 }
             }
         )*
@@ -239,5 +246,12 @@ impl Model for AnyModel {
 
     fn set_prepacking(&mut self, on: bool) {
         self.model_mut().set_prepacking(on);
+    }
+}
+
+impl ModuleT for AnyModel {
+    /// As [`Model::forward`], in the mode that [`Mode::of`] gives.
+    fn forward_t(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(images, Mode::of(train))
     }
 }

@@ -4,13 +4,68 @@
 //!
 //! Locality self-attention (Lee et al., "Vision Transformer for Small-Size Datasets", 2021, section 3.2) learns the scale in
 //! place of `1 / sqrt(d)`, one for every head, and leaves out of the softmax what a token says to itself.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::ModuleT;
+//! use tallow_models::Params;
+//! use tallow_models::layers::{AttentionConfig, attention};
+//!
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let layer = attention(&AttentionConfig::new(32, 4), params.builder())?;
+//! let tokens = Tensor::ones((2, 17, 32), DType::F32, &Device::Cpu)?;
+//! assert_eq!(layer.forward_t(&tokens, false)?.dims(), &[2, 17, 32]);
+//! assert_eq!(layer.weights(&tokens)?.dims(), &[2, 4, 17, 17]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 use candle_core::{D, Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, ModuleT, VarBuilder};
 
-use super::{Dropout, Law, LayerNorm, Linear, layer_norm, linear};
+use super::{BranchInner, Dropout, LayerNorm, Linear, LinearInit, layer_norm, linear};
 use crate::ops::{Inner, Middle};
-use crate::{Mode, VitConfig, ops};
+use crate::{Mode, ops};
+
+/// What self-attention is made of.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AttentionConfig {
+    /// Width of a token.
+    pub dim: usize,
+    /// Attention heads; divides `dim`.
+    pub num_heads: usize,
+    /// Whether q, k, v have a bias. Default true.
+    pub qkv_bias: bool,
+    /// LayerNorm on the queries and keys of every head. Default false.
+    pub qk_norm: bool,
+    /// Locality self-attention: learned scales, and no token attends to itself. Default false.
+    pub lsa: bool,
+    /// Epsilon of the norms. Default 1e-6.
+    pub norm_eps: f64,
+    /// Dropout on the attention weights. Default 0.
+    pub attn_drop_rate: f64,
+    /// Dropout after the projection. Default 0.
+    pub proj_drop_rate: f64,
+    /// What the linear layers start from. Default normal with a deviation of 0.02.
+    pub init: LinearInit,
+}
+
+impl AttentionConfig {
+    /// Plain self-attention of `num_heads` heads over tokens of `dim` values.
+    pub fn new(dim: usize, num_heads: usize) -> Self {
+        Self {
+            dim,
+            num_heads,
+            qkv_bias: true,
+            qk_norm: false,
+            lsa: false,
+            norm_eps: 1e-6,
+            attn_drop_rate: 0.,
+            proj_drop_rate: 0.,
+            init: LinearInit::Normal(0.02),
+        }
+    }
+}
 
 /// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`; with `lsa`, `scale` `[heads]`; with `qk_norm`, `q_norm` and
 /// `k_norm` over the values of one head.
@@ -27,20 +82,31 @@ pub struct Attention {
 }
 
 /// Self-attention as `config` describes it.
-pub fn attention(config: &VitConfig, law: Law, vb: VarBuilder) -> Result<Attention> {
-    let dim = config.embed_dim;
-    let head_dim = dim / config.num_heads;
+///
+/// # Errors
+/// If the heads do not divide the width.
+pub fn attention(config: &AttentionConfig, vb: VarBuilder) -> Result<Attention> {
+    let (dim, heads, init) = (config.dim, config.num_heads, config.init);
+    let head_dim = head_dim(dim, heads)?;
     let norm = |name| layer_norm(head_dim, config.norm_eps, vb.pp(name));
     let scale = Init::Const((head_dim as f64).powf(-0.5));
     Ok(Attention {
-        num_heads: config.num_heads,
-        scale: config.lsa.then(|| vb.get_with_hints(config.num_heads, "scale", scale)).transpose()?,
-        qkv: linear(dim, 3 * dim, config.qkv_bias, law, vb.pp("qkv"))?,
+        num_heads: heads,
+        scale: config.lsa.then(|| vb.get_with_hints(heads, "scale", scale)).transpose()?,
+        qkv: linear(dim, 3 * dim, config.qkv_bias, init, vb.pp("qkv"))?,
         qk_norm: if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None },
         attn_drop: Dropout::new(config.attn_drop_rate, &vb.pp("attn_drop").prefix()),
-        proj: linear(dim, dim, true, law, vb.pp("proj"))?,
+        proj: linear(dim, dim, true, init, vb.pp("proj"))?,
         proj_drop: Dropout::new(config.proj_drop_rate, &vb.pp("proj_drop").prefix()),
     })
+}
+
+/// The width of a head.
+pub(super) fn head_dim(dim: usize, num_heads: usize) -> Result<usize> {
+    match dim.checked_div(num_heads) {
+        Some(head_dim) if dim > 0 && head_dim * num_heads == dim => Ok(head_dim),
+        _ => candle_core::bail!("attention: expected num_heads to divide dim {dim}, got {num_heads}"),
+    }
 }
 
 impl Attention {
@@ -58,24 +124,6 @@ impl Attention {
             ops::attention_qkv(&qkv, self.num_heads)?
         };
         self.proj_drop.forward(&self.proj.forward(&x)?, mode)
-    }
-
-    /// This attention as the inside of a residual branch that runs as one op; none where dropout, norms or learned scales lie
-    /// between its parts.
-    pub(crate) fn inner(&self, mode: Mode) -> Option<Inner<'_>> {
-        let drops = self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode);
-        let plain = !(drops || self.qk_norm.is_some() || self.scale.is_some());
-        let middle = Middle::Attention(self.num_heads);
-        plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
-    }
-
-    /// Every tensor that the layer computes with.
-    pub(crate) fn parameters(&self) -> Vec<&Tensor> {
-        let norms = self.qk_norm.iter().flat_map(|(q_norm, k_norm)| [q_norm.parameters(), k_norm.parameters()]);
-        let norms = norms.flat_map(|(weight, bias)| [weight, bias]);
-        let layers = [self.qkv.parameters(), self.proj.parameters()];
-        let layers = layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten();
-        self.scale.iter().chain(norms).chain(layers).collect()
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`: a row says how much one
@@ -118,6 +166,34 @@ impl Attention {
     fn heads(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, dim) = x.dims3()?;
         x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?.transpose(1, 2)?.contiguous()
+    }
+}
+
+impl BranchInner for Attention {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        Attention::forward(self, x, mode)
+    }
+
+    /// None where dropout, norms or learned scales lie between its parts.
+    fn fused(&self, mode: Mode) -> Option<Inner<'_>> {
+        let drops = self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode);
+        let plain = !(drops || self.qk_norm.is_some() || self.scale.is_some());
+        let middle = Middle::Attention(self.num_heads);
+        plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
+    }
+
+    fn parameters(&self) -> Vec<&Tensor> {
+        let norms = self.qk_norm.iter().flat_map(|(q_norm, k_norm)| [q_norm.parameters(), k_norm.parameters()]);
+        let norms = norms.flat_map(|(weight, bias)| [weight, bias]);
+        let layers = [self.qkv.parameters(), self.proj.parameters()];
+        let layers = layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten();
+        self.scale.iter().chain(norms).chain(layers).collect()
+    }
+}
+
+impl ModuleT for Attention {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(x, Mode::of(train))
     }
 }
 

@@ -1,12 +1,53 @@
 //! Attention pool: a learned query attends to all tokens (the `map` pool of SigLIP), then an MLP with a residual.
 //!
 //! Zhai et al., "Scaling Vision Transformers", 2021; parameters as timm's `AttentionPoolLatent`.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::ModuleT;
+//! use tallow_models::Params;
+//! use tallow_models::layers::{AttentionPoolConfig, attention_pool};
+//!
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let pool = attention_pool(&AttentionPoolConfig::new(32, 4), params.builder())?;
+//! let tokens = Tensor::ones((2, 17, 32), DType::F32, &Device::Cpu)?;
+//! assert_eq!(pool.forward_t(&tokens, false)?.dims(), &[2, 32]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 use candle_core::{D, Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, ModuleT, VarBuilder};
 
-use super::{Law, LayerNorm, Linear, MlpBlock, layer_norm, linear, mlp_block};
-use crate::{Mode, VitConfig, ops};
+use super::attention::head_dim;
+use super::{LayerNorm, Linear, LinearInit, MlpBlock, MlpBlockConfig, layer_norm, linear, mlp_block};
+use crate::Mode;
+use crate::ops::{self, Gelu};
+
+/// What an attention pool is made of.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AttentionPoolConfig {
+    /// Width of a token.
+    pub dim: usize,
+    /// Attention heads; divides `dim`.
+    pub num_heads: usize,
+    /// Width of the MLP's hidden layer. Default 4 times `dim`.
+    pub mlp_dim: usize,
+    /// The MLP's activation. Default exact GELU.
+    pub act: Gelu,
+    /// Epsilon of the norm. Default 1e-6.
+    pub norm_eps: f64,
+    /// What the linear layers start from. Default normal with a deviation of 0.02.
+    pub init: LinearInit,
+}
+
+impl AttentionPoolConfig {
+    /// A pool of `num_heads` heads over tokens of `dim` values.
+    pub fn new(dim: usize, num_heads: usize) -> Self {
+        let init = LinearInit::Normal(0.02);
+        Self { dim, num_heads, mlp_dim: 4 * dim, act: Gelu::Erf, norm_eps: 1e-6, init }
+    }
+}
 
 /// An attention pool with `latent` `[1, 1, dim]`, `q`, `kv` (rows k, v), `proj`, `norm` and `mlp`.
 #[derive(Debug, Clone)]
@@ -20,19 +61,24 @@ pub struct AttentionPool {
     mlp: MlpBlock,
 }
 
-/// The attention pool of a ViT.
-pub fn attention_pool(config: &VitConfig, law: Law, vb: VarBuilder) -> Result<AttentionPool> {
-    let dim = config.embed_dim;
+/// The attention pool that `config` describes.
+///
+/// # Errors
+/// If the heads do not divide the width.
+pub fn attention_pool(config: &AttentionPoolConfig, vb: VarBuilder) -> Result<AttentionPool> {
+    let (dim, init) = (config.dim, config.init);
+    head_dim(dim, config.num_heads)?;
     // timm truncates this one at two deviations, a law that Candle's `Init` cannot say: the store knows the name.
     let stdev = (dim as f64).powf(-0.5);
+    let mlp = MlpBlockConfig { act: config.act, init, ..MlpBlockConfig::new(dim, config.mlp_dim) };
     Ok(AttentionPool {
         num_heads: config.num_heads,
         latent: vb.get_with_hints((1, 1, dim), "latent", Init::Randn { mean: 0., stdev })?,
-        q: linear(dim, dim, true, law, vb.pp("q"))?,
-        kv: linear(dim, 2 * dim, true, law, vb.pp("kv"))?,
-        proj: linear(dim, dim, true, law, vb.pp("proj"))?,
+        q: linear(dim, dim, true, init, vb.pp("q"))?,
+        kv: linear(dim, 2 * dim, true, init, vb.pp("kv"))?,
+        proj: linear(dim, dim, true, init, vb.pp("proj"))?,
         norm: layer_norm(dim, config.norm_eps, vb.pp("norm"))?,
-        mlp: mlp_block(dim, config.mlp_dim(), config.act, 0., law, vb.pp("mlp"))?,
+        mlp: mlp_block(&mlp, vb.pp("mlp"))?,
     })
 }
 
@@ -45,5 +91,11 @@ impl AttentionPool {
         let (k, v) = (kv.narrow(D::Minus1, 0, dim)?, kv.narrow(D::Minus1, dim, dim)?);
         let x = self.proj.forward(&ops::attention(&q, &k, &v, self.num_heads)?)?;
         ops::add(&x, &self.mlp.forward(&self.norm.forward(&x)?, mode)?)?.squeeze(1)
+    }
+}
+
+impl ModuleT for AttentionPool {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(x, Mode::of(train))
     }
 }

@@ -1,5 +1,9 @@
-//! Layers: parameters and the operations that use them. One layer a file; each has a constructor function that takes a
-//! `VarBuilder`, as in `candle_nn`.
+//! Layers: parameters and the operations that use them. One layer a file; each has a constructor function that takes a small
+//! configuration and a `VarBuilder`, as in `candle_nn`.
+//!
+//! A layer that does the same in training and in evaluation is a [`candle_nn::Module`]. One that does not is a
+//! [`candle_nn::ModuleT`], and has a `forward` that takes the [`Mode`](crate::Mode) of the pass, with its seed. (Candle makes every
+//! `Module` a `ModuleT` too, so that no layer can be both in its own way.)
 
 mod attention;
 mod attention_pool;
@@ -7,23 +11,25 @@ mod batch_norm;
 mod conv2d;
 mod drop_path;
 mod dropout;
-mod law;
 mod layer_norm;
 mod layer_scale;
 mod linear;
+mod linear_init;
 mod mask;
 mod mlp_block;
 mod patch_embed;
+mod residual_branch;
 
-pub use attention::{Attention, attention};
-pub use attention_pool::{AttentionPool, attention_pool};
+pub use attention::{Attention, AttentionConfig, attention};
+pub use attention_pool::{AttentionPool, AttentionPoolConfig, attention_pool};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2d, conv2d};
 pub use drop_path::DropPath;
 pub use dropout::Dropout;
-pub use law::Law;
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use layer_scale::{LayerScale, layer_scale};
 pub use linear::{Linear, linear};
-pub use mlp_block::{MlpBlock, mlp_block};
-pub use patch_embed::{PatchEmbed, SHIFTS, patch_embed};
+pub use linear_init::LinearInit;
+pub use mlp_block::{MlpBlock, MlpBlockConfig, mlp_block};
+pub use patch_embed::{PatchEmbed, PatchEmbedConfig, SHIFTS, patch_embed};
+pub use residual_branch::{BranchInner, ResidualBranch, ResidualBranchConfig, residual_branch};

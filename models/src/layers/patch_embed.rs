@@ -3,15 +3,53 @@
 //! With shifted patch tokenisation (Lee et al., "Vision Transformer for Small-Size Datasets", 2021, section 3.1) a token sees
 //! beyond its patch: the patch is cut out of the image and of the image's four diagonal shifts by half a patch, and all that is
 //! normalised before it is mapped.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::Module;
+//! use tallow_models::Params;
+//! use tallow_models::layers::{PatchEmbedConfig, patch_embed};
+//!
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let layer = patch_embed(&PatchEmbedConfig::new(3, 14, 32), params.builder())?;
+//! let images = Tensor::zeros((2, 3, 56, 56), DType::F32, &Device::Cpu)?;
+//! assert_eq!(layer.forward(&images)?.dims(), &[2, 16, 32]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
-use candle_core::{DType, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::{Result, Tensor};
+use candle_nn::{Module, VarBuilder};
 
-use super::{Law, LayerNorm, layer_norm};
-use crate::{VitConfig, ops};
+use super::{LayerNorm, LinearInit, layer_norm};
+use crate::ops;
 
 /// Shifted copies of the image beside the image itself.
 pub const SHIFTS: usize = 4;
+
+/// What a patch embedding is made of.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PatchEmbedConfig {
+    /// Channels of the image.
+    pub in_chans: usize,
+    /// Height and width of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub dim: usize,
+    /// Whether there is a bias; where a norm follows at once, it would be idle. Default true.
+    pub bias: bool,
+    /// Shifted patch tokenisation. Default false.
+    pub spt: bool,
+    /// Epsilon of its norm. Default 1e-6.
+    pub norm_eps: f64,
+}
+
+impl PatchEmbedConfig {
+    /// Patches of `patch_size` pixels a side, of `in_chans` channels, to tokens of `dim` values.
+    pub fn new(in_chans: usize, patch_size: usize, dim: usize) -> Self {
+        Self { in_chans, patch_size, dim, bias: true, spt: false, norm_eps: 1e-6 }
+    }
+}
 
 /// A patch embedding with parameters `proj.weight` `[dim, channels, patch, patch]` and, if it has one, `proj.bias` `[dim]`.
 ///
@@ -24,26 +62,33 @@ pub struct PatchEmbed {
     bias: Option<Tensor>,
 }
 
-/// The patch embedding of a ViT.
-pub fn patch_embed(config: &VitConfig, vb: VarBuilder) -> Result<PatchEmbed> {
-    let (dim, channels, size) = (config.embed_dim, config.patch_chans(), config.patch_size);
-    let (fan_in, law) = (channels * size * size, Law::Torch);
+/// The patch embedding that `config` describes.
+pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmbed> {
+    let (dim, size) = (config.dim, config.patch_size);
+    let channels = if config.spt { (1 + SHIFTS) * config.in_chans } else { config.in_chans };
+    let (fan_in, init) = (channels * size * size, LinearInit::Torch);
     let patch_norm = config.spt.then(|| layer_norm(fan_in, config.norm_eps, vb.pp("patch_norm"))).transpose()?;
     let vb = vb.pp("proj");
-    let weight = vb.get_with_hints((dim, channels, size, size), "weight", law.weight(fan_in))?;
-    // Where a norm follows at once, a bias would be idle.
-    let bias = (!config.pre_norm).then(|| vb.get_with_hints(dim, "bias", law.bias(fan_in))).transpose()?;
+    let weight = vb.get_with_hints((dim, channels, size, size), "weight", init.weight(fan_in))?;
+    let bias = config.bias.then(|| vb.get_with_hints(dim, "bias", init.bias(fan_in))).transpose()?;
     Ok(PatchEmbed { patch_norm, weight, bias })
 }
 
 impl PatchEmbed {
-    /// The type of the parameters.
-    pub(crate) fn dtype(&self) -> DType {
-        self.weight.dtype()
+    /// The weight, `[dim, channels, patch, patch]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
     }
 
+    /// The bias, `[dim]`.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+impl Module for PatchEmbed {
     /// `[batch, channels, height, width]` to `[batch, patches, dim]`, patches in reading order.
-    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let Some(norm) = &self.patch_norm else {
             return ops::patch_embed(images, &self.weight, self.bias.as_ref());
         };

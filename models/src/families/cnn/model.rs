@@ -1,12 +1,12 @@
 //! The convolutional network itself.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 
 use super::CnnConfig;
 use super::config::{FEATURES, FILTERS, KERNEL};
 use crate::families::check::check_images;
-use crate::layers::{BatchNorm, Conv2d, Dropout, Law, Linear, batch_norm, conv2d, linear};
+use crate::layers::{BatchNorm, Conv2d, Dropout, Linear, LinearInit, batch_norm, conv2d, linear};
 use crate::{Mode, Model, ModelConfig, ops};
 
 /// The convolutional network.
@@ -29,15 +29,16 @@ impl Cnn {
         let mut convolutions = Vec::with_capacity(FILTERS.len());
         let mut in_chans = config.in_chans;
         for (i, filters) in FILTERS.into_iter().enumerate() {
-            let convolution = conv2d(in_chans, filters, KERNEL, Law::Torch, vb.pp(format!("conv{}", i + 1)))?;
+            let convolution = conv2d(in_chans, filters, KERNEL, LinearInit::Torch, vb.pp(format!("conv{}", i + 1)))?;
             let norm = config.batch_norm.then(|| batch_norm(filters, vb.pp(format!("bn{}", i + 1)))).transpose()?;
             convolutions.push((convolution, norm));
             in_chans = filters;
         }
-        let fc4 = linear(config.flattened(), FEATURES, true, Law::Torch, vb.pp("fc4"))?;
+        let fc4 = linear(config.flattened(), FEATURES, true, LinearInit::Torch, vb.pp("fc4"))?;
         let dropout = Dropout::new(config.drop_rate, "drop4");
         let classes = config.num_classes;
-        let fc5 = (classes > 0).then(|| linear(FEATURES, classes, true, Law::Torch, vb.pp("fc5"))).transpose()?;
+        let fc5 =
+            (classes > 0).then(|| linear(FEATURES, classes, true, LinearInit::Torch, vb.pp("fc5"))).transpose()?;
         Ok(Self { config: config.clone(), convolutions, fc4, dropout, fc5 })
     }
 

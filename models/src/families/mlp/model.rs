@@ -1,11 +1,11 @@
 //! The multi-layer perceptron itself.
 
 use candle_core::{Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 
 use super::{MlpAct, MlpConfig};
 use crate::families::check::check_images;
-use crate::layers::{Dropout, Law, Linear, linear};
+use crate::layers::{Dropout, Linear, LinearInit, linear};
 use crate::{Mode, Model, ModelConfig, ops};
 
 /// A multi-layer perceptron.
@@ -23,10 +23,10 @@ impl Mlp {
     /// If the configuration makes no sense ([`crate::Error::Config`]), or a parameter of the builder has another shape.
     pub fn new(config: &MlpConfig, vb: VarBuilder) -> Result<Self> {
         config.validate().map_err(candle_core::Error::wrap)?;
-        let law = config.init_std.map_or(Law::Torch, Law::Normal);
+        let init = config.init_std.map_or(LinearInit::Torch, LinearInit::Normal);
         let mut layers = Vec::new();
         for (i, (input, output)) in config.layer_dims().into_iter().enumerate() {
-            let layer = linear(input, output, true, law, vb.pp(format!("fc{}", i + 1)))?;
+            let layer = linear(input, output, true, init, vb.pp(format!("fc{}", i + 1)))?;
             layers.push((layer, Dropout::new(config.drop_rate, &format!("drop{}", i + 1))));
         }
         let head = if config.num_classes > 0 { layers.pop().map(|(head, _)| head) } else { None };

@@ -22,6 +22,7 @@ mod flops;
 mod flow;
 mod model;
 mod named;
+mod parts;
 mod pool;
 mod sinusoidal;
 mod stages;

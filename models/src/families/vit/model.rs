@@ -1,16 +1,14 @@
 //! The vision transformer itself.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::{Init, Module, VarBuilder};
 
+use super::parts::INIT;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::families::check::check_images;
-use crate::layers::{AttentionPool, Dropout, Law, LayerNorm, Linear, PatchEmbed};
+use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed};
 use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
 use crate::{Mode, Model, ModelConfig};
-
-/// Linear layers start as in timm's `init_weights_vit_timm`.
-pub(super) const LAW: Law = Law::Normal(0.02);
 
 /// A vision transformer.
 #[derive(Debug, Clone)]
@@ -51,7 +49,7 @@ impl Vit {
             false => Ok(None),
         };
         let head = |wanted, name| match wanted {
-            true => linear(width, classes, true, LAW, vb.pp(name)).map(Some),
+            true => linear(width, classes, true, INIT, vb.pp(name)).map(Some),
             false => Ok(None),
         };
         // Field by field, in the order in which timm lists the parameters.
@@ -68,7 +66,7 @@ impl Vit {
                 PosEmbed::None => None,
             },
             dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
-            patch_embed: patch_embed(config, vb.pp("patch_embed"))?,
+            patch_embed: patch_embed(&config.patch_embed(), vb.pp("patch_embed"))?,
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
             norm_pre: norm(config.pre_norm, "norm_pre", dim)?,
             blocks: (0..config.depth)
@@ -76,7 +74,7 @@ impl Vit {
                 .collect::<Result<_>>()?,
             norm: norm(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
             attn_pool: match config.global_pool {
-                GlobalPool::Map => Some(attention_pool(config, LAW, vb.pp("attn_pool"))?),
+                GlobalPool::Map => Some(attention_pool(&config.attention_pool(), vb.pp("attn_pool"))?),
                 _ => None,
             },
             fc_norm: norm(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
@@ -124,7 +122,7 @@ impl Vit {
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
         let patches = self.patch_embed.forward(images)?;
         let narrow = patches.dtype();
-        let patches = patches.to_dtype(self.patch_embed.dtype())?;
+        let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
         let x = match &self.pos_embed {
             None => self.with_prefix(&patches)?,
             Some(pos_embed) => {

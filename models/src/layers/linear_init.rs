@@ -1,10 +1,19 @@
-//! The laws that weights and biases are drawn from.
+//! How the weight and the bias of a linear layer or a convolution start.
+//!
+//! ```
+//! use candle_nn::Init;
+//! use tallow_models::layers::LinearInit;
+//!
+//! assert_eq!(LinearInit::Normal(0.02).bias(384), Init::Const(0.));
+//! assert_eq!(LinearInit::Torch.weight(16), Init::Uniform { lo: -0.25, up: 0.25 });
+//! ```
 
 use candle_nn::Init;
 
 /// How the weight and the bias of a linear layer or a convolution start.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Law {
+#[non_exhaustive]
+pub enum LinearInit {
     /// PyTorch's default: both uniform in ±1/√fan_in (Kaiming's uniform law with a = √5).
     Torch,
     /// Weight normal with this standard deviation, bias zero. timm's ViTs have 0.02; its truncation at ±2, a hundred
@@ -12,7 +21,7 @@ pub enum Law {
     Normal(f64),
 }
 
-impl Law {
+impl LinearInit {
     /// The law of a weight of which every output reads `fan_in` values.
     pub fn weight(self, fan_in: usize) -> Init {
         match self {

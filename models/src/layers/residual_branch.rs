@@ -1,0 +1,148 @@
+//! A residual branch of a transformer's block: `x + drop_path(ls(inner(norm(x))))`.
+//!
+//! Where nothing random lies inside of `inner`, the whole branch is one operation ([`crate::ops::branch`]), which needs less time
+//! and memory than its parts and gives the same; else it is made of them.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::ModuleT;
+//! use tallow_models::Params;
+//! use tallow_models::layers::{MlpBlockConfig, ResidualBranchConfig, mlp_block, residual_branch};
+//!
+//! let params = Params::new(0, DType::F32, &Device::Cpu);
+//! let mlp = |vb| mlp_block(&MlpBlockConfig::new(32, 128), vb);
+//! let names = ["norm2", "mlp", "ls2", "drop_path2"];
+//! let branch = residual_branch(&ResidualBranchConfig::new(32), names, mlp, params.builder())?;
+//! let tokens = Tensor::ones((2, 17, 32), DType::F32, &Device::Cpu)?;
+//! assert_eq!(branch.forward_t(&tokens, false)?.dims(), &[2, 17, 32]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Module, ModuleT, VarBuilder};
+
+use super::{DropPath, LayerNorm, LayerScale, layer_norm, layer_scale};
+use crate::Mode;
+use crate::ops::{self, Branch, Inner, Prepacked};
+
+/// What a residual branch computes of its normalised input.
+pub trait BranchInner {
+    /// `[batch, tokens, dim]` to the same shape.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
+
+    /// Its parameters and what lies between them, where a pass in this mode is nothing else: then the branch runs as one
+    /// operation.
+    fn fused(&self, _mode: Mode) -> Option<Inner<'_>> {
+        None
+    }
+
+    /// Every tensor that it computes with.
+    fn parameters(&self) -> Vec<&Tensor>;
+}
+
+/// What a residual branch has around its inside.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ResidualBranchConfig {
+    /// Width of a token.
+    pub dim: usize,
+    /// Epsilon of the norm. Default 1e-6.
+    pub norm_eps: f64,
+    /// What LayerScale starts from; none leaves it out. Default none.
+    pub layer_scale: Option<f64>,
+    /// Rate of stochastic depth. Default 0.
+    pub drop_path_rate: f64,
+}
+
+impl ResidualBranchConfig {
+    /// A branch with a norm and nothing else, over tokens of `dim` values.
+    pub fn new(dim: usize) -> Self {
+        Self { dim, norm_eps: 1e-6, layer_scale: None, drop_path_rate: 0. }
+    }
+}
+
+/// A branch with the parameters of its norm, of its inside and, if it has one, of its LayerScale.
+#[derive(Debug, Clone)]
+pub struct ResidualBranch<L> {
+    norm: LayerNorm,
+    inner: L,
+    layer_scale: Option<LayerScale>,
+    drop_path: DropPath,
+    /// The layout of the weights, where it is kept between passes.
+    prepacked: Option<Prepacked>,
+}
+
+/// The branch that `config` describes, around what `inner` builds. Norm, inside, LayerScale and stochastic depth are called
+/// `names`, in this order, which is that of the parameters.
+pub fn residual_branch<'a, L>(
+    config: &ResidualBranchConfig,
+    names: [&str; 4],
+    inner: impl FnOnce(VarBuilder<'a>) -> Result<L>,
+    vb: VarBuilder<'a>,
+) -> Result<ResidualBranch<L>> {
+    let [norm, inside, scale, drop_path] = names.map(|name| vb.pp(name));
+    Ok(ResidualBranch {
+        norm: layer_norm(config.dim, config.norm_eps, norm)?,
+        inner: inner(inside)?,
+        layer_scale: config.layer_scale.map(|value| layer_scale(config.dim, value, scale)).transpose()?,
+        drop_path: DropPath::new(config.drop_path_rate, &drop_path.prefix()),
+        prepacked: None,
+    })
+}
+
+impl<L: BranchInner> ResidualBranch<L> {
+    /// `[batch, tokens, dim]` to the same shape: `x + drop_path(ls(inner(norm(x))))`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        match self.inner.fused(mode) {
+            Some(inner) => {
+                let keep = self.drop_path.keep(x, mode)?;
+                let branch = Branch {
+                    norm: self.norm.parameters(),
+                    eps: self.norm.eps(),
+                    inner,
+                    gamma: self.gamma(),
+                    keep: keep.as_ref(),
+                    prepacked: self.prepacked.as_ref(),
+                };
+                ops::branch(x, &branch)
+            }
+            None => {
+                let y = self.inner.forward(&self.norm.forward(x)?, mode)?;
+                ops::scale_add(x, &y, self.gamma(), self.drop_path.keep(&y, mode)?.as_ref())
+            }
+        }
+    }
+
+    /// Every tensor that the branch computes with.
+    pub fn parameters(&self) -> Vec<&Tensor> {
+        let (weight, bias) = self.norm.parameters();
+        [weight, bias].into_iter().chain(self.inner.parameters()).chain(self.gamma()).collect()
+    }
+}
+
+impl<L> ResidualBranch<L> {
+    /// The norm before the inside.
+    pub fn norm(&self) -> &LayerNorm {
+        &self.norm
+    }
+
+    /// What the branch computes of its normalised input.
+    pub fn inner(&self) -> &L {
+        &self.inner
+    }
+
+    /// Keeps the layout of the weights from one forward pass to the next. **The weights must not change from then on.**
+    pub fn set_prepacking(&mut self, on: bool) {
+        self.prepacked = on.then(Prepacked::default);
+    }
+
+    fn gamma(&self) -> Option<&Tensor> {
+        self.layer_scale.as_ref().map(LayerScale::gamma)
+    }
+}
+
+impl<L: BranchInner> ModuleT for ResidualBranch<L> {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.forward(x, Mode::of(train))
+    }
+}
