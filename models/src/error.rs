@@ -32,6 +32,18 @@ pub enum Error {
     /// No parameter of that name.
     #[error("no parameter is called {name}")]
     UnknownParameter { name: String },
+    /// A parameter that would be drawn, while a value seems to wait for it under the end of its name.
+    #[error(
+        "parameter {name}: it would start from random values, while those that were loaded for {provided} wait: \
+         load with the prefix {prefix:?}, or first build the model that they belong to"
+    )]
+    Misplaced { name: String, provided: String, prefix: String },
+    /// Values that were provided and that no model asked for.
+    #[error(
+        "{} of the loaded values belong to no parameter of the model: {}; build the model that they were loaded for, under the \
+         prefix that the load was given", .names.len(), list(.names)
+    )]
+    LeftOver { names: Vec<String> },
     /// Trainable parameters that a backward pass did not reach.
     #[error("no gradient reached {} of the trainable parameters: {}; freeze them if that is meant", .names.len(), list(.names))]
     NoGradient { names: Vec<String> },

@@ -95,6 +95,8 @@ enum Provided {
     Whole(Tensor),
     /// These rows have values, in this order; the others are drawn.
     Rows(Vec<usize>, Tensor),
+    /// It is drawn, as it would be if nothing were provided.
+    Drawn,
 }
 
 /// Says of a name whether the parameter is frozen.
@@ -133,11 +135,16 @@ impl Params {
 
     /// A builder that hands out tracked tensors for trainable parameters and detached ones for frozen parameters and
     /// buffers, creating what is not there yet.
+    ///
+    /// It refuses to draw a parameter for which values seem to wait under another name ([`Error::Misplaced`]): what was provided
+    /// for `cls_token` is not to be forgotten by a model that is built under `pp("vit")` and asks for `vit.cls_token`.
     pub fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(Creating(self.clone())), self.0.dtype, self.0.device.clone())
     }
 
-    /// A builder that hands out detached tensors over the same storage: a model that never records history.
+    /// A builder that hands out detached tensors over the same storage: a model that never records history. It creates what was
+    /// provided, as a load does for every parameter of its model, and draws nothing else: a parameter that is neither there nor
+    /// provided is an error.
     pub fn eval_builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(Detached(self.clone())), self.0.dtype, self.0.device.clone())
     }
@@ -162,6 +169,22 @@ impl Params {
     /// start from what would be drawn for them if nothing were provided.
     pub fn provide_rows(&self, name: impl Into<String>, rows: Vec<usize>, values: Tensor) {
         self.state().provided.insert(name.into(), Provided::Rows(rows, values));
+    }
+
+    /// As [`Params::provide`], for a parameter that is to start as it would without: a load says so of a new head, so that it is
+    /// known to belong to the model.
+    pub fn provide_drawn(&self, name: impl Into<String>) {
+        self.state().provided.insert(name.into(), Provided::Drawn);
+    }
+
+    /// Checks that every provided value was asked for by a model. [`Params::backward`] does it too; a program that only evaluates
+    /// can ask once after it has built its model.
+    ///
+    /// # Errors
+    /// [`Error::LeftOver`] with the names that were not.
+    pub fn check_taken(&self) -> Result<()> {
+        let names = self.left_over();
+        if names.is_empty() { Ok(()) } else { Err(Error::LeftOver { names }) }
     }
 
     /// The names of provided values that no model has asked for, sorted.
@@ -232,7 +255,8 @@ impl Params {
     /// The gradients of a scalar `loss` for every trainable parameter, in the order of [`Params::trainable`].
     ///
     /// # Errors
-    /// [`Error::NoGradient`] names the trainable parameters that the backward pass did not reach.
+    /// [`Error::NoGradient`] names the trainable parameters that the backward pass did not reach, [`Error::LeftOver`] the provided
+    /// values that no model has asked for.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
         let (gradients, missing) = self.backward_allowing(loss)?;
         if missing.is_empty() { Ok(gradients) } else { Err(Error::NoGradient { names: missing }) }
@@ -240,7 +264,11 @@ impl Params {
 
     /// The gradients of a scalar `loss` for the trainable parameters that the backward pass reached, in the order of
     /// [`Params::trainable`], and the names of those that it did not reach.
+    ///
+    /// # Errors
+    /// [`Error::LeftOver`] names the provided values that no model has asked for.
     pub fn backward_allowing(&self, loss: &Tensor) -> Result<(Gradients, Vec<String>)> {
+        self.check_taken()?;
         let (mut store, mut collected) = ops::collect(|| loss.backward())?;
         let (mut tensors, mut missing) = (Vec::new(), Vec::new());
         for param in self.trainable() {
@@ -337,53 +365,100 @@ fn is_buffer(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
 }
 
+/// What a builder does with a parameter that is neither there nor provided.
+#[derive(Clone, Copy, PartialEq)]
+enum Unknown {
+    Draw,
+    Refuse,
+}
+
+impl Params {
+    /// The parameter called `name`, made of what was provided for it where it is not there yet.
+    fn obtain(&self, shape: &Shape, name: &str, init: Init, unknown: Unknown) -> candle_core::Result<Param> {
+        let mut state = self.state();
+        if let Some(&i) = state.index.get(name) {
+            let param = &state.order[i];
+            check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
+            return Ok(param.clone());
+        }
+        let drawn = || initial(self.0.seed, name, shape, init);
+        let value = match state.provided.remove(name) {
+            Some(Provided::Rows(rows, values)) => {
+                check_rows(name, shape.dims(), &rows, values.dims()).map_err(candle_core::Error::wrap)?;
+                with_rows(&drawn()?, &rows, &values)?
+            }
+            Some(Provided::Whole(value)) => {
+                check_shape(name, shape.dims(), value.dims()).map_err(candle_core::Error::wrap)?;
+                value
+            }
+            Some(Provided::Drawn) => drawn()?,
+            None => {
+                state.check_misplaced(name, shape).map_err(candle_core::Error::wrap)?;
+                if unknown == Unknown::Refuse {
+                    return Err(candle_core::Error::wrap(Error::UnknownParameter { name: name.into() }));
+                }
+                drawn()?
+            }
+        };
+        let value = value.to_device(self.device())?.to_dtype(self.dtype())?;
+        let frozen = state.frozen.as_ref().is_some_and(|rule| rule(name));
+        // Copies, so that the parameter owns its storage; a value that is a variable already is taken over.
+        let param = Param { name: name.into(), var: Var::from_tensor(&value)?, frozen, buffer: is_buffer(name) };
+        let index = state.order.len();
+        state.index.insert(name.into(), index);
+        state.order.push(param.clone());
+        Ok(param)
+    }
+
+    /// The shape of a value that was provided for a parameter that is not there yet, where it says so itself.
+    fn provided_shape(&self, name: &str) -> Option<Shape> {
+        match self.state().provided.get(name) {
+            Some(Provided::Whole(value)) => Some(value.shape().clone()),
+            Some(Provided::Rows(..) | Provided::Drawn) | None => None,
+        }
+    }
+
+    /// Whether a parameter of this name is there or can be made of what was provided.
+    fn holds(&self, name: &str) -> bool {
+        let state = self.state();
+        state.index.contains_key(name) || state.provided.contains_key(name)
+    }
+}
+
+impl State {
+    /// Refuses a parameter for which nothing was provided, where a value of its shape waits under the end of its name.
+    fn check_misplaced(&self, name: &str, shape: &Shape) -> Result<()> {
+        for (at, _) in name.match_indices('.') {
+            let (prefix, rest) = (&name[..at], &name[at + 1..]);
+            let waits = match self.provided.get(rest) {
+                Some(Provided::Whole(value)) => value.shape() == shape,
+                Some(Provided::Rows(_, values)) => values.dims().get(1..) == shape.dims().get(1..),
+                Some(Provided::Drawn) | None => false,
+            };
+            if waits {
+                return Err(Error::Misplaced { name: name.into(), provided: rest.into(), prefix: prefix.into() });
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Creating(Params);
 
 impl SimpleBackend for Creating {
     fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        let params = &self.0;
-        let mut state = params.state();
-        if let Some(&i) = state.index.get(name) {
-            let param = &state.order[i];
-            check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
-            return Ok(hand_out(param));
-        }
-        let value = match state.provided.remove(name) {
-            Some(Provided::Rows(rows, values)) => {
-                check_rows(name, shape.dims(), &rows, values.dims()).map_err(candle_core::Error::wrap)?;
-                let drawn = initial(params.0.seed, name, &shape, init)?;
-                with_rows(&drawn, &rows, &values)?.to_device(params.device())?.to_dtype(params.dtype())?
-            }
-            Some(Provided::Whole(value)) => {
-                check_shape(name, shape.dims(), value.dims()).map_err(candle_core::Error::wrap)?;
-                value.to_device(params.device())?.to_dtype(params.dtype())?
-            }
-            None => initial(params.0.seed, name, &shape, init)?.to_device(params.device())?.to_dtype(params.dtype())?,
-        };
-        let frozen = state.frozen.as_ref().is_some_and(|rule| rule(name));
-        // Copies, so that the parameter owns its storage; a value that is a variable already is taken over.
-        let param = Param { name: name.into(), var: Var::from_tensor(&value)?, frozen, buffer: is_buffer(name) };
-        let tensor = hand_out(&param);
-        let index = state.order.len();
-        state.index.insert(name.into(), index);
-        state.order.push(param);
-        Ok(tensor)
+        self.0.obtain(&shape, name, init, Unknown::Draw).map(|param| hand_out(&param))
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        let provided = match self.0.state().provided.get(name) {
-            Some(Provided::Whole(value)) => Some(value.shape().clone()),
-            // Of how many rows it is a part is not known.
-            Some(Provided::Rows(..)) | None => None,
-        };
-        match provided {
+        match self.0.provided_shape(name) {
             Some(shape) => self.get(shape, name, Init::Const(0.), dtype, device),
             None => existing(&self.0, name).map(|param| hand_out(&param)),
         }
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.get(name).is_some() || self.0.state().provided.contains_key(name)
+        self.0.holds(name)
     }
 }
 
@@ -398,18 +473,19 @@ fn existing(params: &Params, name: &str) -> candle_core::Result<Param> {
 struct Detached(Params);
 
 impl SimpleBackend for Detached {
-    fn get(&self, shape: Shape, name: &str, _: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        let param = existing(&self.0, name)?;
-        check_shape(name, param.var.dims(), shape.dims()).map_err(candle_core::Error::wrap)?;
-        Ok(param.var.as_detached_tensor())
+    fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        self.0.obtain(&shape, name, init, Unknown::Refuse).map(|param| param.var.as_detached_tensor())
     }
 
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        existing(&self.0, name).map(|param| param.var.as_detached_tensor())
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        match self.0.provided_shape(name) {
+            Some(shape) => self.get(shape, name, Init::Const(0.), dtype, device),
+            None => existing(&self.0, name).map(|param| param.var.as_detached_tensor()),
+        }
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.get(name).is_some()
+        self.0.holds(name)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Configurations: options from text, and the refusal of what makes no sense.
 
 use candle_core::{DType, Device, Tensor};
+use candle_nn::ModuleT;
 use tallow_models::vit::{Act, GlobalPool, PosEmbed};
 use tallow_models::{Architecture, CnnConfig, Mlp, MlpConfig, Mode, Model, Params, Stage, Vit, VitConfig, zoo};
 
@@ -225,6 +226,30 @@ fn images_of_another_shape_are_refused_with_both_shapes() {
         }
         assert!(vit.attention_maps(&images).is_err() && vit.forward_intermediates(&images, &[0], true).is_err());
     }
+}
+
+#[test]
+fn images_of_whole_numbers_are_refused_with_what_to_do() {
+    let vit = Vit::new(&small(), Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    let images = Tensor::zeros((2, 3, 16, 16), DType::U8, &Device::Cpu).expect("images");
+    let message = vit.forward(&images, Mode::Eval).expect_err("bytes").to_string();
+    let first = message.lines().next().unwrap_or_default();
+    assert!(first.contains("images: expected floating-point values") && first.contains("got U8"), "{message}");
+    assert!(first.contains("to_dtype") && first.contains("255"), "{message}");
+}
+
+#[test]
+fn candles_module_trait_evaluates_and_draws_other_masks_in_every_training_pass() {
+    let config = VitConfig { drop_rate: 0.5, ..small() };
+    let vit = Vit::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    let pixels = (0..2 * 3 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
+    let images = Tensor::from_vec(pixels, (2, 3, 16, 16), &Device::Cpu).expect("images");
+    let values = |logits: candle_core::Result<Tensor>| logits.and_then(|x| x.to_vec2::<f32>()).expect("logits");
+    let trained = || values(images.apply_t(&vit, true));
+    assert_eq!(values(images.apply_t(&vit, false)), values(vit.forward(&images, Mode::Eval)));
+    assert_ne!(trained(), trained());
+    let any = Architecture::from(config).build(Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
+    assert_eq!(values(any.forward_t(&images, false)), values(vit.forward_t(&images, false)));
 }
 
 #[test]

@@ -300,3 +300,47 @@ fn the_store_creates_what_was_provided_when_asked_without_a_shape() {
     assert_eq!(vb.get_unchecked("x").expect("provided").dims(), [2, 3]);
     assert!(vb.get_unchecked("y").is_err());
 }
+
+#[test]
+fn a_builder_for_evaluation_creates_what_was_provided_and_draws_nothing_else() {
+    let params = store();
+    let drawn = store();
+    Vit::new(&small(), drawn.builder()).expect("it builds");
+    for param in drawn.all().iter().filter(|param| param.name != "head.weight") {
+        params.provide(param.name.as_str(), param.var.as_detached_tensor());
+    }
+    let error = Vit::new(&small(), params.eval_builder()).expect_err("no head.weight").to_string();
+    assert!(error.contains("no parameter is called head.weight"), "{error}");
+    params.provide_drawn("head.weight");
+    assert_eq!(params.left_over(), ["head.bias", "head.weight"], "the others were taken");
+    let vit = Vit::new(&small(), params.eval_builder()).expect("it builds");
+    params.check_taken().expect("all of it");
+    let logits = vit.forward(&images(), Mode::Eval).expect("a forward pass");
+    assert!(!logits.track_op());
+    let expected = Vit::new(&small(), drawn.eval_builder()).and_then(|vit| vit.forward(&images(), Mode::Eval));
+    assert_eq!(logits.to_vec2::<f32>().ok(), expected.and_then(|x| x.to_vec2::<f32>()).ok());
+}
+
+#[test]
+fn a_value_that_waits_under_the_end_of_a_name_is_not_drawn_over() {
+    let params = store();
+    let scale = Tensor::ones(4, DType::F32, &Device::Cpu).expect("a value");
+    params.provide("norm.weight", scale);
+    let get = |name: &str, dim: usize| params.builder().get_with_hints(dim, name, Init::Const(0.));
+    let error = get("encoder.vit.norm.weight", 4).expect_err("a value waits").to_string();
+    assert!(error.contains("load with the prefix \"encoder.vit\""), "{error}");
+    // Of another shape it is somebody else's, and once the value has found its place nothing waits.
+    get("decoder.norm.weight", 5).expect("drawn");
+    get("norm.weight", 4).expect("taken");
+    get("encoder.vit.norm.weight", 4).expect("drawn");
+}
+
+#[test]
+fn no_gradient_is_taken_while_a_provided_value_has_no_place() {
+    let params = store();
+    let vit = Vit::new(&small(), params.builder()).expect("it builds");
+    params.backward(&loss(&vit)).expect("gradients");
+    params.provide("heads.bias", Tensor::zeros(4, DType::F32, &Device::Cpu).expect("a bias"));
+    let error = params.backward(&loss(&vit)).expect_err("one is left over");
+    assert!(matches!(&error, Error::LeftOver { names } if *names == ["heads.bias"]), "{error}");
+}

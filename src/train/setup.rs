@@ -118,7 +118,11 @@ impl Setup {
             Head::Keep => tallow_weights::Head::Keep,
             Head::New => tallow_weights::Head::New,
         };
-        let load = LoadOptions { head, labels: Some(dataset.classes.clone()), ignore_unknown: config.ignore_unknown };
+        let load = LoadOptions::default().with(|load| {
+            load.head = head;
+            load.labels = Some(dataset.classes.clone());
+            load.ignore_unknown = config.ignore_unknown;
+        });
         let mut account = match &loaded {
             Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &load, &params)?),
             None => None,

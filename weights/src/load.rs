@@ -36,10 +36,35 @@ pub struct LoadOptions {
     /// Leave out tensors that could be a part of the model but have no place in it, where that is an error otherwise. Parameters
     /// without a tensor stay an error.
     pub ignore_unknown: bool,
+    /// Where the model is in the program's own: `vit` for one that is built over `builder.pp("vit")`. The account has the names
+    /// without it. Default: none.
+    pub prefix: Option<String>,
+}
+
+impl LoadOptions {
+    /// The options after `change`: `LoadOptions::default().with(|o| o.head = Head::Keep)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The name under which `params` know a parameter of the model.
+    fn placed(&self, name: &str) -> String {
+        match self.prefix.as_deref() {
+            None | Some("") => name.into(),
+            Some(prefix) => format!("{prefix}.{name}"),
+        }
+    }
 }
 
 /// Adapts the tensors of `checkpoint` to `architecture` and provides them to `params`, before the model is built; parameters that
 /// are there already are overwritten. Nothing is provided unless all of it fits.
+///
+/// Build the model afterwards, for training (`params.builder()`) or for evaluation alone (`params.eval_builder()`), under
+/// [`LoadOptions::prefix`] where there is one. A model that is built elsewhere is refused
+/// ([`tallow_models::Error::Misplaced`]), and so is a training step while a loaded value has not been asked for
+/// ([`tallow_models::Error::LeftOver`]; [`Params::check_taken`] asks it at any time).
 ///
 /// # Errors
 /// If a tensor has no place in the model, a parameter gets no value (the head aside), a shape cannot be adapted, or a value is
@@ -53,18 +78,25 @@ pub fn load(
     let plan = Plan::new(checkpoint, architecture, options)?;
     let values = plan.make(checkpoint)?;
     for (filling, value) in plan.fillings.iter().zip(values) {
-        match (params.get(&filling.name), &filling.rows) {
-            (Some(_), None) => params.set(&filling.name, &value)?,
-            (Some(_), Some(rows)) => params.set_rows(&filling.name, rows, &value)?,
-            (None, None) => params.provide(&filling.name, value),
-            (None, Some(rows)) => params.provide_rows(&filling.name, rows.clone(), value),
+        let name = options.placed(&filling.name);
+        match (params.get(&name), &filling.rows) {
+            (Some(_), None) => params.set(&name, &value)?,
+            (Some(_), Some(rows)) => params.set_rows(&name, rows, &value)?,
+            (None, None) => params.provide(name, value),
+            (None, Some(rows)) => params.provide_rows(name, rows.clone(), value),
         }
     }
     for (name, shape) in plan.zeros {
-        let value = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
+        let (name, value) = (options.placed(&name), Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
         match params.get(&name) {
             Some(_) => params.set(&name, &value)?,
-            None => params.provide(&name, value),
+            None => params.provide(name, value),
+        }
+    }
+    for parameter in &plan.account.parameters {
+        let name = options.placed(&parameter.name);
+        if matches!(parameter.fate, Parameter::Initialised { .. }) && params.get(&name).is_none() {
+            params.provide_drawn(name);
         }
     }
     Ok(plan.account)

@@ -216,6 +216,69 @@ fn a_head_is_kept_made_anew_or_refused_as_asked() {
 }
 
 #[test]
+fn a_model_that_is_built_for_evaluation_alone_has_the_loaded_values_and_a_new_head_where_the_load_says_so() {
+    let checkpoint = reference("timm");
+    let architecture = checkpoint.config().unwrap().architecture.clone();
+    let expected = expected("timm");
+    let images = expected.tensor("images").unwrap();
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap();
+    let model = architecture.build(params.eval_builder()).unwrap();
+    let logits = model.forward(&images, Mode::Eval).unwrap();
+    assert!(!logits.track_op());
+    assert!(relative_error(&logits, &expected.tensor("logits").unwrap()) <= 2e-5);
+    params.check_taken().unwrap();
+
+    let seven = architecture.with_num_classes(7);
+    let (trained, evaluated) = (Params::new(5, DType::F32, &Device::Cpu), Params::new(5, DType::F32, &Device::Cpu));
+    for params in [&trained, &evaluated] {
+        load(&checkpoint, &seven, &LoadOptions::default(), params).unwrap();
+    }
+    let of_trained = seven.build(trained.builder()).unwrap().forward(&images, Mode::Eval).unwrap();
+    let of_evaluated = seven.build(evaluated.eval_builder()).unwrap().forward(&images, Mode::Eval).unwrap();
+    assert_eq!(of_trained.to_vec2::<f32>().unwrap(), of_evaluated.to_vec2::<f32>().unwrap());
+}
+
+#[test]
+fn a_model_inside_another_is_loaded_under_its_prefix_and_a_forgotten_prefix_is_an_error() {
+    let checkpoint = reference("timm");
+    let architecture = checkpoint.config().unwrap().architecture.clone();
+    let expected = expected("timm");
+    let images = expected.tensor("images").unwrap();
+    let prefixed = LoadOptions::default().with(|options| options.prefix = Some("encoder.vit".into()));
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    load(&checkpoint, &architecture, &prefixed, &params).unwrap();
+    let model = architecture.build(params.builder().pp("encoder").pp("vit")).unwrap();
+    let logits = model.forward(&images, Mode::Eval).unwrap();
+    assert!(relative_error(&logits, &expected.tensor("logits").unwrap()) <= 2e-5);
+    assert!(params.names().iter().all(|name| name.starts_with("encoder.vit.")));
+    params.check_taken().unwrap();
+
+    for eval in [false, true] {
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap();
+        let vb = if eval { params.eval_builder() } else { params.builder() };
+        let error = architecture.build(vb.pp("vit")).unwrap_err().to_string();
+        assert!(error.contains("vit.cls_token") && error.contains("load with the prefix \"vit\""), "{error}");
+    }
+
+    // A model with fewer blocks than were loaded takes a part of the values: neither trained nor saved.
+    let AnyModel::Vit(vit) = &model else { panic!("no ViT") };
+    let mut shallow = vit.config().clone();
+    shallow.depth -= 1;
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap();
+    let model = Architecture::Vit(shallow).build(params.builder()).unwrap();
+    let loss = model.forward(&images, Mode::Eval).unwrap().sum_all().unwrap();
+    let left_over = format!("blocks.{}.", vit.config().depth - 1);
+    let error = params.backward(&loss).unwrap_err().to_string();
+    assert!(error.contains(&left_over) && error.contains("belong to no parameter of the model"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let error = tallow_weights::save::timm(folder.path(), &params, checkpoint.config().unwrap()).unwrap_err();
+    assert!(error.to_string().contains(&left_over), "{error}");
+}
+
+#[test]
 fn loading_into_a_built_model_changes_it() {
     let checkpoint = reference("timm");
     let architecture = checkpoint.config().unwrap().architecture.clone();

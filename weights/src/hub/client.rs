@@ -17,10 +17,10 @@ use reqwest::{Url, header};
 
 use super::{
     cache::{Cache, io_error, make_parent},
+    error::Trouble,
     hash::Hash,
     repo::{Kind, Repo, is_commit},
     settings::Settings,
-    trouble::Trouble,
 };
 use crate::{Error, Result};
 

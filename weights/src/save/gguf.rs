@@ -31,8 +31,9 @@ pub enum Quantisation {
 /// patch kernels) are stored in half precision, vectors and tokens in single: they are small, and features depend on them most.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If the file cannot be written, or a loaded value has not been asked for by a model.
 pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisation: Quantisation) -> Result<()> {
+    params.check_taken()?;
     if config.whitening.is_some() {
         let remedy = "export in timm's layout, which Tallow reads, or train with --normalize standard";
         return Err(Error::unsupported("GGUF", "whitening of the input", remedy));

@@ -16,8 +16,9 @@ use crate::{CheckpointConfig, Error, Result};
 /// Tallow's can be saved and opened again; [`super::check_timm`] says whether timm can build it too (`local-dir:DIR`).
 ///
 /// # Errors
-/// If the folder cannot be written.
+/// If the folder cannot be written, or a loaded value has not been asked for by a model.
 pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()> {
+    params.check_taken()?;
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let json = serde_json::to_string_pretty(&config_json(config)?)
         .map_err(|e| Error::format(&dir.display().to_string(), "a config that JSON can hold", e))?;

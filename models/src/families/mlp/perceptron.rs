@@ -73,7 +73,7 @@ impl MlpConfig {
     pub fn check_perceptron(&self) -> Result<()> {
         let one = || "one hidden layer for an implementation by hand".to_string();
         check(self.hidden.len() == 1, "hidden", one, format!("{:?}", self.hidden))?;
-        let tanh = || "tanh for an implementation by hand (--set act=tanh)".to_string();
+        let tanh = || "tanh for an implementation by hand".to_string();
         check(self.act == MlpAct::Tanh, "act", tanh, format!("{:?}", self.act).to_lowercase())?;
         let none = || "0 for an implementation by hand".to_string();
         check(self.drop_rate == 0., "drop_rate", none, self.drop_rate)?;

@@ -7,10 +7,10 @@
 mod cache;
 mod choice;
 mod client;
+mod error;
 mod hash;
 mod repo;
 mod settings;
-mod trouble;
 
 use std::{fs, path::PathBuf};
 
@@ -18,9 +18,9 @@ use self::{
     cache::{Cache, files_of, io_error},
     choice::{CARD, CONFIGS, NO_PARQUET, WEIGHTS, dataset_files, model_files},
     client::{Client, Stated, block_on},
+    error::Trouble,
     repo::{Kind, Repo, is_commit, is_safe_path},
     settings::Settings,
-    trouble::Trouble,
 };
 use crate::{Error, OpenOptions, Result};
 
