@@ -6,7 +6,7 @@ use tallow::data::augment::geometry::Sampling;
 use tallow::data::augment::randaugment::Operation;
 use tallow::data::augment::{colour, filter, geometry};
 use tallow::data::{Augment, Draw, Image, Transform, open_image};
-use tallow::weights::{Interpolation, Preprocessing};
+use tallow::weights::Preprocessing;
 
 fn references() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/augment")
@@ -70,15 +70,7 @@ fn saturation_and_hue_leave_grey_images_as_they_are() {
 
 /// The input of 24 by 20 made from `image`, with black at -1 and white at 1.
 fn input(image: &Image, channels: usize, augment: &[Augment], index: u64) -> Vec<f32> {
-    let preprocessing = Preprocessing {
-        input_size: [channels, 20, 24],
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 1.0,
-        squash: true,
-        crop_floor: false,
-        mean: vec![0.5],
-        std: vec![0.5],
-    };
+    let preprocessing = Preprocessing::new([channels, 20, 24], vec![0.5], vec![0.5]).with(|c| c.squash = true);
     let transform = Transform::training(&preprocessing, augment).unwrap();
     let tensor = transform.tensor(image, Draw { index, ..Draw::default() }).unwrap();
     tensor.flatten_all().unwrap().to_vec1().unwrap()

@@ -135,15 +135,7 @@ fn an_image_with_alpha_is_resized_as_pillow_does_and_what_is_transparent_does_no
 }
 
 fn four_channels(side: usize) -> Preprocessing {
-    Preprocessing {
-        input_size: [4, side, side],
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 1.0,
-        squash: true,
-        crop_floor: false,
-        mean: vec![0.0; 3],
-        std: vec![1.0; 3],
-    }
+    Preprocessing::new([4, side, side], vec![0.0; 3], vec![1.0; 3]).with(|c| c.squash = true)
 }
 
 #[test]
@@ -160,7 +152,11 @@ fn a_model_of_four_channels_reads_alpha_and_takes_what_has_none_as_opaque() {
     assert_eq!(values(&grey), [[0.2; 12].as_slice(), &[1.; 4]].concat());
     let odd = look_at_file(references("read/rgb.tif"), Decoding { alpha: true, ..Decoding::default() }).unwrap().odd;
     assert_eq!(odd, Some("without an alpha channel, read as opaque"));
-    let five = Preprocessing { input_size: [5, 2, 2], mean: vec![0.; 5], std: vec![1.; 5], ..four_channels(2) };
+    let five = four_channels(2).with(|c| {
+        c.input_size = [5, 2, 2];
+        c.mean = vec![0.; 5];
+        c.std = vec![1.; 5];
+    });
     let error = Transform::evaluation(&five).unwrap().tensor(&grey, Draw::default()).unwrap_err().to_string();
     assert!(error.contains("1 (grey), 3 (RGB) or 4 channels (RGBA), got one that reads 5"), "{error}");
 }
@@ -172,7 +168,10 @@ fn what_changes_colours_leaves_alpha_and_what_moves_an_image_moves_it_too() {
     let alpha = |at: usize| if at % side < 8 { 0 } else { 255 };
     let pixels = (0..side * side).flat_map(|at| [(at % 251) as u8, (at * 7 % 251) as u8, 90, alpha(at)]).collect();
     let image = Image { width: side, height: side, channels: 4, pixels };
-    let preprocessing = Preprocessing { mean: vec![0.; 4], std: vec![1.; 4], ..four_channels(side) };
+    let preprocessing = four_channels(side).with(|c| {
+        c.mean = vec![0.; 4];
+        c.std = vec![1.; 4];
+    });
     let alpha_after = |augment: &[Augment], epoch: u64| {
         let transform = Transform::training(&preprocessing, augment).unwrap();
         let values = transform.tensor(&image, Draw { seed: 1, epoch, index: 0 }).unwrap();

@@ -85,15 +85,13 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
         let parts: Vec<&str> = name.trim_end_matches(".png").split('-').collect();
         let [source, mode, size, percent] = parts[..] else { continue };
         let (height, width) = size.split_once('x').unwrap();
-        let preprocessing = Preprocessing {
-            input_size: [3, height.parse().unwrap(), width.parse().unwrap()],
-            interpolation: Interpolation::Bicubic,
-            crop_pct: percent.parse::<f64>().unwrap() / 100.0,
-            squash: mode == "squash",
-            crop_floor: false,
-            mean: vec![0.0; 3],
-            std: vec![1.0; 3],
-        };
+        let preprocessing =
+            Preprocessing::new([3, height.parse().unwrap(), width.parse().unwrap()], vec![0.0; 3], vec![1.0; 3]).with(
+                |c| {
+                    c.crop_pct = percent.parse::<f64>().unwrap() / 100.0;
+                    c.squash = mode == "squash";
+                },
+            );
         let source = open_image(references("transform").join(format!("{source}.png"))).unwrap();
         let want = open_image(references("transform").join(&name)).unwrap();
         let got = Transform::evaluation(&preprocessing).unwrap().tensor(&source, Draw::default()).unwrap();
@@ -109,15 +107,8 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
 fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
     let colour = open_image(references("resize/colour.png")).unwrap();
     let luma = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
-    let preprocessing = |channels| Preprocessing {
-        input_size: [channels, 43, 61],
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 1.0,
-        squash: true,
-        crop_floor: false,
-        mean: vec![0.0],
-        std: vec![1.0],
-    };
+    let preprocessing =
+        |channels| Preprocessing::new([channels, 43, 61], vec![0.0], vec![1.0]).with(|c| c.squash = true);
     let values = |image: &Image, channels| {
         let transform = Transform::evaluation(&preprocessing(channels)).unwrap();
         let tensor = transform.tensor(image, Draw::default()).unwrap();
@@ -135,15 +126,7 @@ fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
 fn an_image_of_one_line_is_resized_without_making_what_the_crop_leaves_out() {
     // resized as a whole it would have 224 by 6,720,000 pixels
     let (width, height) = (1, 30_000);
-    let preprocessing = Preprocessing {
-        input_size: [3, 224, 224],
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 1.0,
-        squash: false,
-        crop_floor: false,
-        mean: vec![0.5; 3],
-        std: vec![0.5; 3],
-    };
+    let preprocessing = Preprocessing::new([3, 224, 224], vec![0.5; 3], vec![0.5; 3]);
     let transform = Transform::evaluation(&preprocessing).unwrap();
     for (width, height) in [(width, height), (height, width)] {
         let image = Image { width, height, channels: 1, pixels: vec![255; width * height] };

@@ -11,15 +11,8 @@ use tallow::data::{
 use tallow::weights::{Interpolation, Preprocessing};
 
 fn preprocessing(side: usize, channels: usize) -> Preprocessing {
-    Preprocessing {
-        input_size: [channels, side, side],
-        interpolation: Interpolation::Bilinear,
-        crop_pct: 1.0,
-        squash: false,
-        crop_floor: false,
-        mean: vec![0.5; channels],
-        std: vec![0.25; channels],
-    }
+    Preprocessing::new([channels, side, side], vec![0.5; channels], vec![0.25; channels])
+        .with(|c| c.interpolation = Interpolation::Bilinear)
 }
 
 fn training(augment: &[Augment]) -> Arc<Transform> {
@@ -156,8 +149,7 @@ fn a_loader_that_is_dropped_stops_soon_and_one_that_waits_does_not_run_ahead() {
 #[test]
 fn points_go_to_the_model_as_they_are() {
     let data = open("circles", &DataOptions::default()).unwrap();
-    let transform =
-        Arc::new(Transform::evaluation(&Preprocessing { input_size: [2, 1, 1], ..preprocessing(1, 2) }).unwrap());
+    let transform = Arc::new(Transform::evaluation(&preprocessing(1, 2).with(|c| c.input_size = [2, 1, 1])).unwrap());
     let options = LoaderOptions { batch_size: 50, ..Default::default() };
     let mut loader = Loader::new(data.train.clone(), (0..200).collect(), transform, options).unwrap();
     let batch = loader.next().unwrap().unwrap();
@@ -190,9 +182,13 @@ fn crops_of_28_from_images_of_32_are_windows_of_the_pixels_as_they_are() {
     let pixels = (0..32 * 32).flat_map(|at| [at % 32, at / 32, at % 251].map(|level| level as u8)).collect();
     let image = Image { width: 32, height: 32, channels: 3, pixels };
     let crop_pct = 28.0 / 32.0;
-    let raw = Preprocessing { crop_pct, mean: vec![0.0], std: vec![1.0], ..preprocessing(28, 3) };
+    let raw = preprocessing(28, 3).with(|c| {
+        c.crop_pct = crop_pct;
+        c.mean = vec![0.0];
+        c.std = vec![1.0];
+    });
     for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
-        let raw = Preprocessing { interpolation, ..raw.clone() };
+        let raw = raw.clone().with(|c| c.interpolation = interpolation);
         let window = |augment: &[Augment], epoch: u64| -> (usize, usize) {
             let transform = Transform::training(&raw, augment).unwrap();
             let tensor = transform.tensor(&image, Draw { epoch, ..Draw::default() }).unwrap();
@@ -216,7 +212,11 @@ fn crops_of_28_from_images_of_32_are_windows_of_the_pixels_as_they_are() {
 #[test]
 fn augmentation_moves_and_flips_as_its_names_say() {
     let levels = |augment: &[Augment], crop_pct: f64, epoch: u64| -> Vec<i32> {
-        let raw = Preprocessing { crop_pct, mean: vec![0.0], std: vec![1.0], ..preprocessing(16, 1) };
+        let raw = preprocessing(16, 1).with(|c| {
+            c.crop_pct = crop_pct;
+            c.mean = vec![0.0];
+            c.std = vec![1.0];
+        });
         let transform = Transform::training(&raw, augment).unwrap();
         let image = if crop_pct < 1.0 { ramp(32) } else { ramp(16) };
         let tensor = transform.tensor(&image, Draw { seed: 3, epoch, index: 9 }).unwrap();

@@ -55,15 +55,7 @@ impl Samples for Images {
 }
 
 fn preprocessing() -> Preprocessing {
-    Preprocessing {
-        input_size: [3, 3, 4],
-        interpolation: Default::default(),
-        crop_pct: 1.0,
-        squash: true,
-        crop_floor: false,
-        mean: vec![0.5, 0.4, 0.6],
-        std: vec![1.0; 3],
-    }
+    Preprocessing::new([3, 3, 4], vec![0.5, 0.4, 0.6], vec![1.0; 3]).with(|c| c.squash = true)
 }
 
 fn fitted(samples: &dyn Samples, eps: f64) -> Whitening {
@@ -131,7 +123,7 @@ fn the_fit_is_the_same_to_the_last_bit_however_many_blocks_the_samples_make() {
 fn inputs_of_another_size_and_too_large_ones_are_refused_with_what_to_do() {
     let reference = reference();
     let whitening = fitted(&*Images::of(&reference, 1), 1e-2);
-    let other = Preprocessing { input_size: [3, 4, 4], ..preprocessing() };
+    let other = preprocessing().with(|c| c.input_size = [3, 4, 4]);
     let error = Transform::evaluation(&other).unwrap().whitened(Some(whitening)).unwrap_err().to_string();
     assert!(error.contains("[3, 3, 4]") && error.contains("[3, 4, 4]") && error.contains("--normalize"), "{error}");
     let error = check_size([3, 224, 224]).unwrap_err().to_string();

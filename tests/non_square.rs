@@ -40,7 +40,7 @@ fn a_rectangle_is_written_as_timm_writes_it_and_a_square_as_before() {
     assert!(written.get("tallow").is_none(), "timm's words are enough: {written}");
     let again = CheckpointConfig::parse(&written.to_string(), None, "config.json").unwrap();
     assert_eq!(again.architecture, config.architecture);
-    let square = CheckpointConfig { architecture: config.architecture.with_img_size(32), ..config };
+    let square = config.with(|c| c.architecture = c.architecture.clone().with_img_size(32));
     assert_eq!(config_json(&square).unwrap()["model_args"]["img_size"], 32);
 }
 

@@ -93,7 +93,7 @@ impl<'a> Estimator<'a> {
         *self.sizes.entry(key).or_insert_with(|| {
             let options =
                 DataOptions { limit, test_limit, val_fraction, train_split, test_split, ..DataOptions::default() };
-            let hub = OpenOptions { offline: true, ..OpenOptions::default() };
+            let hub = OpenOptions::default().with(|c| c.offline = true);
             let data = data::open_with(&config.data, &options, &hub).ok()?;
             Some([data.train.len(), data.test.len() + data.val.as_ref().map_or(0, |val| val.len())])
         })

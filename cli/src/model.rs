@@ -46,7 +46,13 @@ pub fn open_options(
         number.ok_or_else(|| usage(format!("--set num_heads: expected a whole number above 0, got {value}")))
     });
     let (arch, checkpoint_key) = (checkpoint.arch.clone(), checkpoint.checkpoint_key.clone());
-    Ok(OpenOptions { arch, checkpoint_key, num_heads: heads.transpose()?, ..session.open_options() })
+    Ok({
+        let mut made = session.open_options();
+        made.arch = arch;
+        made.checkpoint_key = checkpoint_key;
+        made.num_heads = heads.transpose()?;
+        made
+    })
 }
 
 /// An SVM is no network: it has neither layers nor features.
@@ -103,7 +109,7 @@ pub fn open(
     check_network(name)?;
     let options = open_options(name, flags, checkpoint, session)?;
     let (device, dtype) = session.device()?;
-    let load = LoadOptions { ignore_unknown: checkpoint.ignore_unknown.unwrap_or(false), ..LoadOptions::default() };
+    let load = LoadOptions::default().with(|c| c.ignore_unknown = checkpoint.ignore_unknown.unwrap_or(false));
     let builder = Pretrained::builder(name).device(&device).dtype(dtype).seed(session.seed());
     let builder = builder.open_options(options).load_options(load);
     // What a command does with images it says where it opens them.

@@ -80,7 +80,7 @@ impl Session {
     /// How checkpoints and data sets are opened: as the environment says, with progress on stderr.
     pub fn open_options(&self) -> OpenOptions {
         let progress = (!self.flags.quiet).then(Downloads::on_stderr);
-        OpenOptions { progress, ..OpenOptions::default() }
+        OpenOptions::default().with(|c| c.progress = progress)
     }
 
     /// Prints a result: as JSON with `--json`, else as `text`.

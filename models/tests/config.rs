@@ -6,15 +6,14 @@ use tallow_models::vit::{Act, GlobalPool, PosEmbed};
 use tallow_models::{Architecture, CnnConfig, Mlp, MlpConfig, Mode, Model, Params, Stage, Vit, VitConfig, zoo};
 
 fn small() -> VitConfig {
-    VitConfig {
-        img_size: 16.into(),
-        patch_size: 8,
-        embed_dim: 12,
-        depth: 2,
-        num_heads: 3,
-        num_classes: 4,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 16.into();
+        c.patch_size = 8;
+        c.embed_dim = 12;
+        c.depth = 2;
+        c.num_heads = 3;
+        c.num_classes = 4;
+    })
 }
 
 fn complaint(architecture: Architecture) -> String {
@@ -96,23 +95,26 @@ fn a_vit_that_makes_no_sense_is_refused_with_field_expectation_and_value() {
 #[test]
 fn a_cnn_or_mlp_that_makes_no_sense_is_refused() {
     for config in [
-        CnnConfig { img_size: 3.into(), ..CnnConfig::default() },
-        CnnConfig { img_size: usize::MAX.into(), ..CnnConfig::default() },
-        CnnConfig { in_chans: 0, ..CnnConfig::default() },
-        CnnConfig { num_classes: usize::MAX, ..CnnConfig::default() },
-        CnnConfig { drop_rate: f64::NAN, ..CnnConfig::default() },
+        CnnConfig::default().with(|c| c.img_size = 3.into()),
+        CnnConfig::default().with(|c| c.img_size = usize::MAX.into()),
+        CnnConfig::default().with(|c| c.in_chans = 0),
+        CnnConfig::default().with(|c| c.num_classes = usize::MAX),
+        CnnConfig::default().with(|c| c.drop_rate = f64::NAN),
     ] {
         complaint(Architecture::Cnn(config));
     }
     for config in [
-        MlpConfig { img_size: 0.into(), ..MlpConfig::default() },
-        MlpConfig { img_size: usize::MAX.into(), in_chans: usize::MAX, ..MlpConfig::default() },
-        MlpConfig { hidden: vec![10, 0], ..MlpConfig::default() },
-        MlpConfig { hidden: vec![usize::MAX], ..MlpConfig::default() },
-        MlpConfig { hidden: vec![1 << 24, 1 << 24], ..MlpConfig::default() },
-        MlpConfig { hidden: vec![1; 10_000], ..MlpConfig::default() },
-        MlpConfig { drop_rate: 1., ..MlpConfig::default() },
-        MlpConfig { init_std: Some(f64::NAN), ..MlpConfig::default() },
+        MlpConfig::default().with(|c| c.img_size = 0.into()),
+        MlpConfig::default().with(|c| {
+            c.img_size = usize::MAX.into();
+            c.in_chans = usize::MAX;
+        }),
+        MlpConfig::default().with(|c| c.hidden = vec![10, 0]),
+        MlpConfig::default().with(|c| c.hidden = vec![usize::MAX]),
+        MlpConfig::default().with(|c| c.hidden = vec![1 << 24, 1 << 24]),
+        MlpConfig::default().with(|c| c.hidden = vec![1; 10_000]),
+        MlpConfig::default().with(|c| c.drop_rate = 1.),
+        MlpConfig::default().with(|c| c.init_std = Some(f64::NAN)),
     ] {
         complaint(Architecture::Mlp(config));
     }
@@ -133,28 +135,31 @@ fn options_are_set_from_text() {
     ] {
         architecture.set(key, value).expect("a good value");
     }
-    let expected = VitConfig {
-        embed_dim: 64,
-        mlp_ratio: 2.,
-        qk_norm: true,
-        init_values: Some(1e-5),
-        global_pool: GlobalPool::Avg,
-        act: Act::QuickGelu,
-        pos_embed: PosEmbed::None,
-        fc_norm: Some(false),
-        ..VitConfig::default()
-    };
+    let expected = VitConfig::default().with(|c| {
+        c.embed_dim = 64;
+        c.mlp_ratio = 2.;
+        c.qk_norm = true;
+        c.init_values = Some(1e-5);
+        c.global_pool = GlobalPool::Avg;
+        c.act = Act::QuickGelu;
+        c.pos_embed = PosEmbed::None;
+        c.fc_norm = Some(false);
+    });
     assert_eq!(architecture, Architecture::Vit(expected.clone()));
     for (key, value) in [("init_values", "none"), ("fc_norm", "none"), ("global_pool", "none")] {
         architecture.set(key, value).expect("a good value");
     }
-    let expected = VitConfig { init_values: None, fc_norm: None, global_pool: GlobalPool::None, ..expected };
+    let expected = expected.with(|c| {
+        c.init_values = None;
+        c.fc_norm = None;
+        c.global_pool = GlobalPool::None;
+    });
     assert_eq!(architecture, Architecture::Vit(expected));
 
     let mut mlp = Architecture::Mlp(MlpConfig::default());
     for (text, hidden) in [("128,64", vec![128, 64]), ("[32]", vec![32]), ("7", vec![7]), ("[]", vec![])] {
         mlp.set("hidden", text).expect("a good value");
-        assert_eq!(mlp, Architecture::Mlp(MlpConfig { hidden, ..MlpConfig::default() }));
+        assert_eq!(mlp, Architecture::Mlp(MlpConfig::default().with(|c| c.hidden = hidden)));
     }
 }
 
@@ -191,7 +196,7 @@ fn an_architecture_can_be_written_down_and_read_again() {
     assert!(serde_json::from_str::<VitConfig>(r#"{"embed_dims": 64}"#).is_err(), "an unknown field is not passed over");
     assert!(serde_json::from_str::<Architecture>(r#"{"family": "vit", "embed_dims": 64}"#).is_err());
     let few: Architecture = serde_json::from_str(r#"{"family": "vit", "depth": 3}"#).expect("the rest has defaults");
-    assert_eq!(few, Architecture::Vit(VitConfig { depth: 3, ..VitConfig::default() }));
+    assert_eq!(few, Architecture::Vit(VitConfig::default().with(|c| c.depth = 3)));
 }
 
 #[test]
@@ -211,7 +216,10 @@ fn sizes_can_be_changed_in_every_family() {
 #[test]
 fn images_of_another_shape_are_refused_with_both_shapes() {
     let vit = Vit::new(&small(), Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
-    let config = MlpConfig { img_size: 16.into(), in_chans: 3, ..MlpConfig::default() };
+    let config = MlpConfig::default().with(|c| {
+        c.img_size = 16.into();
+        c.in_chans = 3;
+    });
     let mlp = Mlp::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
     for shape in
         [vec![2, 3, 16, 8], vec![2, 1, 16, 16], vec![3, 16, 16], vec![0, 3, 16, 16], vec![2, 3, 32, 32], vec![]]
@@ -240,7 +248,7 @@ fn images_of_whole_numbers_are_refused_with_what_to_do() {
 
 #[test]
 fn candles_module_trait_evaluates_and_draws_other_masks_in_every_training_pass() {
-    let config = VitConfig { drop_rate: 0.5, ..small() };
+    let config = small().with(|c| c.drop_rate = 0.5);
     let vit = Vit::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
     let pixels = (0..2 * 3 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
     let images = Tensor::from_vec(pixels, (2, 3, 16, 16), &Device::Cpu).expect("images");

@@ -74,24 +74,36 @@ fn dropout_gives_the_gradient_of_what_it_kept() {
 
 #[test]
 fn the_same_seed_gives_the_same_training_pass_in_every_model() {
-    let vit = VitConfig {
-        img_size: 8.into(),
-        patch_size: 4,
-        embed_dim: 12,
-        depth: 3,
-        num_heads: 3,
-        num_classes: 10,
-        ..VitConfig::default()
-    };
+    let vit = VitConfig::default().with(|c| {
+        c.img_size = 8.into();
+        c.patch_size = 4;
+        c.embed_dim = 12;
+        c.depth = 3;
+        c.num_heads = 3;
+        c.num_classes = 10;
+    });
     let models = [
-        Architecture::Vit(VitConfig { drop_rate: 0.5, ..vit.clone() }),
-        Architecture::Vit(VitConfig { drop_rate: 0.5, distilled: true, ..vit.clone() }),
-        Architecture::Vit(VitConfig { pos_drop_rate: 0.5, ..vit.clone() }),
-        Architecture::Vit(VitConfig { proj_drop_rate: 0.5, ..vit.clone() }),
-        Architecture::Vit(VitConfig { attn_drop_rate: 0.5, ..vit.clone() }),
-        Architecture::Vit(VitConfig { drop_path_rate: 0.5, init_values: Some(1.), ..vit }),
-        Architecture::Cnn(CnnConfig { img_size: 8.into(), drop_rate: 0.5, ..CnnConfig::default() }),
-        Architecture::Mlp(MlpConfig { img_size: 8.into(), in_chans: 3, drop_rate: 0.5, ..MlpConfig::default() }),
+        Architecture::Vit(vit.clone().with(|c| c.drop_rate = 0.5)),
+        Architecture::Vit(vit.clone().with(|c| {
+            c.drop_rate = 0.5;
+            c.distilled = true;
+        })),
+        Architecture::Vit(vit.clone().with(|c| c.pos_drop_rate = 0.5)),
+        Architecture::Vit(vit.clone().with(|c| c.proj_drop_rate = 0.5)),
+        Architecture::Vit(vit.clone().with(|c| c.attn_drop_rate = 0.5)),
+        Architecture::Vit(vit.with(|c| {
+            c.drop_path_rate = 0.5;
+            c.init_values = Some(1.);
+        })),
+        Architecture::Cnn(CnnConfig::default().with(|c| {
+            c.img_size = 8.into();
+            c.drop_rate = 0.5;
+        })),
+        Architecture::Mlp(MlpConfig::default().with(|c| {
+            c.img_size = 8.into();
+            c.in_chans = 3;
+            c.drop_rate = 0.5;
+        })),
     ];
     for architecture in models {
         let model = architecture.build(Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
@@ -107,15 +119,14 @@ fn the_same_seed_gives_the_same_training_pass_in_every_model() {
 
 /// 12 pixels in patches of 4, 10 tokens, 12 wide.
 fn vit() -> VitConfig {
-    VitConfig {
-        img_size: 12.into(),
-        patch_size: 4,
-        embed_dim: 12,
-        depth: 3,
-        num_heads: 3,
-        num_classes: 4,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 12.into();
+        c.patch_size = 4;
+        c.embed_dim = 12;
+        c.depth = 3;
+        c.num_heads = 3;
+        c.num_classes = 4;
+    })
 }
 
 fn images(count: usize) -> Tensor {
@@ -156,7 +167,7 @@ fn attention_weights_are_dropped_one_by_one_after_the_softmax() {
 #[test]
 fn tokens_are_dropped_value_by_value_after_the_positions() {
     let rate = 0.4;
-    let config = VitConfig { pos_drop_rate: rate, ..vit() };
+    let config = vit().with(|c| c.pos_drop_rate = rate);
     let model = Vit::new(&config, Params::new(0, DType::F32, &Device::Cpu).builder()).expect("it builds");
     let whole = flat(&model.embed(&images(8), Mode::Eval).expect("tokens"));
     let got = flat(&model.embed(&images(8), TRAIN).expect("tokens"));
@@ -171,7 +182,7 @@ fn tokens_are_dropped_value_by_value_after_the_positions() {
 fn stochastic_depth_leaves_out_branches_sample_by_sample_and_scales_the_others() {
     // The last block alone has the full rate; without its MLP it has one branch.
     let rate = 0.5;
-    let config = VitConfig { drop_path_rate: rate, ..vit() };
+    let config = vit().with(|c| c.drop_path_rate = rate);
     let params = Params::new(0, DType::F32, &Device::Cpu);
     params.provide("blocks.2.mlp.fc2.weight", Tensor::zeros((12, 48), DType::F32, &Device::Cpu).expect("zeros"));
     params.provide("blocks.2.attn.proj.weight", Tensor::eye(12, DType::F32, &Device::Cpu).expect("a matrix"));

@@ -83,7 +83,7 @@ fn logits_loss_gradients_and_running_statistics_equal_pytorchs() {
 #[test]
 fn the_cnn_has_1_190_000_weights_for_images_of_28_and_of_32_pixels() {
     for img_size in [28, 32] {
-        let weights: usize = Architecture::Cnn(CnnConfig { img_size: img_size.into(), ..CnnConfig::default() })
+        let weights: usize = Architecture::Cnn(CnnConfig::default().with(|c| c.img_size = img_size.into()))
             .parameters()
             .expect("it is valid")
             .iter()
@@ -121,7 +121,10 @@ fn the_head_of_pooled_features_gives_the_logits() {
 
 #[test]
 fn a_cnn_of_rectangles_is_its_composition() -> candle_core::Result<()> {
-    let config = CnnConfig { img_size: [16, 24].into(), num_classes: 5, ..CnnConfig::default() };
+    let config = CnnConfig::default().with(|c| {
+        c.img_size = [16, 24].into();
+        c.num_classes = 5;
+    });
     let params = Params::new(3, DType::F32, &Device::Cpu);
     let cnn = tallow_models::Cnn::new(&config, params.builder())?;
     let images = Tensor::randn(0f32, 1., (2, 3, 16, 24), &Device::Cpu)?;

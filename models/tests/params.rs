@@ -5,15 +5,14 @@ use candle_nn::{Init, VarBuilder};
 use tallow_models::{Architecture, Error, Mode, Model, Params, Vit, VitConfig, ops, zoo};
 
 fn small() -> VitConfig {
-    VitConfig {
-        img_size: 8.into(),
-        patch_size: 4,
-        embed_dim: 12,
-        depth: 2,
-        num_heads: 3,
-        num_classes: 4,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 8.into();
+        c.patch_size = 4;
+        c.embed_dim = 12;
+        c.depth = 2;
+        c.num_heads = 3;
+        c.num_classes = 4;
+    })
 }
 
 fn store() -> Params {
@@ -77,7 +76,12 @@ fn a_value_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn initial_values_follow_timms_laws() {
-    let mut config = VitConfig { embed_dim: 192, depth: 1, img_size: 64.into(), patch_size: 16, ..small() };
+    let mut config = small().with(|c| {
+        c.embed_dim = 192;
+        c.depth = 1;
+        c.img_size = 64.into();
+        c.patch_size = 16;
+    });
     (config.init_values, config.reg_tokens, config.global_pool) = (Some(1e-5), 4, tallow_models::vit::GlobalPool::Map);
     let params = store();
     Vit::new(&config, params.builder()).expect("it builds");
@@ -256,8 +260,8 @@ fn a_second_model_over_the_store_shares_the_parameters_or_is_refused() -> Result
     let count = params.names().len();
     Vit::new(&small(), params.builder())?;
     assert_eq!(params.names().len(), count);
-    assert!(Vit::new(&VitConfig { num_classes: 5, ..small() }, params.builder()).is_err());
-    assert!(Vit::new(&VitConfig { depth: 3, ..small() }, params.eval_builder()).is_err());
+    assert!(Vit::new(&small().with(|c| c.num_classes = 5), params.builder()).is_err());
+    assert!(Vit::new(&small().with(|c| c.depth = 3), params.eval_builder()).is_err());
     Ok(())
 }
 
@@ -281,7 +285,10 @@ fn declared_parameters_are_those_that_a_build_creates() {
 #[test]
 fn weight_decay_spares_what_timm_spares() {
     let params = store();
-    let mut config = VitConfig { reg_tokens: 2, init_values: Some(1.), ..small() };
+    let mut config = small().with(|c| {
+        c.reg_tokens = 2;
+        c.init_values = Some(1.);
+    });
     config.global_pool = tallow_models::vit::GlobalPool::Map;
     Vit::new(&config, params.builder()).expect("it builds");
     for p in params.all() {

@@ -94,7 +94,10 @@ fn ten_steps_of_sgd_by_hand_follow_pytorchs() {
 
 #[test]
 fn the_four_agree_on_a_batch_of_digits_size_to_rounding() {
-    let config = MlpConfig { act: tallow_models::MlpAct::Tanh, init_std: Some(0.3), ..MlpConfig::default() };
+    let config = MlpConfig::default().with(|c| {
+        c.act = tallow_models::MlpAct::Tanh;
+        c.init_std = Some(0.3);
+    });
     let images = (formula(&[64, 1, 28, 28], 0, 1.) + 0.5).expect("pixels");
     let labels = Tensor::new((0..64u32).map(|i| i * 7 % 10).collect::<Vec<_>>(), &Device::Cpu).expect("labels");
     let passes = FOUR.map(|implementation| {
@@ -111,7 +114,7 @@ fn the_four_agree_on_a_batch_of_digits_size_to_rounding() {
 
 #[test]
 fn weights_start_from_a_normal_law_of_deviation_0_3_and_biases_from_0() {
-    let config = MlpConfig { hidden: vec![20_000], ..MlpConfig::circles() };
+    let config = MlpConfig::circles().with(|c| c.hidden = vec![20_000]);
     let params = Params::new(0, DType::F32, &Device::Cpu);
     Perceptron::new(&config, &params, Implementation::Manual).expect("a perceptron");
     for param in params.all() {
@@ -128,11 +131,11 @@ fn weights_start_from_a_normal_law_of_deviation_0_3_and_biases_from_0() {
 fn what_is_no_perceptron_is_refused_by_the_field_that_makes_it_none() {
     let circles = MlpConfig::circles;
     for (field, config) in [
-        ("hidden", MlpConfig { hidden: vec![5, 5], ..circles() }),
-        ("hidden", MlpConfig { hidden: vec![], ..circles() }),
-        ("act", MlpConfig { act: tallow_models::MlpAct::Relu, ..circles() }),
-        ("drop_rate", MlpConfig { drop_rate: 0.1, ..circles() }),
-        ("num_classes", MlpConfig { num_classes: 0, ..circles() }),
+        ("hidden", circles().with(|c| c.hidden = vec![5, 5])),
+        ("hidden", circles().with(|c| c.hidden = vec![])),
+        ("act", circles().with(|c| c.act = tallow_models::MlpAct::Relu)),
+        ("drop_rate", circles().with(|c| c.drop_rate = 0.1)),
+        ("num_classes", circles().with(|c| c.num_classes = 0)),
     ] {
         let params = Params::new(0, DType::F32, &Device::Cpu);
         let error = Perceptron::new(&config, &params, Implementation::Manual).expect_err(field);

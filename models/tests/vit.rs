@@ -174,15 +174,14 @@ fn layers_for_learning_rate_decay_are_timms() {
 }
 
 fn small() -> VitConfig {
-    VitConfig {
-        img_size: 12.into(),
-        patch_size: 4,
-        embed_dim: 12,
-        depth: 3,
-        num_heads: 3,
-        num_classes: 4,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 12.into();
+        c.patch_size = 4;
+        c.embed_dim = 12;
+        c.depth = 3;
+        c.num_heads = 3;
+        c.num_classes = 4;
+    })
 }
 
 fn images(size: usize) -> Tensor {
@@ -200,9 +199,13 @@ fn flat(x: &Tensor) -> Vec<f32> {
 
 #[test]
 fn the_pieces_make_up_the_features() {
-    for config in
-        [VitConfig { pre_norm: true, ..small() }, VitConfig { drop_path_rate: 0.5, pos_drop_rate: 0.2, ..small() }]
-    {
+    for config in [
+        small().with(|c| c.pre_norm = true),
+        small().with(|c| {
+            c.drop_path_rate = 0.5;
+            c.pos_drop_rate = 0.2;
+        }),
+    ] {
         let vit = build(&config);
         for mode in [Mode::Eval, Mode::Train { seed: 9 }] {
             let whole = vit.forward_features(&images(12), mode).expect("a forward pass");
@@ -231,7 +234,13 @@ fn intermediate_tokens_come_in_the_order_asked_for_and_end_in_the_features() {
 
 #[test]
 fn attention_maps_are_the_weights_that_the_blocks_use() {
-    for config in [small(), VitConfig { qk_norm: true, reg_tokens: 2, ..small() }] {
+    for config in [
+        small(),
+        small().with(|c| {
+            c.qk_norm = true;
+            c.reg_tokens = 2;
+        }),
+    ] {
         let maps = build(&config).attention_maps(&images(12)).expect("maps");
         assert_eq!(maps.len(), 3);
         for map in &maps {
@@ -281,7 +290,13 @@ fn the_parts_for_small_data_cost_the_operations_that_pytorch_counts() {
 
 #[test]
 fn with_locality_no_token_attends_to_itself() {
-    for config in [VitConfig { lsa: true, ..small() }, VitConfig { lsa: true, qk_norm: true, ..small() }] {
+    for config in [
+        small().with(|c| c.lsa = true),
+        small().with(|c| {
+            c.lsa = true;
+            c.qk_norm = true;
+        }),
+    ] {
         for map in build(&config).attention_maps(&images(12)).expect("maps") {
             for head in map.flatten_to(1).and_then(|maps| maps.to_vec3::<f32>()).expect("maps") {
                 for (i, row) in head.iter().enumerate() {
@@ -296,7 +311,7 @@ fn with_locality_no_token_attends_to_itself() {
 #[test]
 fn the_learned_scale_starts_at_the_fixed_one() {
     let params = Params::new(5, DType::F32, &Device::Cpu);
-    Vit::new(&VitConfig { lsa: true, ..small() }, params.builder()).expect("it builds");
+    Vit::new(&small().with(|c| c.lsa = true), params.builder()).expect("it builds");
     let scale = params.get("blocks.2.attn.scale").expect("a scale of its own for every block");
     assert_eq!(scale.var.to_vec1::<f32>().expect("numbers"), [0.5; 3]);
     assert!(!scale.decayed());
@@ -349,8 +364,8 @@ fn sinusoidal_encodings_have_the_values_of_the_formula() {
 #[test]
 fn a_sinusoidal_vit_is_a_learned_one_with_these_positions_and_one_parameter_less() {
     for no_embed_class in [false, true] {
-        let learned = VitConfig { no_embed_class, ..small() };
-        let fixed = VitConfig { pos_embed: PosEmbed::Sinusoidal, ..learned.clone() };
+        let learned = small().with(|c| c.no_embed_class = no_embed_class);
+        let fixed = learned.clone().with(|c| c.pos_embed = PosEmbed::Sinusoidal);
         let params = Params::new(5, DType::F32, &Device::Cpu);
         let table = sinusoidal(learned.num_positions(), 12).and_then(|t| t.unsqueeze(0)).expect("a table");
         params.provide("pos_embed", table);
@@ -366,20 +381,26 @@ fn a_sinusoidal_vit_is_a_learned_one_with_these_positions_and_one_parameter_less
 #[test]
 fn without_a_head_the_logits_are_the_pooled_features() {
     for global_pool in [GlobalPool::Token, GlobalPool::Avg, GlobalPool::Map, GlobalPool::TokenAvg] {
-        let config = VitConfig { global_pool, num_classes: 0, ..small() };
+        let config = small().with(|c| {
+            c.global_pool = global_pool;
+            c.num_classes = 0;
+        });
         let vit = build(&config);
         let logits = vit.forward(&images(12), Mode::Eval).expect("a forward pass");
         assert_eq!(logits.dims(), [2, config.num_features()]);
         assert_eq!(flat(&logits), flat(&vit.pooled(&images(12), Mode::Eval).expect("a forward pass")));
     }
-    let distilled = build(&VitConfig { distilled: true, ..small() });
+    let distilled = build(&small().with(|c| c.distilled = true));
     let pooled = distilled.pooled(&images(12), Mode::Eval).expect("a forward pass");
     assert!(distilled.head(&pooled).expect_err("two heads").to_string().contains("two heads that read two tokens"));
 }
 
 #[test]
 fn tokens_of_another_shape_are_refused_by_the_head() {
-    let vit = build(&VitConfig { global_pool: GlobalPool::Avg, reg_tokens: 3, ..small() });
+    let vit = build(&small().with(|c| {
+        c.global_pool = GlobalPool::Avg;
+        c.reg_tokens = 3;
+    }));
     for shape in [vec![2, 2, 12], vec![2, 13, 6], vec![13, 12], vec![0, 13, 12], vec![]] {
         let tokens = Tensor::zeros(shape.as_slice(), DType::F32, &Device::Cpu).expect("tokens");
         let error = vit.forward_head(&tokens, false, Mode::Eval).expect_err("they do not fit").to_string();
@@ -390,7 +411,10 @@ fn tokens_of_another_shape_are_refused_by_the_head() {
 #[test]
 fn stochastic_depth_rises_linearly_over_the_blocks() {
     let rates = |depth, drop_path_rate| {
-        let config = VitConfig { depth, drop_path_rate, ..small() };
+        let config = small().with(|c| {
+            c.depth = depth;
+            c.drop_path_rate = drop_path_rate;
+        });
         (0..depth).map(|i| config.block_drop_path_rate(i)).collect::<Vec<_>>()
     };
     assert_eq!(rates(5, 0.4), [0., 0.1, 0.2, 0.4 * 3. / 4., 0.4]);
@@ -400,8 +424,11 @@ fn stochastic_depth_rises_linearly_over_the_blocks() {
 #[test]
 fn gradient_checkpointing_gives_the_same_gradients_of_every_kind_of_block() {
     for case in cases() {
-        let dropout =
-            VitConfig { attn_drop_rate: 0.2, proj_drop_rate: 0.1, drop_path_rate: 0.3, ..case.config.clone() };
+        let dropout = case.config.clone().with(|c| {
+            c.attn_drop_rate = 0.2;
+            c.proj_drop_rate = 0.1;
+            c.drop_path_rate = 0.3;
+        });
         for config in [case.config.clone(), dropout] {
             let (params, mut vit) = case.build_as(&config, DType::F32);
             let gradients = [false, true].map(|on| {

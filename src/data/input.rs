@@ -132,15 +132,10 @@ mod tests {
     }
 
     fn preprocessing(channels: usize, interpolation: Interpolation) -> Preprocessing {
-        Preprocessing {
-            input_size: [channels, 20, 24],
-            interpolation,
-            crop_pct: 0.9,
-            squash: false,
-            crop_floor: false,
-            mean: vec![0.4; channels],
-            std: vec![0.3; channels],
-        }
+        Preprocessing::new([channels, 20, 24], vec![0.4; channels], vec![0.3; channels]).with(|c| {
+            c.interpolation = interpolation;
+            c.crop_pct = 0.9;
+        })
     }
 
     /// All batches: as they are loaded for the CPU, and as levels that are finished then.

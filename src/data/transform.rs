@@ -84,7 +84,7 @@ impl Transform {
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
         let per_channel = preprocessing.clone().per_channel();
-        let Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, mean, std } = &per_channel;
+        let Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, mean, std, .. } = &per_channel;
         let [channels, height, width] = *input_size;
         if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
             let expected = format!("channels, height and width from 1 to {MAX_SIDE}");

@@ -408,7 +408,8 @@ impl TrainConfig {
             return Err(Error::config("arch", expected, format!("{arch} with {}", self.model)));
         }
         let (arch, checkpoint_key) = (self.arch.clone(), self.checkpoint_key.clone());
-        Ok(OpenOptions { arch, checkpoint_key, num_heads: heads.transpose()?, ..options })
+        let num_heads = heads.transpose()?;
+        Ok(options.with(|c| (c.arch, c.checkpoint_key, c.num_heads) = (arch, checkpoint_key, num_heads)))
     }
 
     /// Whether the run reads features of a backbone as it was loaded, in all its epochs or to train its head first.

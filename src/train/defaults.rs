@@ -25,10 +25,11 @@ impl Family {
     pub fn of(architecture: &Architecture) -> Self {
         match architecture {
             Architecture::Vit(config) if config.embed_dim <= 128 => Self::NarrowVit,
-            Architecture::Vit(_) => Self::Vit,
             Architecture::Cnn(_) => Self::Cnn,
             Architecture::Mlp(config) if config.img_size == 1 => Self::Points,
             Architecture::Mlp(_) => Self::Mlp,
+            // A family without settings of its own begins with those of ViTs.
+            _ => Self::Vit,
         }
     }
 }

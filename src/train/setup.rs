@@ -136,16 +136,12 @@ impl Setup {
         if let Some(whitening) = &whitening {
             whitening.check_input(preprocessing.input_size)?;
         }
-        let checkpoint = CheckpointConfig {
-            name: own.name,
-            tag: None,
-            architecture,
-            preprocessing,
-            whitening,
-            labels: Some(dataset.classes.clone()),
-            head_fault: None,
-            license: described.and_then(|described| described.license.clone()),
-        };
+        let checkpoint = CheckpointConfig::new(architecture, preprocessing).with(|c| {
+            c.name = own.name;
+            c.whitening = whitening;
+            c.labels = Some(dataset.classes.clone());
+            c.license = described.and_then(|described| described.license.clone());
+        });
         Ok(Self { config: settled, checkpoint, params, dataset, account })
     }
 
@@ -359,7 +355,7 @@ fn base_name(model: &str) -> &str {
 /// The options for weights of another source than the model itself, which are those of its architecture unless that is told.
 fn of_weights(config: &TrainConfig, options: &OpenOptions) -> OpenOptions {
     let own = zoo_entry(&config.model).map(|entry| entry.name.to_owned());
-    OpenOptions { arch: options.arch.clone().or(own), ..options.clone() }
+    options.clone().with(|c| c.arch = options.arch.clone().or(own))
 }
 
 /// The zoo's entry of a name, whose tag may be one that the zoo does not know, unless that is a file's name.
@@ -480,24 +476,13 @@ pub(super) fn preprocessing(
             (mean, std)
         }
     };
-    let default = Preprocessing {
-        input_size,
-        interpolation: Default::default(),
-        crop_pct: 1.,
-        squash: false,
-        crop_floor: false,
-        mean: Vec::new(),
-        std: Vec::new(),
-    };
+    let default = Preprocessing::new(input_size, Vec::new(), Vec::new());
     let base = described.unwrap_or(default);
-    Ok(Preprocessing {
-        input_size,
-        interpolation: config.interpolation.unwrap_or(base.interpolation),
-        crop_pct: config.crop_pct.unwrap_or(base.crop_pct),
-        squash: base.squash,
-        crop_floor: false,
-        mean,
-        std,
-    }
-    .per_channel())
+    Ok(Preprocessing::new(input_size, mean, std)
+        .with(|c| {
+            c.interpolation = config.interpolation.unwrap_or(base.interpolation);
+            c.crop_pct = config.crop_pct.unwrap_or(base.crop_pct);
+            c.squash = base.squash;
+        })
+        .per_channel())
 }

@@ -10,7 +10,7 @@ use tallow::train::config::{Normalize, OptimizerKind, ScheduleKind};
 use tallow::train::{
     Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
 };
-use tallow::weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening, save};
+use tallow::weights::{CheckpointConfig, Preprocessing, Whitening, save};
 use tallow_models::{Params, zoo};
 
 use crate::{Heard, finish, small};
@@ -438,24 +438,11 @@ fn a_fine_tuned_folder_keeps_the_name_and_what_comes_with_it() {
         }
         let params = Params::new(0, DType::F32, &Device::Cpu);
         architecture.build(params.builder()).unwrap();
-        let said = CheckpointConfig {
-            name: Some(name.into()),
-            tag: None,
-            preprocessing: Preprocessing {
-                input_size: architecture.input_size(),
-                interpolation: Interpolation::Bicubic,
-                crop_pct: 1.,
-                squash: false,
-                crop_floor: false,
-                mean: vec![0.5; 3],
-                std: vec![0.5; 3],
-            },
-            architecture: architecture.clone(),
-            whitening: None,
-            head_fault: None,
-            labels: None,
-            license: None,
-        };
+        let said = CheckpointConfig::new(
+            architecture.clone(),
+            Preprocessing::new(architecture.input_size(), vec![0.5; 3], vec![0.5; 3]),
+        )
+        .with(|c| c.name = Some(name.into()));
         let path = folder.path().join(name);
         save::timm(&path, &params, &said).unwrap();
         let model = path.display().to_string();

@@ -14,6 +14,7 @@ use crate::{Checkpoint, Error, Result};
 
 /// What to do with the classification head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Head {
     /// Keep what belongs to the model's classes: by name where the names are known on both sides, else all of it where the
     /// number of classes agrees; the rest is new. The account says which.
@@ -27,6 +28,7 @@ pub enum Head {
 
 /// Options of a load.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// What to do with the classification head.
     pub head: Head,
@@ -42,7 +44,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The options after `change`: `LoadOptions::default().with(|o| o.head = Head::Keep)`.
+    /// The same after `change`, in one expression: `LoadOptions::default().with(|c| c.head = Head::Keep)`.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);

@@ -17,6 +17,7 @@ pub trait Progress: Send + Sync {
 /// Options of opening a checkpoint or a data set. The default takes everything from the environment, as Hugging Face's own
 /// clients do, and what a file holds as `docs/checkpoints.md` says.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct OpenOptions {
     /// Never use the network: what is not in the cache is an error. `HF_HUB_OFFLINE=1` means the same.
     pub offline: bool,
@@ -36,6 +37,15 @@ pub struct OpenOptions {
     pub arch: Option<String>,
     /// The attention heads of weights without a config, which shapes do not tell.
     pub num_heads: Option<usize>,
+}
+
+impl OpenOptions {
+    /// The same after `change`, in one expression: `OpenOptions::default().with(|c| c.offline = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl fmt::Debug for OpenOptions {

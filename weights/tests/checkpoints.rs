@@ -222,7 +222,7 @@ fn the_teacher_of_a_distillation_is_another_network() {
     // Without a config, what it teaches says so.
     let folder = folder(&object);
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
-    let options = OpenOptions { num_heads: Some(3), ..OpenOptions::default() };
+    let options = OpenOptions::default().with(|c| c.num_heads = Some(3));
     let account = right("no config", &opened(folder.path(), &options).unwrap());
     assert!(account.notes.iter().any(|note| note.contains("than what it teaches")), "{account}");
     // One that is no ViT is left out without more.
@@ -236,8 +236,7 @@ fn a_key_chooses_and_one_that_is_not_there_lists_those_that_are() {
         ("student", state(at("module.backbone.", vit()))),
         ("teacher", state(at("module.backbone.", other()))),
     ]));
-    let with =
-        |key: &str| opened(folder.path(), &OpenOptions { checkpoint_key: Some(key.into()), ..OpenOptions::default() });
+    let with = |key: &str| opened(folder.path(), &OpenOptions::default().with(|c| c.checkpoint_key = Some(key.into())));
     for key in ["student", "student.backbone", "student.module.backbone"] {
         let account = right(key, &with(key).unwrap());
         assert!(account.notes.is_empty(), "{key}: {account}");
@@ -340,7 +339,7 @@ fn what_could_be_a_part_of_the_vit_is_an_error_until_it_is_to_be_ignored() {
         let checkpoint = opened(folder.path(), &OpenOptions::default()).unwrap();
         let architecture = checkpoint.config().unwrap().architecture.clone();
         let load = |ignore_unknown| {
-            let options = LoadOptions { ignore_unknown, ..LoadOptions::default() };
+            let options = LoadOptions::default().with(|c| c.ignore_unknown = ignore_unknown);
             load(&checkpoint, &architecture, &options, &Params::new(0, DType::F32, &Device::Cpu))
         };
         let error = load(false).unwrap_err().to_string();
@@ -352,7 +351,7 @@ fn what_could_be_a_part_of_the_vit_is_an_error_until_it_is_to_be_ignored() {
     // What is missing cannot be ignored; what was left out may be it.
     let folder = folder(&state(plus(vit(), &[("projector.weight", &[4, 24])])).without("norm.weight"));
     let checkpoint = opened(folder.path(), &OpenOptions::default()).unwrap();
-    let options = LoadOptions { ignore_unknown: true, ..LoadOptions::default() };
+    let options = LoadOptions::default().with(|c| c.ignore_unknown = true);
     let architecture = checkpoint.config().unwrap().architecture.clone();
     let error =
         load(&checkpoint, &architecture, &options, &Params::new(0, DType::F32, &Device::Cpu)).unwrap_err().to_string();
@@ -447,15 +446,14 @@ fn raw_weights_have_the_heads_that_the_field_gives_their_width_and_say_so() {
     for (embed_dim, depth, heads) in
         [(192, 12, 3), (384, 12, 6), (768, 12, 12), (768, 3, 12), (1024, 1, 16), (1280, 1, 16)]
     {
-        let vit = VitConfig {
-            embed_dim,
-            depth,
-            num_heads: heads,
-            img_size: 32.into(),
-            mlp_ratio: 1.,
-            num_classes: 0,
-            ..VitConfig::default()
-        };
+        let vit = VitConfig::default().with(|c| {
+            c.embed_dim = embed_dim;
+            c.depth = depth;
+            c.num_heads = heads;
+            c.img_size = 32.into();
+            c.mlp_ratio = 1.;
+            c.num_classes = 0;
+        });
         let (folder, architecture) = raw(vit);
         let (config, notes) = opened(folder.path(), &OpenOptions::default()).unwrap().config_or_inferred().unwrap();
         assert_eq!(config.architecture, architecture, "{embed_dim} × {depth}");
@@ -465,31 +463,34 @@ fn raw_weights_have_the_heads_that_the_field_gives_their_width_and_say_so() {
 
 #[test]
 fn what_is_told_of_raw_weights_is_heard() {
-    let small = VitConfig {
-        embed_dim: 48,
-        depth: 2,
-        num_heads: 4,
-        img_size: 32.into(),
-        patch_size: 8,
-        num_classes: 3,
-        ..VitConfig::default()
-    };
+    let small = VitConfig::default().with(|c| {
+        c.embed_dim = 48;
+        c.depth = 2;
+        c.num_heads = 4;
+        c.img_size = 32.into();
+        c.patch_size = 8;
+        c.num_classes = 3;
+    });
     let (folder, architecture) = raw(small);
     let told = |options: OpenOptions| opened(folder.path(), &options)?.config_or_inferred();
     let error = told(OpenOptions::default()).unwrap_err().to_string();
     assert!(error.contains("--arch") && error.contains("num_heads"), "{error}");
-    let (config, _) = told(OpenOptions { num_heads: Some(4), ..OpenOptions::default() }).unwrap();
+    let (config, _) = told(OpenOptions::default().with(|c| c.num_heads = Some(4))).unwrap();
     assert_eq!(config.architecture, architecture);
     // A name of the zoo says what shapes do not: here CLIP's activation.
     let name = "vit_base_patch16_clip_quickgelu_224";
-    let clip = VitConfig { img_size: 64.into(), num_classes: 7, depth: 1, ..vit_of(name) };
+    let clip = vit_of(name).with(|c| {
+        c.img_size = 64.into();
+        c.num_classes = 7;
+        c.depth = 1;
+    });
     let (folder, _) = raw(clip.clone());
-    let options = OpenOptions { arch: Some(name.into()), ..OpenOptions::default() };
+    let options = OpenOptions::default().with(|c| c.arch = Some(name.into()));
     let (config, notes) = opened(folder.path(), &options).unwrap().config_or_inferred().unwrap();
-    assert_eq!(config.architecture, Architecture::Vit(VitConfig { depth: 12, ..clip }));
+    assert_eq!(config.architecture, Architecture::Vit(clip.with(|c| c.depth = 12)));
     assert_eq!(config.name.as_deref(), Some(name));
     assert!(notes[0].contains(name), "{notes:?}");
-    let options = OpenOptions { arch: Some("vit_base_patch16_clop".into()), ..OpenOptions::default() };
+    let options = OpenOptions::default().with(|c| c.arch = Some("vit_base_patch16_clop".into()));
     assert!(opened(folder.path(), &options).unwrap_err().to_string().contains("vit_base_patch16_clop"));
 }
 

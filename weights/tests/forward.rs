@@ -5,7 +5,7 @@
 mod references;
 
 use candle_core::{DType, Device, Tensor};
-use tallow_models::{AnyModel, Architecture, Mode, Model, Params, VitConfig};
+use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
 use tallow_weights::{Account, Checkpoint, Head, LoadOptions, OpenOptions, Source, load, open};
 
 use references::{reference, references, vit};
@@ -129,13 +129,21 @@ fn sharded_safetensors_equal_transformers() {
 
 #[test]
 fn deit3_names_equal_timm() {
-    let vit = VitConfig { no_embed_class: true, init_values: Some(1e-6), ..vit() };
+    let vit = vit().with(|c| {
+        c.no_embed_class = true;
+        c.init_values = Some(1e-6);
+    });
     check("deit3", &reference("deit3.pth"), &Architecture::Vit(vit));
 }
 
 #[test]
 fn original_dinov2_with_registers_in_chunks_equals_timm() {
-    let vit = VitConfig { num_classes: 0, init_values: Some(1e-5), reg_tokens: 4, no_embed_class: true, ..vit() };
+    let vit = vit().with(|c| {
+        c.num_classes = 0;
+        c.init_values = Some(1e-5);
+        c.reg_tokens = 4;
+        c.no_embed_class = true;
+    });
     let account = check("dinov2", &reference("dinov2.pth"), &Architecture::Vit(vit));
     let left_out: Vec<&str> = account.left_out().map(|(name, _)| name).collect();
     assert_eq!(
@@ -201,7 +209,7 @@ fn a_head_is_kept_made_anew_or_refused_as_asked() {
         load(
             &checkpoint,
             architecture,
-            &LoadOptions { head, ..LoadOptions::default() },
+            &LoadOptions::default().with(|c| c.head = head),
             &Params::new(0, DType::F32, &Device::Cpu),
         )
     };

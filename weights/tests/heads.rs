@@ -50,7 +50,15 @@ fn for_classes(
     let architecture = checkpoint.config().unwrap().architecture.clone().with_num_classes(labels.len());
     let labels = Some(labels.iter().map(|&label| label.to_owned()).collect());
     let params = Params::new(seed, DType::F32, &Device::Cpu);
-    let account = load(checkpoint, &architecture, &LoadOptions { head, labels, ..LoadOptions::default() }, &params)?;
+    let account = load(
+        checkpoint,
+        &architecture,
+        &LoadOptions::default().with(|c| {
+            c.head = head;
+            c.labels = labels;
+        }),
+        &params,
+    )?;
     architecture.build(params.builder())?;
     Ok((architecture, params, account))
 }
@@ -110,7 +118,11 @@ fn classes_in_another_order_keep_their_rows_whatever_the_head() {
 
 #[test]
 fn the_heads_of_cnns_and_perceptrons_are_put_in_order_too() {
-    let perceptron = MlpConfig { img_size: 4.into(), hidden: vec![6], num_classes: 5, ..MlpConfig::default() };
+    let perceptron = MlpConfig::default().with(|c| {
+        c.img_size = 4.into();
+        c.hidden = vec![6];
+        c.num_classes = 5;
+    });
     for architecture in
         [Architecture::Mlp(perceptron), zoo::find("cnn_cifar10").unwrap().architecture.with_num_classes(5)]
     {
@@ -226,7 +238,7 @@ fn rows_go_into_a_model_that_is_built_already() {
     let params = Params::new(0, DType::F32, &Device::Cpu);
     architecture.build(params.builder()).unwrap();
     let before = rows(&params, "head.weight");
-    let options = LoadOptions { labels: Some(vec!["yak".into(), "bee".into()]), ..LoadOptions::default() };
+    let options = LoadOptions::default().with(|c| c.labels = Some(vec!["yak".into(), "bee".into()]));
     load(&reference("timm"), &architecture, &options, &params).unwrap();
     let (_, whole, _) = for_classes(&reference("timm"), &NAMES, Head::Auto, 0).unwrap();
     assert_eq!(rows(&params, "head.weight"), [before[0].clone(), rows(&whole, "head.weight")[1].clone()]);
@@ -235,7 +247,7 @@ fn rows_go_into_a_model_that_is_built_already() {
 #[test]
 fn as_many_names_are_needed_as_there_are_classes() {
     let architecture = reference("timm").config().unwrap().architecture.clone();
-    let options = LoadOptions { labels: Some(vec!["ant".into()]), ..LoadOptions::default() };
+    let options = LoadOptions::default().with(|c| c.labels = Some(vec!["ant".into()]));
     let params = Params::new(0, DType::F32, &Device::Cpu);
     let error = load(&reference("timm"), &architecture, &options, &params).unwrap_err().to_string();
     assert!(error.contains("labels: expected a name for each of 5 classes, got 1 names"), "{error}");
@@ -267,7 +279,7 @@ fn a_config_that_disagrees_with_the_head_gives_a_new_one_that_says_both_numbers_
         let architecture = &checkpoint.config().unwrap().architecture;
         let attempt = |architecture: &Architecture, head| {
             let params = Params::new(0, DType::F32, &Device::Cpu);
-            load(&checkpoint, architecture, &LoadOptions { head, ..LoadOptions::default() }, &params)
+            load(&checkpoint, architecture, &LoadOptions::default().with(|c| c.head = head), &params)
         };
         let account = attempt(architecture, Head::Auto).unwrap();
         assert!(account.initialised().count() >= 2, "{name}: {account}");
@@ -308,26 +320,25 @@ fn built(architecture: &Architecture, seed: u64) -> Params {
 }
 
 fn described(architecture: Architecture, labels: &[&str]) -> CheckpointConfig {
-    CheckpointConfig {
-        architecture: architecture.clone(),
-        name: None,
-        labels: Some(labels.iter().map(|&label| label.to_owned()).collect()),
-        preprocessing: tallow_weights::Preprocessing {
-            input_size: architecture.input_size(),
-            ..reference("timm").config().unwrap().preprocessing.clone()
-        },
-        ..reference("timm").config().unwrap().clone()
-    }
+    reference("timm").config().unwrap().clone().with(|made| {
+        made.architecture = architecture.clone();
+        made.name = None;
+        made.labels = Some(labels.iter().map(|&label| label.to_owned()).collect());
+        made.preprocessing = reference("timm")
+            .config()
+            .unwrap()
+            .preprocessing
+            .clone()
+            .with(|c| c.input_size = architecture.input_size());
+    })
 }
 
 #[test]
 fn a_head_that_nobody_trained_says_so_in_what_is_saved_and_is_not_taken_from_there() {
     let architecture = reference("timm").config().unwrap().architecture.clone();
     let params = built(&architecture, 1);
-    let config = CheckpointConfig {
-        head_fault: Some("a head for 5 classes; the checkpoint has none".into()),
-        ..described(architecture.clone(), &NAMES)
-    };
+    let config = described(architecture.clone(), &NAMES)
+        .with(|c| c.head_fault = Some("a head for 5 classes; the checkpoint has none".into()));
     let folder = tempfile::tempdir().unwrap();
     save::timm(folder.path(), &params, &config).unwrap();
     let file = folder.path().join("model.gguf");
@@ -347,9 +358,12 @@ fn a_head_that_nobody_trained_says_so_in_what_is_saved_and_is_not_taken_from_the
         assert!(error.contains("never trained"), "{error}");
     }
     // A trained one is not marked, nor is a model without one.
-    let trained = save::config_json(&CheckpointConfig { head_fault: None, ..config.clone() }).unwrap();
+    let trained = save::config_json(&config.clone().with(|c| c.head_fault = None)).unwrap();
     assert_eq!(trained.pointer("/tallow/head"), None);
-    let headless = CheckpointConfig { architecture: architecture.with_num_classes(0), labels: None, ..config };
+    let headless = config.with(|c| {
+        c.architecture = architecture.with_num_classes(0);
+        c.labels = None;
+    });
     assert_eq!(save::config_json(&headless).unwrap().pointer("/tallow/head"), None);
 }
 

@@ -39,13 +39,12 @@ impl Setup {
     }
 
     fn options(&self) -> OpenOptions {
-        OpenOptions {
-            endpoint: Some(self.server.url()),
-            cache_dir: Some(self.cache.path().to_path_buf()),
-            token: Some("hf_test".into()),
-            timeout: Some(Duration::from_secs(10)),
-            ..OpenOptions::default()
-        }
+        OpenOptions::default().with(|c| {
+            c.endpoint = Some(self.server.url());
+            c.cache_dir = Some(self.cache.path().to_path_buf());
+            c.token = Some("hf_test".into());
+            c.timeout = Some(Duration::from_secs(10));
+        })
     }
 
     fn download(&self) -> Result<PathBuf, tallow_weights::Error> {
@@ -154,7 +153,7 @@ fn a_new_commit_is_noticed_and_shares_what_did_not_change() -> Outcome {
 #[test]
 fn offline_uses_the_cache_and_nothing_else() -> Outcome {
     let setup = Setup::new()?;
-    let offline = OpenOptions { offline: true, ..setup.options() };
+    let offline = setup.options().with(|c| c.offline = true);
     let error = download_model(MODEL, None, &offline).expect_err("nothing is there yet").to_string();
     assert_says(&error, &["hf-hub:acme/tiny-vit", "not in the cache", "vit_small_patch14_dinov2.saliency"]);
     assert!(setup.server.take_requests().is_empty());
@@ -210,7 +209,7 @@ fn protected_models_need_the_right_token() -> Outcome {
     let setup = Setup::new()?;
     setup.server.protect("models/acme/tiny-vit", "hf_right");
     assert_says(&setup.failure()?, &["HTTP 403", "licence"]);
-    let folder = download_model(MODEL, None, &OpenOptions { token: Some("hf_right".into()), ..setup.options() })?;
+    let folder = download_model(MODEL, None, &setup.options().with(|c| c.token = Some("hf_right".into())))?;
     assert_eq!(fs::read(folder.join("model.safetensors"))?, weights());
     Ok(())
 }
@@ -334,7 +333,7 @@ fn silence_is_an_error_within_the_timeout() -> Outcome {
                 scope.spawn(move || -> Result<(), String> {
                     let setup = Setup::new().map_err(|e| e.to_string())?;
                     setup.server.fail(method, place, 9, fault);
-                    let options = OpenOptions { timeout: Some(Duration::from_millis(400)), ..setup.options() };
+                    let options = setup.options().with(|c| c.timeout = Some(Duration::from_millis(400)));
                     let start = Instant::now();
                     let error = download_model(MODEL, None, &options).err().ok_or("no error")?.to_string();
                     assert_says(&error, &["no answer", "0.4 s", "try again later"]);
@@ -356,7 +355,11 @@ fn nowhere() -> Result<String, Box<dyn Error>> {
 #[test]
 fn without_a_network_the_error_comes_at_once_and_names_the_bundled_model() -> Outcome {
     let setup = Setup::new()?;
-    let options = OpenOptions { endpoint: Some(nowhere()?), ..setup.options() };
+    let options = {
+        let mut made = setup.options();
+        made.endpoint = Some(nowhere()?);
+        made
+    };
     let start = Instant::now();
     let message = download_model(MODEL, None, &options).expect_err("nobody is there").to_string();
     assert_says(
@@ -370,7 +373,7 @@ fn without_a_network_the_error_comes_at_once_and_names_the_bundled_model() -> Ou
     );
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     for endpoint in ["not a url", "ftp://example.org", "http://"] {
-        let options = OpenOptions { endpoint: Some(endpoint.into()), ..setup.options() };
+        let options = setup.options().with(|c| c.endpoint = Some(endpoint.into()));
         let message = download_model(MODEL, None, &options).expect_err(endpoint).to_string();
         assert_says(&message, &["HF_ENDPOINT"]);
     }
@@ -411,7 +414,7 @@ impl Progress for Recorder {
 fn progress_goes_from_nothing_to_the_whole_file() -> Outcome {
     let setup = Setup::new()?;
     let recorder = Arc::new(Recorder::default());
-    let options = OpenOptions { progress: Some(recorder.clone()), ..setup.options() };
+    let options = setup.options().with(|c| c.progress = Some(recorder.clone()));
     download_model(MODEL, None, &options)?;
     let lines = recorder.lines();
     assert!(lines.contains(&"begin model.safetensors Some(400000)".to_string()), "{lines:?}");
@@ -427,7 +430,12 @@ fn when_the_hub_is_away_the_cache_stands_in_and_says_so() -> Outcome {
     let setup = Setup::new()?;
     let folder = setup.download()?;
     let recorder = Arc::new(Recorder::default());
-    let away = OpenOptions { endpoint: Some(nowhere()?), progress: Some(recorder.clone()), ..setup.options() };
+    let away = {
+        let mut made = setup.options();
+        made.endpoint = Some(nowhere()?);
+        made.progress = Some(recorder.clone());
+        made
+    };
     assert_eq!(download_model(MODEL, None, &away)?, folder);
     assert!(recorder.lines().iter().any(|line| line.contains("using the cache")), "{:?}", recorder.lines());
     Ok(())
@@ -513,7 +521,7 @@ fn weights_in_parts_are_downloaded_together() -> Outcome {
     let folder = download_model("acme/parts", None, &setup.options())?;
     assert_eq!(fs::read(folder.join("model-2.safetensors"))?, vec![2; 3000]);
     assert!(folder.join("model-1.safetensors").exists() && !folder.join("model-3.safetensors").exists());
-    let offline = OpenOptions { offline: true, ..setup.options() };
+    let offline = setup.options().with(|c| c.offline = true);
     assert_eq!(download_model("acme/parts", None, &offline)?, folder);
     fs::remove_file(folder.join("model-2.safetensors"))?;
     assert!(download_model("acme/parts", None, &offline).is_err(), "half a model is no model");
@@ -534,7 +542,7 @@ fn a_cache_that_cannot_be_written_is_an_error_with_a_way_out() -> Outcome {
     let setup = Setup::new()?;
     let file = setup.cache.path().join("file");
     fs::write(&file, "")?;
-    let options = OpenOptions { cache_dir: Some(file), ..setup.options() };
+    let options = setup.options().with(|c| c.cache_dir = Some(file));
     let message = download_model(MODEL, None, &options).expect_err("a file is no folder").to_string();
     assert_says(&message, &["file", "HF_HOME"]);
     Ok(())
@@ -580,7 +588,7 @@ fn of_a_data_set_only_the_chosen_files_are_downloaded() -> Outcome {
     assert_eq!(fs::read_to_string(found.folder.join(names[1]))?, names[1].repeat(100));
     assert!(!found.folder.join(names[2]).exists());
     assert!(setup.cache.path().join("datasets--acme--digits/refs/main").exists());
-    let offline = OpenOptions { offline: true, ..setup.options() };
+    let offline = setup.options().with(|c| c.offline = true);
     assert_eq!(dataset("acme/digits", &offline)?, found);
     // The card has a say.
     let mut with_card = files(&names);

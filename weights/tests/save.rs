@@ -11,36 +11,31 @@ use tallow_weights::{
 
 fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
     let classes = architecture.num_classes();
-    CheckpointConfig {
-        name: name.map(str::to_owned),
-        tag: Some("mine".into()),
-        preprocessing: Preprocessing {
-            input_size: architecture.input_size(),
-            interpolation: Interpolation::Bilinear,
-            crop_pct: 0.9,
-            squash: true,
-            crop_floor: false,
-            mean: vec![0.1307],
-            std: vec![0.3081],
-        },
-        architecture,
-        whitening: None,
-        labels: Some((0..classes).map(|class| format!("class {class}")).collect()),
-        head_fault: None,
-        license: Some("mit".into()),
-    }
+    CheckpointConfig::new(
+        architecture.clone(),
+        Preprocessing::new(architecture.input_size(), vec![0.1307], vec![0.3081]).with(|c| {
+            c.interpolation = Interpolation::Bilinear;
+            c.crop_pct = 0.9;
+            c.squash = true;
+        }),
+    )
+    .with(|c| {
+        c.name = name.map(str::to_owned);
+        c.tag = Some("mine".into());
+        c.labels = Some((0..classes).map(|class| format!("class {class}")).collect());
+        c.license = Some("mit".into());
+    })
 }
 
 fn tiny() -> VitConfig {
-    VitConfig {
-        img_size: 8.into(),
-        patch_size: 4,
-        embed_dim: 32,
-        depth: 1,
-        num_heads: 2,
-        num_classes: 3,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 8.into();
+        c.patch_size = 4;
+        c.embed_dim = 32;
+        c.depth = 1;
+        c.num_heads = 2;
+        c.num_classes = 3;
+    })
 }
 
 fn built(architecture: &Architecture) -> Params {
@@ -58,7 +53,7 @@ fn reopened(path: &Path) -> Checkpoint {
 fn loaded(checkpoint: &Checkpoint) -> Params {
     let params = Params::new(1, DType::F32, &Device::Cpu);
     let architecture = &checkpoint.config().unwrap().architecture;
-    load(checkpoint, architecture, &LoadOptions { head: Head::Auto, ..LoadOptions::default() }, &params).unwrap();
+    load(checkpoint, architecture, &LoadOptions::default().with(|c| c.head = Head::Auto), &params).unwrap();
     architecture.build(params.builder()).unwrap();
     params
 }
@@ -128,7 +123,7 @@ fn gguf_without_quantisation_is_exact() {
 fn gguf_quantises_matrices_and_leaves_vectors_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
-    let architecture = Architecture::Vit(VitConfig { img_size: 48.into(), ..tiny() });
+    let architecture = Architecture::Vit(tiny().with(|c| c.img_size = 48.into()));
     let (params, config) = (built(&architecture), config(None, architecture));
     save::gguf(&file, &params, &config, Quantisation::Q8_0).unwrap();
     let checkpoint = reopened(&file);
@@ -166,7 +161,11 @@ fn what_timm_cannot_build_is_refused_by_name() {
 #[test]
 fn the_parts_for_small_data_are_read_off_the_shapes_where_there_is_no_config() {
     let folder = tempfile::tempdir().unwrap();
-    let architecture = Architecture::Vit(VitConfig { spt: true, lsa: true, in_chans: 1, ..tiny() });
+    let architecture = Architecture::Vit(tiny().with(|c| {
+        c.spt = true;
+        c.lsa = true;
+        c.in_chans = 1;
+    }));
     save::timm(folder.path(), &built(&architecture), &config(None, architecture.clone())).unwrap();
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
     let checkpoint = reopened(&folder.path().join("model.safetensors"));
@@ -175,12 +174,24 @@ fn the_parts_for_small_data_are_read_off_the_shapes_where_there_is_no_config() {
     let other = |vit: VitConfig| {
         load(&checkpoint, &Architecture::Vit(vit), &LoadOptions::default(), &params).unwrap_err().to_string()
     };
-    let message = other(VitConfig { in_chans: 1, ..tiny() });
+    let message = other(tiny().with(|c| c.in_chans = 1));
     assert!(message.contains("set spt"), "{message}");
-    let message = other(VitConfig { in_chans: 1, spt: true, ..tiny() });
+    let message = other(tiny().with(|c| {
+        c.in_chans = 1;
+        c.spt = true;
+    }));
     assert!(message.contains("set lsa"), "{message}");
-    for vit in [VitConfig { in_chans: 3, ..tiny() }, VitConfig { in_chans: 1, patch_size: 8, ..tiny() }] {
-        let message = other(VitConfig { spt: true, lsa: true, ..vit });
+    for vit in [
+        tiny().with(|c| c.in_chans = 3),
+        tiny().with(|c| {
+            c.in_chans = 1;
+            c.patch_size = 8;
+        }),
+    ] {
+        let message = other(vit.with(|c| {
+            c.spt = true;
+            c.lsa = true;
+        }));
         assert!(message.contains("patch_norm") && message.contains("keep the checkpoint's patch_size"), "{message}");
     }
 }
@@ -194,7 +205,7 @@ fn a_run_folder_gives_its_best_checkpoint_else_its_last() {
     assert!(error.contains("no checkpoint yet"), "{error}");
     let architecture = Architecture::Vit(tiny());
     for (name, tag) in [("last", "last"), ("best", "best")] {
-        let config = CheckpointConfig { tag: Some(tag.into()), ..config(None, architecture.clone()) };
+        let config = config(None, architecture.clone()).with(|c| c.tag = Some(tag.into()));
         save::timm(&folder.path().join("checkpoints").join(name), &built(&architecture), &config).unwrap();
         let checkpoint = open(&run, &OpenOptions::default()).unwrap();
         assert_eq!(checkpoint.config().unwrap().tag.as_deref(), Some(tag));

@@ -143,27 +143,15 @@ fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &
 fn preprocessing(name: &str, architecture: &Architecture) -> Preprocessing {
     let input_size = architecture.input_size();
     match zoo::find(name).ok().and_then(|entry| entry.pretrained) {
-        Some(weights) => Preprocessing {
-            input_size,
-            interpolation: match weights.interpolation {
+        Some(weights) => Preprocessing::new(input_size, weights.mean.to_vec(), weights.std.to_vec()).with(|c| {
+            c.interpolation = match weights.interpolation {
                 "bilinear" => Interpolation::Bilinear,
                 _ => Interpolation::Bicubic,
-            },
-            crop_pct: weights.crop_pct,
-            squash: weights.squash,
-            crop_floor: false,
-            mean: weights.mean.to_vec(),
-            std: weights.std.to_vec(),
-        },
-        None => Preprocessing {
-            input_size,
-            interpolation: Interpolation::Bicubic,
-            crop_pct: 1.,
-            squash: false,
-            crop_floor: false,
-            mean: vec![0.5],
-            std: vec![0.5],
-        },
+            };
+            c.crop_pct = weights.crop_pct;
+            c.squash = weights.squash;
+        }),
+        None => Preprocessing::new(input_size, vec![0.5], vec![0.5]),
     }
 }
 

@@ -207,15 +207,7 @@ fn transforms(
         "zca" => (images.mean.clone(), vec![1.; images.channels]),
         _ => (images.mean.clone(), images.std.clone()),
     };
-    let preprocessing = Preprocessing {
-        input_size: [images.channels, height, width],
-        interpolation: Default::default(),
-        crop_pct: 1.,
-        squash: false,
-        crop_floor: false,
-        mean,
-        std,
-    };
+    let preprocessing = Preprocessing::new([images.channels, height, width], mean, std);
     let mut whitening = None;
     if args.normalize == "zca" {
         TrainConfig::check_zca_eps(args.zca_eps)?;

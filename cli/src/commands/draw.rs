@@ -50,12 +50,12 @@ fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
         return Err(usage(format!("{name}: expected a ViT, got a model without position embeddings")));
     };
     let (kind, table) = match vit.pos_embed {
-        PosEmbed::None => {
+        PosEmbed::Sinusoidal => ("Sinusoidal positions", sinusoidal(vit.num_positions(), vit.embed_dim)?),
+        PosEmbed::Learned => ("Learned positions", learned(args, name, session)?),
+        _ => {
             let hint = "choose pos_embed learned or sinusoidal";
             return Err(usage(format!("{name}: expected position embeddings, the model has none; {hint}")));
         }
-        PosEmbed::Sinusoidal => ("Sinusoidal positions", sinusoidal(vit.num_positions(), vit.embed_dim)?),
-        PosEmbed::Learned => ("Learned positions", learned(args, name, session)?),
     };
     let values = of_patches(&table, vit)?.flatten_all()?.to_vec1::<f32>()?;
     Ok(report::position_similarity(&format!("{kind}: {name}"), &values, vit.grid_size(), vit.embed_dim))

@@ -14,12 +14,14 @@ macro_rules! families {
         /// A model as plain data: everything that is needed to build it, and nothing about weights.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "family", rename_all = "lowercase")]
+        #[non_exhaustive]
         pub enum Architecture {
             $($(#[$doc])* $family($config),)*
         }
 
         /// A built model of any family.
         #[derive(Debug, Clone)]
+        #[non_exhaustive]
         pub enum AnyModel {
             $($(#[$doc])* $family(Box<$model>),)*
         }
@@ -97,6 +99,11 @@ families! {
 }
 
 impl Architecture {
+    /// The family's name, as configuration files have it: `vit`, `cnn`, `mlp`.
+    pub fn family(&self) -> &'static str {
+        self.config().family()
+    }
+
     /// As [`ModelConfig::validate`].
     ///
     /// # Errors

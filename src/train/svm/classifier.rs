@@ -82,15 +82,7 @@ impl Votes {
 
 impl Default for Svm {
     fn default() -> Self {
-        let preprocessing = Preprocessing {
-            input_size: [1, 1, 1],
-            interpolation: Default::default(),
-            crop_pct: 1.,
-            squash: false,
-            crop_floor: false,
-            mean: vec![0.],
-            std: vec![1.],
-        };
+        let preprocessing = Preprocessing::new([1, 1, 1], vec![0.], vec![1.]);
         Self {
             width: 1,
             gamma: 1.,

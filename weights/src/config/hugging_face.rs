@@ -62,28 +62,29 @@ pub(super) fn parse(
         _ => 0,
     };
     let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
-    let mut vit = VitConfig {
-        img_size: root.img_size("image_size")?.unwrap_or(224.into()),
-        patch_size: root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 }),
-        in_chans: root.size("num_channels")?.unwrap_or(3),
-        num_classes,
-        embed_dim,
-        depth: root.size("num_hidden_layers")?.unwrap_or(12),
-        num_heads: root.size("num_attention_heads")?.unwrap_or(12),
-        mlp_ratio,
-        qkv_bias: root.bool("qkv_bias")?.unwrap_or(true),
-        reg_tokens: registers,
-        distilled: teacher,
-        no_embed_class: kind == "dinov2_with_registers",
-        init_values: if dinov2 { Some(root.number("layerscale_value")?.unwrap_or(1.)) } else { None },
-        global_pool: if both_pools { GlobalPool::TokenAvg } else { GlobalPool::Token },
-        act: act(root)?,
-        norm_eps: root.number("layer_norm_eps")?.unwrap_or(if dinov2 { 1e-6 } else { 1e-12 }),
-        pos_drop_rate: dropout,
-        proj_drop_rate: dropout,
-        attn_drop_rate: root.number("attention_probs_dropout_prob")?.unwrap_or(0.),
-        drop_path_rate: root.number("drop_path_rate")?.unwrap_or(0.),
-        ..VitConfig::default()
+    let mut vit = {
+        let mut made = VitConfig::default();
+        made.img_size = root.img_size("image_size")?.unwrap_or(224.into());
+        made.patch_size = root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 });
+        made.in_chans = root.size("num_channels")?.unwrap_or(3);
+        made.num_classes = num_classes;
+        made.embed_dim = embed_dim;
+        made.depth = root.size("num_hidden_layers")?.unwrap_or(12);
+        made.num_heads = root.size("num_attention_heads")?.unwrap_or(12);
+        made.mlp_ratio = mlp_ratio;
+        made.qkv_bias = root.bool("qkv_bias")?.unwrap_or(true);
+        made.reg_tokens = registers;
+        made.distilled = teacher;
+        made.no_embed_class = kind == "dinov2_with_registers";
+        made.init_values = if dinov2 { Some(root.number("layerscale_value")?.unwrap_or(1.)) } else { None };
+        made.global_pool = if both_pools { GlobalPool::TokenAvg } else { GlobalPool::Token };
+        made.act = act(root)?;
+        made.norm_eps = root.number("layer_norm_eps")?.unwrap_or(if dinov2 { 1e-6 } else { 1e-12 });
+        made.pos_drop_rate = dropout;
+        made.proj_drop_rate = dropout;
+        made.attn_drop_rate = root.number("attention_probs_dropout_prob")?.unwrap_or(0.);
+        made.drop_path_rate = root.number("drop_path_rate")?.unwrap_or(0.);
+        made
     };
     let preprocessing = match processor {
         None => unsaid(&vit, dinov2),

@@ -185,36 +185,35 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
     } else {
         GlobalPool::Token
     };
-    let vit = VitConfig {
-        img_size: (grid * patch_size).into(),
-        patch_size,
-        in_chans,
-        spt,
-        num_classes,
-        embed_dim,
-        depth: blocks.len(),
-        num_heads,
-        mlp_ratio: hidden as f64 / embed_dim as f64,
-        qkv_bias: blocks.is_empty() || has("blocks.0.attn.qkv.bias"),
-        qk_norm: has("blocks.0.attn.q_norm.weight"),
-        lsa: lsa.is_some(),
-        class_token,
-        reg_tokens,
-        distilled,
-        no_embed_class: no_embed_class && prefix > 0,
-        pre_norm: has("norm_pre.weight"),
-        init_values: has("blocks.0.ls1.gamma").then_some(1e-5),
-        global_pool,
-        fc_norm: (global_pool == GlobalPool::Avg && !fc_norm).then_some(false),
-        final_norm: fc_norm || has("norm.weight"),
-        norm_eps: match translation.naming {
+    let vit = VitConfig::default().with(|c| {
+        c.img_size = (grid * patch_size).into();
+        c.patch_size = patch_size;
+        c.in_chans = in_chans;
+        c.spt = spt;
+        c.num_classes = num_classes;
+        c.embed_dim = embed_dim;
+        c.depth = blocks.len();
+        c.num_heads = num_heads;
+        c.mlp_ratio = hidden as f64 / embed_dim as f64;
+        c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias");
+        c.qk_norm = has("blocks.0.attn.q_norm.weight");
+        c.lsa = lsa.is_some();
+        c.class_token = class_token;
+        c.reg_tokens = reg_tokens;
+        c.distilled = distilled;
+        c.no_embed_class = no_embed_class && prefix > 0;
+        c.pre_norm = has("norm_pre.weight");
+        c.init_values = has("blocks.0.ls1.gamma").then_some(1e-5);
+        c.global_pool = global_pool;
+        c.fc_norm = (global_pool == GlobalPool::Avg && !fc_norm).then_some(false);
+        c.final_norm = fc_norm || has("norm.weight");
+        c.norm_eps = match translation.naming {
             Naming::HuggingFace => 1e-12,
             // Only CLIP's ViTs begin with a norm.
             _ if has("norm_pre.weight") => 1e-5,
             _ => 1e-6,
-        },
-        ..VitConfig::default()
-    };
+        };
+    });
     notes.push(format!(
         "no config.json: the architecture was read off the tensors' shapes; exact GELU, norms with eps {:e}, and, of \
          images, the centre (a share of 0.875), normalised with ImageNet's mean and deviation, were assumed",

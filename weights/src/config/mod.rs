@@ -38,6 +38,7 @@ pub enum Interpolation {
 /// How an image becomes a model's input in evaluation: resize the shorter side to `input_size / crop_pct`, crop the centre,
 /// divide by 255, subtract `mean`, divide by `std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Preprocessing {
     /// `[channels, height, width]` of the model's input.
     pub input_size: [usize; 3],
@@ -59,6 +60,20 @@ pub struct Preprocessing {
 }
 
 impl Preprocessing {
+    /// Images resized to the input's size by the cubic filter, cropped to it, and normalised with this mean and deviation per
+    /// channel, of pixels in [0, 1].
+    pub fn new(input_size: [usize; 3], mean: Vec<f64>, std: Vec<f64>) -> Self {
+        let interpolation = Interpolation::Bicubic;
+        Self { input_size, interpolation, crop_pct: 1., squash: false, crop_floor: false, mean, std }
+    }
+
+    /// The same after `change`, in one expression: `Preprocessing::new(size, mean, std).with(|c| c.squash = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The same with a mean and a deviation for every channel of the input: one value is repeated, three become their mean for a
     /// grey model, and an alpha channel that they say nothing about gets 0.5 and 0.5. Other numbers stay as they are.
     #[must_use]
@@ -80,6 +95,7 @@ impl Preprocessing {
 
 /// Everything that a checkpoint says about itself apart from its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CheckpointConfig {
     /// The zoo's name of the architecture, such as `vit_small_patch16_224`, where it is known.
     pub name: Option<String>,
@@ -104,6 +120,27 @@ pub struct CheckpointConfig {
 }
 
 impl CheckpointConfig {
+    /// A checkpoint of this architecture with this input, which says nothing else about itself.
+    pub fn new(architecture: Architecture, preprocessing: Preprocessing) -> Self {
+        Self {
+            name: None,
+            tag: None,
+            architecture,
+            preprocessing,
+            whitening: None,
+            labels: None,
+            head_fault: None,
+            license: None,
+        }
+    }
+
+    /// The same after `change`, in one expression: `CheckpointConfig::new(architecture, preprocessing).with(|c| c.labels = Some(labels))`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Parses the text of a `config.json` in timm's nested or flat layout, or in Hugging Face's; then
     /// `preprocessor` is the text of the `preprocessor_config.json` beside it. `origin` names the file in errors.
     ///

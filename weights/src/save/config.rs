@@ -1,5 +1,7 @@
 //! The `config.json` that timm reads, with a section of Tallow's own for what timm has no words for.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 use tallow_models::vit::{Act, GlobalPool, PosEmbed};
 use tallow_models::{Architecture, VitConfig, zoo};
@@ -34,12 +36,12 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
 /// What timm reads.
 fn timm_json(config: &CheckpointConfig) -> Value {
     let mut root = Map::new();
-    root.insert("architecture".into(), timm_name(config).into());
+    root.insert("architecture".into(), timm_name(config).into_owned().into());
     root.insert("num_classes".into(), config.architecture.num_classes().into());
     root.insert("num_features".into(), config.architecture.num_features().into());
     if let Architecture::Vit(vit) = &config.architecture {
-        root.insert("global_pool".into(), pool(vit.global_pool).into());
-        root.insert("model_args".into(), model_args(vit, timm_name(config)));
+        root.insert("global_pool".into(), vit.global_pool.name().into());
+        root.insert("model_args".into(), model_args(vit, &timm_name(config)));
     }
     root.insert("pretrained_cfg".into(), pretrained_cfg(config));
     if let Some(labels) = &config.labels {
@@ -125,16 +127,18 @@ fn known_name(config: &CheckpointConfig) -> Option<&str> {
 
 /// A name under which timm builds the model: its own, or that of a plain ViT whose every number `model_args` overrides. The
 /// epsilon of its norms, which no argument says, goes with the name.
-fn timm_name(config: &CheckpointConfig) -> &str {
+fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
     match (&config.architecture, known_name(config)) {
-        (Architecture::Vit(vit), Some(name)) if vit.distilled || norm_eps_of(name) == Some(vit.norm_eps) => name,
-        (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit",
+        (Architecture::Vit(vit), Some(name)) if vit.distilled || norm_eps_of(name) == Some(vit.norm_eps) => name.into(),
+        (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit".into(),
         (Architecture::Vit(vit), known) => {
             let fitting = [PLAIN, CLIP].into_iter().find(|name| norm_eps_of(name) == Some(vit.norm_eps));
-            fitting.or(known).unwrap_or(PLAIN)
+            fitting.or(known).unwrap_or(PLAIN).into()
         }
-        (Architecture::Cnn(_), _) => config.name.as_deref().unwrap_or("tallow_cnn"),
-        (Architecture::Mlp(_), _) => config.name.as_deref().unwrap_or("tallow_mlp"),
+        (other, _) => match config.name.as_deref() {
+            Some(name) => name.into(),
+            None => format!("tallow_{}", other.family()).into(),
+        },
     }
 }
 
@@ -154,18 +158,6 @@ fn norm_eps_of(name: &str) -> Option<f64> {
 fn has_no_words(vit: &VitConfig) -> bool {
     let concatenates = vit.global_pool == GlobalPool::TokenAvg && vit.num_classes > 0;
     vit.pos_embed == PosEmbed::Sinusoidal || vit.spt || vit.lsa || vit.distilled || concatenates
-}
-
-fn pool(pool: GlobalPool) -> &'static str {
-    match pool {
-        GlobalPool::Token => "token",
-        GlobalPool::Avg => "avg",
-        GlobalPool::Max => "max",
-        GlobalPool::AvgMax => "avgmax",
-        GlobalPool::Map => "map",
-        GlobalPool::TokenAvg => "token+avg",
-        GlobalPool::None => "",
-    }
 }
 
 /// Keyword arguments of timm's constructor. Where timm's default says the same, newer ones are left out, so that versions that
@@ -192,7 +184,7 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         "reg_tokens": vit.reg_tokens,
         "no_embed_class": vit.no_embed_class,
         "pre_norm": vit.pre_norm,
-        "global_pool": pool(vit.global_pool),
+        "global_pool": vit.global_pool.name(),
         "drop_rate": vit.drop_rate,
         "pos_drop_rate": vit.pos_drop_rate,
         "proj_drop_rate": vit.proj_drop_rate,
@@ -219,14 +211,11 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
     match vit.pos_embed {
         PosEmbed::Learned if base.pos_embed == PosEmbed::Learned => {}
         PosEmbed::Learned => args["pos_embed"] = "learn".into(),
-        PosEmbed::None => args["pos_embed"] = "none".into(),
-        PosEmbed::Sinusoidal => args["pos_embed"] = "sinusoidal".into(),
+        other => args["pos_embed"] = other.name().into(),
     }
     match vit.act {
         Act::Gelu if base.act == Act::Gelu => {}
-        Act::Gelu => args["act_layer"] = "gelu".into(),
-        Act::GeluTanh => args["act_layer"] = "gelu_tanh".into(),
-        Act::QuickGelu => args["act_layer"] = "quick_gelu".into(),
+        act => args["act_layer"] = act.name().into(),
     }
     args
 }

@@ -20,13 +20,12 @@ pub fn reference(name: &str) -> Checkpoint {
 
 /// The sizes of the ViT that most of them hold.
 pub fn vit() -> VitConfig {
-    VitConfig {
-        img_size: 16.into(),
-        patch_size: 4,
-        embed_dim: 24,
-        depth: 2,
-        num_heads: 3,
-        num_classes: 5,
-        ..VitConfig::default()
-    }
+    VitConfig::default().with(|c| {
+        c.img_size = 16.into();
+        c.patch_size = 4;
+        c.embed_dim = 24;
+        c.depth = 2;
+        c.num_heads = 3;
+        c.num_classes = 5;
+    })
 }

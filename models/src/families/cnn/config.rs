@@ -19,6 +19,7 @@ pub(super) const FEATURES: usize = 1000;
 /// Configuration of the CNN. The default is for CIFAR-10.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct CnnConfig {
     /// Height and width of the input image in pixels, at least 4 each. Default 32, a square.
     pub img_size: ImgSize,
@@ -33,6 +34,13 @@ pub struct CnnConfig {
 }
 
 impl CnnConfig {
+    /// The same after `change`, in one expression: `CnnConfig::default().with(|c| c.batch_norm = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Height and width of the maps before each of the three pools and after the last.
     pub(super) fn map_sizes(&self) -> [[usize; 2]; 4] {
         let shrunk = |by: fn(usize) -> usize| self.img_size.sides().map(by);
@@ -53,6 +61,10 @@ impl Default for CnnConfig {
 
 impl ModelConfig for CnnConfig {
     type Model = Cnn;
+
+    fn family(&self) -> &'static str {
+        "cnn"
+    }
 
     fn named() -> Vec<(&'static str, Self)> {
         vec![("cnn_cifar10", Self::default())]

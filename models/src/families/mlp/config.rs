@@ -12,6 +12,7 @@ use crate::{ImgSize, Result};
 /// Configuration of an MLP. The default is for MNIST: 784 values, one hidden layer of 256, ReLU, 10 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MlpConfig {
     /// Height and width of the input image in pixels. Points are images of one pixel with a channel per coordinate.
     /// Default 28, a square.
@@ -34,6 +35,7 @@ pub struct MlpConfig {
 /// Activations of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum MlpAct {
     /// Hyperbolic tangent.
     Tanh,
@@ -59,6 +61,13 @@ impl Default for MlpConfig {
 }
 
 impl MlpConfig {
+    /// The same after `change`, in one expression: `MlpConfig::default().with(|c| c.hidden = vec![64])`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// For two classes of points in the plane: 2 values, one hidden layer of 10, tanh, weights from a normal law of deviation
     /// 0.3.
     pub fn circles() -> Self {
@@ -89,6 +98,10 @@ impl MlpConfig {
 
 impl ModelConfig for MlpConfig {
     type Model = Mlp;
+
+    fn family(&self) -> &'static str {
+        "mlp"
+    }
 
     fn named() -> Vec<(&'static str, Self)> {
         vec![("mlp_circles", Self::circles()), ("mlp_mnist", Self::default())]

@@ -12,6 +12,7 @@ use crate::{ImgSize, Result, ops};
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct VitConfig {
     /// Height and width of the input image in pixels. Default 224, a square.
     pub img_size: ImgSize,
@@ -125,6 +126,7 @@ impl Default for VitConfig {
 /// Kinds of position embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum PosEmbed {
     /// A trained parameter `pos_embed`.
     #[default]
@@ -138,6 +140,7 @@ pub enum PosEmbed {
 /// How tokens become one vector per image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum GlobalPool {
     /// The class token (the first token).
     #[default]
@@ -161,6 +164,7 @@ pub enum GlobalPool {
 /// Activations of a ViT's MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Act {
     /// Exact (erf) GELU.
     #[default]
@@ -171,7 +175,27 @@ pub enum Act {
     QuickGelu,
 }
 
+impl PosEmbed {
+    /// The name that a configuration file has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Sinusoidal => "sinusoidal",
+            Self::None => "none",
+        }
+    }
+}
+
 impl Act {
+    /// The name that a configuration file has for it, and timm.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::QuickGelu => "quick_gelu",
+        }
+    }
+
     /// The operation.
     pub fn op(self) -> ops::Gelu {
         match self {
@@ -183,6 +207,13 @@ impl Act {
 }
 
 impl VitConfig {
+    /// The same after `change`, in one expression: `VitConfig::default().with(|c| c.depth = 6)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Channels of what is cut into patches: the image's, or with `spt` those of the image and its four shifts.
     pub fn patch_chans(&self) -> usize {
         if self.spt { (1 + SHIFTS) * self.in_chans } else { self.in_chans }
@@ -244,6 +275,10 @@ impl VitConfig {
 
 impl ModelConfig for VitConfig {
     type Model = Vit;
+
+    fn family(&self) -> &'static str {
+        "vit"
+    }
 
     fn named() -> Vec<(&'static str, Self)> {
         named::VITS.to_vec()

@@ -7,7 +7,10 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use tallow_models::{Mode, Model, Params, Vit, VitConfig};
 //!
-//! let config = VitConfig { img_size: 28.into(), patch_size: 7, in_chans: 1, num_classes: 10, embed_dim: 32, depth: 2, num_heads: 4, ..VitConfig::default() };
+//! let config = VitConfig::default().with(|c| {
+//!     (c.img_size, c.patch_size, c.in_chans, c.num_classes) = (28.into(), 7, 1, 10);
+//!     (c.embed_dim, c.depth, c.num_heads) = (32, 2, 4);
+//! });
 //! let params = Params::new(0, DType::F32, &Device::Cpu);
 //! let vit = Vit::new(&config, params.builder())?;
 //! let images = Tensor::zeros((2, 1, 28, 28), DType::F32, &Device::Cpu)?;
