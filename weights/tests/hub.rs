@@ -529,15 +529,6 @@ fn weights_in_parts_are_downloaded_together() -> Outcome {
 }
 
 #[test]
-fn it_works_inside_of_an_async_runtime() -> Outcome {
-    let setup = Setup::new()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = runtime.block_on(async { setup.download() })?;
-    assert_eq!(fs::read(folder.join("model.safetensors"))?, weights());
-    Ok(())
-}
-
-#[test]
 fn a_cache_that_cannot_be_written_is_an_error_with_a_way_out() -> Outcome {
     let setup = Setup::new()?;
     let file = setup.cache.path().join("file");

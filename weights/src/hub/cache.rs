@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::repo::{Repo, is_commit, is_safe_path};
+use super::repo::{Kind, Repo, is_commit, is_safe_path};
 use crate::{Error, Result};
 
 /// The part of the cache that belongs to one repository.
@@ -22,8 +22,11 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new(root: &Path, repo: &Repo) -> Self {
-        let folder = format!("{}--{}", repo.kind.cache_prefix(), repo.id.replace('/', "--"));
-        Self { root: root.to_path_buf(), folder }
+        let kind = match repo.kind {
+            Kind::Model => hf_hub::RepoType::Model,
+            Kind::Dataset => hf_hub::RepoType::Dataset,
+        };
+        Self { root: root.to_path_buf(), folder: hf_hub::Repo::new(repo.id.clone(), kind).folder_name() }
     }
 
     pub(super) fn blob(&self, hash: &str) -> PathBuf {

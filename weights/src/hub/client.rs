@@ -1,25 +1,28 @@
 //! Requests to the hub: the list of a repository's files, what the hub states about a file, and the file itself, verified.
 //!
-//! hf-hub does the talking. What it leaves open is done here: it asks for a file's hash without a timeout and does not tell
-//! it, checks no hash, and starts a broken download again from zero.
+//! `ureq` does the talking, one request at a time on the caller's thread: it needs no runtime, works inside of anybody's, and
+//! is compiled in a tenth of the time of an asynchronous client.
 
 use std::{
     fs::{self, File},
-    io::{self, Seek, Write},
+    io::{self, Read, Seek, Write},
+    ops::Range,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use futures::StreamExt;
-use hf_hub::{HFClient, HFRepository, RepoType};
-use reqwest::{Url, header};
+use serde::Deserialize;
+use ureq::http::{HeaderMap, StatusCode, Uri, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::{
     cache::{Cache, io_error, make_parent},
     error::Trouble,
     hash::Hash,
-    repo::{Kind, Repo, is_commit},
+    repo::{Repo, encoded, is_commit},
     settings::Settings,
 };
 use crate::{Error, Result};
@@ -28,14 +31,20 @@ use crate::{Error, Result};
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// The longest list of files that is read, in bytes.
+const LONGEST_LIST: u64 = 64 << 20;
+
+/// Bytes that are read from a connection at once.
+const CHUNK: usize = 1 << 16;
+
 /// A connection to the hub on behalf of one repository.
 pub(super) struct Client<'a> {
     repo: &'a Repo,
     settings: &'a Settings,
     cache: &'a Cache,
-    hub: HFClient,
-    /// Stops at redirects: the answer that redirects to the storage is the one that states the hash.
-    heads: reqwest::Client,
+    /// Stops at redirects: the answer that redirects to the storage is the one that states the hash, and the storage is not to
+    /// know the token.
+    agent: Agent,
 }
 
 /// What the hub states about a file.
@@ -49,58 +58,95 @@ pub(super) struct Stated {
     size: Option<u64>,
 }
 
+/// What the hub tells about a repository, as far as it is read.
+#[derive(Deserialize)]
+struct Info {
+    siblings: Vec<Sibling>,
+}
+
+/// A file of a repository.
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
 impl<'a> Client<'a> {
     pub(super) fn new(repo: &'a Repo, settings: &'a Settings, cache: &'a Cache) -> Result<Self> {
-        let setup = |why: String| Error::Hub {
+        let setup = |why: &str| Error::Hub {
             place: settings.endpoint.clone(),
             problem: format!("cannot set up a connection: {why}"),
-            remedy: "check HF_ENDPOINT and the system's certificates".into(),
+            remedy: "check HF_ENDPOINT".into(),
         };
-        let url = Url::parse(&settings.endpoint).map_err(|e| setup(e.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(setup("expected an address that begins with http:// or https://".into()));
-        }
-        let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        let builder = || {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("tallow/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(settings.timeout / 2)
-                .read_timeout(settings.timeout);
-            if loopback { builder.no_proxy() } else { builder }
+        let endpoint: Uri = settings.endpoint.parse().map_err(|_| setup("this is not an address"))?;
+        let host = endpoint.host().filter(|host| !host.is_empty());
+        let Some(host) = host.filter(|_| matches!(endpoint.scheme_str(), Some("http" | "https"))) else {
+            return Err(setup("expected an address that begins with http:// or https://"));
         };
-        let heads = builder().redirect(reqwest::redirect::Policy::none()).build().map_err(|e| setup(e.to_string()))?;
-        let follows = builder().build().map_err(|e| setup(e.to_string()))?;
-        let mut hub = HFClient::builder()
-            .client(follows)
-            .endpoint(settings.endpoint.clone())
-            .cache_dir(settings.cache_dir.clone())
-            .retry_max_attempts(0);
-        if let Some(token) = &settings.token {
-            hub = hub.token(token.clone());
-        }
-        let hub = hub.build().map_err(|e| setup(e.to_string()))?;
-        Ok(Self { repo, settings, cache, hub, heads })
+        let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+        let config = Agent::config_builder()
+            .user_agent(concat!("tallow/", env!("CARGO_PKG_VERSION")))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_resolve(Some(settings.timeout / 2))
+            .timeout_connect(Some(settings.timeout / 2))
+            .timeout_recv_response(Some(settings.timeout))
+            .timeout_per_read(Some(settings.timeout))
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build());
+        let config = if loopback { config.proxy(None) } else { config };
+        Ok(Self { repo, settings, cache, agent: config.build().into() })
     }
 
     /// The names of all files of the repository.
-    pub(super) async fn list(&self) -> std::result::Result<Vec<String>, Trouble> {
-        let (owner, name) = hf_hub::split_id(&self.repo.id);
-        let revision = self.repo.revision.as_str();
-        let files = self
-            .retry(async || {
-                Ok(match self.repo.kind {
-                    Kind::Model => self.hub.model(owner, name).info().revision(revision).send().await?.siblings,
-                    Kind::Dataset => self.hub.dataset(owner, name).info().revision(revision).send().await?.siblings,
-                })
-            })
-            .await?;
-        let files = files.ok_or_else(|| Trouble::Malformed("no list of files".into()))?;
-        Ok(files.into_iter().map(|file| file.rfilename).collect())
+    pub(super) fn list(&self) -> std::result::Result<Vec<String>, Trouble> {
+        let address = format!(
+            "{}/api/{}/{}/revision/{}",
+            self.settings.endpoint,
+            self.repo.kind.plural(),
+            self.repo.id,
+            encoded(&self.repo.revision)
+        );
+        let info: Info = self.retry(|| {
+            let (_, body) = self.get(&address, None)?;
+            let text = body.into_with_config().limit(LONGEST_LIST).read_to_vec()?;
+            serde_json::from_slice(&text)
+                .map_err(|why| Trouble::Malformed(format!("something other than the expected list of files ({why})")))
+        })?;
+        Ok(info.siblings.into_iter().map(|file| file.rfilename).collect())
+    }
+
+    /// Asks for `address`, or for the bytes `range` of it, going where it redirects to; an error status is an error.
+    fn get(&self, address: &str, range: Option<Range<u64>>) -> std::result::Result<(StatusCode, Body), Trouble> {
+        const REDIRECTS: usize = 10;
+        let mut address = address.to_string();
+        for _ in 0..=REDIRECTS {
+            let mut request = self.authorized(self.agent.get(&address), &address);
+            if let Some(range) = &range {
+                request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+            }
+            let answer = request.call()?;
+            refused(answer.status(), answer.headers())?;
+            match text(answer.headers(), "location").filter(|_| answer.status().is_redirection()) {
+                None => return Ok((answer.status(), answer.into_body())),
+                // Storage is another host.
+                Some(to) => address = within(&address, to).unwrap_or_else(|| to.to_string()),
+            }
+        }
+        Err(Trouble::Malformed("too many redirects".into()))
+    }
+
+    /// The request with the token, if it goes to the hub: no other host is to know it.
+    fn authorized(&self, request: RequestBuilder<WithoutBody>, address: &str) -> RequestBuilder<WithoutBody> {
+        match &self.settings.token {
+            Some(token) if within(&self.settings.endpoint, address).is_some() => {
+                request.header(header::AUTHORIZATION, format!("Bearer {token}"))
+            }
+            _ => request,
+        }
     }
 
     /// What the hub states about the file `name`, or `None` if there is no such file.
-    pub(super) async fn state(&self, name: &str) -> std::result::Result<Option<Stated>, Trouble> {
-        match self.retry(async || self.head(name).await).await {
+    pub(super) fn state(&self, name: &str) -> std::result::Result<Option<Stated>, Trouble> {
+        match self.retry(|| self.head(name)) {
             Err(Trouble::Status { status: 404, code, .. }) if code != "RepoNotFound" && code != "RevisionNotFound" => {
                 Ok(None)
             }
@@ -108,70 +154,53 @@ impl<'a> Client<'a> {
         }
     }
 
-    async fn head(&self, name: &str) -> std::result::Result<Stated, Trouble> {
+    fn head(&self, name: &str) -> std::result::Result<Stated, Trouble> {
         const REDIRECTS: usize = 5;
         let malformed = |what: &str| Trouble::Malformed(format!("{what} for {name}"));
-        let mut url = self.url_of(name).ok_or_else(|| malformed("no usable address"))?;
+        let mut address = self.address_of(name);
         for _ in 0..=REDIRECTS {
-            let mut request = self.heads.head(url.clone());
-            if let Some(token) = &self.settings.token {
-                request = request.bearer_auth(token);
-            }
-            let answer = request.send().await?;
-            let text = |key: &str| answer.headers().get(key).and_then(|value| value.to_str().ok());
-            let status = answer.status();
-            if status.is_client_error() || status.is_server_error() {
-                return Err(Trouble::Status {
-                    status: status.as_u16(),
-                    code: text("x-error-code").unwrap_or_default().into(),
-                    message: text("x-error-message").unwrap_or_default().chars().take(200).collect(),
-                    retry_after: text("retry-after").and_then(|s| s.parse().ok()).map(Duration::from_secs),
-                });
-            }
+            let answer = self.authorized(self.agent.head(&address), &address).call()?;
+            let (status, headers) = (answer.status(), answer.headers());
+            refused(status, headers)?;
             // A renamed repository, or one in other capitals, redirects within the hub; storage is another host.
             if status.is_redirection()
-                && let Some(target) = text(header::LOCATION.as_str()).and_then(|to| url.join(to).ok())
-                && target.origin() == url.origin()
-                && text("x-linked-etag").is_none()
+                && let Some(target) = text(headers, "location").and_then(|to| within(&address, to))
+                && text(headers, "x-linked-etag").is_none()
             {
-                url = target;
+                address = target;
                 continue;
             }
-            let etag = text("x-linked-etag").or(text("etag")).ok_or_else(|| malformed("no ETag"))?;
+            let etag = text(headers, "x-linked-etag").or(text(headers, "etag")).ok_or_else(|| malformed("no ETag"))?;
             let etag = etag.trim_start_matches("W/").trim_matches('"').to_string();
             if etag.is_empty() || etag.len() > 128 || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
                 return Err(malformed("an ETag that cannot be a file's name"));
             }
-            let commit = text("x-repo-commit").filter(|commit| is_commit(commit));
+            let commit = text(headers, "x-repo-commit").filter(|commit| is_commit(commit));
             let commit = commit.ok_or_else(|| malformed("no X-Repo-Commit"))?.to_string();
-            let length = if status.is_success() { text("content-length") } else { None };
-            let size = text("x-linked-size").or(length).and_then(|s| s.parse().ok());
+            let length = if status.is_success() { text(headers, "content-length") } else { None };
+            let size = text(headers, "x-linked-size").or(length).and_then(|s| s.parse().ok());
             return Ok(Stated { name: name.into(), commit, hash: Hash::parse(&etag), etag, size });
         }
         Err(malformed("too many redirects"))
     }
 
-    fn url_of(&self, name: &str) -> Option<Url> {
-        let mut url = Url::parse(&self.settings.endpoint).ok()?;
-        url.path_segments_mut()
-            .ok()?
-            .pop_if_empty()
-            .extend(self.repo.kind.url_prefix().split_terminator('/'))
-            .extend(self.repo.id.split('/'))
-            .extend(["resolve", self.repo.revision.as_str()])
-            .extend(name.split('/'));
-        Some(url)
+    fn address_of(&self, name: &str) -> String {
+        let Self { repo, settings, .. } = self;
+        let path: Vec<String> = name.split('/').map(encoded).collect();
+        let prefix = repo.kind.url_prefix();
+        let (endpoint, id, revision) = (&settings.endpoint, &repo.id, encoded(&repo.revision));
+        format!("{endpoint}/{prefix}{id}/resolve/{revision}/{}", path.join("/"))
     }
 
     /// Brings a file into the cache, unless it is there. It gets its name in the cache once it is complete and verified.
-    pub(super) async fn fetch(&self, file: &Stated) -> Result<PathBuf> {
+    pub(super) fn fetch(&self, file: &Stated) -> Result<PathBuf> {
         let blob = self.cache.blob(&file.etag);
         let partial = blob.with_file_name(format!("{}.incomplete", file.etag));
         make_parent(&blob)?;
         let lock = self.cache.lock(&file.etag, &partial, 3 * self.settings.timeout)?;
         let is_there = fs::metadata(&blob).is_ok_and(|m| m.is_file() && file.size.is_none_or(|size| size == m.len()));
         if !is_there {
-            let result = self.download(file, &partial).await;
+            let result = self.download(file, &partial);
             if let Err(error) = result {
                 // Nothing to lose: the error that is reported is the one that matters.
                 let _ = fs::remove_file(&partial);
@@ -185,7 +214,7 @@ impl<'a> Client<'a> {
     }
 
     /// Downloads to `partial` and checks the hash. A connection that breaks off is taken up where it broke.
-    async fn download(&self, file: &Stated, partial: &Path) -> Result<()> {
+    fn download(&self, file: &Stated, partial: &Path) -> Result<()> {
         let progress = self.settings.progress.as_deref();
         if let Some(progress) = progress {
             progress.begin(&file.name, file.size);
@@ -194,7 +223,7 @@ impl<'a> Client<'a> {
         let mut failures = 0;
         loop {
             let before = sink.done;
-            let result = self.receive(file, partial, &mut sink).await?;
+            let result = self.receive(file, partial, &mut sink)?;
             match result {
                 Ok(()) => break,
                 // A timeout after some progress is a connection that died; without progress it is a hub that is down.
@@ -202,7 +231,7 @@ impl<'a> Client<'a> {
                     if failures + 1 < ATTEMPTS
                         && (trouble.is_passing() || matches!(trouble, Trouble::Silent) && sink.done > before) =>
                 {
-                    tokio::time::sleep(PAUSE * 2u32.pow(failures)).await;
+                    thread::sleep(PAUSE * 2u32.pow(failures));
                     failures += 1;
                 }
                 Err(trouble) => return Err(self.error(trouble)),
@@ -234,54 +263,36 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Receives what is still missing of a file.
-    async fn receive(
-        &self,
-        file: &Stated,
-        partial: &Path,
-        sink: &mut Sink,
-    ) -> Result<std::result::Result<(), Trouble>> {
-        let (owner, name) = hf_hub::split_id(&self.repo.id);
-        match self.repo.kind {
-            Kind::Model => self.receive_from(self.hub.model(owner, name), file, partial, sink).await,
-            Kind::Dataset => self.receive_from(self.hub.dataset(owner, name), file, partial, sink).await,
-        }
-    }
-
-    async fn receive_from<T: RepoType>(
-        &self,
-        repo: HFRepository<T>,
-        file: &Stated,
-        partial: &Path,
-        sink: &mut Sink,
-    ) -> Result<std::result::Result<(), Trouble>> {
+    /// Receives what is still missing of a file. The outer error is the disk's, the inner one the connection's.
+    fn receive(&self, file: &Stated, partial: &Path, sink: &mut Sink) -> Result<std::result::Result<(), Trouble>> {
         let progress = |done| {
             if let Some(progress) = self.settings.progress.as_deref() {
                 progress.advance(&file.name, done);
             }
         };
-        let rest = file.size.filter(|size| sink.done > 0 && sink.done < *size).map(|size| sink.done..size);
-        if rest.is_none() && sink.done > 0 {
+        let rest = file.size.filter(|&size| sink.done > 0 && sink.done < size).map(|size| sink.done..size);
+        let (status, body) = match self.get(&self.address_of(&file.name), rest) {
+            Ok(opened) => opened,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        // Some servers answer a request for the rest with the whole.
+        if sink.done > 0 && status != StatusCode::PARTIAL_CONTENT {
             sink.restart().map_err(io_error(partial))?;
             progress(0);
         }
-        let resumed = rest.is_some();
-        let request = repo.download_file_stream().filename(&file.name).revision(&self.repo.revision).maybe_range(rest);
-        let (_, mut stream) = match request.send().await {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        while let Some(chunk) = stream.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                Err(error) => return Ok(Err(error.into())),
+        let mut body = body.into_reader();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let count = match body.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Ok(Err(ureq::Error::from(error).into())),
             };
-            sink.take(&chunk).map_err(io_error(partial))?;
+            sink.take(&chunk[..count]).map_err(io_error(partial))?;
             if file.size.is_some_and(|size| sink.done > size) {
                 sink.restart().map_err(io_error(partial))?;
-                // Some servers answer a request for the rest with the whole.
-                let what = if resumed { "the whole file instead of its rest" } else { "more than it announced" };
-                return Ok(Err(Trouble::Cut(format!("it sent {what} for {}", file.name))));
+                return Ok(Err(Trouble::Cut(format!("it sent more than it announced for {}", file.name))));
             }
             progress(sink.done);
         }
@@ -293,15 +304,15 @@ impl<'a> Client<'a> {
         })
     }
 
-    async fn retry<T>(
+    fn retry<T>(
         &self,
-        mut request: impl AsyncFnMut() -> std::result::Result<T, Trouble>,
+        mut request: impl FnMut() -> std::result::Result<T, Trouble>,
     ) -> std::result::Result<T, Trouble> {
         let mut failures = 0;
         loop {
-            match request().await {
+            match request() {
                 Err(trouble) if trouble.is_passing() && failures + 1 < ATTEMPTS => {
-                    tokio::time::sleep(PAUSE * 2u32.pow(failures)).await;
+                    thread::sleep(PAUSE * 2u32.pow(failures));
                     failures += 1;
                 }
                 result => return result,
@@ -335,18 +346,31 @@ impl Sink {
     }
 }
 
-/// Runs `work` to its end. On a thread of its own, so that a caller inside of an async runtime is served as well.
-pub(super) fn block_on<T: Send>(work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|e| Error::Hub {
-                place: "network".into(),
-                problem: format!("cannot be set up: {e}"),
-                remedy: "close some programs and try again".into(),
-            })?;
-            runtime.block_on(work())
-        });
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// A header as text.
+fn text<'a>(headers: &'a HeaderMap, key: &str) -> Option<&'a str> {
+    headers.get(key).and_then(|value| value.to_str().ok())
+}
+
+/// An answer with an error status as an error.
+fn refused(status: StatusCode, headers: &HeaderMap) -> std::result::Result<(), Trouble> {
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(());
+    }
+    Err(Trouble::Status {
+        status: status.as_u16(),
+        code: text(headers, "x-error-code").unwrap_or_default().into(),
+        message: text(headers, "x-error-message").unwrap_or_default().chars().take(200).collect(),
+        retry_after: text(headers, "retry-after").and_then(|s| s.parse().ok()).map(Duration::from_secs),
     })
+}
+
+/// Where `location` leads from `address`, if that is on the same host.
+fn within(address: &str, location: &str) -> Option<String> {
+    let here: Uri = address.parse().ok()?;
+    let host = format!("{}://{}", here.scheme_str()?, here.authority()?);
+    if location.starts_with('/') && !location.starts_with("//") {
+        return Some(format!("{host}{location}"));
+    }
+    let there: Uri = location.parse().ok()?;
+    (there.scheme() == here.scheme() && there.authority() == here.authority()).then(|| location.to_string())
 }

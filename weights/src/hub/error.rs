@@ -1,8 +1,6 @@
 //! What can go wrong on the way to the hub, whether it is worth another attempt, and what the user can do about it.
 
-use std::{error::Error as _, time::Duration};
-
-use hf_hub::HFError;
+use std::{io::ErrorKind, time::Duration};
 
 use super::{Kind, Repo};
 use crate::Error;
@@ -113,62 +111,41 @@ impl Trouble {
     }
 }
 
-impl From<HFError> for Trouble {
-    fn from(error: HFError) -> Self {
-        let (context, retry_after) = match error {
-            HFError::Request { source, .. } => return source.into(),
-            HFError::Xet { source, .. } => return Self::Cut(one_line(&source.to_string())),
-            HFError::Io(source) => return Self::Cut(one_line(&source.to_string())),
-            HFError::RateLimited { retry_after, context } => (Some(context), retry_after),
-            HFError::Http { context }
-            | HFError::AuthRequired { context }
-            | HFError::Forbidden { context }
-            | HFError::Conflict { context } => (Some(context), None),
-            HFError::RepoNotFound { context, .. }
-            | HFError::RevisionNotFound { context, .. }
-            | HFError::EntryNotFound { context, .. } => (context, None),
-            other => return Self::Malformed(one_line(&other.to_string())),
-        };
-        match context {
-            Some(context) => Self::Status {
-                status: context.status.as_u16(),
-                code: context.error_code.clone().unwrap_or_default(),
-                message: one_line(context.server_message.as_deref().unwrap_or_default()),
-                retry_after,
+impl From<ureq::Error> for Trouble {
+    fn from(error: ureq::Error) -> Self {
+        use ureq::{Error as E, Timeout};
+        let why = || one_line(&root_cause(&error));
+        match &error {
+            E::Timeout(Timeout::Resolve | Timeout::Connect) => Self::Unreachable("no connection in time".into()),
+            E::Timeout(_) => Self::Silent,
+            E::HostNotFound => Self::Unreachable("no such host".into()),
+            E::ConnectionFailed | E::InvalidProxyUrl | E::ConnectProxyFailed(_) | E::Tls(_) | E::Rustls(_) => {
+                Self::Unreachable(why())
+            }
+            E::Io(source) => match source.kind() {
+                ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::NetworkDown
+                | ErrorKind::AddrNotAvailable
+                | ErrorKind::PermissionDenied => Self::Unreachable(why()),
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Silent,
+                // What TLS found wrong arrives as invalid data.
+                ErrorKind::InvalidData => Self::Unreachable(why()),
+                _ => Self::Cut(why()),
             },
-            None => Self::Status { status: 404, code: String::new(), message: String::new(), retry_after },
-        }
-    }
-}
-
-impl From<reqwest::Error> for Trouble {
-    fn from(error: reqwest::Error) -> Self {
-        let why = root_cause(&error);
-        if error.is_connect() {
-            Self::Unreachable(if error.is_timeout() { "no connection in time".into() } else { why })
-        } else if error.is_timeout() {
-            Self::Silent
-        } else if error.is_builder() || error.is_redirect() {
-            Self::Malformed(why)
-        } else if error.is_decode() && is_json(&error) {
-            Self::Malformed(format!("something other than the expected JSON ({why})"))
-        } else {
-            Self::Cut(why)
+            _ => Self::Malformed(why()),
         }
     }
 }
 
 /// The innermost of an error's causes, which says what happened instead of where.
-fn root_cause(error: &reqwest::Error) -> String {
+fn root_cause(error: &ureq::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    one_line(&cause.to_string())
-}
-
-fn is_json(error: &reqwest::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<serde_json::Error>())
+    cause.to_string()
 }
 
 /// A server's words, fit for one line of a terminal.

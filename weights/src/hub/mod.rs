@@ -17,7 +17,7 @@ use std::{fs, path::PathBuf};
 use self::{
     cache::{Cache, files_of, io_error},
     choice::{CARD, CONFIGS, NO_PARQUET, WEIGHTS, dataset_files, model_files},
-    client::{Client, Stated, block_on},
+    client::{Client, Stated},
     error::Trouble,
     repo::{Kind, Repo, is_commit, is_safe_path},
     settings::Settings,
@@ -136,26 +136,24 @@ fn download(repo: &Repo, settings: &Settings, cache: &Cache, choose: &Choose) ->
         return Ok(snapshot);
     }
     let client = Client::new(repo, settings, cache)?;
-    block_on(async || {
-        let names = match client.list().await {
-            Ok(names) => Ok(names.into_iter().filter(|name| is_safe_path(name)).collect()),
-            Err(trouble) if trouble.is_no_listing() => Err(trouble),
-            Err(trouble) if trouble.is_absence() => {
-                // The hub is away. What it gave out before still stands.
-                let Some(Ok(snapshot)) = cached() else { return Err(client.error(trouble)) };
-                if let Some(progress) = &settings.progress {
-                    progress.note(&format!("{repo}: the hub cannot be reached; using the cache"));
-                }
-                return Ok(snapshot);
+    let names = match client.list() {
+        Ok(names) => Ok(names.into_iter().filter(|name| is_safe_path(name)).collect()),
+        Err(trouble) if trouble.is_no_listing() => Err(trouble),
+        Err(trouble) if trouble.is_absence() => {
+            // The hub is away. What it gave out before still stands.
+            let Some(Ok(snapshot)) = cached() else { return Err(client.error(trouble)) };
+            if let Some(progress) = &settings.progress {
+                progress.note(&format!("{repo}: the hub cannot be reached; using the cache"));
             }
-            Err(trouble) => return Err(client.error(trouble)),
-        };
-        get(repo, &client, cache, names, choose).await
-    })
+            return Ok(snapshot);
+        }
+        Err(trouble) => return Err(client.error(trouble)),
+    };
+    get(repo, &client, cache, names, choose)
 }
 
 /// Fetches what `choose` wants of the files `names`.
-async fn get(
+fn get(
     repo: &Repo,
     client: &Client<'_>,
     cache: &Cache,
@@ -168,7 +166,7 @@ async fn get(
         Err(no_listing) => {
             // A mirror without lists: ask for what models usually have.
             for name in CONFIGS.iter().chain(&WEIGHTS) {
-                stated.extend(client.state(name).await.map_err(|trouble| client.error(trouble))?);
+                stated.extend(client.state(name).map_err(|trouble| client.error(trouble))?);
             }
             if stated.is_empty() {
                 return Err(client.error(no_listing));
@@ -199,13 +197,11 @@ async fn get(
             let known = stated.iter().find(|file| file.name == *name).cloned();
             let file = match known {
                 Some(file) => file,
-                None => {
-                    client.state(name).await.map_err(|trouble| client.error(trouble))?.ok_or_else(|| Error::Hub {
-                        place: place.clone(),
-                        problem: format!("{name} is missing"),
-                        remedy: "the repository is incomplete, or it is changing right now: try again later".into(),
-                    })?
-                }
+                None => client.state(name).map_err(|trouble| client.error(trouble))?.ok_or_else(|| Error::Hub {
+                    place: place.clone(),
+                    problem: format!("{name} is missing"),
+                    remedy: "the repository is incomplete, or it is changing right now: try again later".into(),
+                })?,
             };
             if let Some(other) = got.iter().chain(&fetched).find(|other: &&Stated| other.commit != file.commit) {
                 return Err(Error::Hub {
@@ -214,7 +210,7 @@ async fn get(
                     remedy: "try again".into(),
                 });
             }
-            client.fetch(&file).await?;
+            client.fetch(&file)?;
             fetched.push(file);
         }
         got.extend(fetched);

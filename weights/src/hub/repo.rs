@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, CONTROLS};
+
 use crate::{Error, Result};
 
 /// What a repository holds.
@@ -21,8 +23,8 @@ impl Kind {
         }
     }
 
-    /// What stands before a repository's id in the cache.
-    pub(super) fn cache_prefix(self) -> &'static str {
+    /// What the addresses of the hub's interface call repositories of this kind.
+    pub(super) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",
             Self::Dataset => "datasets",
@@ -95,6 +97,25 @@ pub(super) fn is_safe_path(name: &str) -> bool {
         })
 }
 
+/// `text` as one segment of an address.
+pub(super) fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// What has a meaning in an address, and therefore cannot stand in a segment of its path as it is.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
 /// Whether `text` is the full id of a commit.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|c| c.is_ascii_hexdigit())
@@ -116,6 +137,13 @@ mod tests {
         {
             assert!(is_safe_path(name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn segments_of_addresses_are_encoded() {
+        assert_eq!(encoded("refs/pr/1"), "refs%2Fpr%2F1");
+        assert_eq!(encoded("50 % #é?.json"), "50%20%25%20%23%C3%A9%3F.json");
+        assert_eq!(encoded("model-00001-of-00002.safetensors"), "model-00001-of-00002.safetensors");
     }
 
     #[test]

@@ -24,7 +24,11 @@ impl Settings {
         Self {
             offline: options.offline || is_true("HF_HUB_OFFLINE"),
             endpoint: endpoint.trim().trim_end_matches('/').to_string(),
-            cache_dir: options.cache_dir.clone().unwrap_or_else(hf_hub::resolve_cache_dir),
+            cache_dir: options
+                .cache_dir
+                .clone()
+                .or_else(|| Some(variable("HF_HUB_CACHE")?.into()))
+                .unwrap_or_else(|| home().join("hub")),
             token: options.token.clone().or_else(token),
             timeout: options.timeout.unwrap_or(TIMEOUT),
             progress: options.progress.clone(),
@@ -40,9 +44,17 @@ fn token() -> Option<String> {
     variable("HF_TOKEN")
         .and_then(|token| token.into_string().ok())
         .or_else(|| from_file(variable("HF_TOKEN_PATH")?.into()))
-        .or_else(|| from_file(hf_hub::hf_home().join("token")))
+        .or_else(|| from_file(home().join("token")))
         .map(|token| token.trim().to_string())
         .filter(|token| !token.is_empty())
+}
+
+/// The folder of Hugging Face's clients: `HF_HOME`, else `huggingface` among the user's caches. Where not even a home is
+/// known, it is a folder of where the program runs.
+fn home() -> PathBuf {
+    let caches = || Some(PathBuf::from(variable("XDG_CACHE_HOME")?)).or_else(|| Some(env::home_dir()?.join(".cache")));
+    let own = variable("HF_HOME").map(PathBuf::from);
+    own.unwrap_or_else(|| caches().unwrap_or_else(|| ".cache".into()).join("huggingface"))
 }
 
 /// A variable that is set to something.
