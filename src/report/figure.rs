@@ -137,12 +137,8 @@ fn with_ending(stem: &Path, ending: &str) -> PathBuf {
 fn png(svg: &str) -> std::result::Result<Vec<u8>, String> {
     use resvg::{tiny_skia, usvg};
 
-    let mut options = usvg::Options { font_family: "DejaVu Sans".into(), ..usvg::Options::default() };
-    let fonts = options.fontdb_mut();
-    fonts.load_font_data(dejavu::sans::regular().to_vec());
-    fonts.load_font_data(dejavu::sans::bold().to_vec());
-    fonts.set_sans_serif_family("DejaVu Sans");
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| error.to_string())?;
+    let svg = super::lettering::outlined(svg)?;
+    let tree = usvg::Tree::from_str(&svg, &usvg::Options::default()).map_err(|error| error.to_string())?;
     let size = tree.size().to_int_size().scale_by(SCALE).ok_or("an empty one")?;
     let (width, height) = (size.width(), size.height());
     let mut pixels = (width.max(height) <= LARGEST).then(|| tiny_skia::Pixmap::new(width, height)).flatten();

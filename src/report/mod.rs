@@ -17,6 +17,8 @@ mod figure;
 mod filters;
 mod group;
 mod heatmap;
+#[cfg(feature = "png")]
+mod lettering;
 mod multiples;
 pub mod numbers;
 mod page;
