@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 use tallow_models::mlp::Implementation;
 use tallow_models::{Architecture, zoo};
+pub use tallow_weights::Head;
 use tallow_weights::{Interpolation, OpenOptions, Preprocessing};
 
 use super::error::{Error, Result};
@@ -240,20 +241,6 @@ fn one() -> f64 {
 
 fn once() -> usize {
     1
-}
-
-/// What becomes of the classification head of loaded weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Head {
-    /// Its rows go to the classes of their names, and classes that it does not have get new ones. Where the names are not known,
-    /// it is kept where the number of classes agrees, else drawn anew.
-    #[default]
-    Auto,
-    /// Kept; a class that it does not have, or without names another number of classes, is an error.
-    Keep,
-    /// Drawn anew.
-    New,
 }
 
 /// How pixels are normalised.

@@ -8,7 +8,7 @@ use candle_core::DType;
 use tallow_models::{Architecture, Params, zoo};
 use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
 
-use super::config::{Head, Normalize, Resolved, TrainConfig};
+use super::config::{Normalize, Resolved, TrainConfig};
 use super::data_record::{self, DataRecord};
 use super::defaults::by_data;
 use super::error::{Error, Result};
@@ -113,13 +113,8 @@ impl Setup {
         if let Some(text) = &config.freeze {
             params.freeze(freeze::rule(text, &architecture)?);
         }
-        let head = match config.head {
-            Head::Auto => tallow_weights::Head::Auto,
-            Head::Keep => tallow_weights::Head::Keep,
-            Head::New => tallow_weights::Head::New,
-        };
         let load = LoadOptions::default().with(|load| {
-            load.head = head;
+            load.head = config.head;
             load.labels = Some(dataset.classes.clone());
             load.ignore_unknown = config.ignore_unknown;
         });

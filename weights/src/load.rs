@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use candle_core::{DType, Device, Storage, Tensor};
+use serde::{Deserialize, Serialize};
 use tallow_models::vit::PosEmbed;
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
@@ -13,7 +14,8 @@ use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
 
 /// What to do with the classification head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Head {
     /// Keep what belongs to the model's classes: by name where the names are known on both sides, else all of it where the
