@@ -1,16 +1,15 @@
-//! Any model of the zoo as plain data ([`Architecture`]) and as a module ([`AnyModel`]): the registry of families. Both only pass
-//! on what the family's own configuration and model do.
+//! Any model of the zoo as plain data ([`Architecture`]) and as a module ([`AnyModel`]). Both have a variant for every line of the
+//! registry, and only pass on what the family's own configuration and model do.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{ModuleT, VarBuilder};
-use serde::{Deserialize, Serialize};
+use candle_nn::ModuleT;
 
-use super::{Model, ModelConfig, Stage};
-use crate::{Cnn, CnnConfig, ImgSize, Mlp, MlpConfig, Mode, ParamSpec, Params, Vit, VitConfig};
+use super::{AnyModel, Architecture, Model, Stage};
+use crate::{ImgSize, Mode, ParamSpec, Params};
 
 /// A variant of both enums for every family, and what has to be said for each of them.
-macro_rules! families {
-    ($($(#[$doc:meta])* $family:ident($config:ident, $model:ident);)*) => {
+macro_rules! registry {
+    ($($(#[$doc:meta])* $family:ident($config:ty, $model:ty);)*) => {
         /// A model as plain data: everything that is needed to build it, and nothing about weights.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "family", rename_all = "lowercase")]
@@ -30,7 +29,7 @@ macro_rules! families {
             /// The architectures that have a name in the zoo, in the order in which they are listed.
             pub(crate) fn named() -> Vec<(&'static str, Self)> {
                 let mut named = Vec::new();
-                $(named.extend($config::named().into_iter().map(|(name, config)| (name, Self::$family(config))));)*
+                $(named.extend(<$config>::named().into_iter().map(|(name, config)| (name, Self::$family(config))));)*
                 named
             }
 
@@ -42,6 +41,13 @@ macro_rules! families {
                 Ok(match self {
                     $(Self::$family(config) => AnyModel::$family(Box::new(config.build(vb)?)),)*
                 })
+            }
+
+            /// The family's name, as configuration files have it: `vit`, `cnn`, `mlp`.
+            pub fn family(&self) -> String {
+                match self {
+                    $(Self::$family(_) => stringify!($family).to_ascii_lowercase(),)*
+                }
             }
 
             fn config(&self) -> &dyn ModelConfig {
@@ -88,22 +94,9 @@ macro_rules! families {
     };
 }
 
-// The registry: one line a family, in the order in which the zoo lists them.
-families! {
-    /// A multi-layer perceptron.
-    Mlp(MlpConfig, Mlp);
-    /// A convolutional network.
-    Cnn(CnnConfig, Cnn);
-    /// A vision transformer.
-    Vit(VitConfig, Vit);
-}
+pub(super) use registry;
 
 impl Architecture {
-    /// The family's name, as configuration files have it: `vit`, `cnn`, `mlp`.
-    pub fn family(&self) -> &'static str {
-        self.config().family()
-    }
-
     /// As [`ModelConfig::validate`].
     ///
     /// # Errors

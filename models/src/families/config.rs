@@ -27,9 +27,6 @@ pub trait ModelConfig: Debug + Send + Sync {
     where
         Self: Sized;
 
-    /// The family's name, as configuration files have it.
-    fn family(&self) -> &'static str;
-
     /// The family's architectures that have a name in the [zoo](crate::zoo), in the order in which they are listed.
     fn named() -> Vec<(&'static str, Self)>
     where

@@ -3,7 +3,7 @@
 //! A new family touches:
 //! - `families/NAME/`: its configuration, which implements [`ModelConfig`] and names the family's architectures of the zoo, and its
 //!   model, which implements [`Model`];
-//! - this file: `mod NAME`, and one line of the registry at its end;
+//! - this file: `pub mod NAME`, and one line of the registry at its end;
 //! - where there are published weights: rows in `zoo/pretrained.rs`, and in `tallow-weights` a naming (`naming/NAME.rs`) if their
 //!   tensors have other names than the model's parameters.
 
@@ -17,6 +17,21 @@ mod option;
 mod stages;
 pub mod vit;
 
-pub use architecture::{AnyModel, Architecture};
 pub use config::{ModelConfig, Stage};
 pub use model::Model;
+
+use candle_core::{Result, Tensor};
+use candle_nn::{ModuleT, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::Mode;
+
+// The registry: one line a family, in the order in which the zoo lists them.
+architecture::registry! {
+    /// A multi-layer perceptron.
+    Mlp(mlp::MlpConfig, mlp::Mlp);
+    /// A convolutional network.
+    Cnn(cnn::CnnConfig, cnn::Cnn);
+    /// A vision transformer.
+    Vit(vit::VitConfig, vit::Vit);
+}

@@ -62,10 +62,6 @@ impl Default for CnnConfig {
 impl ModelConfig for CnnConfig {
     type Model = Cnn;
 
-    fn family(&self) -> &'static str {
-        "cnn"
-    }
-
     fn named() -> Vec<(&'static str, Self)> {
         vec![("cnn_cifar10", Self::default())]
     }

@@ -99,10 +99,6 @@ impl MlpConfig {
 impl ModelConfig for MlpConfig {
     type Model = Mlp;
 
-    fn family(&self) -> &'static str {
-        "mlp"
-    }
-
     fn named() -> Vec<(&'static str, Self)> {
         vec![("mlp_circles", Self::circles()), ("mlp_mnist", Self::default())]
     }

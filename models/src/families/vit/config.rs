@@ -276,10 +276,6 @@ impl VitConfig {
 impl ModelConfig for VitConfig {
     type Model = Vit;
 
-    fn family(&self) -> &'static str {
-        "vit"
-    }
-
     fn named() -> Vec<(&'static str, Self)> {
         named::VITS.to_vec()
     }
