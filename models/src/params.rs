@@ -28,6 +28,7 @@ use crate::{Error, Result, ops};
 
 /// A parameter's name and shape, as a model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParamSpec {
     /// The dotted name, as timm writes it: `blocks.0.attn.qkv.weight`.
     pub name: String,
@@ -49,6 +50,7 @@ impl ParamSpec {
 
 /// One parameter or buffer of a store.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Param {
     /// The dotted name, as timm writes it: `blocks.0.attn.qkv.weight`.
     pub name: String,

@@ -14,6 +14,7 @@ use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening,
 
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// A repository on the hub.
     Hub { repo: String, revision: Option<String> },

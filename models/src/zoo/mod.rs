@@ -22,6 +22,7 @@ static ARCHITECTURES: LazyLock<Vec<(&'static str, Architecture)>> = LazyLock::ne
 
 /// An architecture of the zoo.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Its name.
     pub name: &'static str,

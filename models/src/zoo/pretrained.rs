@@ -3,6 +3,7 @@
 
 /// Pretrained weights of an architecture and the preprocessing that they were trained with.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Pretrained {
     /// The architecture's name.
     pub architecture: &'static str,

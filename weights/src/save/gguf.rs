@@ -15,6 +15,7 @@ use crate::{CheckpointConfig, Error, Result};
 
 /// How the large weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Quantisation {
     /// Blocks of 32 values with 8 bits each and a common scale: 8.5 bits a value.
     #[default]

@@ -23,6 +23,7 @@ use crate::{Error, Gradients, Mode, Model, ModelConfig, Params, Result, ops};
 /// How much of a perceptron's training is written out by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Implementation {
     /// Forward, backward and SGD.
     Manual,
