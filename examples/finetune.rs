@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match run(&config, &RunFolder::new(&out), Start::New, &mut Epochs, &stop)? {
         Outcome::Finished(summary) => println!("{:.1} % in {:.0} s", 100. * summary.test_accuracy, summary.seconds),
         Outcome::Interrupted { step } => println!("stopped after {step} steps"),
+        other => println!("ended: {other:?}"),
     }
     Ok(())
 }

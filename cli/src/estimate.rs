@@ -14,7 +14,7 @@ use crate::model;
 use crate::session::Session;
 use tallow::data::{self, DataOptions};
 use tallow::train::defaults::by_data;
-use tallow::train::{Estimate, RunFolder, Summary, TrainConfig, cost};
+use tallow::train::{Estimate, RunFolder, Summary, TrainConfig, cost, median};
 
 /// How long a matrix product is measured for a width of models.
 const MEASURED: Duration = Duration::from_millis(50);
@@ -79,9 +79,9 @@ impl<'a> Estimator<'a> {
         let last = folder.metrics().ok().and_then(|metrics| Some(metrics.epochs.last()?.epoch + 1));
         let left = 1. - (last.unwrap_or(0) as f64 / work.epochs as f64).min(1.);
         let pace = |ended: &(Work, f64)| ended.1 / ended.0.multiply_adds;
-        let alike = self.ended.iter().filter(|ended| ended.0.like == work.like).map(pace).collect();
-        let others = self.ended.iter().map(pace).collect();
-        let pace = median(alike).or_else(|| median(others)).unwrap_or_else(|| 1. / (SHARE * self.rate(work.width)));
+        let alike = self.ended.iter().filter(|ended| ended.0.like == work.like).map(pace).collect::<Vec<_>>();
+        let others = self.ended.iter().map(pace).collect::<Vec<_>>();
+        let pace = median(&alike).or_else(|| median(&others)).unwrap_or_else(|| 1. / (SHARE * self.rate(work.width)));
         Some(work.multiply_adds * pace * left)
     }
 
@@ -157,11 +157,6 @@ fn product_rate(width: usize, device: &Device) -> candle_core::Result<f64> {
         fastest = product.elapsed().as_secs_f64().min(fastest);
     }
     Ok((ROWS * width * 4 * width) as f64 / fastest)
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// What a run will take, in a line.

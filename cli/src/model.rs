@@ -11,7 +11,8 @@ use crate::session::Session;
 use tallow::Pretrained;
 use tallow::data::Exif;
 use tallow::inference::HeadFault;
-use tallow::train::{RunFolder, svm};
+use tallow::train::RunFolder;
+use tallow::train::study::svm;
 
 /// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
 ///

@@ -159,6 +159,8 @@ impl Listener for Progress {
                     bar.finish_and_clear();
                 }
             }
+            // Events of a later library: nothing is shown of them.
+            _ => {}
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::session::Session;
 use tallow::data::{Augment, whitening};
 use tallow::train::config::Normalize;
 use tallow::train::defaults::{self, Family};
-use tallow::train::{Extension, RunFolder, TrainConfig, by_hand, freeze, svm};
+use tallow::train::study::{perceptron, svm};
+use tallow::train::{Extension, RunFolder, TrainConfig, freeze};
 
 /// The two ways to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +182,7 @@ fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
     for (key, value) in &config.set {
         architecture.set(key, value)?;
     }
-    by_hand::check_model(config, &architecture)?;
+    perceptron::check(config, &architecture)?;
     architecture.validate()?;
     if config.normalize == Normalize::Zca {
         whitening::check_size(architecture.input_size())?;

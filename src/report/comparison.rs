@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::group::{Group, Spread};
 use super::run::Run;
 use super::{numbers, statistics};
+use crate::train::median;
 use crate::train::run_folder::{Predictions, Summary};
-use crate::train::svm;
+use crate::train::study::svm;
 
 /// What a comparison found. `Display` is a compact table for a terminal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -235,7 +236,7 @@ impl Row {
                 .or_else(|| last.map(|_| run.epochs.iter().filter_map(|epoch| epoch.seconds).sum())),
             images_per_second: summary
                 .map(|s| s.images_per_second)
-                .or_else(|| median(run.epochs.iter().filter_map(|epoch| epoch.images_per_second).collect())),
+                .or_else(|| median(&run.epochs.iter().filter_map(|epoch| epoch.images_per_second).collect::<Vec<_>>())),
             peak_memory_bytes: summary.and_then(|s| s.peak_memory_bytes),
             device: summary.map(|s| s.device.clone()),
             threads: summary.map(|s| s.threads),
@@ -251,16 +252,6 @@ impl Row {
                 .map(|s| s.final_test_accuracy)
                 .or_else(|| last.and_then(|epoch| epoch.test_accuracy)),
         }
-    }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(values[middle]),
-        _ => Some((values[middle - 1] + values[middle]) / 2.),
     }
 }
 

@@ -2,9 +2,13 @@
 
 use candle_core::Tensor;
 
+use super::config::TrainConfig;
 use super::error::{Error, Result};
+use super::event::{Event, Listener};
 use super::memory;
 use super::optimizer::Optimizer;
+use super::outcome::Start;
+use super::run_folder::RunFolder;
 use super::setup::Setup;
 use super::trial::{Trial, needed, undisturbed};
 
@@ -14,13 +18,34 @@ const MOST: usize = 1024;
 /// Batches from whose memory that of larger ones follows, where a full memory would end the process.
 const MEASURED: [usize; 2] = [4, 16];
 
+/// Settles the size of the batches where the settings leave it to the memory: that of the run that goes on in `folder`, else what
+/// [`largest`] finds. Which one it is, is told.
+///
+/// # Errors
+/// Those of [`largest`]; if another run is in the folder, or its settings cannot be read.
+pub(super) fn settle(setup: &mut Setup, folder: &RunFolder, start: Start, listener: &mut dyn Listener) -> Result<()> {
+    if setup.config.batch_size != TrainConfig::AUTO_BATCH_SIZE {
+        return Ok(());
+    }
+    folder.check_start(start)?;
+    setup.config.batch_size = match (start, folder.config_path().exists()) {
+        (Start::Resume, true) => folder.config()?.batch_size,
+        _ => {
+            listener.on(&Event::Note("Looking for the largest batch that fits".into()));
+            largest(setup)?
+        }
+    };
+    listener.on(&Event::Note(format!("Batches of {}", setup.config.batch_size)));
+    Ok(())
+}
+
 /// The largest power of two, at most 1,024, or all training samples if they are fewer, of which a training step fits the
 /// memory of the run's device. On a GPU steps on noise are tried until one does not fit; on the CPU two are measured, and the
 /// memory of others, which grows with the batch, has to fit three quarters of what is free.
 ///
 /// # Errors
 /// If not even one sample fits, or the system does not tell its memory.
-pub(super) fn largest(setup: &Setup) -> Result<usize> {
+fn largest(setup: &Setup) -> Result<usize> {
     let Setup { config, checkpoint, params, .. } = setup;
     let mut model = checkpoint.architecture.build(params.builder())?;
     model.set_grad_checkpointing(config.grad_checkpointing);

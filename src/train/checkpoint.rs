@@ -2,8 +2,8 @@
 //! leaves one that loads.
 //!
 //! `model.safetensors` and `config.json` are in timm's layout, with `preprocessing.safetensors` beside them where the input is
-//! whitened. `last` has `optimizer.safetensors`, `state.toml` and, where the weights are averaged, `ema.safetensors` beside them,
-//! which a resume needs; `best` then holds the averages. A checkpoint is written into a folder of its own, synced, and put in the
+//! whitened. `last` has `optimizer.safetensors` and `state.toml` beside them, `ema.safetensors` where the weights are averaged, and
+//! `objective.safetensors` where the objective keeps something, which a resume needs; `best` then holds the averages. A checkpoint is written into a folder of its own, synced, and put in the
 //! old one's place by two renames; [`recover`] finishes what a kill between the two left undone.
 
 use std::collections::HashMap;
@@ -11,74 +11,21 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 use tallow_models::Params;
 use tallow_weights::{CheckpointConfig, Whitening, save};
 
 use super::error::{Error, Result};
 use super::optimizer::Optimizer;
 use super::run_folder::RunFolder;
+use super::state::State;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.toml";
 /// The moving average of the weights, where there is one.
 pub(super) const AVERAGES: &str = "ema.safetensors";
-
-/// Where a run is: `state.toml` of its last checkpoint.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    /// The epoch that is run next or was interrupted, counted from 0.
-    pub epoch: usize,
-    /// Optimiser steps taken in that epoch.
-    pub step_in_epoch: usize,
-    /// Optimiser steps taken in all.
-    pub step: usize,
-    /// Length of `metrics.jsonl` in bytes; what comes after is not part of this checkpoint.
-    pub metrics_bytes: u64,
-    /// Seconds of the run until here, over all its sessions.
-    pub seconds: f64,
-    /// Sums over the interrupted epoch.
-    pub running: Running,
-    /// Training images per second of the epochs that have ended.
-    pub rates: Vec<f64>,
-    /// The best epoch so far.
-    pub best: Option<Best>,
-    /// The metrics of the latest epoch that has ended.
-    pub latest: Option<super::event::EpochMetrics>,
-    /// The largest peak of memory in bytes of any session.
-    pub peak_memory_bytes: Option<u64>,
-}
-
-/// Sums over the part of an epoch that was run.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Running {
-    /// Of every sample's loss.
-    pub loss: f64,
-    /// Samples whose label had the largest logit.
-    pub correct: usize,
-    /// Samples.
-    pub samples: usize,
-    /// Seconds of training.
-    pub seconds: f64,
-    /// Seconds in which features of what is evaluated were computed beforehand.
-    #[serde(default)]
-    pub evaluation_seconds: f64,
-}
-
-/// The best epoch so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// Counts from 0.
-    pub epoch: usize,
-    /// On the validation split, where there is one.
-    pub val_accuracy: Option<f64>,
-    /// On the validation split, where there is one.
-    pub val_loss: Option<f64>,
-}
+/// What the objective keeps from step to step, where it keeps anything.
+const OBJECTIVE: &str = "objective.safetensors";
 
 /// Writes `checkpoints/best`: the weights alone.
 ///
@@ -88,33 +35,46 @@ pub fn write_best(folder: &RunFolder, params: &Params, config: &CheckpointConfig
     replace(&folder.best_path(), |dir| Ok(save::timm(dir, params, config)?))
 }
 
-/// Writes `checkpoints/last`: the weights, the optimiser's state, the weights' `averages` where there are any, and where the run
-/// is. `same_as_best` tells that the weights are those just written to `checkpoints/best`, which then need no second copy.
+/// What `checkpoints/last` holds: all that a resume needs.
+pub(super) struct Last<'a> {
+    /// The weights.
+    pub params: &'a Params,
+    /// What they are of.
+    pub config: &'a CheckpointConfig,
+    /// Its state is kept.
+    pub optimizer: &'a Optimizer,
+    /// The weights' averages, where there are any.
+    pub averages: Option<&'a Params>,
+    /// What the objective keeps.
+    pub objective: Vec<(String, Tensor)>,
+    /// Where the run is.
+    pub state: &'a State,
+}
+
+/// Writes `checkpoints/last`. `same_as_best` tells that the weights are those just written to `checkpoints/best`, which then need no
+/// second copy.
 ///
 /// # Errors
 /// If it cannot be written; the old one stands.
-pub fn write_last(
-    folder: &RunFolder,
-    params: &Params,
-    config: &CheckpointConfig,
-    optimizer: &Optimizer,
-    averages: Option<&Params>,
-    state: &State,
-    same_as_best: bool,
-) -> Result<PathBuf> {
+pub(super) fn write_last(folder: &RunFolder, last: &Last, same_as_best: bool) -> Result<PathBuf> {
+    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?));
     replace(&folder.last_path(), |dir| {
         if !(same_as_best && link_model(&folder.best_path(), dir)) {
-            save::timm(dir, params, config)?;
+            save::timm(dir, last.params, last.config)?;
         }
         let path = dir.join(OPTIMIZER);
-        save::safetensors(&path, &optimizer.state()?.into_iter().collect::<Vec<_>>(), HashMap::new())?;
-        if let Some(averages) = averages {
+        save::safetensors(&path, &last.optimizer.state()?.into_iter().collect::<Vec<_>>(), HashMap::new())?;
+        if let Some(averages) = last.averages {
             let tensors = averages.all().into_iter().map(|param| (param.name, param.var.as_detached_tensor()));
-            let tensors = tensors.map(|(name, tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?)));
-            save::safetensors(&dir.join(AVERAGES), &tensors.collect::<Result<Vec<_>>>()?, HashMap::new())?;
+            let tensors = tensors.map(on_cpu).collect::<Result<Vec<_>>>()?;
+            save::safetensors(&dir.join(AVERAGES), &tensors, HashMap::new())?;
+        }
+        if !last.objective.is_empty() {
+            let tensors = last.objective.iter().cloned().map(on_cpu).collect::<Result<Vec<_>>>()?;
+            save::safetensors(&dir.join(OBJECTIVE), &tensors, HashMap::new())?;
         }
         let path = dir.join(STATE);
-        let text = toml::to_string(state)
+        let text = toml::to_string(last.state)
             .map_err(|error| named(&path, "a state that TOML can hold", candle_core::Error::wrap(error)))?;
         fs::write(&path, text).map_err(Error::io(&path))
     })
@@ -173,6 +133,15 @@ pub(super) fn read_params(path: &Path, params: &Params) -> Result<()> {
 /// Names the file and what is missing, too much, or of another shape.
 pub fn read_optimizer(folder: &RunFolder, optimizer: &mut Optimizer) -> Result<()> {
     optimizer.set_state(read_tensors(&folder.last_path().join(OPTIMIZER))?)
+}
+
+/// What the objective kept in `checkpoints/last`; nothing where it keeps nothing.
+///
+/// # Errors
+/// If the file is damaged.
+pub(super) fn read_objective(folder: &RunFolder) -> Result<HashMap<String, Tensor>> {
+    let path = folder.last_path().join(OBJECTIVE);
+    if path.exists() { read_tensors(&path) } else { Ok(HashMap::new()) }
 }
 
 /// Finishes or takes back what a kill while writing a checkpoint left behind.
@@ -283,4 +252,42 @@ fn sync_all(dir: &Path) -> Result<()> {
 /// Makes the names in a folder last through a loss of power. Only Unix can open a folder for it.
 fn sync_directory(dir: &Path) -> Result<()> {
     if cfg!(unix) { File::open(dir).and_then(|file| file.sync_all()).map_err(Error::io(dir)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+    use crate::train::config::TrainConfig;
+    use crate::train::setup::Setup;
+
+    #[test]
+    fn what_an_objective_keeps_is_read_back_and_no_file_is_written_where_it_keeps_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(directory.path());
+        let config = TrainConfig {
+            model: "mlp_mnist".into(),
+            data: "mnist".into(),
+            limit: Some(20),
+            test_limit: Some(20),
+            device: "cpu".into(),
+            ..TrainConfig::default()
+        };
+        let Setup { config, checkpoint, params, .. } = Setup::new(&config).unwrap();
+        let optimizer = Optimizer::new(&config, &checkpoint.architecture, &params).unwrap();
+        let write = |objective| {
+            let (state, config) = (&State::default(), &checkpoint);
+            let last = Last { params: &params, config, optimizer: &optimizer, averages: None, objective, state };
+            write_last(&folder, &last, false).unwrap();
+        };
+        let centre = Tensor::new(&[0.25f32, -1.5, 3.], &Device::Cpu).unwrap();
+        write(vec![("centre".to_string(), centre)]);
+        let read = read_objective(&folder).unwrap().remove("centre").unwrap();
+        assert_eq!(read.dtype(), DType::F32);
+        assert_eq!(read.to_vec1::<f32>().unwrap(), [0.25, -1.5, 3.]);
+        write(Vec::new());
+        assert!(read_objective(&folder).unwrap().is_empty());
+        assert!(!folder.last_path().join(OBJECTIVE).exists());
+    }
 }

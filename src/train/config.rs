@@ -118,7 +118,7 @@ pub struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_batch_size: Option<usize>,
     /// How much of a perceptron's training is written out by hand (`manual`, `autograd`, `layers`); all give the same run to
-    /// rounding. See [`super::by_hand`] for what they need. Default optimizer, nothing.
+    /// rounding. See [`super::study::perceptron`] for what they need. Default optimizer, nothing.
     pub implementation: Implementation,
     /// Steps in which a head that is new is trained alone, on features of the loaded backbone, before everything is trained from
     /// there; see [`super::head_first`]. 0 for none. Default 0.
@@ -367,7 +367,6 @@ impl TrainConfig {
         self.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
         super::extension::check(self)?;
-        super::by_hand::check_settings(self)?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
     }

@@ -41,7 +41,7 @@ pub struct Estimate {
     pub seconds_per_epoch: f64,
     /// Of all epochs.
     pub seconds: f64,
-    /// Whether the epochs after the first take next to nothing, as features are kept.
+    /// Whether the epochs after the first take next to nothing, as features are once.
     pub first_alone: bool,
     /// The peak of the process, where the run is on the CPU and the system tells.
     pub memory_bytes: Option<u64>,
@@ -49,17 +49,17 @@ pub struct Estimate {
     pub img_size: [usize; 2],
 }
 
-/// What a run keeps of a frozen backbone, and holds in memory beside the weights.
+/// What a run computes once and holds in memory beside the weights.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Kept {
+pub(super) struct ComputedOnce {
     /// Whether the features of the training part are kept after the first epoch.
     pub train: bool,
     /// Whether those of the parts that are evaluated are.
     pub evaluated: bool,
-    /// Bytes of the optimiser's state.
-    pub optimizer: u64,
     /// Samples that pass through the backbone once, before the first epoch, to train a new head.
     pub head_first: usize,
+    /// Bytes of the optimiser's state.
+    pub optimizer: u64,
 }
 
 /// Tells what the run will take, and with which image size it would take less, unless it is short. Weights, buffers and whatever
@@ -71,11 +71,11 @@ pub(super) fn tell(
     setup: &Setup,
     model: &AnyModel,
     transform: &Arc<Transform>,
-    kept: Kept,
+    once: ComputedOnce,
     listener: &mut dyn Listener,
 ) -> Result<()> {
-    let guess = guess(setup, kept);
-    let estimate = if guess < SHORT { None } else { Some(estimate(setup, model, transform, kept)?) };
+    let guess = guess(setup, once);
+    let estimate = if guess < SHORT { None } else { Some(estimate(setup, model, transform, once)?) };
     if let Some(estimate) = estimate {
         listener.on(&Event::Estimate(estimate));
     }
@@ -94,22 +94,22 @@ pub fn multiply_adds(architecture: &Architecture, images: f64) -> f64 {
 }
 
 /// How many seconds the run takes on a usual machine.
-fn guess(setup: &Setup, kept: Kept) -> f64 {
+fn guess(setup: &Setup, once: ComputedOnce) -> f64 {
     let Setup { config, checkpoint, params, .. } = setup;
     let passes = match trains_head_alone(&checkpoint.architecture, params) {
         true => 1.,
         false => 3. + f64::from(u8::from(config.grad_checkpointing)),
     };
-    let [trained, evaluations] = times(config, kept);
+    let [trained, evaluations] = times(config, once);
     let [train, evaluated] = samples(setup);
-    let images = passes * train * trained + evaluated * evaluations + kept.head_first as f64;
+    let images = passes * train * trained + evaluated * evaluations + once.head_first as f64;
     multiply_adds(&checkpoint.architecture, images) / RATES[usize::from(!params.device().is_cpu())]
 }
 
 /// How many times the training part, and those that are evaluated, pass through the model.
-fn times(config: &TrainConfig, kept: Kept) -> [f64; 2] {
+fn times(config: &TrainConfig, once: ComputedOnce) -> [f64; 2] {
     let evaluations = config.epochs.div_ceil(config.eval_every.max(1));
-    [if kept.train { 1 } else { config.epochs }, if kept.evaluated { 1 } else { evaluations }].map(|times| times as f64)
+    [if once.train { 1 } else { config.epochs }, if once.evaluated { 1 } else { evaluations }].map(|times| times as f64)
 }
 
 /// Samples that are trained on, and samples that are evaluated.
@@ -118,7 +118,7 @@ fn samples(setup: &Setup) -> [f64; 2] {
     [setup.dataset.train.len() as f64, evaluated as f64]
 }
 
-fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, kept: Kept) -> Result<Estimate> {
+fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, once: ComputedOnce) -> Result<Estimate> {
     let Setup { config, checkpoint, params, dataset, .. } = setup;
     let batch_size = config.batch_size.min(dataset.train.len()).max(1);
     let trial = Trial { setup, model };
@@ -131,16 +131,16 @@ fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, kept: K
     };
     let [train, evaluated] = samples(setup);
     let (train, evaluated) = (train * each(seconds.all), evaluated * each(seconds.forward));
-    let [trained, evaluations] = times(config, kept);
+    let [trained, evaluations] = times(config, once);
     let all = train * trained + evaluated * evaluations;
-    let first_alone = kept.train && config.epochs > 1;
+    let first_alone = once.train && config.epochs > 1;
     let [_, height, width] = checkpoint.architecture.input_size();
     Ok(Estimate {
         epochs: config.epochs,
         seconds_per_epoch: if first_alone { all } else { all / config.epochs as f64 },
-        seconds: all + kept.head_first as f64 * each(seconds.forward),
+        seconds: all + once.head_first as f64 * each(seconds.forward),
         first_alone,
-        memory_bytes: memory.map(|memory| memory + kept.optimizer),
+        memory_bytes: memory.map(|memory| memory + once.optimizer),
         img_size: [height, width],
     })
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use tallow_models::{Mode, Model};
 
 use super::error::{Error, Result};
-use super::features::Part;
+use super::features::ModelInput;
 use crate::data::{LoaderOptions, Samples, Transform};
 
 /// What a model says of samples, in their order.
@@ -57,24 +57,26 @@ pub fn evaluate(
         progress(done);
         true
     };
-    Ok(evaluate_while(&Part::new(samples, transform, model), device, options, go_on)?.unwrap_or_default())
+    let input = ModelInput::images(samples, transform);
+    Ok(evaluate_while(model, &input, device, options, go_on)?.unwrap_or_default())
 }
 
 /// [`evaluate`] on a part of a data set, given up as soon as `progress` says false.
 pub(super) fn evaluate_while(
-    part: &Part,
+    model: &dyn Model,
+    input: &ModelInput,
     device: &Device,
     options: &EvaluateOptions,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<Evaluation>> {
     let loading =
         LoaderOptions { batch_size: options.batch_size, threads: options.threads, ..LoaderOptions::default() };
-    let samples = part.samples().clone();
+    let samples = input.samples().clone();
     let order = (0..samples.len()).collect();
     let (mut evaluation, mut loss, mut correct, mut among_five) = (Evaluation::default(), 0., 0, 0);
-    for batch in part.batches(order, loading, device)? {
+    for batch in input.batches(order, loading, device)? {
         let batch = batch?;
-        let logits = part.forward(&batch.images, Mode::Eval)?;
+        let logits = input.forward(model, &batch.images, Mode::Eval)?;
         let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         for (logits, &index) in logits.iter().zip(&batch.indices) {
             let label = samples.label(index);

@@ -16,7 +16,8 @@ use super::event::{Event, Listener};
 use super::recorded::{self, Recollection, Search};
 use super::relabel::relabelled;
 use super::run_folder::RunFolder;
-use super::{data_record, device, paths, setup, svm};
+use super::study::svm;
+use super::{data_record, device, paths, setup};
 use crate::data::{Dataset, Exif, OnBadImage, Samples};
 use crate::inference::Pretrained;
 

@@ -8,6 +8,7 @@ use super::cost::Estimate;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Event {
     /// The run starts.
     Start {

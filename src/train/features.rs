@@ -6,25 +6,25 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use tallow_models::Stage;
-use tallow_models::{AnyModel, Architecture, Mode, Model, Params};
+use tallow_models::{Architecture, Mode, Model, Params};
 
 use super::error::Result;
-use super::shared_features::Shared;
+use super::shared_features::SharedFeatures;
 use crate::data::{Augment, Batch, Input, LoaderOptions, Mix, Samples, Transform};
 
 /// Bytes that the features of all parts of a data set may take: 1 GiB, 700,000 samples of a ViT-S.
 pub(super) const LIMIT: u64 = 1 << 30;
 
-/// Which features stay the same from epoch to epoch.
+/// Which features are the same in every epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Fixed {
+pub(super) struct FixedFeatures {
     /// Those of the training part.
     pub train: bool,
     /// Those of the parts that are evaluated.
     pub evaluated: bool,
 }
 
-impl Fixed {
+impl FixedFeatures {
     /// What the parameters that are trained, the architecture, the augmentation and the mixing lead to.
     pub fn of(architecture: &Architecture, params: &Params, augment: &[Augment], mix: &Mix) -> Self {
         let evaluated = architecture.head_reads_pooled() && trains_head_alone(architecture, params);
@@ -38,73 +38,78 @@ pub(super) fn trains_head_alone(architecture: &Architecture, params: &Params) ->
     !trainable.is_empty() && trainable.iter().all(|param| architecture.stage_of(&param.name) == Stage::Head)
 }
 
-/// A part of a data set, and the model that reads it.
-pub(super) struct Part<'a> {
+/// A part of a data set as what a model reads: its images, or what a frozen backbone makes of them.
+pub(super) struct ModelInput {
     samples: Arc<dyn Samples>,
     transform: Arc<Transform>,
-    reader: Reader<'a>,
+    form: Form,
 }
 
-enum Reader<'a> {
+enum Form {
     /// The whole model reads images.
-    Whole(&'a dyn Model),
+    Images,
     /// The same in two steps, through features that stay as they are. A batch is filled up to at least so many images.
-    Frozen(&'a AnyModel, usize),
+    ThroughFeatures(usize),
     /// The head reads the features of all samples, `[samples, num_features]`.
-    Head(&'a AnyModel, Tensor),
+    Features(Tensor),
 }
 
 /// What the features of a part took.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Took {
+pub(super) struct Computed {
     /// Seconds in which they were computed.
     pub seconds: f64,
     /// Whether that was done by another run, whose features these are.
     pub shared: bool,
 }
 
-impl<'a> Part<'a> {
+impl ModelInput {
     /// Samples that pass through the whole model every time.
-    pub fn new(samples: &Arc<dyn Samples>, transform: &Arc<Transform>, model: &'a dyn Model) -> Self {
-        Self { samples: samples.clone(), transform: transform.clone(), reader: Reader::Whole(model) }
+    pub fn images(samples: &Arc<dyn Samples>, transform: &Arc<Transform>) -> Self {
+        Self { samples: samples.clone(), transform: transform.clone(), form: Form::Images }
     }
 
     /// Samples whose features are always the same.
     ///
     /// A matrix product may round a row differently where it has fewer rows. Batches smaller than `at_least` are filled up,
     /// so that a sample has the same features in whichever batch it comes.
-    pub fn frozen(
-        samples: &Arc<dyn Samples>,
-        transform: &Arc<Transform>,
-        model: &'a AnyModel,
-        at_least: usize,
-    ) -> Self {
-        let reader = Reader::Frozen(model, at_least.min(samples.len()));
-        Self { samples: samples.clone(), transform: transform.clone(), reader }
+    pub fn frozen(samples: &Arc<dyn Samples>, transform: &Arc<Transform>, at_least: usize) -> Self {
+        let form = Form::ThroughFeatures(at_least.min(samples.len()));
+        Self { samples: samples.clone(), transform: transform.clone(), form }
     }
 
     pub fn samples(&self) -> &Arc<dyn Samples> {
         &self.samples
     }
 
-    /// Computes the features of all samples, or takes those that another run has left in `shared`, so that [`Part::batches`] gives
-    /// these and no images from now on; `progress` is told how many are done. None if that says false.
+    pub fn transform(&self) -> &Arc<Transform> {
+        &self.transform
+    }
+
+    /// Whether features are the same in every epoch.
+    pub fn is_fixed(&self) -> bool {
+        !matches!(self.form, Form::Images)
+    }
+
+    /// Computes the features of all samples by `model`, or takes those that another run has left in `shared`, so that
+    /// [`ModelInput::batches`] gives these and no images from now on; `progress` is told how many are done. None if that says false.
     ///
     /// # Errors
     /// If a sample cannot be read, or those of the model.
     pub fn keep(
         &mut self,
+        model: &dyn Model,
         options: LoaderOptions,
         device: &Device,
-        shared: Option<&Shared>,
+        shared: Option<&SharedFeatures>,
         mut progress: impl FnMut(usize) -> bool,
-    ) -> Result<Option<Took>> {
-        let Reader::Frozen(model, at_least) = self.reader else { return Ok(None) };
+    ) -> Result<Option<Computed>> {
+        let Form::ThroughFeatures(at_least) = self.form else { return Ok(None) };
         let place = shared.map(|shared| shared.place(&*self.samples, options.batch_size, at_least)).transpose()?;
         if let Some((features, seconds)) = place.as_ref().and_then(|place| place.read(self.samples.len(), device)) {
-            self.reader = Reader::Head(model, features);
+            self.form = Form::Features(features);
             progress(self.samples.len());
-            return Ok(Some(Took { seconds, shared: true }));
+            return Ok(Some(Computed { seconds, shared: true }));
         }
         let began = Instant::now();
         let (order, mut rows, mut done) = ((0..self.samples.len()).collect(), Vec::new(), 0);
@@ -121,19 +126,19 @@ impl<'a> Part<'a> {
         if let Some(place) = place {
             place.write(&features, seconds)?;
         }
-        self.reader = Reader::Head(model, features);
-        Ok(Some(Took { seconds, shared: false }))
+        self.form = Form::Features(features);
+        Ok(Some(Computed { seconds, shared: false }))
     }
 
     /// The features of all samples, `[samples, num_features]`, where they are kept.
     pub fn features(&self) -> Option<&Tensor> {
-        match &self.reader {
-            Reader::Head(_, features) => Some(features),
+        match &self.form {
+            Form::Features(features) => Some(features),
             _ => None,
         }
     }
 
-    /// Whether the features of all samples are kept, so that [`Part::batches`] gives these and no images.
+    /// Whether the features of all samples are kept, so that [`ModelInput::batches`] gives these and no images.
     pub fn is_kept(&self) -> bool {
         self.features().is_some()
     }
@@ -143,8 +148,8 @@ impl<'a> Part<'a> {
     /// # Errors
     /// Those of [`Input::new`].
     pub fn batches(&self, order: Vec<usize>, options: LoaderOptions, device: &Device) -> Result<Batches> {
-        Ok(match &self.reader {
-            Reader::Head(_, features) => Batches::Features {
+        Ok(match &self.form {
+            Form::Features(features) => Batches::Features {
                 features: features.clone(),
                 samples: self.samples.clone(),
                 order,
@@ -158,21 +163,21 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// The logits of one of the batches.
+    /// The logits of `model` for one of the batches.
     ///
     /// # Errors
     /// Those of the model.
-    pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(match &self.reader {
-            Reader::Whole(model) => model.forward(input, mode)?,
-            Reader::Frozen(model, at_least) => model.head(&pooled(model, input, *at_least, mode)?)?,
-            Reader::Head(model, _) => model.head(input)?,
+    pub fn forward(&self, model: &dyn Model, input: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(match &self.form {
+            Form::Images => model.forward(input, mode)?,
+            Form::ThroughFeatures(at_least) => model.head(&pooled(model, input, *at_least, mode)?)?,
+            Form::Features(_) => model.head(input)?,
         })
     }
 }
 
 /// What the head reads of a batch that is filled up.
-fn pooled(model: &AnyModel, images: &Tensor, at_least: usize, mode: Mode) -> Result<Tensor> {
+fn pooled(model: &dyn Model, images: &Tensor, at_least: usize, mode: Mode) -> Result<Tensor> {
     Ok(model.pooled(&filled_up(images, at_least)?, mode)?.narrow(0, 0, images.dim(0)?)?)
 }
 
@@ -186,7 +191,7 @@ fn filled_up(images: &Tensor, at_least: usize) -> Result<Tensor> {
     Ok(Tensor::cat(&[&[images][..], &vec![&fill; missing]].concat(), 0)?)
 }
 
-/// The batches of a [`Part`], in order.
+/// The batches of a [`ModelInput`], in order.
 pub(super) enum Batches {
     Images(Box<Input>),
     Features { features: Tensor, samples: Arc<dyn Samples>, order: Vec<usize>, batch_size: usize, done: usize },
@@ -219,10 +224,11 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
     use tallow_models::{Mode, Model, Params, zoo};
 
-    use super::{Fixed, LIMIT};
+    use super::{FixedFeatures, LIMIT};
     use crate::data::{self, Augment, Image, Mix, Samples};
     use crate::train::config::Normalize;
-    use crate::train::fit::fit_keeping;
+    use crate::train::fit::fit_in;
+    use crate::train::run::Session;
     use crate::train::{Event, Listener, Outcome, RunFolder, Setup, Start, TrainConfig, freeze};
 
     #[derive(Default)]
@@ -304,7 +310,10 @@ mod tests {
         let decoded = Arc::new(AtomicUsize::new(0));
         setup.dataset.train = Arc::new(Counting(setup.dataset.train.clone(), decoded.clone()));
         let (params, mut warnings) = (setup.params.clone(), Warnings::default());
-        let outcome = fit_keeping(setup, &folder, Start::New, &mut warnings, &AtomicBool::new(false), limit).unwrap();
+        let stop = &AtomicBool::new(false);
+        let (folder, began) = (&folder, std::time::Instant::now());
+        let session = Session { folder, start: Start::New, stop, began, features_limit: limit };
+        let outcome = fit_in(session, setup, &mut warnings).unwrap();
         assert!(matches!(outcome, Outcome::Finished(_)));
         let bits = |tensor: &Tensor| -> Vec<u32> {
             tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|value| value.to_bits()).collect()
@@ -357,9 +366,9 @@ mod tests {
             let params = Params::new(0, DType::F32, &Device::Cpu);
             params.freeze(freeze::rule(freeze, &architecture).unwrap());
             architecture.build(params.builder()).unwrap();
-            let fixed = Fixed::of(&architecture, &params, augment, &Mix::default());
+            let fixed = FixedFeatures::of(&architecture, &params, augment, &Mix::default());
             for mix in [Mix { mixup: 0.2, cutmix: 0. }, Mix { mixup: 0., cutmix: 1. }] {
-                let mixed = Fixed::of(&architecture, &params, augment, &mix);
+                let mixed = FixedFeatures::of(&architecture, &params, augment, &mix);
                 assert_eq!((mixed.train, mixed.evaluated), (false, fixed.evaluated), "{mix:?}");
             }
             (fixed.train, fixed.evaluated)

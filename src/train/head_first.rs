@@ -18,7 +18,7 @@ use tallow_weights::Account;
 
 use super::config::{OptimizerKind, ScheduleKind, TrainConfig};
 use super::error::Result;
-use super::features::{self, Part, Took};
+use super::features::{self, Computed, ModelInput};
 use super::gradients::sums_of_squares;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
@@ -85,19 +85,19 @@ pub(super) fn samples(train: &Arc<dyn Samples>) -> Result<Arc<dyn Samples>> {
     Ok(Arc::new(Picked::new(vec![train.clone()], picks)?))
 }
 
-/// Trains the head of `model`, which is over the run's parameters, on the features of `part`, which are kept. `took` is the time
-/// that they took.
+/// Trains the head of `model`, which is over the run's parameters, on the features of `input`, which are kept. `computed` is
+/// the time that they took.
 ///
 /// # Errors
 /// Those of the model.
-pub(super) fn train(setup: &Setup, model: &AnyModel, part: &Part, took: Took) -> Result<Option<Came>> {
-    let Some(features) = part.features() else { return Ok(None) };
+pub(super) fn train(setup: &Setup, model: &AnyModel, input: &ModelInput, computed: Computed) -> Result<Option<Came>> {
+    let Some(features) = input.features() else { return Ok(None) };
     let Setup { config, params, .. } = setup;
     let architecture = &setup.checkpoint.architecture;
     let began = Instant::now();
     let device = params.device();
-    let samples = part.samples().len();
-    let labels = Tensor::from_iter((0..samples).map(|index| part.samples().label(index)), &Device::Cpu)?;
+    let samples = input.samples().len();
+    let labels = Tensor::from_iter((0..samples).map(|index| input.samples().label(index)), &Device::Cpu)?;
     let labels = labels.to_device(device)?;
 
     let head = TrainConfig {
@@ -137,6 +137,6 @@ pub(super) fn train(setup: &Setup, model: &AnyModel, part: &Part, took: Took) ->
         }
     }
     let accuracy = f64::from(right) / seen.max(1) as f64;
-    let seconds = took.seconds + began.elapsed().as_secs_f64();
+    let seconds = computed.seconds + began.elapsed().as_secs_f64();
     Ok(Some(Came { samples, steps: config.head_first_steps, accuracy, seconds }))
 }

@@ -1,11 +1,10 @@
 //! Training: configuration, optimisers, schedules, the loop, metrics and events, checkpoints.
 //!
-//! [`run`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit()`] does
+//! [`run()`] trains what a [`TrainConfig`] says, writes a [`RunFolder`], and tells a [`Listener`] what happens. [`fit()`] does
 //! the same with a model and data that a program brings itself, in a [`Setup`].
 
 mod averages;
 mod batch_size;
-pub mod by_hand;
 pub mod checkpoint;
 pub mod config;
 pub mod cost;
@@ -23,23 +22,27 @@ pub mod freeze;
 pub mod gradients;
 pub mod head_first;
 mod img_size;
+mod median;
 pub mod memory;
 pub mod metrics_log;
+mod objectives;
 pub mod optimizer;
+mod outcome;
 mod paths;
 mod predictions;
 mod recorded;
 mod relabel;
+mod run;
 pub mod run_folder;
 pub mod schedule;
 pub mod setup;
 mod shared_features;
-pub mod svm;
-mod targets;
+pub mod state;
+pub mod study;
 mod trial;
 mod warnings;
 mod watch;
-mod whiten;
+mod whitening;
 
 pub use config::{Extension, Precision, TrainConfig};
 pub use cost::Estimate;
@@ -49,7 +52,9 @@ pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evaluate_run::{RunEvaluation, RunMeasured, Scores, evaluate_run, score_points};
 pub use event::{EpochMetrics, Event, Listener, StepMetrics};
-pub use fit::{Outcome, Start, fit, run};
+pub use fit::{fit, run};
+pub use median::median;
+pub use outcome::{Outcome, Start};
 pub use predictions::predictions;
 pub use recorded::Recollection;
 pub use relabel::relabelled;

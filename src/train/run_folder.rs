@@ -13,7 +13,7 @@ use tallow_weights::{expanded, save};
 use super::config::TrainConfig;
 use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics, number};
-use super::fit::Start;
+use super::outcome::Start;
 use crate::data::Exif;
 use crate::inference::run;
 

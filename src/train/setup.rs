@@ -15,10 +15,11 @@ use super::error::{Error, Result};
 use super::evaluate::EvaluateOptions;
 use super::event::{Event, Listener};
 use super::features::trains_head_alone;
-use super::fit::Start;
+use super::outcome::Start;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
-use super::{by_hand, device, device_name, freeze, memory, paths, set_precision, warnings};
+use super::study::perceptron;
+use super::{device, device_name, freeze, memory, paths, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
@@ -69,6 +70,7 @@ impl Setup {
     /// What is wrong with the settings alone, or the device, is said before data is read.
     fn begin(config: &TrainConfig) -> Result<()> {
         config.validate()?;
+        perceptron::check_settings(config)?;
         set_precision(config.dtype, &device(&config.device)?)
     }
 
@@ -92,7 +94,7 @@ impl Setup {
         check_mix(config, &dataset)?;
         check_channels(&dataset, &architecture)?;
         check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
-        by_hand::check_model(config, &architecture)?;
+        perceptron::check(config, &architecture)?;
         // What is said of the weights; where nothing is and they are the model's own, what was assumed for that.
         let stated = loaded.as_ref().and_then(Checkpoint::config);
         let described = match config.weights.as_deref() {
@@ -158,6 +160,7 @@ impl Setup {
         let config = &mut self.config;
         by_data(config, &self.checkpoint.architecture, self.dataset.train.len());
         config.validate()?;
+        perceptron::check_settings(config)?;
         check_classes(self.checkpoint.architecture.num_classes(), &self.dataset)?;
         let (labels, classes) = (&self.checkpoint.labels, self.dataset.classes.len());
         if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != classes) {

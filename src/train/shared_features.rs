@@ -21,7 +21,7 @@ const FEATURES: &str = "features";
 
 /// Where features of a run's backbone may be.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedFeatures {
     folder: PathBuf,
     /// All that features follow from, but for the samples and the sizes of batches.
     backbone: String,
@@ -35,7 +35,7 @@ pub(super) struct Place {
     key: String,
 }
 
-impl Shared {
+impl SharedFeatures {
     /// None where runs beside `folder` share nothing, or the input is whitened by what was fitted for the run.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use tallow_models::Architecture;
 use super::config::{OptimizerKind, TrainConfig};
 use super::device::precision_is_native;
 use super::evaluate::Evaluation;
+use super::median::median;
 use super::schedule::Schedule;
 
 /// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
@@ -84,12 +85,11 @@ const ROSE: f64 = 1.25;
 /// larger, with gradients of which clipping left a small part.
 pub fn of_first_steps(steps: &[[f64; 2]], count: usize, clip_grad: f64, lr: f64) -> Option<String> {
     let ([first, _], later) = steps.split_first()?;
-    let median = |of: usize| {
-        let mut values: Vec<f64> = later.iter().map(|step| step[of]).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+    let middle = |of: usize| {
+        let values: Vec<f64> = later.iter().map(|step| step[of]).collect();
+        median(&values)
     };
-    let (loss, norm) = (median(0)?, median(1)?);
+    let (loss, norm) = (middle(0)?, middle(1)?);
     let blown_up = clip_grad > 0. && norm > BLOWN_UP * clip_grad && loss > ROSE * first;
     blown_up.then(|| {
         format!(

@@ -89,5 +89,6 @@ fn finish(config: &TrainConfig, folder: &RunFolder, start: Start) -> Result<Summ
     match run(config, folder, start, &mut Heard::default(), &AtomicBool::new(false))? {
         Outcome::Finished(summary) => Ok(summary),
         Outcome::Interrupted { step } => panic!("interrupted at step {step} though nobody asked for it"),
+        other => panic!("{other:?}"),
     }
 }

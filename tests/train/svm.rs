@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use tallow::data::{self, DataOptions};
-use tallow::train::svm::{self, Svm};
+use tallow::train::study::svm::{self, Svm};
 use tallow::train::{Outcome, RunEvaluation, Start, TrainConfig, evaluate_run};
 
 use crate::run::folder;

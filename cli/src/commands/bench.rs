@@ -80,7 +80,6 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
         bar.inc(1);
     }
     bar.finish_and_clear();
-    times.sort_by(f64::total_cmp);
     Ok(Measured {
         model: args.model.clone(),
         mode: if training.is_some() { "train" } else { "infer" },
@@ -92,7 +91,7 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
         device: train::device_name(&device),
         batch_size: args.batch_size,
         threads: session.threads(),
-        images_per_second: args.batch_size as f64 / median(&times),
+        images_per_second: args.batch_size as f64 / train::median(&times).unwrap_or(f64::INFINITY),
         peak_memory_bytes: peak(&device),
     })
 }
@@ -197,10 +196,4 @@ impl Training {
         let gradients = work.params.backward(&loss)?;
         Ok(self.optimizer.step(&gradients, None, self.lr)?)
     }
-}
-
-/// The median of sorted times; at least one is measured.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2. }
 }

@@ -16,7 +16,7 @@ use crate::progress;
 use crate::session::Session;
 use tallow::data::{self, Checked, LoaderOptions, OnBadImage, Samples, Subset};
 use tallow::train::RunFolder;
-use tallow::train::svm::{self, Svm};
+use tallow::train::study::svm::{self, Svm};
 use tallow::{Classifier, Pretrained};
 
 #[derive(Default, Serialize)]

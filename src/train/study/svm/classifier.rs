@@ -16,10 +16,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tallow_weights::{Preprocessing, save};
 
-use super::super::error::{Error, Result};
-use super::super::evaluate::Evaluation;
-use super::super::event::{Event, Listener};
 use crate::data::{Loader, LoaderOptions, Samples, Transform};
+use crate::train::error::{Error, Result};
+use crate::train::evaluate::Evaluation;
+use crate::train::event::{Event, Listener};
 
 const TENSORS: &str = "svm.safetensors";
 const ABOUT: &str = "svm.json";
@@ -234,7 +234,7 @@ impl Svm {
             classes: self.classes.clone(),
             preprocessing: self.preprocessing.clone(),
         };
-        super::super::run_folder::write_json(&folder.join(ABOUT), &about)
+        crate::train::run_folder::write_json(&folder.join(ABOUT), &about)
     }
 
     /// Reads what [`Svm::write`] wrote.

@@ -7,8 +7,8 @@ use linfa::traits::Fit;
 use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 
-use super::super::error::{Error, Result};
 use super::Svm;
+use crate::train::error::{Error, Result};
 
 /// The largest violation of the optimality conditions at which a pair counts as solved, libsvm's.
 const TOLERANCE: f64 = 1e-3;

@@ -21,17 +21,17 @@ use tallow_weights::{OpenOptions, Preprocessing, save};
 
 pub use classifier::{Svm, Votes};
 
-use super::config::{Precision, TrainConfig};
-use super::data_record::{self, DataRecord};
-use super::error::{Error, Result};
-use super::evaluate::Evaluation;
-use super::event::{EpochMetrics, Event, Listener};
-use super::fit::{Outcome, Start};
-use super::metrics_log::MetricsLog;
-use super::predictions::predictions;
-use super::run_folder::{MetricsLine, RunFolder, Summary, write_json};
-use super::{memory, paths, setup};
 use crate::data::{Dataset, Loader, LoaderOptions, Samples, Transform};
+use crate::train::config::{Precision, TrainConfig};
+use crate::train::data_record::{self, DataRecord};
+use crate::train::error::{Error, Result};
+use crate::train::evaluate::Evaluation;
+use crate::train::event::{EpochMetrics, Event, Listener};
+use crate::train::metrics_log::MetricsLog;
+use crate::train::outcome::{Outcome, Start};
+use crate::train::predictions::predictions;
+use crate::train::run_folder::{MetricsLine, RunFolder, Summary, write_json};
+use crate::train::{memory, paths, setup};
 
 /// What the model is called.
 pub const NAME: &str = "svm";

@@ -7,7 +7,7 @@ use tallow_weights::Whitening;
 use super::config::Normalize;
 use super::error::Result;
 use super::event::{Event, Listener};
-use super::fit::Start;
+use super::outcome::Start;
 use super::run_folder::RunFolder;
 use super::setup::Setup;
 use crate::data::whitening::fit;

@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use tallow_models::ops;
 
-use super::error::Result;
 use crate::data::Blend;
+use crate::train::error::Result;
 
 /// The labels `[batch]` of a batch, u32, and the share λ of the target that they have; the second ones have the rest.
 pub(super) struct Targets {
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn images_loss_and_gradient_of_a_mixed_batch_are_torchvisions_and_pytorchs() {
         let reference: Value =
-            serde_json::from_str(include_str!("../../tests/references/train/mix.json")).expect("the reference");
+            serde_json::from_str(include_str!("../../../tests/references/train/mix.json")).expect("the reference");
         let images = tensor(&reference["images"], &[3, 2, 5, 7]);
         let labels = Tensor::new(&[0u32, 3, 1], &Device::Cpu).unwrap();
         for case in reference["cases"].as_array().unwrap() {
