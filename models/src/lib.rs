@@ -7,6 +7,7 @@
 //!
 //! This crate knows tensors and nothing of files, networks or terminals.
 
+pub mod autograd;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;

@@ -23,8 +23,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 use rayon::prelude::*;
 
+use crate::autograd::collect_gradients;
 use crate::hash::fnv1a;
-use crate::{Error, Result, ops};
+use crate::{Error, Result};
 
 /// A parameter's name and shape, as a model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +272,7 @@ impl Params {
     /// [`Error::LeftOver`] names the provided values that no model has asked for.
     pub fn backward_allowing(&self, loss: &Tensor) -> Result<(Gradients, Vec<String>)> {
         self.check_taken()?;
-        let (mut store, mut collected) = ops::collect(|| loss.backward())?;
+        let (mut store, mut collected) = collect_gradients(|| loss.backward())?;
         let (mut tensors, mut missing) = (Vec::new(), Vec::new());
         for param in self.trainable() {
             let of_candle = store.remove(param.var.as_tensor()).map(|gradient| gradient.detach());

@@ -9,6 +9,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tallow_models::autograd::collect_gradients;
 use tallow_models::images::{self, Taps};
 use tallow_models::ops::{self, Branch, Gelu, Inner, MatmulPrecision, Middle};
 use tallow_models::optim::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
@@ -146,7 +147,7 @@ fn evaluate(
     let output = (case.op)(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())?;
     let weights = values(output.dims(), 99)?.to_device(device)?;
     let loss = (output.to_dtype(DType::F32)? * weights)?.sum_all()?;
-    let (store, mut kept) = ops::collect(|| loss.backward())?;
+    let (store, mut kept) = collect_gradients(|| loss.backward())?;
     let mut outcome = vec![output.detach()];
     for var in &vars {
         let gradient = kept.remove(&var.id()).or_else(|| store.get(var).cloned());
@@ -229,7 +230,7 @@ fn a_branch_gives_candle_the_gradients_that_are_collected_for_params() -> Result
         let parts = Branch { norm: (t[1], t[2]), eps: 1e-6, inner, gamma: None, keep: None, prepacked: None };
         let loss = (ops::branch(t[0], &parts)? * values(dims[0], 9)?.to_device(&device)?)?.sum_all()?;
         let plain = loss.backward()?;
-        let (store, mut kept) = ops::collect(|| loss.backward())?;
+        let (store, mut kept) = collect_gradients(|| loss.backward())?;
         for (i, var) in given.iter().enumerate().filter_map(|(i, (var, _))| Some((i, var.as_ref()?))) {
             let collected = kept.remove(&var.id()).or_else(|| store.get(var).cloned()).expect("a collected gradient");
             let plain = plain.get(var).expect("a gradient");

@@ -3,10 +3,10 @@
 use candle_core::{CudaDevice, Result, Tensor, bail};
 
 use super::column_sums::{add_up, grid, partials};
-use super::launch::{Arg, Module, Output, device_of, graft, launch, types, values};
+use super::launch::{Arg, Module, Output, device_of, launch, types, values};
 use super::{ptx, trust};
+use crate::autograd::Call;
 use crate::ops::gelu::Gelu;
-use crate::ops::sink::hand_over;
 
 const MODULE: Module = ("activation", ptx::ACTIVATION);
 
@@ -53,10 +53,8 @@ fn kernel(x: &Tensor, bias: Option<&Tensor>, act: &'static str, types: &'static 
     let Some(device) = device_of(&x) else { bail!("bias_{act}: expected a CUDA device") };
     let y = forward(device, &x, bias.as_ref(), act, types)?;
     let device = device.clone();
-    let operands: Vec<_> = [Some(&x), bias.as_ref()].into_iter().flatten().collect();
-    graft(act, &operands, y, move |operands, _, dy| {
-        backward(&device, operands[0], operands.get(1).copied(), dy, act, types)
-    })
+    y.function(act, [Some(&x), bias.as_ref()].into_iter().flatten())
+        .backward(move |call| backward(&device, call, act, types))
 }
 
 /// `x + bias`, without a history.
@@ -73,14 +71,8 @@ fn forward(device: &CudaDevice, x: &Tensor, bias: Option<&Tensor>, act: &str, ty
     Ok(y)
 }
 
-fn backward(
-    device: &CudaDevice,
-    x: &Tensor,
-    bias: Option<&Tensor>,
-    dy: &Tensor,
-    act: &str,
-    types: &str,
-) -> Result<Vec<Option<Tensor>>> {
+fn backward(device: &CudaDevice, call: &Call, act: &str, types: &str) -> Result<Vec<Option<Tensor>>> {
+    let (x, bias, dy) = (&call.operands[0], call.operands.get(1), call.gradient);
     let dim = x.dims().last().copied().unwrap_or(1);
     let rows = x.elem_count() / dim;
     let mut dx = Output::new(device, x.dtype(), x.shape())?;
@@ -88,9 +80,9 @@ fn backward(
     let args = [Arg::In(x), Arg::optional(bias), Arg::In(dy), Arg::Out(0), Arg::Out(1), Arg::Long(rows), Arg::Int(dim)];
     let outputs = &mut [&mut dx, &mut sums];
     launch(device, MODULE, &format!("bias_{act}_backward_{types}"), grid(rows, dim), outputs, &args)?;
-    let dbias = match bias {
-        Some(bias) if bias.track_op() => hand_over(bias, add_up(device, sums, bias.dtype())?)?,
-        _ => None,
-    };
-    Ok(vec![x.track_op().then(|| dx.tensor()), dbias])
+    let mut gradients = vec![Some(dx.tensor())];
+    if let Some(bias) = bias {
+        gradients.push(call.wants(1).then(|| add_up(device, sums, bias.dtype())).transpose()?);
+    }
+    Ok(gradients)
 }

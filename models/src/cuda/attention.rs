@@ -3,7 +3,7 @@
 
 use candle_core::{CudaDevice, D, DType, Result, Tensor, bail};
 
-use super::launch::{Arg, Grid, Module, Output, device_of, dtype_name, graft, launch, rows, types, whole};
+use super::launch::{Arg, Grid, Module, Output, device_of, dtype_name, launch, rows, types, whole};
 use super::{ptx, trust};
 
 const TENSOR_CORES: Module = ("attention", ptx::ATTENTION);
@@ -74,9 +74,10 @@ fn separate(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> 
     let sizes = Sizes { batch, queries, keys: k.dim(1)?, heads, d: width / heads, stride: width };
     let (y, log_sums) = forward(device, [(&q, 0), (&k, 0), (&v, 0)], sizes)?;
     let device = device.clone();
-    graft("attention", &[&q, &k, &v], y, move |operands, y, dy| {
-        let parts = [(operands[0], 0), (operands[1], 0), (operands[2], 0)];
-        let along = along(&device, y, dy, sizes)?;
+    y.function("attention", [&q, &k, &v]).backward(move |call| {
+        let dy = call.gradient;
+        let parts = [0, 1, 2].map(|index| (&call.operands[index], 0));
+        let along = along(&device, call.output, dy, sizes)?;
         let (mut dq, mut dk, mut dv) =
             (like(&device, parts[0].0)?, like(&device, parts[1].0)?, like(&device, parts[2].0)?);
         backward(
@@ -88,8 +89,7 @@ fn separate(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> 
             [(0, 0), (1, 0), (2, 0)],
             sizes,
         )?;
-        let keep = |t: &Tensor, gradient: Output| t.track_op().then(|| gradient.tensor());
-        Ok(vec![keep(operands[0], dq), keep(operands[1], dk), keep(operands[2], dv)])
+        Ok([dq, dk, dv].map(|gradient| Some(gradient.tensor())).into())
     })
 }
 
@@ -101,9 +101,9 @@ fn packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let sizes = Sizes { batch, queries: tokens, keys: tokens, heads, d: width / heads, stride };
     let (y, log_sums) = forward(device, [(&qkv, 0), (&qkv, width), (&qkv, 2 * width)], sizes)?;
     let device = device.clone();
-    graft("attention_qkv", &[&qkv], y, move |operands, y, dy| {
-        let qkv = operands[0];
-        let along = along(&device, y, dy, sizes)?;
+    y.function("attention_qkv", [&qkv]).backward(move |call| {
+        let (qkv, dy) = (&call.operands[0], call.gradient);
+        let along = along(&device, call.output, dy, sizes)?;
         let mut dqkv = like(&device, qkv)?;
         let parts = [(qkv, 0), (qkv, width), (qkv, 2 * width)];
         let places = [(0, 0), (0, width), (0, 2 * width)];

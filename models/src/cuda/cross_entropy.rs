@@ -2,7 +2,7 @@
 
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
 
-use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, rows, types};
+use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, rows, types};
 use super::{ptx, trust};
 
 const MODULE: Module = ("cross_entropy", ptx::CROSS_ENTROPY);
@@ -58,8 +58,8 @@ fn kernel(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     let args = [Arg::In(&losses), Arg::Out(0), Arg::Long(count)];
     launch(device, MODULE, "cross_entropy_mean_f32", ((1, 1, 1), (256, 1, 1)), &mut [&mut loss], &args)?;
     let (device, statistics) = (device.clone(), statistics.tensor());
-    graft("cross_entropy", &[&logits], loss, move |operands, _, dloss| {
-        backward(&device, operands[0], (&labels, &statistics, dloss), name, smoothing)
+    loss.function("cross_entropy", [&logits]).backward(move |call| {
+        backward(&device, &call.operands[0], (&labels, &statistics, call.gradient), name, smoothing)
     })
 }
 

@@ -1,7 +1,4 @@
-//! How a kernel is launched on tensors, and how what it wrote becomes a tensor with a history.
-
-use std::cell::RefCell;
-use std::sync::Mutex;
+//! How a kernel is launched on tensors, and how what it wrote becomes a tensor.
 
 use candle_core::backend::BackendDevice;
 use candle_core::cuda::cudarc::driver::{
@@ -9,10 +6,9 @@ use candle_core::cuda::cudarc::driver::{
 };
 use candle_core::cuda::{CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{
-    CpuStorage, CudaDevice, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape,
-    Storage, Tensor, bail,
-};
+use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+
+use crate::autograd::{Computed, Function};
 
 /// The file of a kernel: its name and its PTX.
 pub(crate) type Module = (&'static str, &'static str);
@@ -91,6 +87,11 @@ impl Output {
     /// Where it lies on the device, for what is ordered by this stream, the device's own.
     pub fn place(&mut self, stream: &CudaStream) -> Result<u64> {
         Ok(self.storage.place_mut(stream)?.0)
+    }
+
+    /// The output as that of a differentiable function, which is given its backward next.
+    pub fn function<'a>(self, name: &'static str, operands: impl IntoIterator<Item = &'a Tensor>) -> Computed<'a> {
+        Function::new(name, operands).output(Storage::Cuda(self.storage), self.shape)
     }
 
     /// The output as a tensor without a history.
@@ -249,168 +250,5 @@ pub(crate) fn dtype_name(dtype: DType) -> Option<&'static str> {
         DType::F32 => Some("f32"),
         DType::BF16 => Some("bf16"),
         _ => None,
-    }
-}
-
-/// The gradients of the operands, from the operands, the output and its gradient (contiguous).
-pub(crate) type Backward = Box<dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
-
-/// An output that kernels have computed, made a function of its operands for Candle's backward.
-struct Graft {
-    name: &'static str,
-    output: Mutex<Option<Output>>,
-    backward: Backward,
-}
-
-/// What [`graft`] was given.
-pub(crate) struct Node {
-    pub operands: Vec<Tensor>,
-    pub output: Tensor,
-    pub backward: Backward,
-}
-
-thread_local! {
-    static NODES: RefCell<Option<Vec<Node>>> = const { RefCell::new(None) };
-}
-
-/// Puts back what was recorded before.
-struct Before(Option<Vec<Node>>);
-
-impl Drop for Before {
-    fn drop(&mut self) {
-        NODES.replace(self.0.take());
-    }
-}
-
-/// Runs `f` and gives, beside its result, what it grafted in place of a history for Candle: outputs are variables where an operand
-/// has a history.
-pub(crate) fn recorded<R>(f: impl FnOnce() -> Result<R>) -> Result<(R, Vec<Node>)> {
-    let _before = Before(NODES.replace(Some(vec![])));
-    let result = f()?;
-    Ok((result, NODES.take().unwrap_or_default()))
-}
-
-/// Runs `f` with histories for Candle, also within what is recorded.
-pub(crate) fn unrecorded<R>(f: impl FnOnce() -> R) -> R {
-    let _before = Before(NODES.take());
-    f()
-}
-
-/// `output` as a function of one to three `operands`.
-pub(crate) fn graft(
-    name: &'static str,
-    operands: &[&Tensor],
-    output: Output,
-    backward: impl Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
-) -> Result<Tensor> {
-    if NODES.with_borrow(Option::is_some) {
-        let tracked = operands.iter().any(|operand| operand.track_op());
-        let output = Tensor::from_storage(Storage::Cuda(output.storage), output.shape, BackpropOp::none(), tracked);
-        let operands = operands.iter().map(|&operand| operand.clone()).collect();
-        let node = Node { operands, output: output.clone(), backward: Box::new(backward) };
-        NODES.with_borrow_mut(|nodes| nodes.as_mut().map(|nodes| nodes.push(node)));
-        return Ok(output);
-    }
-    let graft = Graft { name, output: Mutex::new(Some(output)), backward: Box::new(backward) };
-    match *operands {
-        [a] => a.apply_op1(graft),
-        [a, b] => a.apply_op2(b, graft),
-        [a, b, c] => a.apply_op3(b, c, graft),
-        _ => bail!("{name}: expected one to three operands, got {}", operands.len()),
-    }
-}
-
-impl Graft {
-    fn forward(&self) -> Result<(CudaStorage, Shape)> {
-        match self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
-            Some(output) => Ok((output.storage, output.shape)),
-            None => bail!("{}: a second forward of one op", self.name),
-        }
-    }
-
-    fn on_the_cpu(&self) -> Result<(CpuStorage, Shape)> {
-        bail!("{}: a CUDA kernel got a tensor on the CPU", self.name)
-    }
-}
-
-impl CustomOp1 for Graft {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.on_the_cpu()
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.forward()
-    }
-
-    fn bwd(&self, a: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let mut gradients = (self.backward)(&[a], y, &dy.contiguous()?)?.into_iter();
-        Ok(gradients.next().flatten())
-    }
-}
-
-impl CustomOp2 for Graft {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.on_the_cpu()
-    }
-
-    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.forward()
-    }
-
-    fn bwd(&self, a: &Tensor, b: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = (self.backward)(&[a, b], y, &dy.contiguous()?)?.into_iter();
-        let mut next = || gradients.next().flatten();
-        Ok((next(), next()))
-    }
-}
-
-impl CustomOp3 for Graft {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.on_the_cpu()
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.forward()
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut gradients = (self.backward)(&[a, b, c], y, &dy.contiguous()?)?.into_iter();
-        let mut next = || gradients.next().flatten();
-        Ok((next(), next(), next()))
     }
 }

@@ -3,9 +3,9 @@
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::column_sums::{add_up, grid, partials};
-use super::launch::{Arg, Module, Output, device_of, graft, launch, rows, types};
+use super::launch::{Arg, Module, Output, device_of, launch, rows, types};
 use super::{ptx, trust};
-use crate::ops::sink::hand_over;
+use crate::autograd::Call;
 
 const MODULE: Module = ("layer_norm", ptx::LAYER_NORM);
 
@@ -53,22 +53,14 @@ fn kernel(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, types: &'static 
     let name = format!("layer_norm_forward_{types}");
     launch(device, MODULE, &name, rows(count), &mut [&mut y, &mut statistics], &args)?;
     let (device, statistics) = (device.clone(), statistics.tensor());
-    graft("layer_norm", &[&x, &weight, &bias], y, move |operands, _, dy| {
-        backward(&device, operands, &statistics, dy, types)
-    })
+    y.function("layer_norm", [&x, &weight, &bias]).backward(move |call| backward(&device, call, &statistics, types))
 }
 
-fn backward(
-    device: &CudaDevice,
-    operands: &[&Tensor],
-    statistics: &Tensor,
-    dy: &Tensor,
-    types: &str,
-) -> Result<Vec<Option<Tensor>>> {
-    let (x, weight, bias) = (operands[0], operands[1], operands[2]);
+fn backward(device: &CudaDevice, call: &Call, statistics: &Tensor, types: &str) -> Result<Vec<Option<Tensor>>> {
+    let (x, weight, dy) = (&call.operands[0], &call.operands[1], call.gradient);
     let dim = weight.elem_count();
     let count = x.elem_count() / dim;
-    let dx = if x.track_op() {
+    let dx = if call.wants(0) {
         let mut dx = Output::new(device, x.dtype(), x.shape())?;
         let args = [
             Arg::In(x),
@@ -84,16 +76,12 @@ fn backward(
     } else {
         None
     };
-    if !weight.track_op() && !bias.track_op() {
+    if !call.wants(1) && !call.wants(2) {
         return Ok(vec![dx, None, None]);
     }
     let mut sums = partials(device, count, 2, dim)?;
     let args = [Arg::In(x), Arg::In(dy), Arg::In(statistics), Arg::Out(0), Arg::Long(count), Arg::Int(dim)];
     launch(device, MODULE, &format!("layer_norm_parameters_{types}"), grid(count, dim), &mut [&mut sums], &args)?;
     let sums = add_up(device, sums, weight.dtype())?;
-    let of = |parameter: &Tensor, index: usize| match parameter.track_op() {
-        true => hand_over(parameter, sums.narrow(0, index * dim, dim)?),
-        false => Ok(None),
-    };
-    Ok(vec![dx, of(weight, 0)?, of(bias, 1)?])
+    Ok(vec![dx, Some(sums.narrow(0, 0, dim)?), Some(sums.narrow(0, dim, dim)?)])
 }

@@ -4,10 +4,10 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::column_sums::column_sums;
-use super::launch::{device_of, graft, types};
+use super::launch::{device_of, types};
 use super::product::{product, weight_gradient};
 use super::trust;
-use crate::ops::sink::hand_over;
+use crate::autograd::Call;
 
 /// `x wᵀ + b`, where the kernels serve. `composed` is what they are checked against.
 pub fn linear(
@@ -39,21 +39,19 @@ fn kernel(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     dims.pop();
     dims.push(out);
     let y = product(&x.detach().reshape(((), width))?, &narrow.t()?, b.as_ref())?.shaped(dims);
-    let operands: Vec<_> = [Some(&x), Some(&w), b.as_ref()].into_iter().flatten().collect();
-    graft("linear", &operands, y, move |operands, _, dy| backward(operands, &narrow, dy))
+    y.function("linear", [&x, &w].into_iter().chain(&b)).backward(move |call| backward(call, &narrow))
 }
 
 /// The gradients of input, weights and bias, of those that are there.
-fn backward(operands: &[&Tensor], narrow: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-    let (x, w, b) = (operands[0], operands[1], operands.get(2).copied());
+fn backward(call: &Call, narrow: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    let (x, w, b) = (&call.operands[0], &call.operands[1], call.operands.get(2));
     let (out, width) = w.dims2()?;
-    let dy = dy.detach().reshape(((), out))?;
-    let dx = if x.track_op() { Some(product(&dy, narrow, None)?.shaped(x.dims()).tensor()) } else { None };
-    let b = b.filter(|b| b.track_op());
-    let (dw, db) = match (w.track_op(), b) {
+    let dy = call.gradient.detach().reshape(((), out))?;
+    let dx = if call.wants(0) { Some(product(&dy, narrow, None)?.shaped(x.dims()).tensor()) } else { None };
+    let (dw, db) = match (call.wants(1), b.filter(|_| call.wants(2))) {
         (true, b) => {
             let (dw, db) = weight_gradient(&dy, &x.detach().reshape(((), width))?, w.dtype(), b.is_some())?;
-            (hand_over(w, dw)?, db)
+            (Some(dw), db)
         }
         (false, None) => (None, None),
         (false, Some(b)) => {
@@ -61,10 +59,5 @@ fn backward(operands: &[&Tensor], narrow: &Tensor, dy: &Tensor) -> Result<Vec<Op
             (None, Some(column_sums(device, &dy, out, b.dtype())?))
         }
     };
-    let db = match (b, db) {
-        (Some(b), Some(db)) => hand_over(b, db)?,
-        _ => None,
-    };
-    let all = [dx, dw, db];
-    Ok(all.into_iter().take(operands.len()).collect())
+    Ok([dx, dw, db].into_iter().take(call.operands.len()).collect())
 }

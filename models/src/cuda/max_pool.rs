@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
 use tallow_kernels::conv::windows::Windows;
 
-use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
+use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, types, values};
 use super::{ptx, trust};
 
 const MODULE: Module = ("max_pool", ptx::MAX_POOL);
@@ -51,7 +51,8 @@ fn kernel(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     let outputs = &mut [&mut y, &mut maxima];
     launch(device, MODULE, &format!("max_pool_forward_{name}"), values(count), outputs, &args)?;
     let (device, maxima, windows) = (device.clone(), maxima.tensor(), *windows);
-    graft("max_pool2d", &[&x], y, move |operands, _, dy| backward(&device, operands[0], &maxima, dy, &windows, name))
+    y.function("max_pool2d", [&x])
+        .backward(move |call| backward(&device, &call.operands[0], &maxima, call.gradient, &windows, name))
 }
 
 fn backward(

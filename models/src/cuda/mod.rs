@@ -15,7 +15,6 @@ mod max_pool;
 mod memory;
 mod product;
 mod residual;
-mod segment;
 pub(crate) mod trust;
 mod windows;
 
@@ -39,7 +38,6 @@ pub(super) use linear::linear;
 pub(super) use max_pool::max_pool2d;
 pub use memory::{cuda_peak_memory, keep_cuda_memory};
 pub(super) use residual::scale_add;
-pub(super) use segment::segment;
 pub use trust::{CudaKernel, cuda_kernels};
 pub(super) use windows::unfold;
 

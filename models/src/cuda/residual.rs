@@ -3,9 +3,9 @@
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
 
 use super::column_sums::{add_up, grid, partials};
-use super::launch::{Arg, Module, Output, device_of, graft, launch, types, values};
+use super::launch::{Arg, Module, Output, device_of, launch, types, values};
 use super::{ptx, trust};
-use crate::ops::sink::hand_over;
+use crate::autograd::Call;
 
 const MODULE: Module = ("residual", ptx::RESIDUAL);
 
@@ -62,10 +62,9 @@ fn kernel(
     let Some(device) = device_of(&x) else { bail!("scale_add: expected a CUDA device") };
     let out = forward(device, Some(&x), &y, Factors { gamma: gamma.as_ref(), keep: keep.as_ref() }, types)?;
     let device = device.clone();
-    let operands: Vec<_> = [Some(&x), Some(&y), gamma.as_ref()].into_iter().flatten().collect();
-    graft("scale_add", &operands, out, move |operands, _, gradient| {
-        let factors = Factors { gamma: operands.get(2).copied(), keep: keep.as_ref() };
-        backward(&device, operands, gradient, factors, types)
+    out.function("scale_add", [&x, &y].into_iter().chain(&gamma)).backward(move |call| {
+        let factors = Factors { gamma: call.operands.get(2), keep: keep.as_ref() };
+        backward(&device, call, factors, types)
     })
 }
 
@@ -94,22 +93,16 @@ fn sizes(y: &Tensor, factors: Factors) -> Result<(usize, usize, usize)> {
     Ok((rows, dim, (rows / samples).max(1)))
 }
 
-fn backward(
-    device: &CudaDevice,
-    operands: &[&Tensor],
-    gradient: &Tensor,
-    factors: Factors,
-    types: &str,
-) -> Result<Vec<Option<Tensor>>> {
-    let (x, y) = (operands[0], operands[1]);
+fn backward(device: &CudaDevice, call: &Call, factors: Factors, types: &str) -> Result<Vec<Option<Tensor>>> {
+    let (y, gradient) = (&call.operands[1], call.gradient);
     let plain = factors.gamma.is_none() && factors.keep.is_none();
-    let dy = match y.track_op() {
+    let dy = match call.wants(1) {
         true if plain => Some(gradient.clone()),
         true => Some(forward(device, None, gradient, factors, types)?.tensor()),
         false => None,
     };
     let dgamma = match factors.gamma {
-        Some(gamma) if gamma.track_op() => {
+        Some(gamma) if call.wants(2) => {
             let (rows, dim, rows_per_sample) = sizes(y, factors)?;
             let mut sums = partials(device, rows, 1, dim)?;
             let args = [
@@ -122,9 +115,9 @@ fn backward(
                 Arg::Int(rows_per_sample),
             ];
             launch(device, MODULE, &format!("scale_add_gamma_{types}"), grid(rows, dim), &mut [&mut sums], &args)?;
-            hand_over(gamma, add_up(device, sums, gamma.dtype())?)?
+            Some(add_up(device, sums, gamma.dtype())?)
         }
         _ => None,
     };
-    Ok(vec![x.track_op().then(|| gradient.clone()), dy, dgamma])
+    Ok([Some(gradient.clone()), dy, dgamma].into_iter().take(call.operands.len()).collect())
 }

@@ -12,8 +12,7 @@ use candle_core::{CudaDevice, DType, Device, Result, Tensor, Var, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::launch::unrecorded;
-use crate::ops::sink::collect;
+use crate::autograd::{collect_gradients, unrecorded};
 
 /// The variable that overrides the check.
 const VARIABLE: &str = "TALLOW_CUDA_KERNELS";
@@ -132,7 +131,7 @@ fn evaluate(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     let output = op(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())?;
     let weights = random(output.dims(), 99, output.device())?;
     let loss = (output.to_dtype(DType::F32)? * weights)?.sum_all()?;
-    let (store, mut kept) = collect(|| loss.backward())?;
+    let (store, mut kept) = collect_gradients(|| loss.backward())?;
     let mut outcome = vec![output.detach()];
     for (i, var) in vars.iter().enumerate() {
         match kept.remove(&var.id()).or_else(|| store.get(var).cloned()) {

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use tallow_kernels::conv::windows::Windows;
 
-use super::launch::{Arg, Module, Output, device_of, dtype_name, graft, launch, types, values};
+use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, types, values};
 use super::{ptx, trust};
 
 const MODULE: Module = ("windows", ptx::WINDOWS);
@@ -46,8 +46,8 @@ fn kernel(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     let args = [&[Arg::In(&x), Arg::Out(0), Arg::Long(batch)][..], &tail].concat();
     launch(device, MODULE, &format!("unfold_{name}"), values(shape.0 * shape.1 * shape.2), &mut [&mut rows], &args)?;
     let device = device.clone();
-    graft("unfold", &[&x], rows, move |operands, _, drows| {
-        let x = operands[0];
+    rows.function("unfold", [&x]).backward(move |call| {
+        let (x, drows) = (&call.operands[0], call.gradient);
         let mut dx = Output::new(&device, x.dtype(), x.shape())?;
         let args = [&[Arg::In(drows), Arg::Out(0), Arg::Long(batch)][..], &tail].concat();
         launch(&device, MODULE, &format!("fold_{name}"), values(x.elem_count()), &mut [&mut dx], &args)?;

@@ -158,8 +158,11 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
 /// Of the other ops; on CUDA as one op.
 fn composed(x: &Tensor, branch: &Branch) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let Some(y) = super::cuda::segment("branch", x, &branch.parameters(), || chained(x, branch))? {
-        return Ok(y);
+    if x.device().is_cuda() {
+        let operands: Vec<_> = [x].into_iter().chain(branch.parameters().into_iter().flatten()).collect();
+        if let Some(y) = crate::autograd::segment("branch", &operands, || chained(x, branch))? {
+            return Ok(y);
+        }
     }
     chained(x, branch)
 }

@@ -17,8 +17,8 @@ use super::column_sums::add_up;
 use super::kernel::{Shared, filled, read, serves, tensor, values};
 use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
 use super::simd::{sum, vectorised};
-use super::sink::hand_over;
 use super::windows::{unfold, windows_of};
+use crate::autograd::hand_over;
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
 ///

@@ -1,13 +1,15 @@
 //! Functions of one number, applied to every value of a tensor: the kernel of all activations.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, tensor, values};
+use super::kernel::{filled, rows_per_task, tensor};
 use super::simd::vectorised;
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// A function of one number and its derivative.
-pub(super) trait Function: Send + Sync + 'static {
+pub(super) trait Scalar: Send + Sync + 'static {
     /// The name for messages.
     const NAME: &'static str;
 
@@ -19,28 +21,17 @@ pub(super) trait Function: Send + Sync + 'static {
 }
 
 /// Applies `F` to every value of a float32 tensor on the CPU.
-pub(super) fn map<F: Function>(x: &Tensor, function: F) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Map(function))
+pub(super) fn map<F: Scalar>(x: &Tensor, _: F) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let y = forward::<F>(&CpuValues::of(&x)?);
+    Function::new(F::NAME, [&x]).output(y, x.shape()).backward(|call| {
+        let x = &call.operands[0];
+        let dx = backward::<F>(&CpuValues::of(x)?, &CpuValues::of(call.gradient)?);
+        Ok(vec![Some(tensor(dx, x.dims())?)])
+    })
 }
 
-struct Map<F>(F);
-
-impl<F: Function> CustomOp1 for Map<F> {
-    fn name(&self) -> &'static str {
-        F::NAME
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(forward::<F>(values(storage, layout)?)), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read(x, |x| read(dy, |dy| backward::<F>(x, dy)))??;
-        tensor(dx, x.dims()).map(Some)
-    }
-}
-
-fn forward<F: Function>(x: &[f32]) -> Vec<f32> {
+fn forward<F: Scalar>(x: &[f32]) -> Vec<f32> {
     let task = rows_per_task(x.len(), 1);
     // SAFETY: the chunks cover the output, and every value of a chunk is written.
     unsafe {
@@ -59,7 +50,7 @@ fn forward<F: Function>(x: &[f32]) -> Vec<f32> {
     }
 }
 
-fn backward<F: Function>(x: &[f32], dy: &[f32]) -> Vec<f32> {
+fn backward<F: Scalar>(x: &[f32], dy: &[f32]) -> Vec<f32> {
     let task = rows_per_task(x.len(), 1);
     // SAFETY: the chunks cover the output, and every value of a chunk is written.
     unsafe {

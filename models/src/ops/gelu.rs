@@ -6,7 +6,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use candle_core::{Result, Tensor};
 
-use super::elementwise::{Function, map};
+use super::elementwise::{Scalar, map};
 use super::kernel::serves;
 use super::simd::{self, vectorised};
 
@@ -92,7 +92,7 @@ impl Gelu {
     }
 }
 
-fn values<F: Function>(x: &[f32], y: &mut [f32]) {
+fn values<F: Scalar>(x: &[f32], y: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
@@ -103,7 +103,7 @@ fn values<F: Function>(x: &[f32], y: &mut [f32]) {
     )
 }
 
-fn backward<F: Function>(x: &mut [f32], gradient: &mut [f32]) {
+fn backward<F: Scalar>(x: &mut [f32], gradient: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
@@ -124,7 +124,7 @@ fn backward<F: Function>(x: &mut [f32], gradient: &mut [f32]) {
 
 struct Erf;
 
-impl Function for Erf {
+impl Scalar for Erf {
     const NAME: &'static str = "gelu";
 
     #[inline(always)]
@@ -146,7 +146,7 @@ impl Tanh {
     const CUBIC: f32 = 0.044715;
 }
 
-impl Function for Tanh {
+impl Scalar for Tanh {
     const NAME: &'static str = "gelu_tanh";
 
     #[inline(always)]
@@ -163,7 +163,7 @@ impl Function for Tanh {
 
 struct Quick;
 
-impl Function for Quick {
+impl Scalar for Quick {
     const NAME: &'static str = "quick_gelu";
 
     #[inline(always)]

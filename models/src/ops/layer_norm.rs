@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::column_sums::{add_up, column_sums_of};
 use super::kernel::{Out, filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::{sum, vectorised};
-use super::sink::hand_over;
 use super::wide;
+use crate::autograd::hand_over;
 
 /// Normalises the last dimension of `x [.., dim]`; `weight` and `bias` are `[dim]`.
 ///

@@ -1,11 +1,12 @@
 //! `y = x wᵀ + b`.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::column_sums::column_sums;
-use super::kernel::{filled, read, serves, tensor, values};
+use super::kernel::{filled, serves, tensor};
 use super::matmul::{Matrix, Start, Threads, multiply};
-use super::sink::hand_over;
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// `x wᵀ + b`: `x [.., in]`, `w [out, in]`, `b [out]` give `[.., out]`.
 ///
@@ -23,10 +24,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     if let Some(y) = super::cuda::linear(x, w, b, composed)? {
         return Ok(y);
     }
-    match b {
-        Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, Linear),
-        None if serves(&[x, w]) => x.contiguous()?.apply_op2(&w.contiguous()?, Linear),
-        _ => composed(x, w, b),
+    if serves(&[Some(x), Some(w), b].into_iter().flatten().collect::<Vec<_>>()) {
+        fused(x, w, b)
+    } else {
+        composed(x, w, b)
     }
 }
 
@@ -44,55 +45,15 @@ fn output_dims(x: &[usize], out: usize) -> Vec<usize> {
     x[..x.len() - 1].iter().copied().chain([out]).collect()
 }
 
-struct Linear;
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (out, width) = lw.shape().dims2()?;
-        let y = forward(values(x, lx)?, values(w, lw)?, None, width, out);
-        Ok((CpuStorage::F32(y), output_dims(lx.dims(), out).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = backward(x, w, dy, false)?;
-        Ok((dx, dw))
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (out, width) = lw.shape().dims2()?;
-        let y = forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?), width, out);
-        Ok((CpuStorage::F32(y), output_dims(lx.dims(), out).into()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = backward(x, w, dy, b.track_op())?;
-        Ok((dx, dw, db.map_or(Ok(None), |db| hand_over(b, db))?))
-    }
+fn fused(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (x, w, b) = (x.contiguous()?, w.contiguous()?, b.map(Tensor::contiguous).transpose()?);
+    let (out, width) = w.dims2()?;
+    let y = {
+        let bias = b.as_ref().map(CpuValues::of).transpose()?;
+        forward(&CpuValues::of(&x)?, &CpuValues::of(&w)?, bias.as_deref(), width, out)
+    };
+    let operands = [&x, &w].into_iter().chain(&b);
+    Function::new("linear", operands).output(y, output_dims(x.dims(), out)).backward(backward)
 }
 
 fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, width: usize, out: usize) -> Vec<f32> {
@@ -102,42 +63,35 @@ fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, width: usize, out: usize) ->
     unsafe { filled(rows * out, |y| multiply(y, b.map_or(Start::Zero, Start::Row), x, w, Threads::All)) }
 }
 
-/// The gradients of `x` and `w` if they are tracked, and of the bias on request.
-fn backward(
-    x: &Tensor,
-    w: &Tensor,
-    dy: &Tensor,
-    bias: bool,
-) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
+    let (x, w) = (&call.operands[0], &call.operands[1]);
     let (out, width) = w.dims2()?;
     let rows = x.elem_count() / width.max(1);
-    let dy = dy.contiguous()?;
-    let dx = if x.track_op() {
-        let dx = read(&dy, |dy| {
-            read(w, |w| {
-                let (dy, w) = (Matrix::new(dy, rows, out), Matrix::new(w, out, width));
-                // SAFETY: the product covers the output.
-                unsafe { filled(rows * width, |dx| multiply(dx, Start::Zero, dy, w, Threads::All)) }
+    let (x_values, w_values, dy) = (CpuValues::of(x)?, CpuValues::of(w)?, CpuValues::of(call.gradient)?);
+    let dy_rows = Matrix::new(&dy, rows, out);
+    let mut gradients = vec![None; call.operands.len()];
+    if call.wants(0) {
+        // SAFETY: the product covers the output.
+        let dx = unsafe {
+            filled(rows * width, |dx| {
+                multiply(dx, Start::Zero, dy_rows, Matrix::new(&w_values, out, width), Threads::All)
             })
-        })??;
-        Some(tensor(dx, x.dims())?)
-    } else {
-        None
-    };
-    let dw = if w.track_op() {
-        let dw = read(&dy, |dy| {
-            read(x, |x| {
-                let (dy, x) = (Matrix::new(dy, rows, out).t(), Matrix::new(x, rows, width));
-                // SAFETY: the product covers the output.
-                unsafe { filled(out * width, |dw| multiply(dw, Start::Zero, dy, x, Threads::All)) }
+        };
+        gradients[0] = Some(tensor(dx, x.dims())?);
+    }
+    if call.wants(1) {
+        // SAFETY: the product covers the output.
+        let dw = unsafe {
+            filled(out * width, |dw| {
+                multiply(dw, Start::Zero, dy_rows.t(), Matrix::new(&x_values, rows, width), Threads::All)
             })
-        })??;
-        hand_over(w, tensor(dw, w.dims())?)?
-    } else {
-        None
-    };
-    let db = if bias { Some(tensor(read(&dy, |dy| column_sums(dy, out))?, &[out])?) } else { None };
-    Ok((dx, dw, db))
+        };
+        gradients[1] = Some(tensor(dw, w.dims())?);
+    }
+    if call.wants(2) {
+        gradients[2] = Some(tensor(column_sums(&dy, out), &[out])?);
+    }
+    Ok(gradients)
 }
 
 #[cfg(test)]

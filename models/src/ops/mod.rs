@@ -10,7 +10,6 @@ mod batch_norm;
 mod branch;
 #[cfg(test)]
 pub(crate) mod check;
-mod checkpoint;
 mod conv2d;
 mod conv_pool;
 mod cross_entropy;
@@ -22,10 +21,9 @@ mod patch_embed;
 mod pool;
 mod relu;
 mod residual;
-pub(crate) mod sink;
 mod softmax;
 mod tanh;
-pub(crate) mod tickets;
+mod tickets;
 pub(crate) mod windows;
 
 #[cfg(feature = "cuda")]
@@ -33,7 +31,6 @@ use crate::cuda;
 pub use attention::{attention, attention_qkv};
 pub use batch_norm::batch_norm;
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
-pub use checkpoint::checkpoint;
 pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
@@ -46,7 +43,6 @@ pub use patch_embed::{patch_embed, patches};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};
-pub use sink::collect;
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
 use tallow_kernels::{column_sums, matmul, simd};

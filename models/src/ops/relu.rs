@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::elementwise::{Function, map};
+use super::elementwise::{Scalar, map};
 use super::kernel::serves;
 
 /// `max(x, 0)`, with the derivative 0 at 0 as in PyTorch (Candle's own has 1).
@@ -16,7 +16,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 struct Relu;
 
-impl Function for Relu {
+impl Scalar for Relu {
     const NAME: &'static str = "relu";
 
     // Written so that NaN goes through.

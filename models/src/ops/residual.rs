@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::column_sums::column_sums_of;
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
 use super::simd::vectorised;
-use super::sink::hand_over;
+use crate::autograd::hand_over;
 
 /// `x + y` for two tensors of one shape.
 ///

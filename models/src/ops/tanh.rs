@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::elementwise::{Function, map};
+use super::elementwise::{Scalar, map};
 use super::kernel::serves;
 use super::simd;
 
@@ -17,7 +17,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
 
 struct Tanh;
 
-impl Function for Tanh {
+impl Scalar for Tanh {
     const NAME: &'static str = "tanh";
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::sink::hand_over;
+use crate::autograd::hand_over;
 
 /// Where an op's backward leaves the gradients of its parameters.
 #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ impl CustomOp1 for Ticket {
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, a: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        super::cuda::unread(a, 1)
+        crate::cuda::unread(a, 1)
     }
 
     fn bwd(&self, a: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
@@ -120,7 +120,7 @@ impl CustomOp2 for Ticket {
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, a: &CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        super::cuda::unread(a, 1)
+        crate::cuda::unread(a, 1)
     }
 
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -155,7 +155,7 @@ impl CustomOp3 for Ticket {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        super::cuda::unread(a, 1)
+        crate::cuda::unread(a, 1)
     }
 
     fn bwd(

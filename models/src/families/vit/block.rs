@@ -4,8 +4,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 
 use super::VitConfig;
+use crate::Mode;
+use crate::autograd::checkpoint;
 use crate::layers::{Attention, MlpBlock, ResidualBranch, attention, mlp_block, residual_branch};
-use crate::{Mode, ops};
 
 /// A pre-norm transformer block.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ impl Block {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         if self.grad_checkpointing {
             let block = self.clone();
-            return ops::checkpoint(x, &self.parameters(), move |x| block.pass(x, mode));
+            return checkpoint(x, &self.parameters(), move |x| block.pass(x, mode));
         }
         self.pass(x, mode)
     }

@@ -1,7 +1,7 @@
 //! Gradients of parameters, past Candle's own sums.
 //!
 //! Candle's backward keeps one sum per tensor: it allocates zeros and adds every gradient to them, which for a model's
-//! weights costs three passes over memory where none is needed. While [`collect`] runs, the ops of this crate leave the
+//! weights costs three passes over memory where none is needed. While [`collect_gradients`] runs, differentiable functions leave the
 //! gradients of variables here instead and tell Candle that there is nothing to add. (Candle asks for the gradient of every
 //! tensor that it walks through, but never for a variable's, where its walk ends.)
 
@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use candle_core::{Result, Tensor, TensorId};
 
 thread_local! {
-    static SINK: RefCell<Option<HashMap<TensorId, Tensor>>> = const { RefCell::new(None) };
+    /// What was collected so far, if gradients are collected.
+    static COLLECTED: RefCell<Option<HashMap<TensorId, Tensor>>> = const { RefCell::new(None) };
 }
 
 /// Puts back what was collected before, also when a pass fails.
@@ -19,39 +20,40 @@ struct Before(Option<HashMap<TensorId, Tensor>>);
 
 impl Drop for Before {
     fn drop(&mut self) {
-        SINK.replace(self.0.take());
+        COLLECTED.replace(self.0.take());
     }
 }
 
-/// Runs a backward pass, and gives beside its result the gradients that the ops kept out of it, by variable.
+/// Runs a backward pass, and gives beside its result the gradients of variables that were kept out of it, by variable. A
+/// variable's gradient is the sum of this one and of the one in the result, where it has both.
 ///
 /// # Errors
 /// That of `backward`.
-pub fn collect<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, HashMap<TensorId, Tensor>)> {
-    let _before = Before(SINK.replace(Some(HashMap::new())));
+pub fn collect_gradients<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, HashMap<TensorId, Tensor>)> {
+    let _before = Before(COLLECTED.replace(Some(HashMap::new())));
     let result = backward()?;
-    Ok((result, SINK.take().unwrap_or_default()))
+    Ok((result, COLLECTED.take().unwrap_or_default()))
 }
 
-/// Runs what ops do outside of a backward pass of Candle's: no gradient is kept out of it.
-#[cfg(feature = "cuda")]
+/// Runs `f` with nothing collected.
+#[cfg(any(test, feature = "cuda"))]
 pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
-    let _before = Before(SINK.take());
+    let _before = Before(COLLECTED.take());
     f()
 }
 
-/// What an op tells Candle about an operand's gradient: the gradient, or nothing if it went to who collects.
+/// What Candle is told about an operand's gradient: the gradient, or nothing if it was collected.
 pub(crate) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !operand.is_variable() {
         return Ok(Some(gradient));
     }
-    SINK.with_borrow_mut(|sink| {
-        let Some(sink) = sink else { return Ok(Some(gradient)) };
-        let sum = match sink.remove(&operand.id()) {
+    COLLECTED.with_borrow_mut(|collected| {
+        let Some(collected) = collected else { return Ok(Some(gradient)) };
+        let sum = match collected.remove(&operand.id()) {
             Some(sum) => (sum + gradient)?,
             None => gradient,
         };
-        sink.insert(operand.id(), sum);
+        collected.insert(operand.id(), sum);
         Ok(None)
     })
 }
@@ -60,8 +62,8 @@ pub(crate) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Ten
 mod tests {
     use candle_core::{Device, Var};
 
-    use super::super::linear;
     use super::*;
+    use crate::ops::linear;
 
     #[test]
     fn what_is_collected_and_what_is_not_add_up_to_the_gradient() -> Result<()> {
@@ -71,7 +73,7 @@ mod tests {
         let loss = (linear(&x, &w, None)?.sum_all()? + linear(&x, &w, None)?.sum_all()? + w.sum_all()?)?;
         let expected = [[9f32, 13.]];
         assert_eq!(loss.backward()?.get(&w).expect("a gradient").to_vec2::<f32>()?, expected);
-        let (store, mut kept) = collect(|| loss.backward())?;
+        let (store, mut kept) = collect_gradients(|| loss.backward())?;
         let kept = kept.remove(&w.id()).expect("a gradient");
         assert_eq!(kept.to_vec2::<f32>()?, [[8., 12.]]);
         assert_eq!((store.get(&w).expect("a gradient") + kept)?.to_vec2::<f32>()?, expected);

@@ -2,12 +2,11 @@
 //!
 //! Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
 
-use std::sync::{Mutex, PoisonError};
+use candle_core::{Result, Tensor, Var};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor, Var, bail};
-
-use super::sink::collect;
-use super::tickets::{Gradients, tickets};
+use super::collected::collect_gradients;
+use super::function::{Call, Function};
+use super::storage::{take_storage, unread};
 
 /// `f(x)`, of which nothing is kept for the backward but `x`: there, `f` is computed once more.
 ///
@@ -22,114 +21,47 @@ where
     F: Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 {
     let tracked: Vec<&Tensor> = parameters.iter().copied().filter(|parameter| parameter.track_op()).collect();
-    let wanted = x.track_op() || !tracked.is_empty();
-    if !wanted || x.device().is_metal() || tracked.iter().any(|parameter| !parameter.is_variable()) {
+    let function = Function::new("checkpoint", [x].into_iter().chain(tracked.iter().copied()));
+    let computed = tracked.iter().any(|parameter| !parameter.is_variable());
+    if !function.is_tracked() || x.device().is_metal() || computed {
         return f(x);
     }
-    let y = f(&x.detach())?.detach();
-    let whole = y.layout().contiguous_offsets().is_some_and(|(start, _)| start == 0);
-    let y = if whole { y } else { y.force_contiguous()? };
-    let gradients = Gradients::default();
-    let tickets = match tickets(&tracked.iter().copied().map(Some).collect::<Vec<_>>(), &gradients)? {
-        Some(tickets) => tickets,
-        None => Tensor::zeros(1, DType::F32, x.device())?,
+    // A copy, since what `f` gives may be a view, or `x` itself.
+    let y = f(&x.detach())?.detach().force_contiguous()?;
+    function.output(take_storage(&y)?, y.shape()).backward(move |call| again(&f, call))
+}
+
+/// The gradients by a second pass through `f`, whose history lasts no longer than this.
+fn again(f: impl Fn(&Tensor) -> Result<Tensor>, call: &Call) -> Result<Vec<Option<Tensor>>> {
+    let [x, parameters @ ..] = call.operands else { return Ok(vec![]) };
+    let leaf = call.wants(0).then(|| Var::from_tensor(x)).transpose()?;
+    let y = f(&leaf.as_ref().map_or_else(|| x.detach(), |leaf| leaf.as_tensor().clone()))?;
+    let (store, mut collected) = collect_gradients(|| start(&y, call.gradient)?.backward())?;
+    let mut gradient = |of: &Tensor| match (store.get(of), collected.remove(&of.id())) {
+        (None, None) => of.zeros_like(),
+        (Some(one), Some(other)) => one + other,
+        (Some(one), None) => Ok(one.clone()),
+        (None, Some(one)) => Ok(one),
     };
-    let parameters = tracked.into_iter().cloned().collect();
-    x.apply_op2(&tickets, Checkpoint { f, y: Mutex::new(Some(y)), parameters, gradients })
+    let dx = leaf.map(|leaf| gradient(&leaf)).transpose();
+    let rest = parameters.iter().map(|parameter| gradient(parameter).map(Some));
+    [dx].into_iter().chain(rest).map(|gradient| Ok(gradient?.map(|gradient| gradient.detach()))).collect()
 }
 
-struct Checkpoint<F> {
-    f: F,
-    /// What the forward gives, until it has given it.
-    y: Mutex<Option<Tensor>>,
-    parameters: Vec<Tensor>,
-    gradients: Gradients,
-}
-
-impl<F> Checkpoint<F> {
-    fn output(&self) -> Result<(Storage, Shape)> {
-        let y = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(y) = y else { bail!("a checkpoint's forward ran twice") };
-        let (storage, layout) = y.storage_and_layout();
-        Ok((storage.try_clone(layout)?, layout.shape().clone()))
-    }
-}
-
-impl<F: Fn(&Tensor) -> Result<Tensor> + Send + Sync> CustomOp2 for Checkpoint<F> {
-    fn name(&self) -> &'static str {
-        "checkpoint"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        match self.output()? {
-            (Storage::Cpu(storage), shape) => Ok((storage, shape)),
-            _ => bail!("a checkpoint's output left the device of its input"),
-        }
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        match self.output()? {
-            (Storage::Cuda(storage), shape) => Ok((storage, shape)),
-            _ => bail!("a checkpoint's output left the device of its input"),
-        }
-    }
-
-    fn bwd(&self, x: &Tensor, tickets: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let leaf = x.track_op().then(|| Var::from_tensor(x)).transpose()?;
-        let y = (self.f)(&leaf.as_ref().map_or_else(|| x.detach(), |leaf| leaf.as_tensor().clone()))?;
-        let (store, mut kept) = collect(|| y.apply_op1(Seed(dy.clone()))?.backward())?;
-        let mut gradient = |of: &Tensor| match (store.get(of), kept.remove(&of.id())) {
-            (Some(one), Some(other)) => (one + other).map(Some),
-            (one, other) => Ok(one.cloned().or(other)),
-        };
-        for (index, parameter) in self.parameters.iter().enumerate() {
-            let gradient = gradient(parameter)?.map_or_else(|| parameter.zeros_like(), Ok)?;
-            self.gradients.leave(index, gradient.detach());
-        }
-        let dx = match &leaf {
-            Some(leaf) => gradient(leaf)?.map(|dx| dx.detach()),
-            None => None,
-        };
-        Ok((dx, tickets.track_op().then(|| tickets.zeros_like()).transpose()?))
-    }
-}
-
-/// A number whose gradient in its operand is what it holds: where a backward inside a backward starts.
-struct Seed(Tensor);
-
-impl CustomOp1 for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.]), Shape::from(())))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, y: &candle_core::CudaStorage, _: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
-        super::cuda::unread(y, ())
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
-    }
+/// A value whose backward starts with this gradient of `y`.
+fn start(y: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    let gradient = gradient.clone();
+    let function = Function::new("start", [y]).output(unread(y.device())?, 1);
+    function.backward(move |_| Ok(vec![Some(gradient.clone())]))
 }
 
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
 
-    use super::super::check::{distance, values};
-    use super::super::{layer_norm, linear};
     use super::*;
+    use crate::ops::check::{distance, values};
+    use crate::ops::{layer_norm, linear};
 
     /// Something of this crate's ops and of Candle's: `(norm(x) Wᵀ + b)² · w`, whose `w` is used twice.
     fn f(x: &Tensor, p: &[Tensor]) -> Result<Tensor> {
@@ -156,7 +88,7 @@ mod tests {
         };
         let loss = (y * values(&[3, 5, 8], 9)?)?.sum_all()?;
         let (store, mut kept) = match collected {
-            true => collect(|| loss.backward())?,
+            true => collect_gradients(|| loss.backward())?,
             false => (loss.backward()?, Default::default()),
         };
         vars.iter()
@@ -180,6 +112,38 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_checkpoint_inside_a_checkpoint_gives_the_same_gradients() -> Result<()> {
+        let shapes: [&[usize]; 5] = [&[3, 5, 8], &[8], &[8], &[8, 8], &[8]];
+        let vars = shapes.iter().zip(0..).map(|(dims, seed)| Var::from_tensor(&values(dims, seed)?));
+        let vars = vars.collect::<Result<Vec<_>>>()?;
+        let p: Vec<Tensor> = vars[1..].iter().map(|var| var.as_tensor().clone()).collect();
+        let nested = {
+            let (outside, inside) = (p.clone(), p.clone());
+            checkpoint(&vars[0], &p.iter().collect::<Vec<_>>(), move |x| {
+                let inside = inside.clone();
+                f(&checkpoint(x, &outside.iter().collect::<Vec<_>>(), move |x| f(x, &inside))?, &outside)
+            })?
+        };
+        let plain = f(&f(&vars[0], &p)?, &p)?;
+        assert_eq!(distance(&nested, &plain)?, 0.);
+        let [got, expected] = [nested, plain].map(|y| y.sum_all()?.backward());
+        let (got, expected) = (got?, expected?);
+        for var in &vars {
+            assert!(distance(got.get(var).expect("a gradient"), expected.get(var).expect("a gradient"))? < 1e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_view_of_the_input_stays_what_it_is() -> Result<()> {
+        let x = Var::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
+        let y = checkpoint(&x, &[], |x| x.narrow(0, 1, 1))?;
+        assert_eq!((y.to_vec2::<f32>()?, x.to_vec2::<f32>()?), (vec![vec![3., 4.]], vec![vec![1., 2.], vec![3., 4.]]));
+        assert_eq!(y.sum_all()?.backward()?.get(&x).expect("a gradient").to_vec2::<f32>()?, [[0., 0.], [1., 1.]]);
         Ok(())
     }
 
