@@ -19,14 +19,23 @@
 #![deny(missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod activation;
+pub mod attention;
+pub mod batch_norm;
 pub mod column_sums;
 pub mod conv;
+pub mod cross_entropy;
+pub mod layer_norm;
 pub mod matmul;
 pub mod memory;
 pub mod optim;
+pub mod patches;
 #[cfg(test)]
 mod random;
+pub mod residual;
+pub mod residual_branch;
 pub mod simd;
+pub mod softmax;
 pub mod sum_of_squares;
 pub mod tasks;
 pub mod transpose;

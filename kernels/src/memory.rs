@@ -36,6 +36,29 @@ pub unsafe fn written(out: &mut Out) -> &mut [f32] {
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [f32]) }
 }
 
+/// Values as memory that a kernel writes anew.
+///
+/// # Safety
+/// Nothing but values may be written to it.
+#[inline]
+pub(crate) unsafe fn as_out(values: &mut [f32]) -> &mut Out {
+    // SAFETY: the two types have one layout, and the caller vouches for what is written.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut Out) }
+}
+
+/// The first `len` values of scratch memory, which grows if it has to, for a kernel to write. They hold whatever was there.
+///
+/// # Safety
+/// As [`as_out`].
+#[inline]
+pub(crate) unsafe fn scratch(memory: &mut Vec<f32>, len: usize) -> &mut Out {
+    if memory.len() < len {
+        memory.resize(len, 0.);
+    }
+    // SAFETY: the caller's.
+    unsafe { as_out(&mut memory[..len]) }
+}
+
 /// A pointer that tasks share which write to different places behind it.
 #[derive(Debug, Clone, Copy)]
 pub struct Shared(*mut f32);
@@ -55,6 +78,16 @@ impl Shared {
     /// A pointer to where a caller may write.
     pub(crate) fn from(start: *mut f32) -> Self {
         Self(start)
+    }
+
+    /// `len` places from `offset` on, for a task to write.
+    ///
+    /// # Safety
+    /// They must lie within what [`Shared::new`] was given, which must outlive them, and nobody else may use them meanwhile.
+    #[inline]
+    pub(crate) unsafe fn part<'a>(self, offset: usize, len: usize) -> &'a mut Out {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset).cast(), len) }
     }
 
     /// The pointer to the value at `offset`.

@@ -33,6 +33,29 @@ pub fn amx_is_allowed() -> bool {
     false
 }
 
+/// One piece of assembly from the sums' start to their store, so that no sum is ever in a tile register where the compiler could
+/// touch it: zeros, or what rows at `from` hold; then `steps`, which add to the tiles 0 to 3; then rows at `to`.
+macro_rules! from_start_to_store {
+    ([$($step:literal),* $(,)?], ($from:expr, $from_stride:expr) => ($to:expr, $to_stride:expr), $($operands:tt)*) => {
+        asm!(
+            "test {from}, {from}", "jnz 6f",
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", "jmp 7f",
+            "6:",
+            "tileloadd tmm0, [{from} + {from_stride}*1]", "tileloadd tmm1, [{from} + {from_stride}*1 + 64]",
+            "tileloadd tmm2, [{from_lower} + {from_stride}*1]", "tileloadd tmm3, [{from_lower} + {from_stride}*1 + 64]",
+            "7:",
+            $($step,)*
+            "tilestored [{to} + {to_stride}*1], tmm0", "tilestored [{to} + {to_stride}*1 + 64], tmm1",
+            "tilestored [{to_lower} + {to_stride}*1], tmm2", "tilestored [{to_lower} + {to_stride}*1 + 64], tmm3",
+            $($operands)*
+            from = in(reg) $from, from_lower = in(reg) $from.wrapping_add(ROWS * $from_stride),
+            from_stride = in(reg) 4 * $from_stride, to = in(reg) $to, to_lower = in(reg) $to.wrapping_add(ROWS * $to_stride),
+            to_stride = in(reg) 4 * $to_stride, out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack)
+        )
+    };
+}
+
 /// The tile registers while they are set up: 8 tiles of 16 rows of 64 bytes. 0 to 3 hold sums, 4 and 5 the left operand, 6 and
 /// 7 the right one.
 pub struct Tiles {
@@ -78,66 +101,59 @@ impl Tiles {
         out: *mut f32,
         row_stride: usize,
     ) {
-        // SAFETY: the caller's. Sums stay in tiles between the pieces, which nothing else touches.
+        // SAFETY: the caller's; all tile registers are declared to be written.
         unsafe {
-            if from.is_null() {
-                asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nostack, nomem));
-            } else {
-                asm!("tileloadd tmm0, [{upper} + {stride}*1]", "tileloadd tmm1, [{upper} + {stride}*1 + 64]",
-                    "tileloadd tmm2, [{lower} + {stride}*1]", "tileloadd tmm3, [{lower} + {stride}*1 + 64]",
-                    upper = in(reg) from, lower = in(reg) from.wrapping_add(ROWS * from_stride), stride = in(reg) 4 * from_stride,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, options(nostack, readonly));
-            }
             if PARTS == 3 {
                 // The parts in an order in which every piece loads one pair of tiles only, small products first. Four steps,
                 // then a store that nobody reads: measured on a Xeon with AMX, the stores at the end of a block hold up the
                 // next one for two steps' time if more than five steps passed without a store.
-                asm!(".macro tallow_step a, b, row",
-                    "tileloadd tmm4, [\\a + \\row + 4096]", "tileloadd tmm6, [\\b + \\row]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [\\a + \\row + 5120]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm4, [\\a + \\row + 2048]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [\\a + \\row + 3072]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [\\b + \\row + 2048]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [\\b + \\row + 3072]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm4, [\\a + \\row]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [\\a + \\row + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [\\b + \\row + 4096]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [\\b + \\row + 5120]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "tileloadd tmm6, [\\b + \\row]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add \\a, 6144", "add \\b, 6144",
-                    ".endm",
-                    "test {fours}, {fours}", "jz 3f",
-                    "2:", ".rept 4", "tallow_step {a}, {b}, {row}", ".endr",
-                    "tilestored [{idle} + {row}], tmm0", "dec {fours}", "jnz 2b",
-                    "3:", "test {rest}, {rest}", "jz 5f",
-                    "4:", "tallow_step {a}, {b}, {row}", "dec {rest}", "jnz 4b",
-                    "5:", ".purgem tallow_step",
+                from_start_to_store!(
+                    [
+                        ".macro tallow_step a, b, row",
+                        "tileloadd tmm4, [\\a + \\row + 4096]", "tileloadd tmm6, [\\b + \\row]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [\\a + \\row + 5120]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm4, [\\a + \\row + 2048]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [\\a + \\row + 3072]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm6, [\\b + \\row + 2048]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tileloadd tmm7, [\\b + \\row + 3072]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm4, [\\a + \\row]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [\\a + \\row + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm6, [\\b + \\row + 4096]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tileloadd tmm7, [\\b + \\row + 5120]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm6, [\\b + \\row]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tileloadd tmm7, [\\b + \\row + 1024]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "add \\a, 6144", "add \\b, 6144",
+                        ".endm",
+                        "test {fours}, {fours}", "jz 3f",
+                        "2:", ".rept 4", "tallow_step {a}, {b}, {row}", ".endr",
+                        "tilestored [{idle} + {row}], tmm0", "dec {fours}", "jnz 2b",
+                        "3:", "test {rest}, {rest}", "jz 5f",
+                        "4:", "tallow_step {a}, {b}, {row}", "dec {rest}", "jnz 4b",
+                        "5:", ".purgem tallow_step",
+                    ],
+                    (from, from_stride) => (out, row_stride),
                     a = inout(reg) a => _, b = inout(reg) b => _, fours = inout(reg) steps / 4 => _,
                     rest = inout(reg) steps % 4 => _, row = in(reg) 64_usize, idle = in(reg) self.idle.get(),
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-                    out("tmm7") _, options(nostack));
+                );
             } else {
-                asm!("2:",
-                    "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tileloadd tmm5, [{a} + {row} + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                    "add {a}, 2048", "add {b}, 2048", "dec {steps}", "jnz 2b",
+                from_start_to_store!(
+                    [
+                        "2:",
+                        "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{a} + {row} + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "add {a}, 2048", "add {b}, 2048", "dec {steps}", "jnz 2b",
+                    ],
+                    (from, from_stride) => (out, row_stride),
                     a = inout(reg) a => _, b = inout(reg) b => _, steps = inout(reg) steps => _, row = in(reg) 64_usize,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-                    out("tmm7") _, options(nostack, readonly));
+                );
             }
-            asm!("tilestored [{upper} + {stride}*1], tmm0", "tilestored [{upper} + {stride}*1 + 64], tmm1",
-                "tilestored [{lower} + {stride}*1], tmm2", "tilestored [{lower} + {stride}*1 + 64], tmm3",
-                upper = in(reg) out, lower = in(reg) out.wrapping_add(ROWS * row_stride), stride = in(reg) 4 * row_stride,
-                options(nostack));
         }
     }
 }

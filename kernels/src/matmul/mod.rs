@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use gemm::Parallelism;
 
+use crate::memory::filled;
+
 pub(crate) use float32::{Gathered, Operand, Output, PANEL, PackedPanels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
@@ -129,6 +131,23 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
     PRECISION.store(precision as u8, Ordering::Relaxed);
 }
 
+/// As [`multiply_to`], of an output's parts.
+///
+/// # Safety
+/// As there.
+pub unsafe fn multiply_at(
+    out: *mut f32,
+    row_stride: usize,
+    start: Start,
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+    threads: Threads,
+) {
+    // SAFETY: the caller's.
+    unsafe { multiply_to(Output { to: out, row_stride, start, scale }, a, b, threads) }
+}
+
 /// Whether products are to read bfloat16, where they can.
 pub fn computes_narrow() -> bool {
     precision() == MatmulPrecision::BFloat16
@@ -172,6 +191,18 @@ pub fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
     }
 }
 
+/// `start + a b`, on all threads.
+pub fn product(start: Start, a: Matrix, b: Matrix) -> Vec<f32> {
+    // SAFETY: the product covers the output.
+    unsafe { filled(a.rows * b.columns, |out| multiply(out, start, a, b, Threads::All)) }
+}
+
+/// `aᵀ b` for two matrices of as many rows, each given with the length of its rows.
+pub fn product_of_rows((a, a_width): (&[f32], usize), (b, b_width): (&[f32], usize)) -> Vec<f32> {
+    let rows = a.len() / a_width;
+    product(Start::Zero, Matrix::new(a, rows, a_width).t(), Matrix::new(b, rows, b_width))
+}
+
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
 pub fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
@@ -187,19 +218,12 @@ pub fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
     unsafe { multiply_at(out.as_mut_ptr(), b.columns, Start::Out, a, b, 1., threads) }
 }
 
-/// Writes `start + scale · a b` to `out`, with rows `row_stride` apart.
+/// Writes `out.start + out.scale · a b` to `out`.
 ///
 /// # Safety
 /// Every place of the product must be valid for writes by this thread alone, and initialised if it is what is added to.
-pub unsafe fn multiply_at(
-    out: *mut f32,
-    row_stride: usize,
-    start: Start,
-    a: Matrix,
-    b: Matrix,
-    scale: f32,
-    threads: Threads,
-) {
+pub(crate) unsafe fn multiply_to(out: Output, a: Matrix, b: Matrix, threads: Threads) {
+    let Output { to: out, row_stride, start, scale } = out;
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
     start.assert_fits(b.columns);
     let count = match threads {
@@ -348,6 +372,11 @@ impl<'a> Packed<'a> {
     /// Whether it was packed for the precision that is set now.
     pub fn is_current(&self) -> bool {
         self.precision == precision()
+    }
+
+    /// Panics if the operand has another size.
+    pub(crate) fn assert_size(&self, rows: usize, columns: usize) {
+        assert_eq!((self.layout.depth, self.layout.columns), (rows, columns), "a packed operand that does not fit");
     }
 
     /// Writes `start + a b` to `out`, a matrix whose rows follow one another, on this thread.

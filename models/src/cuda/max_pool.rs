@@ -1,7 +1,7 @@
 //! The maximum of square windows; the kernels are in max_pool.cu.
 
 use candle_core::{CudaDevice, DType, Result, Tensor, bail};
-use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::Windows;
 
 use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, types, values};
 use super::{ptx, trust};

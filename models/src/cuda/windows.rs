@@ -1,7 +1,7 @@
 //! The windows of images as rows of a matrix; the kernels are in windows.cu.
 
 use candle_core::{Result, Tensor, bail};
-use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::Windows;
 
 use super::launch::{Arg, Module, Output, device_of, dtype_name, launch, types, values};
 use super::{ptx, trust};

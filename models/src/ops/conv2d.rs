@@ -7,10 +7,10 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use tallow_kernels::conv::Direct;
 use tallow_kernels::conv::Wanted;
-use tallow_kernels::conv::direct::Direct;
-use tallow_kernels::conv::windows::Windows;
-use tallow_kernels::conv::winograd::Winograd;
+use tallow_kernels::conv::Windows;
+use tallow_kernels::conv::Winograd;
 use tallow_kernels::tasks::shares;
 
 use super::column_sums::add_up;

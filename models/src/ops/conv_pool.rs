@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
-use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::Windows;
 
 use super::conv2d::{Conv2d, conv2d};
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values};

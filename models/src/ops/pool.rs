@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
-use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::Windows;
 
 use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
 use super::simd::vectorised;

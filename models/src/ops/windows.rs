@@ -2,7 +2,7 @@
 //! the pools are made of (Candle's own have gradients that are wrong or missing).
 
 use candle_core::{Result, Tensor, bail};
-use tallow_kernels::conv::windows::Windows;
+use tallow_kernels::conv::Windows;
 
 /// Where the windows of `op` lie; see [`Windows::new`].
 pub(crate) fn windows_of(

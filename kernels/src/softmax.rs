@@ -1,0 +1,82 @@
+//! `exp(x) / Σ exp(x)` over every row, and its gradient. Rows of any magnitude stay finite.
+
+use rayon::prelude::*;
+
+use crate::memory::{filled, written};
+use crate::simd::{exp, max, sum, sum2, vectorised};
+use crate::tasks::rows_per_task;
+
+/// The softmax of every row of `dim` values.
+pub fn forward(x: &[f32], dim: usize) -> Vec<f32> {
+    let dim = dim.max(1);
+    assert!(x.len().is_multiple_of(dim), "values that are no rows");
+    let task = rows_per_task(x.len() / dim, dim) * dim;
+    // SAFETY: the tasks cover the output, and every value of every row is written.
+    unsafe {
+        filled(x.len(), |y| {
+            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
+                            let max = max(x);
+                            for (y, &x) in y.iter_mut().zip(x) {
+                                y.write(exp(x - max));
+                            }
+                            let y = written(y);
+                            let scale = 1. / sum(y, |y| y);
+                            for y in y {
+                                *y *= scale;
+                            }
+                        }
+                    },
+                )
+            })
+        })
+    }
+}
+
+/// The gradient of the input for that of the output `y`.
+pub fn backward(y: &[f32], dy: &[f32], dim: usize) -> Vec<f32> {
+    let dim = dim.max(1);
+    assert!(
+        y.len().is_multiple_of(dim) && y.len() == dy.len(),
+        "values that are no rows, or gradients that do not fit"
+    );
+    let task = rows_per_task(y.len() / dim, dim) * dim;
+    // SAFETY: the tasks cover the output, and every value of every row is written.
+    unsafe {
+        filled(y.len(), |dx| {
+            dx.par_chunks_mut(task).zip(y.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, y), dy)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim))
+                        {
+                            let dot = sum2(y, dy, |y, dy| y * dy);
+                            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                                dx.write(y * (dy - dot));
+                            }
+                        }
+                    },
+                )
+            })
+        })
+    }
+}
+
+/// Turns the first `keys` scores of a row into probabilities; gives the logarithm of the sum of their exponentials.
+#[inline(always)]
+pub(crate) fn softmax_row(row: &mut [f32], keys: usize) -> f32 {
+    row[keys..].fill(f32::NEG_INFINITY);
+    let max = max(row);
+    for x in row.iter_mut() {
+        *x = exp(*x - max);
+    }
+    let total = sum(row, |x| x);
+    let scale = 1. / total;
+    for x in row {
+        *x *= scale;
+    }
+    max + total.ln()
+}
