@@ -141,9 +141,8 @@ impl PretrainedBuilder {
             .initialised()
             .find(|(name, _)| config.architecture.stage_of(name) == Stage::Head)
             .map(|(_, why)| why.to_string());
-        // The parameters are made by a model that could be trained; the one that predicts has their values and no history.
-        config.architecture.build(params.builder())?;
         let mut model = config.architecture.build(params.eval_builder())?;
+        params.check_taken()?;
         model.set_prepacking(true);
         let exif = exif.map_or_else(|| run::exif_of(&source), Ok)?;
         let chosen_classes = overrides.iter().any(|(option, _)| option == "num_classes");

@@ -30,7 +30,6 @@ impl Averages {
         for param in params.all() {
             averages.provide(param.name, param.var.as_detached_tensor().copy()?);
         }
-        architecture.build(averages.builder())?;
         let model = architecture.build(averages.eval_builder())?;
         Ok((Self { decay, params: averages }, model))
     }

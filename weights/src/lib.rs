@@ -15,10 +15,13 @@
 //! let architecture = config.architecture.with_img_size(56).with_num_classes(10);
 //! let params = Params::new(0, DType::F32, &Device::Cpu);
 //! let account = load(&checkpoint, &architecture, &LoadOptions::default(), &params)?;
+//! // A model that is trained; `params.eval_builder()` is for one that only predicts.
 //! let model = architecture.build(params.builder())?;
 //! println!("{account}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A model inside another is loaded with [`LoadOptions::prefix`] and built under the same: `params.builder().pp("vit")`.
 //!
 //! Nothing is guessed in silence: what has no place in the model or gets no value is an error that lists names, as are damaged
 //! files, and whatever had to be assumed is among the notes. [`save`] writes what timm and GGUF readers load.
