@@ -180,37 +180,7 @@ impl Plan {
         };
         planner.fold_first_position = planner.class_position_goes_into_class_token();
 
-        let by_name: HashMap<&str, &Mapped> =
-            translation.mapped.iter().map(|mapped| (mapped.name.as_str(), mapped)).collect();
-        let (mut fillings, mut zeros, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for spec in &specs {
-            let fate =
-                if let Some(why) = head.new.get(&spec.name) {
-                    Parameter::Initialised { why: why.clone() }
-                } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
-                    fillings.push(planner.filling(spec, mapped, &head)?);
-                    let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
-                    match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
-                        Some(why) => Parameter::PartlyFilled { from, why },
-                        None => Parameter::Filled { from },
-                    }
-                } else if let Some(why) = planner.norm_moved(&spec.name, &head) {
-                    Parameter::Initialised { why }
-                } else if let Some(weight) = spec.name.strip_suffix("bias").and_then(|layer| {
-                    by_name.get(format!("{layer}weight").as_str()).filter(|_| layer.starts_with("head"))
-                }) {
-                    // A linear layer without a bias is one whose bias is zero.
-                    zeros.push((spec.name.clone(), spec.shape.clone()));
-                    Parameter::Filled {
-                        from: weight.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect(),
-                    }
-                } else {
-                    missing.push(spec.name.clone());
-                    continue;
-                };
-            parameters.push(ParameterFate { name: spec.name.clone(), shape: spec.shape.clone(), fate });
-        }
-
+        let Filled { fillings, zeros, parameters, missing } = planner.fill(checkpoint, &specs, &head)?;
         let mut fates: Vec<Option<Fate>> = vec![None; checkpoint.tensors().len()];
         for (index, why) in &translation.left_out {
             fates[*index] = Some(Fate::LeftOut { why: why.clone() });
@@ -318,7 +288,51 @@ struct Planner<'a> {
     fold_first_position: bool,
 }
 
+/// What is decided of the model's parameters.
+struct Filled {
+    fillings: Vec<Filling>,
+    zeros: Vec<(String, Vec<usize>)>,
+    parameters: Vec<ParameterFate>,
+    /// Those that nothing fills, though something has to.
+    missing: Vec<String>,
+}
+
 impl Planner<'_> {
+    /// What fills each of the model's parameters, or why it is new.
+    fn fill(&self, checkpoint: &Checkpoint, specs: &[ParamSpec], head: &HeadDecision) -> Result<Filled> {
+        let by_name: HashMap<&str, &Mapped> =
+            self.translation.mapped.iter().map(|mapped| (mapped.name.as_str(), mapped)).collect();
+        let (mut fillings, mut zeros, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for spec in specs {
+            let fate =
+                if let Some(why) = head.new.get(&spec.name) {
+                    Parameter::Initialised { why: why.clone() }
+                } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
+                    fillings.push(self.filling(spec, mapped, head)?);
+                    let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
+                    match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
+                        Some(why) => Parameter::PartlyFilled { from, why },
+                        None => Parameter::Filled { from },
+                    }
+                } else if let Some(why) = self.norm_moved(&spec.name, head) {
+                    Parameter::Initialised { why }
+                } else if let Some(weight) = spec.name.strip_suffix("bias").and_then(|layer| {
+                    by_name.get(format!("{layer}weight").as_str()).filter(|_| layer.starts_with("head"))
+                }) {
+                    // A linear layer without a bias is one whose bias is zero.
+                    zeros.push((spec.name.clone(), spec.shape.clone()));
+                    Parameter::Filled {
+                        from: weight.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect(),
+                    }
+                } else {
+                    missing.push(spec.name.clone());
+                    continue;
+                };
+            parameters.push(ParameterFate { name: spec.name.clone(), shape: spec.shape.clone(), fate });
+        }
+        Ok(Filled { fillings, zeros, parameters, missing })
+    }
+
     fn filling(&self, spec: &ParamSpec, mapped: &Mapped, head: &HeadDecision) -> Result<Filling> {
         let (name, taken) = (spec.name.clone(), mapped.clone());
         let Some(rows) = head.rows(&spec.name) else {
