@@ -241,10 +241,10 @@ fn parts_inside_of_classes_and_classes_beside_parts_are_understood() {
 #[test]
 fn where_parts_and_classes_cannot_be_told_apart_it_is_an_error_with_the_ways_out() {
     for (folders, says) in [
-        ("bus car train/steam train/diesel", "--train-split ."),
-        ("Entrenamiento/a Entrenamiento/b Prueba/a Prueba/b", "--train-split Entrenamiento --test-split Prueba"),
+        ("bus car train/steam train/diesel", "`train_split = .`"),
+        ("Entrenamiento/a Entrenamiento/b Prueba/a Prueba/b", "`train_split = Entrenamiento` `test_split = Prueba`"),
         ("train test", "images without classes in test, train"),
-        ("train_clean/a train_clean/b train_noisy/a train_noisy/b", "--train-split"),
+        ("train_clean/a train_clean/b train_noisy/a train_noisy/b", "`train_split"),
         ("images/a images/b test/a test/b", "a part for training"),
         ("test/a test/b", "a part for training"),
         ("train/a train/b test/a test/wasps", "test/wasps: expected a class of the training part"),
@@ -269,7 +269,7 @@ fn parts_are_chosen_by_name_and_a_name_that_is_not_there_is_refused_with_those_t
     let data = read(all, &chosen(Some("train,more"), Some("noise"))).unwrap();
     assert_eq!(found(&data), ["more/a more/b train/a train/b", "", "noise/a noise/b"]);
     let text = message(read(all, &chosen(None, Some("nose"))));
-    assert!(text.contains("--test-split: expected one of more, noise, test, train, got \"nose\""), "{text}");
+    assert!(text.contains("`test_split`: expected one of more, noise, test, train, got \"nose\""), "{text}");
     assert!(message(read(all, &chosen(Some("train"), Some("train")))).contains("different parts"));
     assert!(message(open("mnist", &chosen(None, Some("extra")))).contains("train and test"));
 }
@@ -347,7 +347,7 @@ fn the_card_of_a_parquet_folder_and_the_user_choose_before_all_names() {
     assert_eq!(sources(names, None, &chosen(None, Some("clean"))).unwrap(), ["train", "clean", "test"]);
     assert_eq!(sources("train1 train2 test", None, &chosen(Some("train2"), None)).unwrap()[0], "train2");
     let text = message(sources(names, None, &chosen(None, Some("noise"))));
-    assert!(text.contains("--test-split: expected one of clean, test, train"), "{text}");
+    assert!(text.contains("`test_split`: expected one of clean, test, train"), "{text}");
     // Endings in capital letters, and a folder that is a link.
     #[cfg(unix)]
     {
@@ -372,5 +372,5 @@ fn the_card_of_a_parquet_folder_and_the_user_choose_before_all_names() {
     let data = open(&format!("parquet:{}", dir.path().display()), &default).unwrap();
     assert!(data.notes.iter().any(|note| note.contains("names lost-* for test")), "{:?}", data.notes);
     let text = message(sources("test-00000-of-00001", None, &default));
-    assert!(text.contains("a part for training") && text.contains("--train-split"), "{text}");
+    assert!(text.contains("a part for training") && text.contains("`train_split"), "{text}");
 }

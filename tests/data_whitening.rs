@@ -125,9 +125,9 @@ fn inputs_of_another_size_and_too_large_ones_are_refused_with_what_to_do() {
     let whitening = fitted(&*Images::of(&reference, 1), 1e-2);
     let other = preprocessing().with(|c| c.input_size = [3, 4, 4]);
     let error = Transform::evaluation(&other).unwrap().whitened(Some(whitening)).unwrap_err().to_string();
-    assert!(error.contains("[3, 3, 4]") && error.contains("[3, 4, 4]") && error.contains("--normalize"), "{error}");
+    assert!(error.contains("[3, 3, 4]") && error.contains("[3, 4, 4]") && error.contains("`normalize"), "{error}");
     let error = check_size([3, 224, 224]).unwrap_err().to_string();
-    assert!(error.contains("150528") && error.contains("4096") && error.contains("--img-size 36"), "{error}");
+    assert!(error.contains("150528") && error.contains("4096") && error.contains("`img_size = 36`"), "{error}");
     check_size([3, 36, 36]).unwrap();
     check_size([1, 64, 64]).unwrap();
 }

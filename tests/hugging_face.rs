@@ -73,7 +73,7 @@ fn a_dinov2_reads_images_of_the_size_that_its_processor_makes_and_says_so() {
     let (config, notes) = config("dinov2");
     assert_eq!(config.architecture.input_size(), [3, 28, 28]);
     assert!(notes[0].contains("makes images of 28 pixels, and the config says 42"), "{notes:?}");
-    assert!(notes[0].contains("--img-size 42"), "{notes:?}");
+    assert!(notes[0].contains("`img_size = 42`"), "{notes:?}");
 
     let checkpoint = tallow::weights::open(&Source::Folder(folder("dinov2")), &OpenOptions::default()).unwrap();
     assert!(checkpoint.notes().iter().any(|note| note.contains("makes images of 28")), "{:?}", checkpoint.notes());

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::wording::with_flags;
+
 /// What a command gives.
 pub type Result<T = ()> = anyhow::Result<T>;
 
@@ -119,7 +121,7 @@ pub fn one_line_of_clap(error: &clap::Error) -> String {
     format!("{line}; see --help")
 }
 
-/// The error and its causes in one line. A cause that the error above it already quotes is not said twice.
+/// The error and its causes in one line, with flags in place of the settings that the library names. A cause that the error above it already quotes is not said twice.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -130,7 +132,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
             line.push_str(&format!(": {text}"));
         }
     }
-    line
+    with_flags(&line).into_owned()
 }
 
 /// Whether the command line itself is to blame, rather than what it names.

@@ -17,6 +17,7 @@ mod recipe;
 mod session;
 mod settings;
 mod threads;
+mod wording;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;

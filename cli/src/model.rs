@@ -8,6 +8,7 @@ use tallow_weights::{Account, CheckpointConfig, LoadOptions, OpenOptions, Source
 use crate::error::{Result, usage};
 use crate::flags::{ArchitectureFlags, CheckpointFlags, ExifFlags};
 use crate::session::Session;
+use crate::wording::with_flags;
 use tallow::Pretrained;
 use tallow::data::Exif;
 use tallow::inference::HeadFault;
@@ -169,7 +170,7 @@ pub fn say_account(model: &Pretrained, session: &Session) {
 
 /// An account in short, or with a line for every tensor of the checkpoint and every parameter that none filled.
 pub fn account_text(account: &Account, verbose: bool) -> String {
-    let mut text = account.to_string();
+    let mut text = with_flags(&account.to_string()).into_owned();
     if !verbose {
         return text;
     }

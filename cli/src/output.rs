@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::Context;
 
 use crate::error::{OutputClosed, Result};
+use crate::wording::with_flags;
 pub(crate) use tallow::report::numbers::{count as thousands, rate};
 
 /// Writes a result and a newline to stdout.
@@ -20,9 +21,9 @@ pub fn stdout(text: &str) -> Result {
     }
 }
 
-/// Writes a line to stderr. A closed stderr is not worth failing for.
+/// Writes a line to stderr, with flags in place of the settings that the library names. A closed stderr is not worth failing for.
 pub fn stderr_line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", with_flags(text));
 }
 
 /// How a column of a table is aligned.

@@ -350,12 +350,12 @@ fn fixed(spec: &str, mut parts: Parts, wishes: Wishes) -> Result<Parts> {
         return Ok(parts);
     }
     let has_test = parts.test.is_some();
-    let wished = [("--train-split", wishes.train, "train"), ("--test-split", wishes.test, "test")];
-    for (flag, wish, name) in wished {
+    let wished = [("`train_split`", wishes.train, "train"), ("`test_split`", wishes.test, "test")];
+    for (setting, wish, name) in wished {
         if let Some(wish) = wish.filter(|wish| *wish != name || (name == "test" && !has_test)) {
             let there = if has_test { "train and test" } else { "train alone" };
             let expected = format!("{name}, if it is given; the parts are {there}, and cannot be exchanged");
-            return Err(Error::invalid(format!("{spec}: {flag}"), expected, format!("{wish:?}")));
+            return Err(Error::invalid(format!("{spec}: {setting}"), expected, format!("{wish:?}")));
         }
     }
     let part = |name: &str, role, samples: usize| Part {

@@ -141,7 +141,7 @@ pub(super) fn open_local(name: &str, place: &str, wishes: Wishes, exif: Exif) ->
 fn single(place: &str, path: &Path, choice: &Choice, wishes: Wishes, exif: Exif) -> Result<Parts> {
     if let Some(wish) = wishes.test.or(wishes.train.filter(|train| *train != "train")) {
         let expected = "a folder of files to choose parts from, or the one part train";
-        return Err(Error::invalid(format!("{place}: --train-split, --test-split"), expected, format!("{wish:?}")));
+        return Err(Error::invalid(format!("{place}: `train_split`, `test_split`"), expected, format!("{wish:?}")));
     }
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let part = FilePart {
@@ -214,7 +214,7 @@ fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wis
         (Some(train), _) => train,
         (None, Some(_)) if wishes.whole => super::dataset::nothing(),
         (None, _) => {
-            let remedy = "name its files train-*.parquet, or choose a part with --train-split NAME";
+            let remedy = "name its files train-*.parquet, or choose a part with `train_split = NAME`";
             return Err(Error::unusable(place, "a part with labels for training", "none", remedy));
         }
     };

@@ -194,23 +194,23 @@ pub(super) fn assign(
     several: Several,
 ) -> Result<Assigned> {
     split_off_members(&mut candidates, wishes);
-    let wished = |wish, flag| chosen(place, &candidates, wish, flag);
-    let (train, test) = (wished(wishes.train, "--train-split")?, wished(wishes.test, "--test-split")?);
+    let wished = |wish, setting| chosen(place, &candidates, wish, setting);
+    let (train, test) = (wished(wishes.train, "`train_split`")?, wished(wishes.test, "`test_split`")?);
     if let (Some(train), Some(test)) = (&train, &test)
         && let Some(both) = train.iter().find(|index| test.contains(index))
     {
         let got = format!("{} in both", candidates[*both].name);
-        return Err(Error::invalid(format!("{place}: --train-split and --test-split"), "different parts", got));
+        return Err(Error::invalid(format!("{place}: `train_split` and `test_split`"), "different parts", got));
     }
     let mut roles = Roles { place, candidates: &mut candidates, several, taken: Vec::new(), notes: Vec::new() };
     roles.taken = train.iter().chain(&test).flatten().copied().collect();
     let mut train = match train {
-        Some(train) => roles.wished(train, "--train-split"),
+        Some(train) => roles.wished(train, "`train_split`"),
         None => roles.usual(Role::Train, true)?,
     };
     let needs_test = test.is_none();
     let mut test = match test {
-        Some(test) => roles.wished(test, "--test-split"),
+        Some(test) => roles.wished(test, "`test_split`"),
         None => roles.usual(Role::Test, true)?,
     };
     // A lone validation part is what results are reported on, as is usual for ImageNet.
@@ -278,7 +278,7 @@ fn has_digit(name: &str) -> bool {
 }
 
 /// The candidates that `wish` names, if there is a wish.
-fn chosen(place: &str, candidates: &[Candidate], wish: Option<&str>, flag: &str) -> Result<Option<Vec<usize>>> {
+fn chosen(place: &str, candidates: &[Candidate], wish: Option<&str>, setting: &str) -> Result<Option<Vec<usize>>> {
     let Some(wish) = wish else { return Ok(None) };
     let mut all = Vec::new();
     for name in Wishes::names(Some(wish)) {
@@ -292,14 +292,14 @@ fn chosen(place: &str, candidates: &[Candidate], wish: Option<&str>, flag: &str)
         let of_role = places(&|c| role.is_some() && c.word.map(|word| word.role) == role);
         let found = [exactly, alike, member, of_role].into_iter().find(|found| !found.is_empty());
         let found = found.ok_or_else(|| {
-            Error::invalid(format!("{place}: {flag}"), format!("one of {}", names(candidates)), format!("{name:?}"))
+            Error::invalid(format!("{place}: {setting}"), format!("one of {}", names(candidates)), format!("{name:?}"))
         })?;
         all.extend(found);
     }
     all.sort_unstable();
     all.dedup();
     if all.is_empty() {
-        return Err(Error::invalid(format!("{place}: {flag}"), format!("one of {}", names(candidates)), "nothing"));
+        return Err(Error::invalid(format!("{place}: {setting}"), format!("one of {}", names(candidates)), "nothing"));
     }
     Ok(Some(all))
 }
@@ -319,7 +319,7 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 fn nothing_to_train_on(place: &str, candidates: &[Candidate]) -> Error {
     let expected = "a part for training (train, training)";
-    let remedy = "choose it with --train-split NAME, or rename it";
+    let remedy = "choose it with `train_split = NAME`, or rename it";
     Error::unusable(place, expected, names(candidates), remedy)
 }
 
@@ -341,9 +341,9 @@ impl Roles<'_> {
         }
     }
 
-    fn wished(&mut self, indices: Vec<usize>, flag: &str) -> Vec<usize> {
+    fn wished(&mut self, indices: Vec<usize>, setting: &str) -> Vec<usize> {
         for &index in &indices {
-            self.candidates[index].why = format!("{flag} names it");
+            self.candidates[index].why = format!("{setting} names it");
         }
         indices
     }
@@ -366,8 +366,8 @@ impl Roles<'_> {
         if self.several == Several::Apart && !meant.iter().all(alike) {
             let got = listed(meant.iter().map(|&index| self.candidates[index].name.as_str()));
             if needed {
-                let flag = if role == Role::Train { "--train-split" } else { "--test-split" };
-                let remedy = format!("choose one or, with commas between, several with {flag} NAME");
+                let setting = if role == Role::Train { "`train_split = NAME`" } else { "`test_split = NAME`" };
+                let remedy = format!("choose one or, with commas between, several with {setting}");
                 return Err(Error::unusable(self.place, format!("one part for {}", role.name()), got, remedy));
             }
             self.explain(&meant.clone(), "there are several of its kind");
@@ -398,7 +398,7 @@ fn told(place: &str, parts: &[(Candidate, Role)]) -> Vec<String> {
     if !left.is_empty() {
         let is = if left.len() == 1 { "is" } else { "are" };
         notes.push(format!(
-            "{place}: {} {is} not used; --train-split NAME or --test-split NAME chooses other parts",
+            "{place}: {} {is} not used; `train_split = NAME` or `test_split = NAME` chooses other parts",
             listed(left)
         ));
     }
@@ -475,15 +475,15 @@ mod tests {
             assert!(roles(&names, wrong).is_err(), "{wrong:?}");
         }
         let message = roles(&names, wish(None, Some("nowhere"))).map_err(|e| e.to_string());
-        assert!(message.is_err_and(|e| e.contains("--test-split: expected one of contrast, train, test, validation")));
+        assert!(message.is_err_and(|e| e.contains("`test_split`: expected one of contrast, train, test, validation")));
         Ok(())
     }
 
     #[test]
     fn where_it_is_not_clear_what_to_train_or_test_on_it_is_an_error() {
         for (names, says) in [
-            (&["train_clean", "train_other", "test"][..], "--train-split"),
-            (&["train", "test_matched", "test_mismatched"], "--test-split"),
+            (&["train_clean", "train_other", "test"][..], "`train_split`"),
+            (&["train", "test_matched", "test_mismatched"], "`test_split`"),
             (&["test", "contrast"], "a part for training"),
             (&["contrast", "pixelate"], "a part for training"),
         ] {

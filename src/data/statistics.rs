@@ -73,7 +73,7 @@ impl Statistics {
                 what,
                 "more than 0",
                 "0: all pixels are alike",
-                "use another normalisation (--normalize none)",
+                "use another normalisation (`normalize = none`)",
             ));
         }
         Ok(self)

@@ -39,7 +39,7 @@ pub fn check_size(input_size: [usize; 3]) -> Result<()> {
         "ZCA whitening",
         format!("inputs of at most {} values", Whitening::MOST_VALUES),
         format!("{values} ({channels}x{height}x{width})"),
-        format!("use smaller images (--img-size {side}) or --normalize standard"),
+        format!("use smaller images (`img_size = {side}`) or `normalize = standard`"),
     ))
 }
 

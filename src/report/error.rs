@@ -12,7 +12,7 @@ pub enum Error {
     /// A folder that holds no run.
     #[error(
         "{}: expected a run's folder (with config.toml, metrics.jsonl, summary.json), got {got}; give the folder that \
-         --out named in training",
+         `out` named in training",
         .path.display()
     )]
     NotARun { path: PathBuf, got: &'static str },
@@ -26,7 +26,7 @@ pub enum Error {
     #[error(transparent)]
     Train(Box<crate::train::Error>),
     /// A report that cannot be written.
-    #[error("{}: the report cannot be written: {source}; make room there, or choose another folder (--out)", .path.display())]
+    #[error("{}: the report cannot be written: {source}; make room there, or choose another folder (`out`)", .path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }
 

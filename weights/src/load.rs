@@ -477,7 +477,7 @@ impl Planner<'_> {
         } else {
             "choose the architecture that the checkpoint belongs to"
         };
-        let ignore = if missing.is_empty() { ", or leave them out with --ignore-unknown" } else { "" };
+        let ignore = if missing.is_empty() { ", or leave them out with `ignore_unknown`" } else { "" };
         format!("{hint}{ignore} (its names are {})", self.translation.naming)
     }
 

@@ -115,7 +115,7 @@ pub(crate) fn select(origin: &str, infos: &[TensorInfo], dictionaries: &[String]
             .map(|at| format!("{:?}", candidates[at].called()))
             .collect();
         notes.push(format!(
-            "the file holds {} networks: {:?} was taken{why}, {} not; --checkpoint-key chooses another",
+            "the file holds {} networks: {:?} was taken{why}, {} not; `checkpoint_key` chooses another",
             candidates.len(),
             taken.called(),
             others.join(", ")
@@ -406,7 +406,7 @@ fn plain(origin: &str, items: &[Item], wrappers: Wrappers, wish: &Wish) -> Resul
         let others = candidates.iter().filter(|other| other.dictionary != taken.dictionary);
         let others: Vec<String> = others.map(|other| format!("{:?}", other.called())).collect();
         notes.push(format!(
-            "{:?} of the file was taken, {} not; --checkpoint-key chooses another",
+            "{:?} of the file was taken, {} not; `checkpoint_key` chooses another",
             taken.called(),
             others.join(", ")
         ));

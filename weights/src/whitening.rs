@@ -135,7 +135,7 @@ impl Whitening {
             return Ok(());
         }
         let what = format!("whitening that was fitted to inputs {:?} for inputs {input_size:?}", self.input_size());
-        let remedy = "keep the size, or fit another one (--normalize zca)";
+        let remedy = "keep the size, or fit another one (`normalize = zca`)";
         Err(Error::unsupported("the checkpoint", what, remedy))
     }
 }

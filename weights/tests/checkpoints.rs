@@ -208,7 +208,7 @@ fn of_several_networks_the_choice_follows_a_rule_and_is_told() {
         let account = whole(what, &object);
         let said: Vec<&String> = account.notes.iter().filter(|note| note.contains("2 networks")).collect();
         assert!(said.len() == 1 && said[0].contains(&format!("{taken:?} was taken")), "{what}: {account}");
-        assert!(said[0].contains("--checkpoint-key"), "{what}: {account}");
+        assert!(said[0].contains("`checkpoint_key`"), "{what}: {account}");
         assert!(account.left_out().any(|(_, why)| why.contains("another network")), "{what}: {account}");
     }
 }
@@ -343,7 +343,7 @@ fn what_could_be_a_part_of_the_vit_is_an_error_until_it_is_to_be_ignored() {
             load(&checkpoint, &architecture, &options, &Params::new(0, DType::F32, &Device::Cpu))
         };
         let error = load(false).unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains("--ignore-unknown"), "{error}");
+        assert!(error.contains(name) && error.contains("`ignore_unknown`"), "{error}");
         let account = load(true).unwrap();
         assert_eq!(account.left_out().map(|(name, _)| name).collect::<Vec<_>>(), [name]);
         assert!(account.notes[0].contains(name), "{account}");
@@ -474,7 +474,7 @@ fn what_is_told_of_raw_weights_is_heard() {
     let (folder, architecture) = raw(small);
     let told = |options: OpenOptions| opened(folder.path(), &options)?.config_or_inferred();
     let error = told(OpenOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("--arch") && error.contains("num_heads"), "{error}");
+    assert!(error.contains("`arch") && error.contains("num_heads"), "{error}");
     let (config, _) = told(OpenOptions::default().with(|c| c.num_heads = Some(4))).unwrap();
     assert_eq!(config.architecture, architecture);
     // A name of the zoo says what shapes do not: here CLIP's activation.

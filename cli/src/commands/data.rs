@@ -13,6 +13,7 @@ use crate::images::tell_bad;
 use crate::output::{Align, Table, thousands};
 use crate::progress;
 use crate::session::Session;
+use crate::wording::with_flags;
 use tallow::data::whitening::{self, Whiteness};
 use tallow::data::{
     self, Augment, Checked, DataOptions, Dataset, Draw, Exif, OnBadImage, Part, Samples, Statistics, Subset, Transform,
@@ -88,6 +89,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         ..DataOptions::default()
     };
     let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
+    dataset.parts.iter_mut().for_each(|part| part.why = with_flags(&part.why).into_owned());
     let (bad, orientation_noted) = without_bad(args, &mut dataset, session)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());

@@ -9,6 +9,7 @@ use crate::flags::InfoArgs;
 use crate::model;
 use crate::output::{Align, Table, thousands};
 use crate::session::Session;
+use crate::wording::with_flags;
 
 pub fn run(args: &InfoArgs, session: &Session) -> Result {
     // A name of the zoo without a tag asks for the architecture alone; everything else is a checkpoint.
@@ -39,7 +40,7 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
             .map(|loaded| serde_json::to_value(&loaded.config().preprocessing))
             .transpose()?,
         layers: parameters.iter().map(|spec| Layer { name: &spec.name, shape: &spec.shape }).collect(),
-        account: loaded.as_ref().map(|loaded| loaded.account()),
+        account: loaded.as_ref().map(|loaded| in_flags(loaded.account())),
     };
     session.result(&info, || info.text(session.flags().verbose))
 }
@@ -57,7 +58,7 @@ struct Info<'a> {
     architecture: serde_json::Value,
     preprocessing: Option<serde_json::Value>,
     layers: Vec<Layer<'a>>,
-    account: Option<&'a Account>,
+    account: Option<Account>,
 }
 
 #[derive(Serialize)]
@@ -92,11 +93,18 @@ impl Info<'_> {
         if let Some(labels) = self.labels {
             text.push_str(&format!("classes: {}\n", few(labels)));
         }
-        if let Some(account) = self.account {
+        if let Some(account) = &self.account {
             text.push_str(&model::account_text(account, verbose));
         }
         text
     }
+}
+
+/// An account whose notes name flags.
+fn in_flags(account: &Account) -> Account {
+    let mut account = account.clone();
+    account.notes.iter_mut().for_each(|note| *note = with_flags(note).into_owned());
+    account
 }
 
 /// A value as `--set` takes it.

@@ -189,7 +189,7 @@ fn only_data_set<'a>(dir: &Path, found: &'a [Sub]) -> Result<Option<&'a Sub>> {
     if let [first, _, ..] = sets[..] {
         let got = format!("several, each with parts of its own: {}", listed(sets.iter().map(|sub| sub.name.as_str())));
         let remedy = format!(
-            "give the folder of one (folder:{}); if these are the classes, choose them with --train-split .",
+            "give the folder of one (folder:{}); if these are the classes, choose them with `train_split = .`",
             first.path.display()
         );
         return Err(Error::unusable(dir.display(), "one data set", got, remedy));
@@ -240,7 +240,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn decide(&self, subs: Vec<Sub>) -> Result<Layout> {
         if Wishes::names(self.wishes.train).eq([ITSELF]) {
-            return self.itself(subs, "--train-split . names it");
+            return self.itself(subs, "`train_split = .` names it");
         }
         if !self.wishes.is_empty() {
             return self.parts(subs);
@@ -297,7 +297,7 @@ impl Found<'_> {
             let (a, b) = (&first.name, &second.name);
             let got = format!("{} with the same folders in each ({})", self.listed(&subs), listed_set(&first.inner));
             let remedy = format!(
-                "if they are parts, choose with --train-split {a} --test-split {b}; if they are classes, with --train-split ."
+                "if they are parts, choose with `train_split = {a}` `test_split = {b}`; if they are classes, with `train_split = .`"
             );
             return Err(Error::unusable(&self.place, "parts that are called so, or classes", got, remedy));
         }
@@ -312,9 +312,9 @@ impl Found<'_> {
         if roles.len() > 1 || classes == 0 {
             let got = format!("images without classes in {}", names(words));
             let remedy = match others.iter().find(|sub| sub.is_part()) {
-                Some(other) => format!("choose the part to train on with --train-split {}", other.name),
+                Some(other) => format!("choose the part to train on with `train_split = {}`", other.name),
                 None => "put the images of every class into a folder with the class's name; if these are the classes, \
-                         choose them with --train-split ."
+                         choose them with `train_split = .`"
                     .into(),
             };
             return Err(Error::unusable(&self.place, "a folder for each class in a folder train", got, remedy));
@@ -333,7 +333,7 @@ impl Found<'_> {
         let word = &words[0].name;
         let got = format!("{}, which may be a part or a class, beside {}", names(words), names(others));
         let remedy = format!(
-            "if {word} is the part to train on, choose it with --train-split {word}; if all are classes, with --train-split ."
+            "if {word} is the part to train on, choose it with `train_split = {word}`; if all are classes, with `train_split = .`"
         );
         Error::unusable(&self.place, "parts with the same classes, or classes", got, remedy)
     }
@@ -355,7 +355,7 @@ impl Found<'_> {
             let name = &sub.name;
             if self.wishes.is_empty() && sub.role().is_none() {
                 notes.push(format!(
-                    "{} is left out: {why}; --train-split . --test-split {name} tests on it",
+                    "{} is left out: {why}; `train_split = .` `test_split = {name}` tests on it",
                     sub.path.display()
                 ));
             }

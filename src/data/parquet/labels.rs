@@ -30,7 +30,7 @@ impl Classes {
     /// The classes of parts, the one for training first (name and labels), and what is worth a note.
     pub(super) fn of(place: &str, parts: &[(&str, &Labels)]) -> Result<(Self, Vec<String>)> {
         let [(first, training), others @ ..] = parts else {
-            let remedy = "name its files train-*.parquet, or choose a part with --train-split NAME";
+            let remedy = "name its files train-*.parquet, or choose a part with `train_split = NAME`";
             return Err(Error::unusable(place, "a part with labels", "none", remedy));
         };
         let kind = Kind::of(training);

@@ -268,7 +268,7 @@ impl Processor {
                 vit.img_size = whole.into();
                 notes.push(format!(
                     "{name} makes images of {made} pixels, and the config says {own}: the model reads {}, as in transformers \
-                     (--img-size {own} asks for the other)",
+                     (`img_size = {own}` asks for the other)",
                     vit.img_size
                 ));
             } else {

@@ -135,7 +135,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
     let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
     let has = |name: &str| shape(name).is_some();
     let ask = |expected: &str, got: String| {
-        Error::format(origin, format!("{expected}; name the model that the weights belong to (--arch NAME)"), got)
+        Error::format(origin, format!("{expected}; name the model that the weights belong to (`arch = NAME`)"), got)
     };
     let Some(&[embed_dim, in_chans, patch_size, width]) = shape("patch_embed.proj.weight") else {
         let got = format!("{:?}", shape("patch_embed.proj.weight"));
@@ -262,12 +262,12 @@ fn heads(origin: &str, embed_dim: usize, depth: usize, notes: &mut Vec<String>) 
     let Some(heads) = heads else {
         return Err(Error::format(
             origin,
-            "a config.json beside the weights, the model that they belong to (--arch NAME), or --set num_heads=N",
+            "a config.json beside the weights, the model that they belong to (`arch = NAME`), or `set num_heads=N`",
             format!("weights alone, {embed_dim} wide, whose number of attention heads shapes do not tell"),
         ));
     };
     notes.push(format!(
-        "{heads} attention heads were assumed, {} wide each: shapes do not tell; --set num_heads=N or --arch NAME says otherwise",
+        "{heads} attention heads were assumed, {} wide each: shapes do not tell; `set num_heads=N` or `arch = NAME` says otherwise",
         embed_dim / heads.max(1)
     ));
     Ok(heads)

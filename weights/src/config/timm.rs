@@ -240,7 +240,7 @@ pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
     let assumed = norm_layer(text).filter(|eps| !text.contains("eps=") && *eps != VitConfig::default().norm_eps);
     Ok(assumed.map(|eps| {
         format!(
-            "norm_layer {text:?} states no epsilon: PyTorch's default {eps:e} was taken, timm's ViTs have {:e}; --set norm_eps=VALUE \
+            "norm_layer {text:?} states no epsilon: PyTorch's default {eps:e} was taken, timm's ViTs have {:e}; `set norm_eps=VALUE` \
              says otherwise",
             VitConfig::default().norm_eps
         )

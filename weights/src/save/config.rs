@@ -57,7 +57,7 @@ fn timm_json(config: &CheckpointConfig) -> Value {
 pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
     let refuse = |what: &str, remedy: &str| Err(Error::unsupported("timm", what, remedy));
     if config.whitening.is_some() {
-        return refuse("whitening of the input", "train with --normalize standard for timm");
+        return refuse("whitening of the input", "train with `normalize = standard` for timm");
     }
     let Architecture::Vit(vit) = &config.architecture else {
         return refuse("a model that is no ViT", "export it as GGUF, or use the run's checkpoint with Tallow");

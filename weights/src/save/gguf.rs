@@ -36,7 +36,7 @@ pub enum Quantisation {
 pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisation: Quantisation) -> Result<()> {
     params.check_taken()?;
     if config.whitening.is_some() {
-        let remedy = "export in timm's layout, which Tallow reads, or train with --normalize standard";
+        let remedy = "export in timm's layout, which Tallow reads, or train with `normalize = standard`";
         return Err(Error::unsupported("GGUF", "whitening of the input", remedy));
     }
     let json = config_json(config)?.to_string();
