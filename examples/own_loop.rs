@@ -17,11 +17,11 @@ struct EvenOrOdd {
 }
 
 impl EvenOrOdd {
-    /// The backbone's parameters lie where the checkpoint's names are, the head's under a name of its own.
+    /// The backbone's parameters are called `backbone.…`, which the load has to know, and the head's `even_or_odd.…`.
     fn new(config: &CheckpointConfig, vb: VarBuilder) -> tallow::models::Result<Self> {
         let architecture = &config.architecture;
         let head = linear(architecture.num_features(), LABELS.len(), vb.pp("even_or_odd"))?;
-        Ok(Self { backbone: architecture.build(vb)?, head })
+        Ok(Self { backbone: architecture.build(vb.pp("backbone"))?, head })
     }
 
     /// Logits `[batch, 2]` of images `[batch, 3, height, width]`.
@@ -38,7 +38,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     config.preprocessing.input_size = config.architecture.input_size();
 
     let params = Params::new(0, DType::F32, &device);
-    let account = load(&checkpoint, &config.architecture, &LoadOptions::default(), &params)?;
+    let under_backbone = LoadOptions::default().with(|options| options.prefix = Some("backbone".into()));
+    let account = load(&checkpoint, &config.architecture, &under_backbone, &params)?;
     println!("{account}");
     let model = EvenOrOdd::new(&config, params.builder())?;
 
