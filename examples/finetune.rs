@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use tallow::train::defaults::{Family, Regime, defaults};
-use tallow::train::{Event, Listener, Outcome, RunFolder, Start, TrainConfig, run};
+use tallow::train::{Event, Listener, Outcome, RunFolder, Start, run};
 
 /// Prints a line an epoch; all other events are ignored.
 struct Epochs;
@@ -23,15 +23,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let out = PathBuf::from(arguments.next().ok_or("usage: finetune OUT [DIGITS]")?);
     let digits = arguments.next().map_or(Ok(500), |digits| digits.parse())?;
-    let config = TrainConfig {
-        model: "vit_small_patch14_dinov2.saliency".into(),
-        data: "mnist".into(),
-        limit: Some(digits),
-        test_limit: Some(200.min(digits)),
-        epochs: 1,
-        set: [("img_size".to_string(), "56".to_string())].into(),
-        ..defaults(Family::Vit, Regime::Pretrained)
-    };
+    let config = defaults(Family::Vit, Regime::Pretrained).with(|c| {
+        c.model.model = "vit_small_patch14_dinov2.saliency".into();
+        c.data.data = "mnist".into();
+        c.data.limit = Some(digits);
+        c.data.test_limit = Some(200.min(digits));
+        c.length.epochs = 1.into();
+        c.model.set = [("img_size".to_string(), "56".to_string())].into();
+    });
     // Setting the flag, from a signal handler or another thread, ends the run after its step, with a checkpoint.
     let stop = AtomicBool::new(false);
     match run(&config, &RunFolder::new(&out), Start::New, &mut Epochs, &stop)? {

@@ -13,6 +13,7 @@ use crate::flags::ArchitectureFlags;
 use crate::model;
 use crate::session::Session;
 use tallow::data::{self, DataOptions};
+use tallow::train::config::{DataSettings, LengthSettings, ModelSettings};
 use tallow::train::defaults::by_data;
 use tallow::train::{Estimate, RunFolder, Summary, TrainConfig, cost, median};
 
@@ -87,43 +88,48 @@ impl<'a> Estimator<'a> {
 
     /// How many samples a run trains on and evaluates. Nothing is downloaded for it.
     fn samples(&mut self, config: &TrainConfig) -> Option<[usize; 2]> {
-        let TrainConfig { limit, test_limit, val_fraction, .. } = *config;
-        let (train_split, test_split) = (config.train_split.clone(), config.test_split.clone());
-        let key = format!("{} {limit:?} {test_limit:?} {val_fraction} {train_split:?} {test_split:?}", config.data);
+        let &DataSettings { limit, test_limit, val_fraction, .. } = &config.data;
+        let (train_split, test_split) = (config.data.train_split.clone(), config.data.test_split.clone());
+        let key =
+            format!("{} {limit:?} {test_limit:?} {val_fraction} {train_split:?} {test_split:?}", config.data.data);
         *self.sizes.entry(key).or_insert_with(|| {
             let options =
                 DataOptions { limit, test_limit, val_fraction, train_split, test_split, ..DataOptions::default() };
             let hub = OpenOptions::default().with(|c| c.offline = true);
-            let data = data::open_with(&config.data, &options, &hub).ok()?;
+            let data = data::open_with(&config.data.data, &options, &hub).ok()?;
             Some([data.train.len(), data.test.len() + data.val.as_ref().map_or(0, |val| val.len())])
         })
     }
 
     fn work(&self, config: &TrainConfig, [train, evaluated]: [usize; 2]) -> Option<Work> {
         let options = config.checkpoint_options(self.session.open_options()).ok()?;
-        let mut architecture = model::architecture(&config.model, &ArchitectureFlags::default(), &options).ok()?;
-        config.set.iter().try_for_each(|(key, value)| architecture.set(key, value)).ok()?;
+        let mut architecture =
+            model::architecture(&config.model.model, &ArchitectureFlags::default(), &options).ok()?;
+        config.model.set.iter().try_for_each(|(key, value)| architecture.set(key, value)).ok()?;
         let mut settled = config.clone();
         by_data(&mut settled, &architecture, train);
         let config = &settled;
-        let probe = config.freeze.as_deref() == Some("backbone");
+        let epochs = config.length.epochs.number()?;
+        let probe = config.model.freeze.as_deref() == Some("backbone");
         // The backward pass costs twice the forward one, or is not made.
-        let passes = match (probe, config.grad_checkpointing) {
+        let passes = match (probe, config.compute.grad_checkpointing) {
             (true, _) => 1.,
             (false, false) => 3.,
             (false, true) => 4.,
         };
         // Features that do not change are computed once.
-        let images = if probe && config.augment.trim() == "none" {
+        let images = if probe && config.data.augment.trim() == "none" {
             (train + evaluated) as f64
         } else {
-            let evaluations = config.epochs.div_ceil(config.eval_every.max(1));
-            let first = if config.head_first_steps > 0 { train } else { 0 };
-            config.epochs as f64 * passes * train as f64 + (evaluations * evaluated + first) as f64
+            let evaluations = epochs.div_ceil(config.eval_every().max(1));
+            let first = if config.optimizer.head_first_steps > 0 { train } else { 0 };
+            epochs as f64 * passes * train as f64 + (evaluations * evaluated + first) as f64
         };
-        let TrainConfig { model, data, set, batch_size, accumulate, dtype, freeze, .. } = config;
+        let ModelSettings { model, set, freeze, .. } = &config.model;
+        let (data, dtype) = (&config.data.data, config.compute.dtype);
+        let LengthSettings { batch_size, accumulate, .. } = config.length;
         Some(Work {
-            epochs: config.epochs,
+            epochs,
             like: format!("{model} {set:?} {data} {batch_size} {accumulate} {dtype:?} {freeze:?} {passes}"),
             multiply_adds: cost::multiply_adds(&architecture, images.max(1.)),
             width: width(&architecture),

@@ -1,6 +1,5 @@
 //! From flags or a recipe's table to the checked settings of a run.
 
-use serde::de::{Deserialize, Deserializer, Visitor};
 use tallow_models::Architecture;
 use toml::{Table, Value};
 
@@ -9,7 +8,7 @@ use crate::flags::{ArchitectureFlags, TrainArgs};
 use crate::model;
 use crate::session::Session;
 use tallow::data::{Augment, whitening};
-use tallow::train::config::Normalize;
+use tallow::train::config::{Normalize, SETTINGS};
 use tallow::train::defaults::{self, Family};
 use tallow::train::study::{perceptron, svm};
 use tallow::train::{Extension, RunFolder, TrainConfig, freeze};
@@ -64,22 +63,22 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
 /// The settings of a run that goes on, changed by `table`. With more epochs a schedule that is named is that of the new ones, and
 /// so are the settings of a schedule beside it.
 fn with_more_epochs(run: TrainConfig, mut table: Table) -> Result<TrainConfig> {
-    let more = table.get("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > run.epochs as i64);
-    let Some(schedule) = table.get("schedule").filter(|_| more).cloned() else { return Ok(run.with(&table)?) };
+    let more = table.get("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > run.epochs() as i64);
+    let Some(schedule) = table.get("schedule").filter(|_| more).cloned() else { return Ok(run.with_table(&table)?) };
     let mut extension = Table::try_from(Extension {
-        from: run.epochs,
-        schedule: run.schedule,
-        lr: run.lr,
-        min_lr: run.min_lr,
-        gamma: run.gamma,
-        step_size: run.step_size,
+        from: run.epochs(),
+        schedule: run.schedule.schedule,
+        lr: run.optimizer.lr,
+        min_lr: run.schedule.min_lr,
+        gamma: run.schedule.gamma,
+        step_size: run.schedule.step_size,
     })?;
     extension.insert("schedule".into(), schedule);
     for key in ["lr", "min_lr", "gamma", "step_size"] {
         extension.extend(table.remove(key).map(|value| (key.into(), value)));
     }
     table.remove("schedule");
-    let mut config = run.with(&table)?;
+    let mut config = run.with_table(&table)?;
     config.extended.push(extension.try_into()?);
     config.validate()?;
     Ok(config)
@@ -87,40 +86,7 @@ fn with_more_epochs(run: TrainConfig, mut table: Table) -> Result<TrainConfig> {
 
 /// Whether `key` is a setting of a run.
 pub fn is_setting(key: &str) -> bool {
-    fields().contains(&key)
-}
-
-/// The names of all settings, which serde asks for.
-fn fields() -> &'static [&'static str] {
-    struct Asked<'a>(&'a mut &'static [&'static str]);
-
-    impl<'de> Deserializer<'de> for Asked<'_> {
-        type Error = serde::de::value::Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> std::result::Result<V::Value, Self::Error> {
-            Err(serde::de::Error::custom("only names were asked for"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            visitor: V,
-        ) -> std::result::Result<V::Value, Self::Error> {
-            *self.0 = fields;
-            self.deserialize_any(visitor)
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut fields: &'static [&'static str] = &[];
-    // It fails in any case, with the names told.
-    let _ = TrainConfig::deserialize(Asked(&mut fields));
-    fields
+    SETTINGS.iter().any(|setting| setting.name == key)
 }
 
 /// `table` over the defaults of its model's family.
@@ -133,20 +99,20 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
         if start == Start::Pretrained {
             return Err(usage("svm: has no pretrained weights; train one (tallow train svm)"));
         }
-        let config = TrainConfig::default().with(table)?;
+        let config = TrainConfig::default().with_table(table)?;
         svm::check(&config)?;
         return Ok(config);
     }
     let pretrained = start == Start::Pretrained || table.contains_key("weights");
-    let asked = TrainConfig::default().with(table)?;
+    let asked = TrainConfig::default().with_table(table)?;
     let options = asked.checkpoint_options(session.open_options())?;
     let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
     let regime = if pretrained {
-        defaults::Regime::of(&TrainConfig { weights: Some(String::new()), ..asked })
+        defaults::Regime::of(&asked.with(|c| c.model.weights = Some(String::new())))
     } else {
         defaults::Regime::Scratch
     };
-    let config = defaults::defaults(Family::of(&architecture), regime).with(table)?;
+    let config = defaults::defaults(Family::of(&architecture), regime).with_table(table)?;
     config.validate()?;
     check_words(&config, architecture)?;
     Ok(config)
@@ -179,19 +145,19 @@ fn of_architecture(flags: &ArchitectureFlags) -> Table {
 fn check_words(config: &TrainConfig, architecture: Architecture) -> Result {
     // With a head, as the data will ask for one.
     let mut architecture = architecture.with_num_classes(2);
-    for (key, value) in &config.set {
+    for (key, value) in &config.model.set {
         architecture.set(key, value)?;
     }
     perceptron::check(config, &architecture)?;
     architecture.validate()?;
-    if config.normalize == Normalize::Zca {
+    if config.data.normalize == Normalize::Zca {
         whitening::check_size(architecture.input_size())?;
     }
-    if let Some(text) = &config.freeze {
+    if let Some(text) = &config.model.freeze {
         drop(freeze::rule(text, &architecture)?);
     }
-    if config.augment.trim() != "auto" {
-        Augment::parse_list(&config.augment)?;
+    if config.data.augment.trim() != "auto" {
+        Augment::parse_list(&config.data.augment)?;
     }
     Ok(())
 }
@@ -211,14 +177,14 @@ mod tests {
 
     #[test]
     fn every_setting_of_a_run_has_a_flag_of_its_name() {
-        let fields = fields();
-        assert!(fields.len() > 30, "{fields:?}");
         let command = train_command();
         // What the run itself writes down has none.
         let written = ["model", "extended", "paths", "resolved"];
-        for field in fields.iter().filter(|field| !written.contains(field)) {
-            let flag = field.replace('_', "-");
-            assert!(command.get_arguments().any(|arg| arg.get_long() == Some(&flag)), "--{flag}");
+        for setting in SETTINGS.iter().filter(|setting| !written.contains(&setting.name)) {
+            let flag = setting.name.replace('_', "-");
+            let argument = command.get_arguments().find(|arg| arg.get_long() == Some(&flag));
+            let help = argument.unwrap_or_else(|| panic!("--{flag}")).get_help();
+            assert_eq!(help.expect("a text").to_string(), setting.help(), "--{flag}");
         }
     }
 
@@ -235,7 +201,7 @@ mod tests {
             assert!(!values.is_empty(), "--{key}");
             for value in values {
                 let table = Table::from_iter([(key.clone(), Value::from(value.get_name()))]);
-                TrainConfig::default().with(&table).expect("a setting");
+                TrainConfig::default().with_table(&table).expect("a setting");
             }
         }
     }

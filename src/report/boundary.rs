@@ -49,16 +49,16 @@ struct Point {
 /// If a file of the run is not what it should be, its model does not load, or the pictures cannot be written.
 pub fn boundary(folder: &RunFolder) -> Result<bool> {
     let config = folder.config()?;
-    if !data::holds_points(&config.data) {
+    if !data::holds_points(&config.data.data) {
         return Ok(false);
     }
     let options = DataOptions {
-        limit: config.limit,
-        test_limit: config.test_limit,
-        val_fraction: config.val_fraction,
+        limit: config.data.limit,
+        test_limit: config.data.test_limit,
+        val_fraction: config.data.val_fraction,
         ..DataOptions::default()
     };
-    let dataset = data::open(&config.data, &options).map_err(train::Error::from)?;
+    let dataset = data::open(&config.data.data, &options).map_err(train::Error::from)?;
     let (train, test) = (points(&*dataset.train), points(&*dataset.test));
     let predictions = folder.predictions()?;
     if predictions.predicted.len() != test.len() {

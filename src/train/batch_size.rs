@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::config::TrainConfig;
+use super::config::BatchSize;
 use super::error::{Error, Result};
 use super::event::{Event, Listener};
 use super::memory;
@@ -24,18 +24,18 @@ const MEASURED: [usize; 2] = [4, 16];
 /// # Errors
 /// Those of [`largest`]; if another run is in the folder, or its settings cannot be read.
 pub(super) fn settle(setup: &mut Setup, folder: &RunFolder, start: Start, listener: &mut dyn Listener) -> Result<()> {
-    if setup.config.batch_size != TrainConfig::AUTO_BATCH_SIZE {
+    if setup.config.length.batch_size != BatchSize::Auto {
         return Ok(());
     }
     folder.check_start(start)?;
-    setup.config.batch_size = match (start, folder.config_path().exists()) {
-        (Start::Resume, true) => folder.config()?.batch_size,
+    setup.config.length.batch_size = match (start, folder.config_path().exists()) {
+        (Start::Resume, true) => folder.config()?.length.batch_size,
         _ => {
             listener.on(&Event::Note("Looking for the largest batch that fits".into()));
-            largest(setup)?
+            largest(setup)?.into()
         }
     };
-    listener.on(&Event::Note(format!("Batches of {}", setup.config.batch_size)));
+    listener.on(&Event::Note(format!("Batches of {}", setup.config.length.batch_size)));
     Ok(())
 }
 
@@ -48,9 +48,9 @@ pub(super) fn settle(setup: &mut Setup, folder: &RunFolder, start: Start, listen
 fn largest(setup: &Setup) -> Result<usize> {
     let Setup { config, checkpoint, params, .. } = setup;
     let mut model = checkpoint.architecture.build(params.builder())?;
-    model.set_grad_checkpointing(config.grad_checkpointing);
+    model.set_grad_checkpointing(config.compute.grad_checkpointing);
     // Held for their memory, which a run takes beside a batch: the average of the weights, and the optimiser.
-    let averages: Vec<Tensor> = match config.ema {
+    let averages: Vec<Tensor> = match config.regularization.ema {
         Some(_) => params.all().iter().map(|param| param.var.copy()).collect::<candle_core::Result<_>>()?,
         None => vec![],
     };

@@ -266,14 +266,13 @@ mod tests {
     fn what_an_objective_keeps_is_read_back_and_no_file_is_written_where_it_keeps_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(directory.path());
-        let config = TrainConfig {
-            model: "mlp_mnist".into(),
-            data: "mnist".into(),
-            limit: Some(20),
-            test_limit: Some(20),
-            device: "cpu".into(),
-            ..TrainConfig::default()
-        };
+        let config = TrainConfig::default().with(|c| {
+            c.model.model = "mlp_mnist".into();
+            c.data.data = "mnist".into();
+            c.data.limit = Some(20);
+            c.data.test_limit = Some(20);
+            c.compute.device = "cpu".into();
+        });
         let Setup { config, checkpoint, params, .. } = Setup::new(&config).unwrap();
         let optimizer = Optimizer::new(&config, &checkpoint.architecture, &params).unwrap();
         let write = |objective| {

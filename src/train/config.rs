@@ -1,196 +1,41 @@
 //! Everything that a run is made from, as plain data: `config.toml` of its folder.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use tallow_models::mlp::Implementation;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tallow_models::{Architecture, zoo};
 pub use tallow_weights::Head;
-use tallow_weights::{Interpolation, OpenOptions, Preprocessing};
+use tallow_weights::{OpenOptions, Preprocessing};
 
 use super::error::{Error, Result};
 use super::paths;
-use crate::data::{Exif, Mix, OnBadImage};
+pub use super::settings::{
+    ComputeSettings, DataSettings, LengthSettings, ModelSettings, OptimizerSettings, RegularizationSettings, SETTINGS,
+    ScheduleSettings, Setting, TrainConfig,
+};
+use crate::data::Mix;
 
-/// Configuration of a run. Two configurations that are equal give the same run.
-///
-/// The values of [`TrainConfig::default`] are those for a ViT trained from scratch; [`super::defaults`] holds the table for
-/// every family, from scratch and from pretrained weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainConfig {
-    /// The run's name in reports. Default: the name of its folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// A name of the zoo with an optional tag, `hf-hub:OWNER/REPO[@REVISION]`, or a path. No default.
-    pub model: String,
-    /// Where the weights come from: `pretrained` for the model's own, or what [`TrainConfig::model`] may be. Default: none,
-    /// which draws them from the seed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<String>,
-    /// The architecture of weights in a file: a name of the zoo, with the weights' tag or without. Default: what their config says,
-    /// else what their shapes imply.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub arch: Option<String>,
-    /// Which network of a file with several is meant, by its path, as `state_dict_ema`. Default: averaged weights, then a teacher
-    /// or target encoder, then what is left.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_key: Option<String>,
-    /// Leaves out tensors that could be a part of the model but have no place in it, where that is an error otherwise. Default
-    /// false.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ignore_unknown: bool,
-    /// What becomes of the classification head of loaded weights. Default auto.
-    pub head: Head,
-    /// What is not trained: `backbone` (all but the head), a number of blocks counted from the input, a range of them
-    /// (`blocks.0-5`), or names with `*`, separated by commas; see [`super::freeze::rule`]. Default: none. A batch norm that is
-    /// frozen keeps its weight and bias; its running statistics move on, as in PyTorch's training mode. Where only the head is left
-    /// to train and neither augmentation, mixing nor dropout make a sample's features differ, they are computed once and kept in
-    /// memory, 4 bytes for each of the head's inputs, up to 1 GiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub freeze: Option<String>,
-    /// The data set: `mnist`, `folder:DIR`, … No default.
-    pub data: String,
-    /// The parts of the data set to train on, by name, separated by commas; `.` is a folder of classes itself. Default: its
-    /// training part, see [`crate::data::DataOptions::train_split`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train_split: Option<String>,
-    /// The parts of the data set to test on, likewise. Default: its test part, or a share of every class that is held out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test_split: Option<String>,
-    /// Training samples to use. Default: all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Test samples to use. Default: all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test_limit: Option<usize>,
-    /// Share of the training samples that is set apart to choose the best checkpoint, in [0, 1), where the data set has no validation
-    /// part of its own beside a test part. Default 0.
-    pub val_fraction: f64,
-    /// What becomes of images that cannot be read: an error that names them (those of the test and validation parts before the first
-    /// epoch), or, with `skip`, every image is read once at the start and the bad ones are left out, with a warning. Default error.
-    pub on_bad_image: OnBadImage,
-    /// What becomes of the orientation that a camera noted in an image's file: the image is turned as it says (`apply`), or read as
-    /// its pixels lie in the file (`ignore`), as torchvision does. Default apply; the run of a folder that states none was made by a
-    /// version without this setting, which is `ignore` (see [`super::RunFolder::config`]).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exif: Option<Exif>,
-    /// Changes to training images, separated by commas: `crop` or `resized-crop`, `flip`, `randaugment`, `jitter`, `rotate`,
-    /// `blur`, `erase`, which come in this order whatever the list's (see [`crate::data::Augment`]); `none`; or `auto` for
-    /// what suits the data set. Default auto.
-    pub augment: String,
-    /// α of mixup, from 0.01 to 100, or 0 for none: every training image is a weighted mean of two of its batch, as is its
-    /// label; see [`crate::data::mix`]. Default 0.
-    pub mixup: f64,
-    /// α of CutMix, from 0.01 to 100, or 0 for none: every training image has a box of another one of its batch, and its label a
-    /// part of the other's. With mixup, a fair coin chooses for each batch. Default 0.
-    pub cutmix: f64,
-    /// How pixels are normalised. Default auto.
-    pub normalize: Normalize,
-    /// What ZCA whitening adds to every variance, of pixels in [0, 1], at least 1e-8. Default 0.01.
-    pub zca_eps: f64,
-    /// The filter that resizes images. Default: the checkpoint's, else bicubic.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interpolation: Option<Interpolation>,
-    /// The share of a resized test image that the centre crop keeps, in (0, 1]. Default: the checkpoint's, else 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crop_pct: Option<f64>,
-    /// Whether every epoch has an order of its own. Default true.
-    pub shuffle: bool,
-    /// Passes over the training samples; [`TrainConfig::AUTO`], in TOML `"auto"`, for as many as the number of samples asks for
-    /// (see [`super::defaults::by_data`]). Default 10.
-    #[serde(with = "auto")]
-    pub epochs: usize,
-    /// Epochs between two evaluations, of which the last one of the run is always one; an entry of `metrics.jsonl` covers all
-    /// epochs since the one before. [`TrainConfig::AUTO`], in TOML `"auto"`: with as many epochs as the data asks for, ten
-    /// evaluations; else every epoch. Default 1.
-    #[serde(with = "auto")]
-    pub eval_every: usize,
-    /// Samples of one forward and backward pass; [`TrainConfig::AUTO_BATCH_SIZE`], in TOML `"auto"`, for as many as the
-    /// device's memory holds (a power of two up to 1024); [`TrainConfig::BATCH_SIZE_BY_DATA`], in TOML `"data"`, for what the
-    /// number of training samples asks for. Default 64.
-    #[serde(with = "batch_size")]
-    pub batch_size: usize,
-    /// Batches whose gradients make one optimiser step. Default 1.
-    pub accumulate: usize,
-    /// Samples of one evaluation pass. Default: the larger of 64 and [`TrainConfig::batch_size`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval_batch_size: Option<usize>,
-    /// How much of a perceptron's training is written out by hand (`manual`, `autograd`, `layers`); all give the same run to
-    /// rounding. See [`super::study::perceptron`] for what they need. Default optimizer, nothing.
-    pub implementation: Implementation,
-    /// Steps in which a head that is new is trained alone, on features of the loaded backbone, before everything is trained from
-    /// there; see [`super::head_first`]. 0 for none. Default 0.
-    pub head_first_steps: usize,
-    /// What steps along the gradients. Default adamw.
-    pub optimizer: OptimizerKind,
-    /// Peak learning rate. Default 5e-4.
-    pub lr: f64,
-    /// Momentum of SGD, in [0, 1). Default 0.9.
-    pub momentum: f64,
-    /// Nesterov's momentum for SGD. Default false.
-    pub nesterov: bool,
-    /// Weight decay: decoupled for AdamW, added to the gradient for SGD and Adam. Never on 1-d parameters, position
-    /// embeddings and tokens. Default 0.05.
-    pub weight_decay: f64,
-    /// Decay rates of Adam's two moments, each in [0, 1). Default [0.9, 0.999].
-    pub betas: [f64; 2],
-    /// What Adam adds to the root of the second moment. Default 1e-8.
-    pub eps: f64,
-    /// How the learning rate falls. Default cosine.
-    pub schedule: ScheduleKind,
-    /// Steps over which the learning rate rises linearly. Default: a tenth of all steps for cosine, else 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warmup_steps: Option<usize>,
-    /// Where cosine ends. Default 0.
-    pub min_lr: f64,
-    /// Factor of the exponential and step schedules, in (0, 1]. Default 0.95.
-    pub gamma: f64,
-    /// Epochs between two falls of the step schedule. Default 10.
-    pub step_size: usize,
-    /// Largest global 2-norm of the gradients; 0 leaves them as they are. Default 1.
-    pub clip_grad: f64,
-    /// Share of the target that is spread over all classes, in [0, 1). Default 0.
-    pub label_smoothing: f64,
-    /// Factor on the learning rate from layer to layer, from the head down, in (0, 1]. Default: none, one rate for all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layer_decay: Option<f64>,
-    /// Decay of the moving average of the weights, in [0, 1): after step t, counted from 0, `min(ema, (1 + t) / (10 + t))`. The
-    /// average is what is evaluated and what the best checkpoint holds. Default: none, the weights themselves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema: Option<f64>,
-    /// Computes what lies inside a ViT's blocks again in the backward pass instead of keeping it: less memory for more time.
-    /// Default false.
-    pub grad_checkpointing: bool,
-    /// Warns of trainable parameters that receive no gradient, and leaves them as they are, where it is an error otherwise.
-    /// Default false.
-    pub allow_missing_gradients: bool,
-    /// Optimiser steps between two checkpoints inside an epoch. Default: none, ten minutes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_every: Option<usize>,
-    /// What all that is random follows from. Default 0.
-    pub seed: u64,
-    /// Threads for compute and data; 0 for one a core. Default 0.
-    pub threads: usize,
-    /// `auto`, `cpu`, `cuda`, `cuda:N` or `metal`. Default auto.
-    pub device: String,
-    /// Element type of the model's arithmetic. Default f32.
-    pub dtype: Precision,
-    /// Changes to the architecture that the model's name or config says, by timm's names: `img_size = 56`.
-    #[serde(deserialize_with = "scalars")]
-    pub set: BTreeMap<String, String>,
-    /// Epochs that were added to the run after it had been planned, with what became of the learning rate: every entry holds from
-    /// its epoch on. Written by a resume with more epochs (see [`super::extension`]). Default: none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub extended: Vec<Extension>,
-    /// Where the paths among `data`, `model` and `weights` lie, absolute and otherwise as they are written there. Written by the
-    /// run, which looks there first when it is opened again, then where the setting itself points. Default: none.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub paths: BTreeMap<String, String>,
-    /// What the settings above came to. Written for the reader; a run makes its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<Resolved>,
+/// A number of epochs, or what the number of training samples asks for (see [`super::defaults::by_data`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Count {
+    /// Left open; `"auto"` in TOML.
+    Auto,
+    /// So many.
+    Of(usize),
+}
+
+/// The size of batches, or what it follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BatchSize {
+    /// As many samples as the device's memory holds, a power of two up to 1024; `"auto"` in TOML.
+    Auto,
+    /// What the number of training samples asks for; `"data"` in TOML. See [`super::defaults::by_data`].
+    ByData,
+    /// So many.
+    Of(usize),
 }
 
 /// What the settings of a run came to.
@@ -301,14 +146,35 @@ pub enum Precision {
 }
 
 impl TrainConfig {
-    /// See [`TrainConfig::batch_size`].
-    pub const AUTO_BATCH_SIZE: usize = usize::MAX;
+    /// The settings of [`TrainConfig::default`] for a model and a data set.
+    pub fn new(model: &str, data: &str) -> Self {
+        Self::default().with(|c| {
+            c.model.model = model.into();
+            c.data.data = data.into();
+        })
+    }
 
-    /// See [`TrainConfig::batch_size`].
-    pub const BATCH_SIZE_BY_DATA: usize = usize::MAX - 1;
+    /// The same after `change`, in one expression: `TrainConfig::new("vit_mnist", "mnist").with(|c| c.optimizer.lr = 1e-3)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 
-    /// See [`TrainConfig::epochs`] and [`TrainConfig::eval_every`].
-    pub const AUTO: usize = usize::MAX;
+    /// The number of epochs; 0 while it is left open, as it is no more once a run is set up.
+    pub fn epochs(&self) -> usize {
+        self.length.epochs.number().unwrap_or(0)
+    }
+
+    /// Epochs between two evaluations; 1 while that is left open.
+    pub fn eval_every(&self) -> usize {
+        self.length.eval_every.number().unwrap_or(1)
+    }
+
+    /// Samples of a batch; 1 while that is left open.
+    pub fn batch_size(&self) -> usize {
+        self.length.batch_size.number().unwrap_or(1)
+    }
 
     /// Checks that every setting makes sense by itself.
     ///
@@ -324,51 +190,62 @@ impl TrainConfig {
 
         let named = self.name.as_ref().is_none_or(|name| !name.trim().is_empty());
         check("name", named, "a text, or none for the folder's name", "an empty one")?;
-        check("model", !self.model.is_empty(), "a name of the zoo, hf-hub:OWNER/REPO or a path", "nothing")?;
-        check("data", !self.data.is_empty(), "a data set such as mnist or folder:DIR", "nothing")?;
-        for (field, split) in [("train_split", &self.train_split), ("test_split", &self.test_split)] {
+        check("model", !self.model.model.is_empty(), "a name of the zoo, hf-hub:OWNER/REPO or a path", "nothing")?;
+        check("data", !self.data.data.is_empty(), "a data set such as mnist or folder:DIR", "nothing")?;
+        for (field, split) in [("train_split", &self.data.train_split), ("test_split", &self.data.test_split)] {
             let named = split.as_ref().is_none_or(|split| !split.trim().is_empty());
             check(field, named, "names of parts, or none for the usual ones", "an empty one")?;
         }
-        for (field, limit) in [("limit", self.limit), ("test_limit", self.test_limit)] {
+        for (field, limit) in [("limit", self.data.limit), ("test_limit", self.data.test_limit)] {
             limit.map_or(Ok(()), |limit| at_least_one(field, limit))?;
         }
-        share("val_fraction", self.val_fraction)?;
+        share("val_fraction", self.data.val_fraction)?;
         let [least, most] = Mix::ALPHA;
-        for (field, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+        for (field, alpha) in [("mixup", self.data.mixup), ("cutmix", self.data.cutmix)] {
             let sensible = alpha == 0. || (least..=most).contains(&alpha);
             check(field, sensible, format!("0 for none, or a number from {least} to {most}"), alpha)?;
         }
-        Self::check_zca_eps(self.zca_eps)?;
-        self.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
-        at_least_one("epochs", self.epochs)?;
-        let few = self.epochs == Self::AUTO || u32::try_from(self.epochs).is_ok();
-        check("epochs", few, format!("at most {}", u32::MAX), self.epochs)?;
-        at_least_one("eval_every", self.eval_every)?;
-        at_least_one("batch_size", self.batch_size)?;
-        at_least_one("accumulate", self.accumulate)?;
-        self.eval_batch_size.map_or(Ok(()), |size| at_least_one("eval_batch_size", size))?;
-        check("lr", self.lr.is_finite() && self.lr > 0., "a number above 0", self.lr)?;
-        share("momentum", self.momentum)?;
-        if self.nesterov {
-            check("nesterov", self.momentum > 0., "a momentum above 0 with it", format!("momentum {}", self.momentum))?;
+        Self::check_zca_eps(self.data.zca_eps)?;
+        self.data.crop_pct.map_or(Ok(()), |crop_pct| factor("crop_pct", crop_pct))?;
+        let LengthSettings { epochs, eval_every, batch_size, .. } = self.length;
+        check("epochs", epochs != Count::Of(0), "at least 1", epochs)?;
+        let few = epochs.number().is_none_or(|epochs| u32::try_from(epochs).is_ok());
+        check("epochs", few, format!("at most {}", u32::MAX), epochs)?;
+        check("eval_every", eval_every != Count::Of(0), "at least 1", eval_every)?;
+        check("batch_size", batch_size != BatchSize::Of(0), "at least 1", batch_size)?;
+        at_least_one("accumulate", self.length.accumulate)?;
+        self.length.eval_batch_size.map_or(Ok(()), |size| at_least_one("eval_batch_size", size))?;
+        check("lr", self.optimizer.lr.is_finite() && self.optimizer.lr > 0., "a number above 0", self.optimizer.lr)?;
+        share("momentum", self.optimizer.momentum)?;
+        if self.optimizer.nesterov {
+            check(
+                "nesterov",
+                self.optimizer.momentum > 0.,
+                "a momentum above 0 with it",
+                format!("momentum {}", self.optimizer.momentum),
+            )?;
         }
-        not_negative("weight_decay", self.weight_decay)?;
-        share("betas", self.betas[0])?;
-        share("betas", self.betas[1])?;
-        not_negative("eps", self.eps)?;
-        not_negative("min_lr", self.min_lr)?;
-        check("min_lr", self.min_lr <= self.lr, format!("at most lr, {}", self.lr), self.min_lr)?;
-        factor("gamma", self.gamma)?;
-        at_least_one("step_size", self.step_size)?;
-        not_negative("clip_grad", self.clip_grad)?;
-        share("label_smoothing", self.label_smoothing)?;
-        self.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
-        self.ema.map_or(Ok(()), |decay| share("ema", decay))?;
-        self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        not_negative("weight_decay", self.optimizer.weight_decay)?;
+        share("betas", self.optimizer.betas[0])?;
+        share("betas", self.optimizer.betas[1])?;
+        not_negative("eps", self.optimizer.eps)?;
+        not_negative("min_lr", self.schedule.min_lr)?;
+        check(
+            "min_lr",
+            self.schedule.min_lr <= self.optimizer.lr,
+            format!("at most lr, {}", self.optimizer.lr),
+            self.schedule.min_lr,
+        )?;
+        factor("gamma", self.schedule.gamma)?;
+        at_least_one("step_size", self.schedule.step_size)?;
+        not_negative("clip_grad", self.regularization.clip_grad)?;
+        share("label_smoothing", self.regularization.label_smoothing)?;
+        self.regularization.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
+        self.regularization.ema.map_or(Ok(()), |decay| share("ema", decay))?;
+        self.compute.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
         super::extension::check(self)?;
         // TOML's integers have 63 bits and a sign.
-        check("seed", i64::try_from(self.seed).is_ok(), format!("at most {}", i64::MAX), self.seed)
+        check("seed", i64::try_from(self.compute.seed).is_ok(), format!("at most {}", i64::MAX), self.compute.seed)
     }
 
     /// Checks [`TrainConfig::zca_eps`].
@@ -384,28 +261,29 @@ impl TrainConfig {
     /// # Errors
     /// If `set` has a number of heads that is none, or an architecture is named beside a model that is one.
     pub fn checkpoint_options(&self, options: OpenOptions) -> Result<OpenOptions> {
-        let heads = self.set.get("num_heads").map(|text| {
+        let heads = self.model.set.get("num_heads").map(|text| {
             let number = text.parse().ok().filter(|&heads: &usize| heads > 0);
             number.ok_or_else(|| Error::config("num_heads", "a whole number above 0", text))
         });
-        let own = self.weights.as_deref().is_none_or(|weights| weights == "pretrained");
-        if let (Some(arch), true, Ok(_)) = (&self.arch, own, zoo::find(&self.model)) {
+        let own = self.model.weights.as_deref().is_none_or(|weights| weights == "pretrained");
+        if let (Some(arch), true, Ok(_)) = (&self.model.arch, own, zoo::find(&self.model.model)) {
             let expected = "none beside a name of the zoo: it goes with a file of weights";
-            return Err(Error::config("arch", expected, format!("{arch} with {}", self.model)));
+            return Err(Error::config("arch", expected, format!("{arch} with {}", self.model.model)));
         }
-        let (arch, checkpoint_key) = (self.arch.clone(), self.checkpoint_key.clone());
+        let (arch, checkpoint_key) = (self.model.arch.clone(), self.model.checkpoint_key.clone());
         let num_heads = heads.transpose()?;
         Ok(options.with(|c| (c.arch, c.checkpoint_key, c.num_heads) = (arch, checkpoint_key, num_heads)))
     }
 
     /// Whether the run reads features of a backbone as it was loaded, in all its epochs or to train its head first.
     pub fn reads_frozen_features(&self) -> bool {
-        self.weights.is_some() && (self.freeze.as_deref() == Some("backbone") || self.head_first_steps > 0)
+        self.model.weights.is_some()
+            && (self.model.freeze.as_deref() == Some("backbone") || self.optimizer.head_first_steps > 0)
     }
 
     /// How training batches are mixed.
     pub fn mix(&self) -> Mix {
-        Mix { mixup: self.mixup, cutmix: self.cutmix }
+        Mix { mixup: self.data.mixup, cutmix: self.data.cutmix }
     }
 
     /// Reads a configuration.
@@ -434,7 +312,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// If `table` has a key that is none of the fields, or a value of another type.
-    pub fn with(&self, table: &toml::Table) -> Result<Self> {
+    pub fn with_table(&self, table: &toml::Table) -> Result<Self> {
         let wrong = |error: toml::de::Error| Error::config("settings", "keys and values of a run", error.message());
         let mut merged = toml::Table::try_from(self)
             .map_err(|error| Error::config("settings", "values that TOML can hold", error))?;
@@ -484,43 +362,52 @@ fn toml_message(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// A number in TOML, or a word in place of one that has no meaning as a number.
+/// What a number that can be left open is in TOML and in words.
 macro_rules! number_or_word {
-    ($(#[$doc:meta])* $name:ident, $expected:literal, $($number:path => $word:literal),+) => {
-        $(#[$doc])*
-        pub mod $name {
-            use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-            use super::TrainConfig;
-
-            #[derive(Serialize, Deserialize)]
-            #[serde(untagged)]
-            enum Written {
-                Number(usize),
-                Word(String),
+    ($name:ident, $expected:literal, $($variant:ident => $word:literal),+) => {
+        impl $name {
+            /// The number, where it is one.
+            pub fn number(self) -> Option<usize> {
+                if let Self::Of(number) = self { Some(number) } else { None }
             }
+        }
 
-            /// Writes one.
-            ///
-            /// # Errors
-            /// The serializer's.
-            pub fn serialize<S: Serializer>(number: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-                match *number {
-                    $($number => Written::Word($word.into()),)+
-                    number => Written::Number(number),
+        impl From<usize> for $name {
+            fn from(number: usize) -> Self {
+                Self::Of(number)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant => f.write_str($word),)+
+                    Self::Of(number) => number.fmt(f),
                 }
-                .serialize(serializer)
             }
+        }
 
-            /// Reads one.
-            ///
-            /// # Errors
-            /// If it is neither a number nor one of the words.
-            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$variant => serializer.serialize_str($word),)+
+                    Self::Of(number) => number.serialize(serializer),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                #[derive(Deserialize)]
+                #[serde(untagged)]
+                enum Written {
+                    Number(usize),
+                    Word(String),
+                }
                 let expected = || de::Error::custom($expected);
                 match Written::deserialize(deserializer).map_err(|_| expected())? {
-                    Written::Number(number) => Ok(number),
-                    $(Written::Word(word) if word == $word => Ok($number),)+
+                    Written::Number(number) => Ok(Self::Of(number)),
+                    $(Written::Word(word) if word == $word => Ok(Self::$variant),)+
                     Written::Word(_) => Err(expected()),
                 }
             }
@@ -528,42 +415,11 @@ macro_rules! number_or_word {
     };
 }
 
+number_or_word!(Count, "expected a number of epochs of at least 1, or \"auto\"", Auto => "auto");
+
 number_or_word!(
-    /// A batch size in TOML: a number, `"auto"` or `"data"`.
-    batch_size,
+    BatchSize,
     "batch_size: expected a number of at least 1, \"auto\" or \"data\"",
-    TrainConfig::AUTO_BATCH_SIZE => "auto",
-    TrainConfig::BATCH_SIZE_BY_DATA => "data"
+    Auto => "auto",
+    ByData => "data"
 );
-
-number_or_word!(
-    /// A number of epochs in TOML, or `"auto"`.
-    auto,
-    "expected a number of epochs of at least 1, or \"auto\"",
-    TrainConfig::AUTO => "auto"
-);
-
-/// Reads `img_size = 56` as well as `img_size = "56"`.
-fn scalars<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Scalar {
-        Bool(bool),
-        Int(i64),
-        Float(f64),
-        Text(String),
-        /// Height and width, as config files hold them.
-        Sides([usize; 2]),
-    }
-    let values = BTreeMap::<String, Scalar>::deserialize(deserializer)?;
-    Ok(values
-        .into_iter()
-        .map(|(key, value)| match value {
-            Scalar::Bool(v) => (key, v.to_string()),
-            Scalar::Int(v) => (key, v.to_string()),
-            Scalar::Float(v) => (key, v.to_string()),
-            Scalar::Text(v) => (key, v),
-            Scalar::Sides([height, width]) => (key, format!("{height}x{width}")),
-        })
-        .collect())
-}

@@ -79,7 +79,7 @@ pub(super) fn tell(
     if let Some(estimate) = estimate {
         listener.on(&Event::Estimate(estimate));
     }
-    let epoch = estimate.map_or(guess / setup.config.epochs as f64, |estimate| estimate.seconds_per_epoch);
+    let epoch = estimate.map_or(guess / setup.config.epochs() as f64, |estimate| estimate.seconds_per_epoch);
     let all = estimate.map_or(guess, |estimate| estimate.seconds);
     for hint in img_size::hints(setup, epoch, all) {
         listener.on(&Event::Hint(hint));
@@ -98,7 +98,7 @@ fn guess(setup: &Setup, once: ComputedOnce) -> f64 {
     let Setup { config, checkpoint, params, .. } = setup;
     let passes = match trains_head_alone(&checkpoint.architecture, params) {
         true => 1.,
-        false => 3. + f64::from(u8::from(config.grad_checkpointing)),
+        false => 3. + f64::from(u8::from(config.compute.grad_checkpointing)),
     };
     let [trained, evaluations] = times(config, once);
     let [train, evaluated] = samples(setup);
@@ -108,8 +108,9 @@ fn guess(setup: &Setup, once: ComputedOnce) -> f64 {
 
 /// How many times the training part, and those that are evaluated, pass through the model.
 fn times(config: &TrainConfig, once: ComputedOnce) -> [f64; 2] {
-    let evaluations = config.epochs.div_ceil(config.eval_every.max(1));
-    [if once.train { 1 } else { config.epochs }, if once.evaluated { 1 } else { evaluations }].map(|times| times as f64)
+    let evaluations = config.epochs().div_ceil(config.eval_every().max(1));
+    [if once.train { 1 } else { config.epochs() }, if once.evaluated { 1 } else { evaluations }]
+        .map(|times| times as f64)
 }
 
 /// Samples that are trained on, and samples that are evaluated.
@@ -120,7 +121,7 @@ fn samples(setup: &Setup) -> [f64; 2] {
 
 fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, once: ComputedOnce) -> Result<Estimate> {
     let Setup { config, checkpoint, params, dataset, .. } = setup;
-    let batch_size = config.batch_size.min(dataset.train.len()).max(1);
+    let batch_size = config.batch_size().min(dataset.train.len()).max(1);
     let trial = Trial { setup, model };
     let Timed { size, seconds, memory } = undisturbed(params, || timed(&trial, batch_size))?;
     let loading = loading(setup, transform);
@@ -133,11 +134,11 @@ fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, once: C
     let (train, evaluated) = (train * each(seconds.all), evaluated * each(seconds.forward));
     let [trained, evaluations] = times(config, once);
     let all = train * trained + evaluated * evaluations;
-    let first_alone = once.train && config.epochs > 1;
+    let first_alone = once.train && config.epochs() > 1;
     let [_, height, width] = checkpoint.architecture.input_size();
     Ok(Estimate {
-        epochs: config.epochs,
-        seconds_per_epoch: if first_alone { all } else { all / config.epochs as f64 },
+        epochs: config.epochs(),
+        seconds_per_epoch: if first_alone { all } else { all / config.epochs() as f64 },
         seconds: all + once.head_first as f64 * each(seconds.forward),
         first_alone,
         memory_bytes: memory.map(|memory| memory + once.optimizer),
@@ -190,7 +191,7 @@ fn loading(setup: &Setup, transform: &Arc<Transform>) -> f64 {
         return 0.;
     }
     let order = (0..count).map(|i| i * dataset.train.len() / count).collect();
-    let options = LoaderOptions { batch_size: count, seed: config.seed, ..LoaderOptions::default() };
+    let options = LoaderOptions { batch_size: count, seed: config.compute.seed, ..LoaderOptions::default() };
     let start = Instant::now();
     let loaded = Input::new(dataset.train.clone(), order, transform.clone(), options, params.device())
         .is_ok_and(|mut batches| batches.all(|batch| batch.is_ok()));
@@ -206,7 +207,7 @@ fn check_memory(setup: &Setup, estimate: &Estimate, listener: &mut dyn Listener)
     memory::reset_peak();
     let taken = memory::peak().unwrap_or(0);
     let checkpointing =
-        matches!(setup.checkpoint.architecture, Architecture::Vit(_)) && !setup.config.grad_checkpointing;
+        matches!(setup.checkpoint.architecture, Architecture::Vit(_)) && !setup.config.compute.grad_checkpointing;
     let config = &setup.config;
     match Room::of(need, taken, free, total) {
         Room::Enough => {}
@@ -220,7 +221,7 @@ fn check_memory(setup: &Setup, estimate: &Estimate, listener: &mut dyn Listener)
             let expected =
                 format!("a step that fits this machine's {} ({})", gigabytes(total), ways_out(config, checkpointing));
             let [height, width] = estimate.img_size;
-            let got = format!("{}, for about {} at {height}×{width}", config.batch_size, gigabytes(need));
+            let got = format!("{}, for about {} at {height}×{width}", config.batch_size(), gigabytes(need));
             return Err(Error::config("batch_size", expected, got));
         }
     }
@@ -253,8 +254,12 @@ fn gigabytes(bytes: u64) -> String {
 
 fn ways_out(config: &TrainConfig, checkpointing: bool) -> String {
     let mut ways = Vec::new();
-    if config.batch_size > 1 {
-        ways.push(format!("--batch-size {} --accumulate {}", config.batch_size.div_ceil(2), 2 * config.accumulate));
+    if config.batch_size() > 1 {
+        ways.push(format!(
+            "--batch-size {} --accumulate {}",
+            config.batch_size().div_ceil(2),
+            2 * config.length.accumulate
+        ));
     }
     if checkpointing {
         ways.push("--grad-checkpointing".into());
@@ -272,9 +277,9 @@ mod tests {
         assert_eq!(Room::of(9, 2, 8, 16), Room::Enough);
         assert_eq!(Room::of(11, 2, 8, 16), Room::TakenByOthers);
         assert_eq!(Room::of(17, 2, 8, 16), Room::None);
-        let config = TrainConfig { batch_size: 32, ..TrainConfig::default() };
+        let config = TrainConfig::default().with(|c| c.length.batch_size = 32.into());
         let ways = ways_out(&config, true);
         assert_eq!(ways, "--batch-size 16 --accumulate 2, or --grad-checkpointing, or a smaller --img-size");
-        assert_eq!(ways_out(&TrainConfig { batch_size: 1, ..config }, false), "a smaller --img-size");
+        assert_eq!(ways_out(&config.with(|c| c.length.batch_size = 1.into()), false), "a smaller --img-size");
     }
 }

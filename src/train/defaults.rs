@@ -2,8 +2,7 @@
 
 use tallow_models::Architecture;
 
-use super::config::{OptimizerKind, ScheduleKind, TrainConfig};
-use crate::data::OnBadImage;
+use super::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
 
 /// Kinds of models, as far as good settings differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub enum Regime {
 impl Regime {
     /// What the settings of a run come to.
     pub fn of(config: &TrainConfig) -> Self {
-        match (config.weights.is_some(), config.freeze.as_deref().map(str::trim)) {
+        match (config.model.weights.is_some(), config.model.freeze.as_deref().map(str::trim)) {
             (false, _) => Self::Scratch,
             (true, Some("backbone")) => Self::Probe,
             (true, _) => Self::Pretrained,
@@ -78,28 +77,27 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         (Family::Points, _) => Row(Sgd, 0.03, 0., Constant, 0.),
     };
     let is_vit = matches!(family, Family::Vit | Family::NarrowVit);
-    TrainConfig {
-        optimizer,
-        lr,
-        weight_decay,
-        schedule,
-        clip_grad,
-        batch_size: TrainConfig::BATCH_SIZE_BY_DATA,
-        epochs: TrainConfig::AUTO,
-        eval_every: TrainConfig::AUTO,
+    TrainConfig::default().with(|c| {
+        c.optimizer.optimizer = optimizer;
+        c.optimizer.lr = lr;
+        c.optimizer.weight_decay = weight_decay;
+        c.schedule.schedule = schedule;
+        c.regularization.clip_grad = clip_grad;
+        c.length.batch_size = BatchSize::ByData;
+        c.length.epochs = Count::Auto;
+        c.length.eval_every = Count::Auto;
         // A head that knows nothing yet pulls a pretrained backbone about.
-        head_first_steps: if is_vit && regime == Regime::Pretrained { 300 } else { 0 },
-        layer_decay: (family == Family::Vit && regime == Regime::Pretrained).then_some(0.8),
-        augment: if regime == Regime::Probe { "none" } else { "auto" }.into(),
-        weights: (regime != Regime::Scratch).then(|| "pretrained".to_string()),
-        momentum: if family == Family::Points { 0. } else { TrainConfig::default().momentum },
-        ..TrainConfig::default()
-    }
+        c.optimizer.head_first_steps = if is_vit && regime == Regime::Pretrained { 300 } else { 0 };
+        c.regularization.layer_decay = (family == Family::Vit && regime == Regime::Pretrained).then_some(0.8);
+        c.data.augment = if regime == Regime::Probe { "none" } else { "auto" }.into();
+        c.model.weights = (regime != Regime::Scratch).then(|| "pretrained".to_string());
+        c.optimizer.momentum = if family == Family::Points { 0. } else { TrainConfig::default().optimizer.momentum };
+    })
 }
 
 /// Settles what `config` leaves to the number of training samples: the size of batches, the number of epochs, which few samples
 /// need more of to come to as many steps, and how often is evaluated. What it says in numbers stays as it is, and so do the epochs
-/// while the size of the batches is still looked for ([`TrainConfig::AUTO_BATCH_SIZE`]).
+/// while the size of the batches is still looked for ([`BatchSize::Auto`]).
 pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: usize) {
     struct Row {
         /// The size of batches of few samples, and of as many as make a hundred steps an epoch.
@@ -121,45 +119,45 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
         (Family::Points, Regime::Scratch) => row([10, 10], 150, [0, 0]),
         (Family::Points, _) => row([10, 10], 50, [0, 0]),
     };
-    if config.batch_size == TrainConfig::BATCH_SIZE_BY_DATA {
+    let length = &mut config.length;
+    if length.batch_size == BatchSize::ByData {
         let [few, many] = batches;
         // The largest power of two of which an epoch has some sixty batches, between the two.
-        config.batch_size = (samples / 60 + 1).next_power_of_two().clamp(few, many);
+        length.batch_size = (samples / 60 + 1).next_power_of_two().clamp(few, many).into();
     }
-    let settled = config.batch_size != TrainConfig::AUTO_BATCH_SIZE;
     let mut chosen = false;
-    if config.epochs == TrainConfig::AUTO && settled {
-        let steps_per_epoch = samples.div_ceil(config.batch_size).div_ceil(config.accumulate).max(1);
-        let steps = steps[usize::from(config.batch_size > batches[0])];
-        config.epochs = (steps as f64 / steps_per_epoch as f64).round().max(epochs as f64) as usize;
+    if let (Count::Auto, Some(batch_size)) = (length.epochs, length.batch_size.number()) {
+        let steps_per_epoch = samples.div_ceil(batch_size).div_ceil(length.accumulate).max(1);
+        let steps = steps[usize::from(batch_size > batches[0])];
+        length.epochs = Count::Of((steps as f64 / steps_per_epoch as f64).round().max(epochs as f64) as usize);
         chosen = true;
     }
-    if config.eval_every == TrainConfig::AUTO && config.epochs != TrainConfig::AUTO {
-        config.eval_every = if chosen { config.epochs.div_ceil(10) } else { 1 };
+    if let (Count::Auto, Some(epochs)) = (length.eval_every, length.epochs.number()) {
+        length.eval_every = Count::Of(if chosen { epochs.div_ceil(10) } else { 1 });
     }
 }
 
 /// What the settings came to, in a line.
 pub fn in_words(config: &TrainConfig, steps_per_epoch: usize, head_first: bool) -> String {
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let optimizer = match config.optimizer {
+    let optimizer = match config.optimizer.optimizer {
         OptimizerKind::Sgd => "SGD",
         OptimizerKind::Adam => "Adam",
         OptimizerKind::Adamw => "AdamW",
     };
     let mut words = vec![
         optimizer.to_string(),
-        format!("lr {:e}", config.lr),
-        format!("batches of {}", config.batch_size),
-        format!("{} of {}", count(config.epochs, "epoch"), count(steps_per_epoch, "step")),
+        format!("lr {:e}", config.optimizer.lr),
+        format!("batches of {}", config.batch_size()),
+        format!("{} of {}", count(config.epochs(), "epoch"), count(steps_per_epoch, "step")),
     ];
-    words.extend(config.layer_decay.map(|decay| format!("layer decay {decay}")));
-    words.push(format!("augment {}", config.augment));
+    words.extend(config.regularization.layer_decay.map(|decay| format!("layer decay {decay}")));
+    words.push(format!("augment {}", config.data.augment));
     if head_first {
-        words.push(format!("the head alone first for {}", count(config.head_first_steps, "step")));
+        words.push(format!("the head alone first for {}", count(config.optimizer.head_first_steps, "step")));
     }
-    if config.eval_every > 1 {
-        words.push(format!("evaluated every {} epochs", config.eval_every));
+    if config.eval_every() > 1 {
+        words.push(format!("evaluated every {} epochs", config.eval_every()));
     }
     words.join(", ")
 }
@@ -167,69 +165,4 @@ pub fn in_words(config: &TrainConfig, steps_per_epoch: usize, head_first: bool) 
 /// Steps of warm-up where the user names none: a tenth of all for cosine, else none.
 pub fn warmup_steps(schedule: ScheduleKind, total_steps: usize) -> usize {
     if schedule == ScheduleKind::Cosine { total_steps / 10 } else { 0 }
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        Self {
-            name: None,
-            model: String::new(),
-            weights: None,
-            arch: None,
-            checkpoint_key: None,
-            ignore_unknown: false,
-            head: Default::default(),
-            freeze: None,
-            data: String::new(),
-            train_split: None,
-            test_split: None,
-            limit: None,
-            test_limit: None,
-            val_fraction: 0.,
-            on_bad_image: OnBadImage::Error,
-            exif: None,
-            augment: "auto".into(),
-            normalize: Default::default(),
-            mixup: 0.,
-            cutmix: 0.,
-            zca_eps: 0.01,
-            interpolation: None,
-            crop_pct: None,
-            shuffle: true,
-            epochs: 10,
-            eval_every: 1,
-            batch_size: 64,
-            accumulate: 1,
-            eval_batch_size: None,
-            implementation: Default::default(),
-            head_first_steps: 0,
-            optimizer: OptimizerKind::Adamw,
-            lr: 5e-4,
-            momentum: 0.9,
-            nesterov: false,
-            weight_decay: 0.05,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            schedule: ScheduleKind::Cosine,
-            warmup_steps: None,
-            min_lr: 0.,
-            gamma: 0.95,
-            step_size: 10,
-            clip_grad: 1.,
-            label_smoothing: 0.,
-            layer_decay: None,
-            ema: None,
-            grad_checkpointing: false,
-            allow_missing_gradients: false,
-            checkpoint_every: None,
-            seed: 0,
-            threads: 0,
-            device: "auto".into(),
-            dtype: Default::default(),
-            set: Default::default(),
-            extended: Vec::new(),
-            paths: Default::default(),
-            resolved: None,
-        }
-    }
 }

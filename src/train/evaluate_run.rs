@@ -69,10 +69,16 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let (config, notes) = paths::locate(&folder.config()?, folder);
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
     let svm = svm::of_run(folder)?;
-    let on_bad_image = options.on_bad_image.unwrap_or(config.on_bad_image);
-    let config = &TrainConfig { on_bad_image, exif: options.exif.or(config.exif), ..config };
+    let on_bad_image = options.on_bad_image.unwrap_or(config.data.on_bad_image);
+    let config = &config.with(|c| {
+        c.data.on_bad_image = on_bad_image;
+        c.data.exif = options.exif.or(c.data.exif);
+    });
     let own = |data: &String| {
-        let named = TrainConfig { data: data.clone(), paths: Default::default(), ..config.clone() };
+        let named = config.clone().with(|c| {
+            c.data.data = data.clone();
+            c.paths = Default::default();
+        });
         paths::agree("data", &named, config)
     };
     let as_it_was =
@@ -88,7 +94,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     }
     let model = if svm.is_some() { None } else { Some(chosen(folder, config, options.device.as_deref())?) };
     let alpha = model.as_ref().is_some_and(|model| model.config().architecture.input_size()[0] == 4);
-    if config.on_bad_image == OnBadImage::Error || alpha {
+    if config.data.on_bad_image == OnBadImage::Error || alpha {
         let name = if options.train_part { "training" } else { "test" };
         let notes = setup::check_part(&dataset, name, &**samples, alpha, &options.hub)?;
         notes.into_iter().for_each(|note| listener.on(&Event::Warning(note)));
@@ -111,7 +117,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     let samples = &relabelled(samples, &dataset, described.labels.as_deref(), classes, listener)?;
     let transform = model.transform()?;
     let default = EvaluateOptions::default();
-    let batch_size = options.batch_size.or(config.eval_batch_size).unwrap_or(default.batch_size);
+    let batch_size = options.batch_size.or(config.length.eval_batch_size).unwrap_or(default.batch_size);
     let total = samples.len();
     let progress = |done| listener.on(&Event::Evaluation { done, total });
     let evaluation = evaluate(
@@ -133,10 +139,14 @@ fn own_data(
     listener: &mut dyn Listener,
 ) -> Result<Option<(Dataset, Recollection)>> {
     let Some(record) = DataRecord::read(folder)? else { return Ok(None) };
-    let whole = TrainConfig { limit: None, test_limit: None, val_fraction: 0., ..config.clone() };
+    let whole = config.clone().with(|c| {
+        c.data.limit = None;
+        c.data.test_limit = None;
+        c.data.val_fraction = 0.;
+    });
     let whole = setup::open_data(&whole, &options.hub)?;
     // What a limit left out is not new; also of the other part, where the test part was held out of it.
-    let limit = config.limit.or(config.test_limit);
+    let limit = config.data.limit.or(config.data.test_limit);
     let used = limit.map(|_| setup::open_data(config, &options.hub)).transpose()?;
     let train_part = options.train_part;
     let search = Search { record: &record, train_part, limit: options.limit, whole: &whole, used: used.as_ref() };
@@ -157,19 +167,22 @@ fn other_data(
     listener: &mut dyn Listener,
 ) -> Result<Dataset> {
     let limited = |config: TrainConfig| match options.train_part {
-        true => TrainConfig { limit: options.limit.or(config.limit), ..config },
-        false => TrainConfig { test_limit: options.limit.or(config.test_limit), ..config },
+        true => config.with(|c| c.data.limit = options.limit.or(c.data.limit)),
+        false => config.with(|c| c.data.test_limit = options.limit.or(c.data.test_limit)),
     };
     if !as_it_was {
         // The run's own data keeps its split, whatever it is called: all of it would contain what was trained on.
-        let same = options.data.as_ref().is_none_or(|data| is_same(data, &config.data));
+        let same = options.data.as_ref().is_none_or(|data| is_same(data, &config.data.data));
         let chosen = |own: &Option<String>| own.clone().filter(|_| same);
-        let mut other = TrainConfig { limit: None, test_limit: None, ..config.clone() };
-        other.train_split = options.train_split.clone().or(chosen(&config.train_split));
-        other.test_split = options.test_split.clone().or(chosen(&config.test_split));
+        let mut other = config.clone().with(|c| {
+            c.data.limit = None;
+            c.data.test_limit = None;
+        });
+        other.data.train_split = options.train_split.clone().or(chosen(&config.data.train_split));
+        other.data.test_split = options.test_split.clone().or(chosen(&config.data.test_split));
         if !same {
-            other.data = options.data.clone().unwrap_or(other.data);
-            (other.paths, other.val_fraction) = (Default::default(), 0.);
+            other.data.data = options.data.clone().unwrap_or(other.data.data);
+            (other.paths, other.data.val_fraction) = (Default::default(), 0.);
         }
         // With a test part by name nothing has to be left to train on either.
         return match !same || options.test_split.is_some() {
@@ -183,7 +196,7 @@ fn other_data(
         listener.on(&Event::Warning(format!(
             "{}: the names or labels of its test samples are not those that the run was tested on: some may be samples that it \
              was trained on",
-            config.data
+            config.data.data
         )));
     }
     match options.limit {
@@ -267,10 +280,10 @@ fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<
     if !described.exists() {
         return Err(Error::File { path: described, expected: "a model's configuration".into(), got: "none".into() });
     }
-    let device = device(on.unwrap_or(&config.device))?;
+    let device = device(on.unwrap_or(&config.compute.device))?;
     if device.is_cpu() {
-        super::set_precision(config.dtype, &device)?;
+        super::set_precision(config.compute.dtype, &device)?;
     }
-    let builder = Pretrained::from_source(Source::Folder(folder.best_path())).device(&device).seed(config.seed);
-    Ok(builder.head(Head::Keep).exif(config.exif.unwrap_or_default()).load()?)
+    let builder = Pretrained::from_source(Source::Folder(folder.best_path())).device(&device).seed(config.compute.seed);
+    Ok(builder.head(Head::Keep).exif(config.data.exif.unwrap_or_default()).load()?)
 }

@@ -28,8 +28,9 @@ pub(super) fn check(config: &TrainConfig) -> Result<()> {
         let &Extension { from, lr, min_lr, gamma, step_size, .. } = extension;
         let wrong =
             |what: &str, expected: String, got: String| Err(Error::config(&format!("extended: {what}"), expected, got));
-        if from <= before || from >= config.epochs {
-            let expected = format!("an epoch after {before} and before {}", config.epochs);
+        let epochs = config.length.epochs;
+        if from <= before || epochs.number().is_some_and(|epochs| from >= epochs) {
+            let expected = format!("an epoch after {before} and before {epochs}");
             return wrong("from", expected, from.to_string());
         }
         if !lr.is_finite() || lr < 0. {
@@ -55,27 +56,27 @@ pub(super) fn check(config: &TrainConfig) -> Result<()> {
 /// # Errors
 /// [`Error::Config`] where `asked` has fewer epochs than the run.
 pub(super) fn extended(recorded: &TrainConfig, asked: &TrainConfig, epochs_run: usize) -> Result<Option<TrainConfig>> {
-    if asked.epochs < recorded.epochs {
+    if asked.epochs() < recorded.epochs() {
         let expected = format!(
             "at least {}, as the run has been planned with so many ({epochs_run} are run): a resume can add epochs, not take \
              them away",
-            recorded.epochs
+            recorded.epochs()
         );
-        return Err(Error::config("epochs", expected, asked.epochs));
+        return Err(Error::config("epochs", expected, asked.epochs()));
     }
-    if asked.epochs == recorded.epochs {
+    if asked.epochs() == recorded.epochs() {
         return Ok(None);
     }
     let mut config = asked.clone();
     let ends = match recorded.extended.last() {
         Some(last) => (last.schedule == ScheduleKind::Cosine).then_some(last.min_lr),
-        None => (recorded.schedule == ScheduleKind::Cosine).then_some(recorded.min_lr),
+        None => (recorded.schedule.schedule == ScheduleKind::Cosine).then_some(recorded.schedule.min_lr),
     };
     let named = asked.extended.len() > recorded.extended.len();
     if let (Some(lr), false) = (ends, named) {
         let constant = ScheduleKind::Constant;
         config.extended.push(Extension {
-            from: recorded.epochs,
+            from: recorded.epochs(),
             schedule: constant,
             lr,
             min_lr: 0.,
@@ -96,14 +97,14 @@ pub(super) fn apply(setup: &mut Setup, folder: &RunFolder, listener: &mut dyn Li
         return Ok(());
     }
     let recorded = folder.config()?;
-    if recorded.epochs == setup.config.epochs {
+    if recorded.epochs() == setup.config.epochs() {
         return Ok(());
     }
     // Where the default follows from the length of the run, it stays what it was.
-    let left_open = TrainConfig { warmup_steps: None, ..setup.config.clone() };
+    let left_open = setup.config.clone().with(|c| c.schedule.warmup_steps = None);
     let default = Schedule::new(&left_open, setup.steps_per_epoch()).warmup_steps();
-    if setup.config.warmup_steps == Some(default) {
-        setup.config.warmup_steps = recorded.warmup_steps;
+    if setup.config.schedule.warmup_steps == Some(default) {
+        setup.config.schedule.warmup_steps = recorded.schedule.warmup_steps;
     }
     let run = checkpoint::read_state(folder)?.map_or(0, |state| state.epoch);
     if let Some(config) = extended(&recorded, &setup.config, run)? {
@@ -121,8 +122,8 @@ pub(super) fn apply(setup: &mut Setup, folder: &RunFolder, listener: &mut dyn Li
 fn differences(recorded: &TrainConfig, config: &TrainConfig) -> Vec<String> {
     let mut config = config.clone();
     let mut known = recorded.clone();
-    if config.epochs > known.epochs && config.extended.starts_with(&known.extended) {
-        config.epochs = known.epochs;
+    if config.epochs() > known.epochs() && config.extended.starts_with(&known.extended) {
+        config.length.epochs = known.length.epochs;
         known.extended.clear();
         config.extended.clear();
     }
@@ -144,7 +145,7 @@ pub(super) fn check_same(folder: &RunFolder, config: &TrainConfig) -> Result<()>
 /// If a file cannot be written or removed.
 pub(super) fn begin(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
     let recorded = folder.config()?;
-    if recorded.epochs == config.epochs {
+    if recorded.epochs() == config.epochs() {
         return Ok(());
     }
     save::write_text(&folder.config_path(), &config.to_toml()?)?;
@@ -161,13 +162,13 @@ pub(super) fn begin(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
 pub(super) fn told(recorded: &TrainConfig, config: &TrainConfig, steps_per_epoch: usize) -> String {
     let schedule = Schedule::new(config, steps_per_epoch);
     let (first, last) =
-        (schedule.lr(recorded.epochs * steps_per_epoch), schedule.lr(config.epochs * steps_per_epoch - 1));
+        (schedule.lr(recorded.epochs() * steps_per_epoch), schedule.lr(config.epochs() * steps_per_epoch - 1));
     let rates = if first == last { format!("{first:e}") } else { format!("{first:e} to {last:e}") };
     let word = |kind: ScheduleKind| format!("{kind:?}").to_lowercase();
-    let own = config.extended.last().filter(|extension| extension.from == recorded.epochs);
+    let own = config.extended.last().filter(|extension| extension.from == recorded.epochs());
     let how = match own {
         None => {
-            let kind = config.extended.last().map_or(config.schedule, |extension| extension.schedule);
+            let kind = config.extended.last().map_or(config.schedule.schedule, |extension| extension.schedule);
             format!("the {} schedule goes on", word(kind))
         }
         // What `--schedule constant` came to, or the end of a cosine.
@@ -175,12 +176,12 @@ pub(super) fn told(recorded: &TrainConfig, config: &TrainConfig, steps_per_epoch
             format!(
                 "the {} schedule ends with epoch {}, the rate is constant then",
                 word(before(config)),
-                recorded.epochs
+                recorded.epochs()
             )
         }
         Some(extension) => format!("a new {} schedule begins", word(extension.schedule)),
     };
-    let (first, last) = (recorded.epochs + 1, config.epochs);
+    let (first, last) = (recorded.epochs() + 1, config.epochs());
     let which = if first == last {
         format!("1 more epoch, {first}")
     } else {
@@ -192,7 +193,10 @@ pub(super) fn told(recorded: &TrainConfig, config: &TrainConfig, steps_per_epoch
 /// The schedule before the last extension.
 fn before(config: &TrainConfig) -> ScheduleKind {
     let count = config.extended.len();
-    count.checked_sub(2).and_then(|at| config.extended.get(at)).map_or(config.schedule, |extension| extension.schedule)
+    count
+        .checked_sub(2)
+        .and_then(|at| config.extended.get(at))
+        .map_or(config.schedule.schedule, |extension| extension.schedule)
 }
 
 /// What is wrong with an extension in which nothing is learned.

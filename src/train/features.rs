@@ -274,22 +274,21 @@ mod tests {
             "vit_mnist" => &[("embed_dim", "16"), ("depth", "2"), ("num_heads", "2")],
             _ => &[("in_chans", "1")],
         };
-        TrainConfig {
-            model: model.into(),
-            data: "mnist".into(),
-            limit: Some(91),
-            test_limit: Some(40),
-            val_fraction: 0.1,
-            epochs: 3,
-            batch_size: 16,
-            lr: 1e-2,
-            seed: 3,
-            device: "cpu".into(),
-            augment: augment.into(),
-            freeze: Some(freeze.into()),
-            set: set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-            ..TrainConfig::default()
-        }
+        TrainConfig::default().with(|c| {
+            c.model.model = model.into();
+            c.data.data = "mnist".into();
+            c.data.limit = Some(91);
+            c.data.test_limit = Some(40);
+            c.data.val_fraction = 0.1;
+            c.length.epochs = 3.into();
+            c.length.batch_size = 16.into();
+            c.optimizer.lr = 1e-2;
+            c.compute.seed = 3;
+            c.compute.device = "cpu".into();
+            c.data.augment = augment.into();
+            c.model.freeze = Some(freeze.into());
+            c.model.set = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        })
     }
 
     /// What a run comes to.
@@ -332,7 +331,7 @@ mod tests {
             ("mlp_mnist", "backbone", Normalize::Zca),
             ("cnn_cifar10", "backbone", Normalize::Auto),
         ] {
-            let config = TrainConfig { normalize, ..config(model, freeze, "none") };
+            let config = config(model, freeze, "none").with(|c| c.data.normalize = normalize);
             let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
             // The whitening is fitted to them first.
             let before = if normalize == Normalize::Zca { 81 } else { 0 };

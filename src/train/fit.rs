@@ -55,7 +55,7 @@ pub fn fit(
 /// [`fit()`], in a session.
 pub(super) fn fit_in(session: Session, mut setup: Setup, listener: &mut dyn Listener) -> Result<Outcome> {
     batch_size::settle(&mut setup, session.folder, session.start, listener)?;
-    let batch_size = setup.config.batch_size;
+    let batch_size = setup.config.batch_size();
     begin_and_train(session, setup, listener)
         .map_err(|error| error.with_batch_size(batch_size).with_checkpoint(session.folder.last_path()))
 }

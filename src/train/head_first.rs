@@ -62,7 +62,7 @@ pub(super) fn is_due(
     params: &Params,
     account: Option<&Account>,
 ) -> bool {
-    let Some(account) = account.filter(|_| config.head_first_steps > 0) else { return false };
+    let Some(account) = account.filter(|_| config.optimizer.head_first_steps > 0) else { return false };
     let new = account.initialised().chain(account.partly_initialised());
     new.into_iter().any(|(name, _)| architecture.stage_of(name) == Stage::Head)
         && architecture.head_reads_pooled()
@@ -100,33 +100,32 @@ pub(super) fn train(setup: &Setup, model: &AnyModel, input: &ModelInput, compute
     let labels = Tensor::from_iter((0..samples).map(|index| input.samples().label(index)), &Device::Cpu)?;
     let labels = labels.to_device(device)?;
 
-    let head = TrainConfig {
-        optimizer: OptimizerKind::Adamw,
-        lr: LR,
-        schedule: ScheduleKind::Cosine,
-        warmup_steps: Some(0),
-        epochs: config.head_first_steps,
-        layer_decay: None,
-        extended: Vec::new(),
-        ..config.clone()
-    };
+    let head = config.clone().with(|c| {
+        c.optimizer.optimizer = OptimizerKind::Adamw;
+        c.optimizer.lr = LR;
+        c.schedule.schedule = ScheduleKind::Cosine;
+        c.schedule.warmup_steps = Some(0);
+        c.length.epochs = (config.optimizer.head_first_steps).into();
+        c.regularization.layer_decay = None;
+        c.extended = Vec::new();
+    });
     let of_head = |name: &str| architecture.stage_of(name) == Stage::Head;
     let trained = params.trainable().into_iter().filter(|param| of_head(&param.name)).collect();
     let mut optimizer = Optimizer::over(&head, architecture, trained)?;
     let schedule = Schedule::new(&head, 1);
     let steps_per_pass = samples.div_ceil(BATCH_SIZE).max(1);
     // The last passes, of some hundred samples at least.
-    let measured = config.head_first_steps.saturating_sub(steps_per_pass.max(8));
+    let measured = config.optimizer.head_first_steps.saturating_sub(steps_per_pass.max(8));
     let (mut order, mut right, mut seen) = (Vec::new(), 0, 0);
-    for step in 0..config.head_first_steps {
+    for step in 0..config.optimizer.head_first_steps {
         if step % steps_per_pass == 0 {
-            order = epoch_order(samples, config.seed, step / steps_per_pass, true);
+            order = epoch_order(samples, config.compute.seed, step / steps_per_pass, true);
         }
         let batch = order.iter().skip(step % steps_per_pass * BATCH_SIZE).take(BATCH_SIZE);
         let rows = Tensor::from_iter(batch.map(|&index| index as u32), device)?;
         let (images, labels) = (features.index_select(&rows, 0)?, labels.index_select(&rows, 0)?);
         let logits = model.head(&images)?.to_dtype(DType::F32)?;
-        let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
+        let loss = ops::cross_entropy(&logits, &labels, config.regularization.label_smoothing)?;
         let (gradients, _) = params.backward_allowing(&loss)?;
         let squares = sums_of_squares(&gradients)?;
         optimizer.step(&gradients, Some(Clip { squares: &squares, largest: 0. }), schedule.lr(step))?;
@@ -138,5 +137,5 @@ pub(super) fn train(setup: &Setup, model: &AnyModel, input: &ModelInput, compute
     }
     let accuracy = f64::from(right) / seen.max(1) as f64;
     let seconds = computed.seconds + began.elapsed().as_secs_f64();
-    Ok(Some(Came { samples, steps: config.head_first_steps, accuracy, seconds }))
+    Ok(Some(Came { samples, steps: config.optimizer.head_first_steps, accuracy, seconds }))
 }

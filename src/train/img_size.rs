@@ -106,7 +106,7 @@ fn far(
 /// An epoch that takes long.
 fn of_long_epoch(setup: &Setup, trained: Option<f64>) -> String {
     let remedy = faster_size(setup, trained).unwrap_or_else(|| match setup.account {
-        Some(_) if setup.config.freeze.is_none() => {
+        Some(_) if setup.config.model.freeze.is_none() => {
             "--freeze backbone passes every image through the model once".into()
         }
         _ => "--limit takes fewer images".into(),

@@ -35,6 +35,7 @@ mod relabel;
 mod run;
 pub mod run_folder;
 pub mod schedule;
+mod settings;
 pub mod setup;
 mod shared_features;
 pub mod state;

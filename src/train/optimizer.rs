@@ -59,11 +59,11 @@ impl Optimizer {
     /// As [`Optimizer::new`].
     pub(super) fn over(config: &TrainConfig, architecture: &Architecture, params: Vec<Param>) -> Result<Self> {
         let mut optimizer = Self {
-            kind: config.optimizer,
-            momentum: config.momentum,
-            nesterov: config.nesterov,
-            betas: config.betas,
-            eps: config.eps,
+            kind: config.optimizer.optimizer,
+            momentum: config.optimizer.momentum,
+            nesterov: config.optimizer.nesterov,
+            betas: config.optimizer.betas,
+            eps: config.optimizer.eps,
             slots: Vec::new(),
             by_name: HashMap::new(),
         };
@@ -72,8 +72,11 @@ impl Optimizer {
             let state = optimizer.state_names().iter().map(|_| zeros()).collect::<candle_core::Result<_>>()?;
             optimizer.by_name.insert(param.name.clone(), optimizer.slots.len());
             optimizer.slots.push(Slot {
-                weight_decay: if param.decayed() { config.weight_decay } else { 0. },
-                lr_scale: config.layer_decay.map_or(1., |decay| layer_scale(&param.name, architecture, decay)),
+                weight_decay: if param.decayed() { config.optimizer.weight_decay } else { 0. },
+                lr_scale: config
+                    .regularization
+                    .layer_decay
+                    .map_or(1., |decay| layer_scale(&param.name, architecture, decay)),
                 steps: 0,
                 state,
                 name: param.name,

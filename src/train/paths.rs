@@ -83,17 +83,17 @@ fn is_same(key: &str, a: &str, b: &str) -> bool {
 /// The value of one of [`KEYS`].
 fn setting<'a>(config: &'a TrainConfig, key: &str) -> Option<&'a str> {
     match key {
-        "data" => Some(&config.data),
-        "model" => Some(&config.model),
-        _ => config.weights.as_deref(),
+        "data" => Some(&config.data.data),
+        "model" => Some(&config.model.model),
+        _ => config.model.weights.as_deref(),
     }
 }
 
 fn setting_mut<'a>(config: &'a mut TrainConfig, key: &str) -> Option<&'a mut String> {
     match key {
-        "data" => Some(&mut config.data),
-        "model" => Some(&mut config.model),
-        _ => config.weights.as_mut(),
+        "data" => Some(&mut config.data.data),
+        "model" => Some(&mut config.model.model),
+        _ => config.model.weights.as_mut(),
     }
 }
 

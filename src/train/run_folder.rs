@@ -129,7 +129,7 @@ impl RunFolder {
         let path = self.config_path();
         let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
         let config = TrainConfig::from_toml(&text, &path)?;
-        Ok(TrainConfig { exif: config.exif.or(Some(Exif::Ignore)), ..config })
+        Ok(config.with(|c| c.data.exif = c.data.exif.or(Some(Exif::Ignore))))
     }
 
     /// What the run makes of the orientation that cameras noted, whatever else its `config.toml` says.

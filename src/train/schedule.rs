@@ -36,19 +36,20 @@ impl Schedule {
     /// The schedule of `config` over its epochs of `steps_per_epoch` steps each. Where the configuration names no steps of
     /// warm-up, [`super::defaults::warmup_steps`] does.
     pub fn new(config: &TrainConfig, steps_per_epoch: usize) -> Self {
-        let planned = config.extended.first().map_or(config.epochs, |extension| extension.from);
+        let planned = config.extended.first().map_or(config.epochs(), |extension| extension.from);
         let total_steps = planned.saturating_mul(steps_per_epoch);
-        let warmup = config.warmup_steps;
+        let warmup = config.schedule.warmup_steps;
         Self {
-            kind: config.schedule,
-            lr: config.lr,
-            min_lr: config.min_lr,
-            gamma: config.gamma,
-            step_size: config.step_size.max(1),
-            warmup_steps: warmup.unwrap_or_else(|| super::defaults::warmup_steps(config.schedule, total_steps)),
+            kind: config.schedule.schedule,
+            lr: config.optimizer.lr,
+            min_lr: config.schedule.min_lr,
+            gamma: config.schedule.gamma,
+            step_size: config.schedule.step_size.max(1),
+            warmup_steps: warmup
+                .unwrap_or_else(|| super::defaults::warmup_steps(config.schedule.schedule, total_steps)),
             steps_per_epoch: steps_per_epoch.max(1),
             total_steps,
-            then: Self::of(&config.extended, config.epochs, steps_per_epoch.max(1)).map(|then| (total_steps, then)),
+            then: Self::of(&config.extended, config.epochs(), steps_per_epoch.max(1)).map(|then| (total_steps, then)),
         }
     }
 

@@ -71,21 +71,21 @@ impl Setup {
     fn begin(config: &TrainConfig) -> Result<()> {
         config.validate()?;
         perceptron::check_settings(config)?;
-        set_precision(config.dtype, &device(&config.device)?)
+        set_precision(config.compute.dtype, &device(&config.compute.device)?)
     }
 
     /// On a data set that is open.
     fn of(config: &TrainConfig, mut dataset: Dataset, options: &OpenOptions) -> Result<Self> {
         let (written, config) = (config, &paths::placed(config));
-        let device = device(&config.device)?;
-        if let Some(Ok(wanted)) = config.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
+        let device = device(&config.compute.device)?;
+        if let Some(Ok(wanted)) = config.model.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
             // Before weights are downloaded for it.
             check_classes(wanted, &dataset)?;
         }
         let options = &config.checkpoint_options(options.clone())?;
-        let loaded = match config.weights.as_deref() {
+        let loaded = match config.model.weights.as_deref() {
             None => None,
-            Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model)?, options)?),
+            Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model.model)?, options)?),
             Some(source) => Some(tallow_weights::open(&Source::parse(source)?, &of_weights(config, options))?),
         };
         let own = OwnModel::of(config, loaded.as_ref(), options)?;
@@ -93,12 +93,12 @@ impl Setup {
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
         check_channels(&dataset, &architecture)?;
-        check_images(&mut dataset, architecture.input_size()[0] == 4, config.on_bad_image, options)?;
+        check_images(&mut dataset, architecture.input_size()[0] == 4, config.data.on_bad_image, options)?;
         perceptron::check(config, &architecture)?;
         // What is said of the weights; where nothing is and they are the model's own, what was assumed for that.
         let stated = loaded.as_ref().and_then(Checkpoint::config);
-        let described = match config.weights.as_deref() {
-            Some("pretrained") if stated.is_none() || config.arch.is_some() => own.described.as_ref(),
+        let described = match config.model.weights.as_deref() {
+            Some("pretrained") if stated.is_none() || config.model.arch.is_some() => own.described.as_ref(),
             _ => stated,
         };
         let preprocessing = preprocessing(config, architecture.input_size(), described, &dataset)?;
@@ -107,18 +107,18 @@ impl Setup {
 
         if device.is_cpu() {
             // Weights, gradients and the optimiser's two means; and the weights' average.
-            let copies = if config.ema.is_some() { 5 } else { 4 };
+            let copies = if config.regularization.ema.is_some() { 5 } else { 4 };
             let numbers = copies * architecture.num_parameters()? as u128;
-            memory::check(&format!("training {}", config.model), 4 * numbers)?;
+            memory::check(&format!("training {}", config.model.model), 4 * numbers)?;
         }
-        let params = Params::new(config.seed, DType::F32, &device);
-        if let Some(text) = &config.freeze {
+        let params = Params::new(config.compute.seed, DType::F32, &device);
+        if let Some(text) = &config.model.freeze {
             params.freeze(freeze::rule(text, &architecture)?);
         }
         let load = LoadOptions::default().with(|load| {
-            load.head = config.head;
+            load.head = config.model.head;
             load.labels = Some(dataset.classes.clone());
-            load.ignore_unknown = config.ignore_unknown;
+            load.ignore_unknown = config.model.ignore_unknown;
         });
         let mut account = match &loaded {
             Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &load, &params)?),
@@ -129,7 +129,8 @@ impl Setup {
             None => dataset.notes.extend(own.assumed),
         }
         // Another one than the checkpoint's is fitted when the run begins.
-        let whitening = described.filter(|_| config.normalize == Normalize::Auto).and_then(|d| d.whitening.clone());
+        let whitening =
+            described.filter(|_| config.data.normalize == Normalize::Auto).and_then(|d| d.whitening.clone());
         if let Some(whitening) = &whitening {
             whitening.check_input(preprocessing.input_size)?;
         }
@@ -149,7 +150,7 @@ impl Setup {
 
     /// Optimiser steps of an epoch: a step for every `accumulate` batches, the last of each with what is left.
     pub fn steps_per_epoch(&self) -> usize {
-        self.dataset.train.len().div_ceil(self.config.batch_size).div_ceil(self.config.accumulate)
+        self.dataset.train.len().div_ceil(self.config.batch_size()).div_ceil(self.config.length.accumulate)
     }
 
     /// Every setting that was left open takes the value that is used, and what they come to is written down.
@@ -167,22 +168,22 @@ impl Setup {
             let expected = format!("a name for each of the data set's {classes} classes");
             return Err(Error::invalid("labels of the checkpoint", expected, format!("{} names", labels.len())));
         }
-        if config.augment.trim() == "auto" {
+        if config.data.augment.trim() == "auto" {
             let names: Vec<String> = self.dataset.augment.iter().map(Augment::to_string).collect();
-            config.augment = if names.is_empty() { "none".into() } else { names.join(",") };
+            config.data.augment = if names.is_empty() { "none".into() } else { names.join(",") };
         }
         let preprocessing = &self.checkpoint.preprocessing;
         paths::fill(config);
-        config.exif = Some(config.exif.unwrap_or_default());
-        config.interpolation = Some(preprocessing.interpolation);
-        config.crop_pct = Some(preprocessing.crop_pct);
-        config.device = device_name(self.params.device());
-        config.threads = rayon::current_num_threads();
+        config.data.exif = Some(config.data.exif.unwrap_or_default());
+        config.data.interpolation = Some(preprocessing.interpolation);
+        config.data.crop_pct = Some(preprocessing.crop_pct);
+        config.compute.device = device_name(self.params.device());
+        config.compute.threads = rayon::current_num_threads();
         let default = EvaluateOptions::default().batch_size;
-        config.eval_batch_size = Some(config.eval_batch_size.unwrap_or(default.max(config.batch_size)));
+        config.length.eval_batch_size = Some(config.length.eval_batch_size.unwrap_or(default.max(config.batch_size())));
         let steps_per_epoch = self.steps_per_epoch();
         let config = &mut self.config;
-        config.warmup_steps = Some(Schedule::new(config, steps_per_epoch).warmup_steps());
+        config.schedule.warmup_steps = Some(Schedule::new(config, steps_per_epoch).warmup_steps());
         config.resolved = Some(Resolved {
             version: env!("CARGO_PKG_VERSION").into(),
             train_samples: self.dataset.train.len(),
@@ -221,20 +222,20 @@ pub(super) fn open_whole(config: &TrainConfig, hub: &OpenOptions) -> Result<Data
 }
 
 fn open_as(config: &TrainConfig, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
-    let place = paths::place(config, "data").unwrap_or_else(|| config.data.clone());
-    Ok(data::open_at(&config.data, &place, options, hub)?)
+    let place = paths::place(config, "data").unwrap_or_else(|| config.data.data.clone());
+    Ok(data::open_at(&config.data.data, &place, options, hub)?)
 }
 
 /// How a configuration opens its data set.
 fn data_options(config: &TrainConfig) -> DataOptions {
     DataOptions {
-        limit: config.limit,
-        test_limit: config.test_limit,
-        val_fraction: config.val_fraction,
-        train_split: config.train_split.clone(),
-        test_split: config.test_split.clone(),
-        on_bad_image: config.on_bad_image,
-        exif: config.exif.unwrap_or_default(),
+        limit: config.data.limit,
+        test_limit: config.data.test_limit,
+        val_fraction: config.data.val_fraction,
+        train_split: config.data.train_split.clone(),
+        test_split: config.data.test_split.clone(),
+        on_bad_image: config.data.on_bad_image,
+        exif: config.data.exif.unwrap_or_default(),
         ..DataOptions::default()
     }
 }
@@ -254,7 +255,7 @@ pub(super) fn open_for_run(
         return Ok((config, dataset));
     }
     let run = folder.config()?;
-    config.exif = config.exif.or(run.exif);
+    config.data.exif = config.data.exif.or(run.data.exif);
     let Some(record) = DataRecord::read(folder)? else {
         let older = open_older(&config, folder, hub)?;
         let mut dataset = older.dataset;
@@ -312,7 +313,7 @@ pub(super) fn open_older(config: &TrainConfig, folder: &RunFolder, hub: &OpenOpt
         }
         opened.get_or_insert(Older { dataset, split_by, same_test_set });
     }
-    opened.ok_or_else(|| Error::invalid(&config.data, "a data set", "none"))
+    opened.ok_or_else(|| Error::invalid(&config.data.data, "a data set", "none"))
 }
 
 /// Reads what results are measured on before anything is trained for it. Bad training images are met in the first epoch; where they
@@ -352,7 +353,7 @@ fn base_name(model: &str) -> &str {
 
 /// The options for weights of another source than the model itself, which are those of its architecture unless that is told.
 fn of_weights(config: &TrainConfig, options: &OpenOptions) -> OpenOptions {
-    let own = zoo_entry(&config.model).map(|entry| entry.name.to_owned());
+    let own = zoo_entry(&config.model.model).map(|entry| entry.name.to_owned());
     options.clone().with(|c| c.arch = options.arch.clone().or(own))
 }
 
@@ -375,13 +376,13 @@ struct OwnModel {
 
 impl OwnModel {
     fn of(config: &TrainConfig, loaded: Option<&Checkpoint>, options: &OpenOptions) -> Result<Self> {
-        if let Some(entry) = zoo_entry(&config.model) {
+        if let Some(entry) = zoo_entry(&config.model.model) {
             let (name, architecture) = (Some(entry.name.to_owned()), entry.architecture);
             return Ok(Self { name, architecture, described: None, assumed: Vec::new() });
         }
-        let (described, assumed) = match (loaded, config.weights.as_deref()) {
+        let (described, assumed) = match (loaded, config.model.weights.as_deref()) {
             (Some(checkpoint), Some("pretrained")) => checkpoint.config_or_inferred()?,
-            _ => tallow_weights::open(&Source::parse(&config.model)?, options)?.config_or_inferred()?,
+            _ => tallow_weights::open(&Source::parse(&config.model.model)?, options)?.config_or_inferred()?,
         };
         let (name, architecture) = (described.name.clone(), described.architecture.clone());
         Ok(Self { name, architecture, described: Some(described), assumed })
@@ -392,7 +393,7 @@ impl OwnModel {
 /// set's.
 fn architecture(config: &TrainConfig, own: Architecture, dataset: &Dataset) -> Result<Architecture> {
     let mut architecture = own.with_num_classes(dataset.classes.len());
-    set_all(&mut architecture, &config.set)?;
+    set_all(&mut architecture, &config.model.set)?;
     architecture.validate()?;
     Ok(architecture)
 }
@@ -456,7 +457,7 @@ pub(super) fn preprocessing(
     let channels = input_size[0];
     let described = described.map(|described| described.preprocessing.clone());
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
-    let (mean, std) = match (config.normalize, &described) {
+    let (mean, std) = match (config.data.normalize, &described) {
         (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),
         (Normalize::Zca, _) if points => {
@@ -478,8 +479,8 @@ pub(super) fn preprocessing(
     let base = described.unwrap_or(default);
     Ok(Preprocessing::new(input_size, mean, std)
         .with(|c| {
-            c.interpolation = config.interpolation.unwrap_or(base.interpolation);
-            c.crop_pct = config.crop_pct.unwrap_or(base.crop_pct);
+            c.interpolation = config.data.interpolation.unwrap_or(base.interpolation);
+            c.crop_pct = config.data.crop_pct.unwrap_or(base.crop_pct);
             c.squash = base.squash;
         })
         .per_channel())

@@ -61,11 +61,11 @@ impl SharedFeatures {
             env!("CARGO_PKG_VERSION"),
             serde_json::to_string(&checkpoint.architecture).unwrap_or_default(),
             checkpoint.preprocessing,
-            config.exif.unwrap_or_default(),
+            config.data.exif.unwrap_or_default(),
             Digest::of(weights.as_bytes()),
-            config.dtype,
-            config.device,
-            config.threads,
+            config.compute.dtype,
+            config.compute.device,
+            config.compute.threads,
         );
         Ok(Some(Self { folder: path, backbone }))
     }

@@ -40,10 +40,10 @@ impl Trial<'_> {
         let labels = Tensor::from_iter((0..size).map(|i| (i % dataset.classes.len()) as u32), device)?;
         device.synchronize()?;
         let start = Instant::now();
-        let logits = self.model.forward(&images, Mode::Train { seed: config.seed })?.to_dtype(DType::F32)?;
+        let logits = self.model.forward(&images, Mode::Train { seed: config.compute.seed })?.to_dtype(DType::F32)?;
         device.synchronize()?;
         let forward = start.elapsed().as_secs_f64();
-        let loss = ops::cross_entropy(&logits, &labels, config.label_smoothing)?;
+        let loss = ops::cross_entropy(&logits, &labels, config.regularization.label_smoothing)?;
         drop(params.backward_allowing(&loss)?);
         device.synchronize()?;
         Ok(Seconds { forward, all: start.elapsed().as_secs_f64() })

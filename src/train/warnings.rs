@@ -11,19 +11,19 @@ use super::schedule::Schedule;
 /// What the settings of a run lead one to expect. `pretrained` tells whether weights that were loaded are trained further.
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !config.device.starts_with("cuda") && !precision_is_native(config.dtype) {
+    if !config.compute.device.starts_with("cuda") && !precision_is_native(config.compute.dtype) {
         warnings.push("this CPU has no instructions for bfloat16: computing in float32 (--dtype f32 says so)".into());
     }
     let Architecture::Vit(vit) = architecture else {
-        if config.grad_checkpointing {
+        if config.compute.grad_checkpointing {
             warnings.push("only ViTs have gradient checkpointing: --grad-checkpointing changes nothing here".into());
         }
         return warnings;
     };
-    if pretrained && config.optimizer != OptimizerKind::Sgd && config.lr > 1e-3 {
+    if pretrained && config.optimizer.optimizer != OptimizerKind::Sgd && config.optimizer.lr > 1e-3 {
         warnings.push(format!(
             "a learning rate of {:e} destroys a pretrained ViT under Adam; from 1e-5 to 5e-4 it learns (--lr 1e-4)",
-            config.lr
+            config.optimizer.lr
         ));
     }
     let [height, width] = vit.img_size.sides();
@@ -43,13 +43,13 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
 /// A warm-up that the run does not outlast: the learning rate never comes to what was asked for.
 pub fn of_warmup(config: &TrainConfig, steps_per_epoch: usize) -> Option<String> {
     let schedule = Schedule::new(config, steps_per_epoch);
-    let (warmup, steps) = (schedule.warmup_steps(), config.epochs.saturating_mul(steps_per_epoch));
+    let (warmup, steps) = (schedule.warmup_steps(), config.epochs().saturating_mul(steps_per_epoch));
     (steps > 0 && warmup >= steps).then(|| {
         format!(
             "the warm-up of {warmup} steps is not over when the run ends after {steps}: the learning rate comes to {:.3e} and \
              never to {:e} (fewer --warmup-steps, or more --epochs)",
             schedule.lr(steps - 1),
-            config.lr
+            config.optimizer.lr
         )
     })
 }
@@ -59,13 +59,13 @@ const FEW_STEPS: usize = 100;
 
 /// A run of so few steps that a network learns little in them. An MLP's steps are quick, and its studies count epochs.
 pub fn of_few_steps(config: &TrainConfig, architecture: &Architecture, steps_per_epoch: usize) -> Option<String> {
-    let steps = config.epochs.saturating_mul(steps_per_epoch);
+    let steps = config.epochs().saturating_mul(steps_per_epoch);
     if steps == 0 || steps >= FEW_STEPS || matches!(architecture, Architecture::Mlp(_)) {
         return None;
     }
     let epochs = FEW_STEPS.div_ceil(steps_per_epoch);
     let smaller = match steps_per_epoch {
-        0..5 if config.batch_size > 8 => ", as does a smaller --batch-size",
+        0..5 if config.batch_size() > 8 => ", as does a smaller --batch-size",
         _ => "",
     };
     Some(format!(
@@ -135,14 +135,14 @@ pub fn of_features(bytes: u64, limit: u64) -> String {
 
 /// A frozen backbone that sees other images in every epoch.
 pub fn of_augmented_features(config: &TrainConfig) -> Option<String> {
-    let augment = config.augment.split(',').filter(|name| *name != "none");
-    let mixing = [("mixup", config.mixup), ("cutmix", config.cutmix)];
+    let augment = config.data.augment.split(',').filter(|name| *name != "none");
+    let mixing = [("mixup", config.data.mixup), ("cutmix", config.data.cutmix)];
     let mixing = mixing.into_iter().filter(|(_, alpha)| *alpha > 0.).map(|(name, _)| name);
     let (changes, without) = match augment.chain(mixing).collect::<Vec<_>>() {
         changes if config.mix().is_none() => (changes, "--augment none"),
         changes => (changes, "--augment none --mixup 0 --cutmix 0"),
     };
-    (config.epochs > 1).then(|| {
+    (config.epochs() > 1).then(|| {
         format!(
             "the backbone is frozen, but {} changes its images in every epoch: with {without} each image passes through it \
              once, and later epochs take no time",

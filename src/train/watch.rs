@@ -21,8 +21,8 @@ pub(super) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub fn new(config: &TrainConfig, listener: &'a mut dyn Listener) -> Self {
-        let TrainConfig { lr, clip_grad, warmup_steps, .. } = *config;
-        let warmup_steps = warmup_steps.unwrap_or(0);
+        let (lr, clip_grad) = (config.optimizer.lr, config.regularization.clip_grad);
+        let warmup_steps = config.schedule.warmup_steps.unwrap_or(0);
         Self { listener, lr, clip_grad, warmup_steps, steps: Some(vec![]), losses: Some(vec![]) }
     }
 
@@ -119,7 +119,11 @@ mod tests {
     fn told_with(warmup_steps: usize, events: impl IntoIterator<Item = Event>) -> Vec<String> {
         let mut hints = Hints::default();
         let warmup_steps = Some(warmup_steps);
-        let config = TrainConfig { lr: 1e-4, clip_grad: 1., warmup_steps, ..TrainConfig::default() };
+        let config = TrainConfig::default().with(|c| {
+            c.optimizer.lr = 1e-4;
+            c.regularization.clip_grad = 1.;
+            c.schedule.warmup_steps = warmup_steps;
+        });
         let mut watch = Watch::new(&config, &mut hints);
         events.into_iter().for_each(|event| watch.on(&event));
         hints.0

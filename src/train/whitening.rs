@@ -32,7 +32,7 @@ pub(super) fn whitened(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Whitened> {
-    if setup.config.normalize != Normalize::Zca {
+    if setup.config.data.normalize != Normalize::Zca {
         return Ok(Whitened::As(setup.checkpoint.whitening.clone()));
     }
     if start == Start::Resume && folder.last_path().exists() {
@@ -45,6 +45,6 @@ pub(super) fn whitened(
         "fitting ZCA whitening of {channels}x{height}x{width} values to {} training images",
         samples.len()
     )));
-    let fitted = fit(&**samples, preprocessing, setup.config.zca_eps, &|| stop.load(Ordering::Relaxed))?;
+    let fitted = fit(&**samples, preprocessing, setup.config.data.zca_eps, &|| stop.load(Ordering::Relaxed))?;
     Ok(fitted.map_or(Whitened::Stopped, |whitening| Whitened::As(Some(whitening))))
 }

@@ -13,22 +13,21 @@ const FOUR: [Implementation; 4] =
     [Implementation::Manual, Implementation::Autograd, Implementation::Layers, Implementation::Optimizer];
 
 fn config(implementation: Implementation) -> TrainConfig {
-    TrainConfig {
-        model: "mlp_circles".into(),
-        data: "circles".into(),
-        implementation,
-        optimizer: OptimizerKind::Sgd,
-        momentum: 0.,
-        weight_decay: 0.,
-        clip_grad: 0.,
-        schedule: ScheduleKind::Constant,
-        lr: 0.3,
-        batch_size: 10,
-        epochs: 3,
-        seed: 5,
-        device: "cpu".into(),
-        ..TrainConfig::default()
-    }
+    TrainConfig::default().with(|c| {
+        c.model.model = "mlp_circles".into();
+        c.data.data = "circles".into();
+        c.optimizer.implementation = implementation;
+        c.optimizer.optimizer = OptimizerKind::Sgd;
+        c.optimizer.momentum = 0.;
+        c.optimizer.weight_decay = 0.;
+        c.regularization.clip_grad = 0.;
+        c.schedule.schedule = ScheduleKind::Constant;
+        c.optimizer.lr = 0.3;
+        c.length.batch_size = 10.into();
+        c.length.epochs = 3.into();
+        c.compute.seed = 5;
+        c.compute.device = "cpu".into();
+    })
 }
 
 #[test]
@@ -92,16 +91,16 @@ fn a_run_by_hand_that_was_interrupted_ends_as_one_that_was_not() {
 fn what_an_implementation_by_hand_does_not_do_is_refused_by_name() {
     type Change = fn(&mut TrainConfig);
     let changes: [(&str, Change); 10] = [
-        ("optimizer", |c| c.optimizer = OptimizerKind::Adamw),
-        ("momentum", |c| c.momentum = 0.9),
-        ("weight_decay", |c| c.weight_decay = 1e-4),
-        ("clip_grad", |c| c.clip_grad = 1.),
-        ("accumulate", |c| c.accumulate = 2),
-        ("label_smoothing", |c| c.label_smoothing = 0.1),
-        ("layer_decay", |c| c.layer_decay = Some(0.9)),
-        ("freeze", |c| c.freeze = Some("backbone".into())),
-        ("dtype", |c| c.dtype = Precision::Bf16),
-        ("act", |c| drop(c.set.insert("act".into(), "relu".into()))),
+        ("optimizer", |c| c.optimizer.optimizer = OptimizerKind::Adamw),
+        ("momentum", |c| c.optimizer.momentum = 0.9),
+        ("weight_decay", |c| c.optimizer.weight_decay = 1e-4),
+        ("clip_grad", |c| c.regularization.clip_grad = 1.),
+        ("accumulate", |c| c.length.accumulate = 2),
+        ("label_smoothing", |c| c.regularization.label_smoothing = 0.1),
+        ("layer_decay", |c| c.regularization.layer_decay = Some(0.9)),
+        ("freeze", |c| c.model.freeze = Some("backbone".into())),
+        ("dtype", |c| c.compute.dtype = Precision::Bf16),
+        ("act", |c| drop(c.model.set.insert("act".into(), "relu".into()))),
     ];
     for (field, change) in changes {
         for implementation in &FOUR[..3] {
@@ -112,7 +111,10 @@ fn what_an_implementation_by_hand_does_not_do_is_refused_by_name() {
             assert!(error.starts_with(&format!("{field}: expected ")), "{error}");
         }
     }
-    let vit = TrainConfig { model: "vit_mnist".into(), data: "mnist".into(), ..config(Implementation::Manual) };
+    let vit = config(Implementation::Manual).with(|c| {
+        c.model.model = "vit_mnist".into();
+        c.data.data = "mnist".into();
+    });
     let (_directory, folder) = folder();
     let error = finish(&vit, &folder, Start::New).unwrap_err().to_string();
     assert!(error.starts_with("implementation: expected optimizer, as vit_mnist is no perceptron"), "{error}");

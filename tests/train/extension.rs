@@ -10,7 +10,14 @@ use crate::{Heard, finish, small};
 
 /// Epochs of 6 steps.
 fn config(schedule: ScheduleKind, epochs: usize) -> TrainConfig {
-    TrainConfig { schedule, epochs, gamma: 0.5, step_size: 2, limit: Some(100), val_fraction: 0.1, ..small() }
+    small().with(|c| {
+        c.schedule.schedule = schedule;
+        c.length.epochs = epochs.into();
+        c.schedule.gamma = 0.5;
+        c.schedule.step_size = 2;
+        c.data.limit = Some(100);
+        c.data.val_fraction = 0.1;
+    })
 }
 
 fn steps(folder: &RunFolder) -> Vec<StepMetrics> {
@@ -32,7 +39,7 @@ fn result(folder: &RunFolder) -> ([Weights; 2], Vec<StepMetrics>, f64) {
 
 /// The settings that the folder remembers, with more epochs.
 fn longer(folder: &RunFolder, epochs: usize) -> TrainConfig {
-    TrainConfig { epochs, ..folder.config().unwrap() }
+    folder.config().unwrap().with(|c| c.length.epochs = epochs.into())
 }
 
 #[test]
@@ -48,14 +55,14 @@ fn a_schedule_that_knows_no_end_goes_on_as_if_the_run_had_been_that_long_from_th
         let told = heard.notes().join("\n");
         assert!(told.contains("3 more epochs, 3 to 5") && told.contains("schedule goes on"), "{told}");
         let config = extended.config().unwrap();
-        assert_eq!((config.epochs, config.extended.len()), (5, 0));
+        assert_eq!((config.epochs(), config.extended.len()), (5, 0));
         assert_eq!(extended.summary().unwrap().epochs, 5);
     }
 }
 
 #[test]
 fn after_a_cosine_the_new_epochs_have_the_rate_that_it_ended_at() {
-    let cosine = |min_lr| TrainConfig { min_lr, ..config(ScheduleKind::Cosine, 2) };
+    let cosine = |min_lr| config(ScheduleKind::Cosine, 2).with(|c| c.schedule.min_lr = min_lr);
     let (_directory, folder) = folder();
     finish(&cosine(1e-5), &folder, Start::New).unwrap();
     let before = steps(&folder);
@@ -80,14 +87,17 @@ fn after_a_cosine_the_new_epochs_have_the_rate_that_it_ended_at() {
 /// A run of two epochs of a cosine, then two of another one.
 fn two_cosines() -> TrainConfig {
     let second = Extension { from: 2, schedule: ScheduleKind::Cosine, lr: 5e-4, min_lr: 0., gamma: 1., step_size: 1 };
-    TrainConfig { epochs: 4, extended: vec![second], ..config(ScheduleKind::Cosine, 2) }
+    config(ScheduleKind::Cosine, 2).with(|c| {
+        c.length.epochs = 4.into();
+        c.extended = vec![second];
+    })
 }
 
 #[test]
 fn a_schedule_that_is_named_begins_with_the_first_new_epoch_and_the_settings_describe_the_whole_run() {
     let (_directory, extended) = folder();
     finish(&config(ScheduleKind::Cosine, 2), &extended, Start::New).unwrap();
-    let longer = TrainConfig { extended: two_cosines().extended, ..longer(&extended, 4) };
+    let longer = longer(&extended, 4).with(|c| c.extended = two_cosines().extended);
     finish(&longer, &extended, Start::Resume).unwrap();
     let rates = rates(&extended);
     assert_eq!(rates[12], 5e-4);
@@ -130,7 +140,7 @@ fn an_extension_that_is_interrupted_goes_on_by_a_plain_resume_to_the_same_weight
             );
         };
         stop_after(&config(ScheduleKind::Cosine, 2), planned, Start::New);
-        let longer = TrainConfig { extended: two_cosines().extended, ..longer(&folder, 4) };
+        let longer = longer(&folder, 4).with(|c| c.extended = two_cosines().extended);
         stop_after(&longer, 15, Start::Resume);
         assert!(!folder.summary_path().exists(), "it has not ended");
         stop_after(&folder.config().unwrap(), 20, Start::Resume);
@@ -145,7 +155,7 @@ fn fewer_epochs_than_planned_are_refused() {
     finish(&config(ScheduleKind::Constant, 3), &folder, Start::New).unwrap();
     let error = finish(&longer(&folder, 2), &folder, Start::Resume).unwrap_err().to_string();
     assert!(error.starts_with("epochs: expected at least 3") && error.ends_with("got 2"), "{error}");
-    assert_eq!(folder.config().unwrap().epochs, 3);
+    assert_eq!(folder.config().unwrap().epochs(), 3);
     assert!(folder.summary_path().exists());
 }
 
@@ -161,7 +171,7 @@ fn extensions_that_make_no_sense_are_refused() {
         ("gamma", vec![Extension { gamma: 0., ..good() }]),
         ("step_size", vec![Extension { step_size: 0, ..good() }]),
     ] {
-        let error = TrainConfig { extended, ..two_cosines() }.validate().unwrap_err().to_string();
+        let error = two_cosines().with(|c| c.extended = extended).validate().unwrap_err().to_string();
         assert!(error.starts_with(&format!("extended: {field}: expected")), "{error}");
     }
     two_cosines().validate().unwrap();

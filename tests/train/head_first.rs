@@ -11,14 +11,13 @@ use crate::{Heard, finish, small};
 
 /// A run from the weights of another one, with a new head.
 fn from(pretrained: &RunFolder) -> TrainConfig {
-    TrainConfig {
-        weights: Some(pretrained.best_path().display().to_string()),
-        head: Head::New,
-        augment: "none".into(),
-        head_first_steps: 60,
-        lr: 1e-4,
-        ..small()
-    }
+    small().with(|c| {
+        c.model.weights = Some(pretrained.best_path().display().to_string());
+        c.model.head = Head::New;
+        c.data.augment = "none".into();
+        c.optimizer.head_first_steps = 60;
+        c.optimizer.lr = 1e-4;
+    })
 }
 
 /// Runs to the end, and tells what was heard.
@@ -32,14 +31,14 @@ fn heard(config: &TrainConfig, folder: &RunFolder) -> Heard {
 #[test]
 fn a_new_head_is_trained_alone_before_the_first_step() {
     let (_directory, pretrained) = folder();
-    finish(&TrainConfig { epochs: 6, ..small() }, &pretrained, Start::New).unwrap();
+    finish(&small().with(|c| c.length.epochs = 6.into()), &pretrained, Start::New).unwrap();
     let (_first, with) = folder();
     let (_second, without) = folder();
-    let notes = heard(&TrainConfig { head_first_steps: 1000, ..from(&pretrained) }, &with);
+    let notes = heard(&from(&pretrained).with(|c| c.optimizer.head_first_steps = 1000), &with);
     let notes = notes.notes().join("\n");
     assert!(notes.contains("the head alone first for 1000 steps"), "{notes}");
     assert!(notes.contains("the head alone first: 1000 steps on the features of 90 images, "), "{notes}");
-    let other = heard(&TrainConfig { head_first_steps: 0, ..from(&pretrained) }, &without);
+    let other = heard(&from(&pretrained).with(|c| c.optimizer.head_first_steps = 0), &without);
     assert!(!other.notes().join("\n").contains("head alone"));
     let first_loss = |folder: &RunFolder| folder.metrics().unwrap().steps[0].loss;
     // Ten classes: a head that knows nothing is at ln 10 = 2.30.
@@ -52,10 +51,10 @@ fn a_head_that_was_loaded_or_is_all_that_is_trained_is_not_trained_first() {
     let (_directory, pretrained) = folder();
     finish(&small(), &pretrained, Start::New).unwrap();
     for config in [
-        TrainConfig { head: Head::Keep, ..from(&pretrained) },
-        TrainConfig { freeze: Some("backbone".into()), ..from(&pretrained) },
-        TrainConfig { freeze: Some("head.*".into()), ..from(&pretrained) },
-        TrainConfig { weights: None, ..from(&pretrained) },
+        from(&pretrained).with(|c| c.model.head = Head::Keep),
+        from(&pretrained).with(|c| c.model.freeze = Some("backbone".into())),
+        from(&pretrained).with(|c| c.model.freeze = Some("head.*".into())),
+        from(&pretrained).with(|c| c.model.weights = None),
     ] {
         let (_directory, folder) = folder();
         let heard = heard(&config, &folder);
@@ -79,7 +78,10 @@ impl Listener for StopAt<'_> {
 fn a_run_that_trains_its_head_first_ends_the_same_wherever_it_was_stopped() {
     let (_directory, pretrained) = folder();
     finish(&small(), &pretrained, Start::New).unwrap();
-    let config = TrainConfig { ema: Some(0.8), eval_batch_size: Some(16), ..from(&pretrained) };
+    let config = from(&pretrained).with(|c| {
+        c.regularization.ema = Some(0.8);
+        c.length.eval_batch_size = Some(16);
+    });
     let (_whole, whole) = folder();
     finish(&config, &whole, Start::New).unwrap();
     // While features are computed, just after the head was trained, and in the middle of the steps.
@@ -98,9 +100,9 @@ fn a_run_that_trains_its_head_first_ends_the_same_wherever_it_was_stopped() {
 fn epochs_between_two_evaluations_are_told_together_and_change_no_weight() {
     let (_first, every) = folder();
     let (_second, some) = folder();
-    let config = TrainConfig { epochs: 5, ..small() };
+    let config = small().with(|c| c.length.epochs = 5.into());
     finish(&config, &every, Start::New).unwrap();
-    let summary = finish(&TrainConfig { eval_every: 2, ..config.clone() }, &some, Start::New).unwrap();
+    let summary = finish(&config.clone().with(|c| c.length.eval_every = 2.into()), &some, Start::New).unwrap();
     assert!(weights(&some.last_path()) == weights(&every.last_path()));
     assert_eq!((summary.epochs, summary.steps), (5, 30));
     let (all, few) = (every.metrics().unwrap().epochs, some.metrics().unwrap().epochs);
@@ -121,7 +123,7 @@ fn epochs_between_two_evaluations_are_told_together_and_change_no_weight() {
                 }
             }
         }
-        let config = TrainConfig { eval_every: 2, ..config.clone() };
+        let config = config.clone().with(|c| c.length.eval_every = 2.into());
         run(&config, &folder, Start::New, &mut Step(after, &stop), &stop).unwrap();
         finish(&config, &folder, Start::Resume).unwrap();
         assert!(weights(&folder.last_path()) == weights(&every.last_path()), "stopped after step {after}");
@@ -137,14 +139,13 @@ fn epochs_between_two_evaluations_are_told_together_and_change_no_weight() {
 fn runs_beside_each_other_share_the_features_of_the_same_backbone() {
     let (_directory, pretrained) = folder();
     finish(&small(), &pretrained, Start::New).unwrap();
-    let mut probe = TrainConfig {
-        freeze: Some("backbone".into()),
-        eval_batch_size: Some(16),
-        epochs: 3,
-        lr: 1e-2,
-        ..from(&pretrained)
-    };
-    probe.set.insert("drop_path_rate".into(), "0".into());
+    let mut probe = from(&pretrained).with(|c| {
+        c.model.freeze = Some("backbone".into());
+        c.length.eval_batch_size = Some(16);
+        c.length.epochs = 3.into();
+        c.optimizer.lr = 1e-2;
+    });
+    probe.model.set.insert("drop_path_rate".into(), "0".into());
     let (_alone, alone) = folder();
     heard(&probe, &alone);
     assert!(!alone.shared_features_path().exists(), "a run by itself leaves nothing beside it");
@@ -160,7 +161,7 @@ fn runs_beside_each_other_share_the_features_of_the_same_backbone() {
         heard.0.iter().filter(|event| matches!(event, Event::Features { .. })).count()
     };
     assert_eq!(run("first", &probe), 6 + 3);
-    assert_eq!(run("second", &TrainConfig { name: Some("another name".into()), ..probe.clone() }), 1 + 1);
+    assert_eq!(run("second", &probe.clone().with(|c| c.name = Some("another name".into()))), 1 + 1);
     let files = || {
         let mut files: Vec<_> = fs::read_dir(&shared).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
@@ -181,11 +182,11 @@ fn runs_beside_each_other_share_the_features_of_the_same_backbone() {
 
     // Other weights, another size or other samples are other features.
     let (_other, other) = folder();
-    finish(&TrainConfig { seed: 8, ..small() }, &other, Start::New).unwrap();
+    finish(&small().with(|c| c.compute.seed = 8), &other, Start::New).unwrap();
     let others = [
-        TrainConfig { weights: Some(other.best_path().display().to_string()), ..probe.clone() },
-        TrainConfig { limit: Some(80), ..probe.clone() },
-        TrainConfig { normalize: tallow::train::config::Normalize::None, ..probe.clone() },
+        probe.clone().with(|c| c.model.weights = Some(other.best_path().display().to_string())),
+        probe.clone().with(|c| c.data.limit = Some(80)),
+        probe.clone().with(|c| c.data.normalize = tallow::train::config::Normalize::None),
     ];
     for (number, config) in others.iter().enumerate() {
         let folder = RunFolder::new(directory.path().join(format!("other {number}")));

@@ -37,19 +37,18 @@ fn numbers(value: &Value) -> Vec<f64> {
 /// A ViT and a run so small that an epoch takes a fraction of a second: 6 steps an epoch.
 fn small() -> TrainConfig {
     let set = [("embed_dim", "16"), ("depth", "2"), ("num_heads", "2"), ("drop_path_rate", "0.1")];
-    TrainConfig {
-        model: "vit_mnist".into(),
-        data: "mnist".into(),
-        limit: Some(90),
-        test_limit: Some(40),
-        epochs: 2,
-        batch_size: 16,
-        lr: 1e-3,
-        seed: 7,
-        device: "cpu".into(),
-        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
-        ..TrainConfig::default()
-    }
+    TrainConfig::default().with(|c| {
+        c.model.model = "vit_mnist".into();
+        c.data.data = "mnist".into();
+        c.data.limit = Some(90);
+        c.data.test_limit = Some(40);
+        c.length.epochs = 2.into();
+        c.length.batch_size = 16.into();
+        c.optimizer.lr = 1e-3;
+        c.compute.seed = 7;
+        c.compute.device = "cpu".into();
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    })
 }
 
 /// Keeps what happened.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use tallow::data::{DataOptions, SplitBy, open};
 use tallow::train::config::Normalize;
-use tallow::train::{Outcome, RunEvaluation, Setup, Start, TrainConfig, evaluate_run, fit};
+use tallow::train::{Outcome, RunEvaluation, Setup, Start, evaluate_run, fit};
 
 use crate::run::folder;
 use crate::{Heard, finish, small};
@@ -21,19 +21,18 @@ fn they_are_measured_and_go_on_with_the_split_of_then() {
         let file = class.join(format!("{index:03}.png"));
         image::save_buffer(file, &image.pixels, 28, 28, image::ColorType::L8).unwrap();
     }
-    let mut config = TrainConfig {
-        data: format!("folder:{}", photos.path().display()),
-        limit: None,
-        test_limit: None,
-        val_fraction: 0.2,
+    let mut config = small().with(|c| {
+        c.data.data = format!("folder:{}", photos.path().display());
+        c.data.limit = None;
+        c.data.test_limit = None;
+        c.data.val_fraction = 0.2;
         // So that nothing follows from what is trained on before the run begins.
-        normalize: Normalize::None,
-        ..small()
-    };
-    config.set.insert("in_chans".into(), "1".into());
+        c.data.normalize = Normalize::None;
+    });
+    config.model.set.insert("in_chans".into(), "1".into());
     let by_position = DataOptions { val_fraction: 0.2, split_by: SplitBy::Position, ..DataOptions::default() };
     let mut setup = Setup::new(&config).unwrap();
-    setup.dataset = open(&config.data, &by_position).unwrap();
+    setup.dataset = open(&config.data.data, &by_position).unwrap();
     let (_directory, folder) = folder();
     let stop = AtomicBool::new(false);
     let outcome = fit(setup, &folder, Start::New, &mut Heard::default(), &stop).unwrap();

@@ -43,7 +43,7 @@ fn parameters_take_the_same_steps_as_in_pytorch() {
     let reference = reference("optimizers.json");
     for (name, case) in reference["cases"].as_object().unwrap() {
         let settings = toml::Table::try_from(&case["settings"]).unwrap();
-        let config = small().with(&settings).unwrap();
+        let config = small().with_table(&settings).unwrap();
         let pair = Pair::new(&numbers(&reference["weight"]), &numbers(&reference["bias"]));
         let architecture = Architecture::Mlp(MlpConfig::default());
         let mut optimizer = Optimizer::new(&config, &architecture, &pair.params).unwrap();

@@ -8,22 +8,21 @@ use crate::{finish, numbers, reference, references, small};
 /// What makes a run plain: no shuffling, warm-up, schedule, clipping or augmentation.
 fn plain() -> TrainConfig {
     let set = [("embed_dim", "32"), ("depth", "3"), ("num_heads", "4"), ("pos_embed", "learned")];
-    TrainConfig {
-        weights: Some(references().join("vit.safetensors").display().to_string()),
-        head: Head::Keep,
-        limit: Some(320),
-        test_limit: Some(20),
-        epochs: 1,
-        normalize: Normalize::None,
-        augment: "none".into(),
-        shuffle: false,
-        schedule: ScheduleKind::Constant,
-        warmup_steps: Some(0),
-        clip_grad: 0.,
-        weight_decay: 0.05,
-        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
-        ..small()
-    }
+    small().with(|c| {
+        c.model.weights = Some(references().join("vit.safetensors").display().to_string());
+        c.model.head = Head::Keep;
+        c.data.limit = Some(320);
+        c.data.test_limit = Some(20);
+        c.length.epochs = 1.into();
+        c.data.normalize = Normalize::None;
+        c.data.augment = "none".into();
+        c.data.shuffle = false;
+        c.schedule.schedule = ScheduleKind::Constant;
+        c.schedule.warmup_steps = Some(0);
+        c.regularization.clip_grad = 0.;
+        c.optimizer.weight_decay = 0.05;
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    })
 }
 
 fn compare(name: &str, config: &TrainConfig) {
@@ -43,16 +42,34 @@ fn compare(name: &str, config: &TrainConfig) {
 
 #[test]
 fn sgd_with_momentum_follows_pytorch_for_twenty_steps() {
-    compare("sgd", &TrainConfig { optimizer: OptimizerKind::Sgd, lr: 0.05, momentum: 0.9, ..plain() });
+    compare(
+        "sgd",
+        &plain().with(|c| {
+            c.optimizer.optimizer = OptimizerKind::Sgd;
+            c.optimizer.lr = 0.05;
+            c.optimizer.momentum = 0.9;
+        }),
+    );
 }
 
 #[test]
 fn sgd_with_nesterov_momentum_follows_pytorch_for_twenty_steps() {
-    let sgd = TrainConfig { optimizer: OptimizerKind::Sgd, lr: 0.05, momentum: 0.9, nesterov: true, ..plain() };
+    let sgd = plain().with(|c| {
+        c.optimizer.optimizer = OptimizerKind::Sgd;
+        c.optimizer.lr = 0.05;
+        c.optimizer.momentum = 0.9;
+        c.optimizer.nesterov = true;
+    });
     compare("nesterov", &sgd);
 }
 
 #[test]
 fn adamw_follows_pytorch_for_twenty_steps() {
-    compare("adamw", &TrainConfig { optimizer: OptimizerKind::Adamw, lr: 1e-3, ..plain() });
+    compare(
+        "adamw",
+        &plain().with(|c| {
+            c.optimizer.optimizer = OptimizerKind::Adamw;
+            c.optimizer.lr = 1e-3;
+        }),
+    );
 }

@@ -13,34 +13,41 @@ use crate::{Heard, finish, small};
 
 /// 3 epochs of 6 steps, with a validation split, augmentation, dropped paths and a momentum of every kind.
 fn config() -> TrainConfig {
-    TrainConfig { epochs: 3, val_fraction: 0.1, limit: Some(100), augment: "crop".into(), ..small() }
+    small().with(|c| {
+        c.length.epochs = 3.into();
+        c.data.val_fraction = 0.1;
+        c.data.limit = Some(100);
+        c.data.augment = "crop".into();
+    })
 }
 
 /// The same with the head alone, on features that are kept.
 fn frozen() -> TrainConfig {
-    let mut config = TrainConfig { freeze: Some("backbone".into()), augment: "none".into(), ..config() };
-    config.set.insert("drop_path_rate".into(), "0".into());
+    let mut config = config().with(|c| {
+        c.model.freeze = Some("backbone".into());
+        c.data.augment = "none".into();
+    });
+    config.model.set.insert("drop_path_rate".into(), "0".into());
     config
 }
 
 /// The same on whitened images, small ones, so that the whitening takes no time.
 fn whitened(config: TrainConfig) -> TrainConfig {
-    let mut config = TrainConfig { normalize: Normalize::Zca, ..config };
-    config.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
+    let mut config = config.with(|c| c.data.normalize = Normalize::Zca);
+    config.model.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
     config
 }
 
 /// A CNN with batch norm and dropout, mixed batches, and averages of the weights.
 fn averaged() -> TrainConfig {
     let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true"), ("drop_rate", "0.2")];
-    TrainConfig {
-        model: "cnn_cifar10".into(),
-        mixup: 0.4,
-        cutmix: 1.,
-        ema: Some(0.8),
-        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
-        ..config()
-    }
+    config().with(|c| {
+        c.model.model = "cnn_cifar10".into();
+        c.data.mixup = 0.4;
+        c.data.cutmix = 1.;
+        c.regularization.ema = Some(0.8);
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    })
 }
 
 /// All of a run's result that time has no part in.
@@ -95,9 +102,13 @@ impl Listener for Stopper<'_> {
 
 #[test]
 fn a_run_that_is_stopped_and_resumed_ends_as_if_it_had_not_been() {
-    for config in
-        [config(), frozen(), whitened(config()), whitened(TrainConfig { ema: Some(0.8), ..frozen() }), averaged()]
-    {
+    for config in [
+        config(),
+        frozen(),
+        whitened(config()),
+        whitened(frozen().with(|c| c.regularization.ema = Some(0.8))),
+        averaged(),
+    ] {
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
         // In the middle of an epoch, at its end, at the start of the next.
@@ -130,10 +141,14 @@ impl Listener for Breaker {
 
 #[test]
 fn a_run_that_breaks_off_at_any_event_and_is_resumed_ends_as_if_it_had_not() {
-    for config in
-        [config(), frozen(), whitened(config()), whitened(TrainConfig { ema: Some(0.8), ..frozen() }), averaged()]
-    {
-        let config = TrainConfig { checkpoint_every: Some(4), ..config };
+    for config in [
+        config(),
+        frozen(),
+        whitened(config()),
+        whitened(frozen().with(|c| c.regularization.ema = Some(0.8))),
+        averaged(),
+    ] {
+        let config = config.with(|c| c.compute.checkpoint_every = Some(4));
         let expected = uninterrupted(&config);
         let (_directory, folder) = folder();
         let mut attempts = 0;
@@ -197,12 +212,16 @@ fn a_resume_with_other_settings_is_refused_and_names_them() {
     let stop = AtomicBool::new(true);
     run(&config(), &folder, Start::New, &mut Heard::default(), &stop).unwrap();
     // More epochs alone would extend it.
-    let other = TrainConfig { lr: 0.5, weight_decay: 0.1, epochs: 9, ..config() };
+    let other = config().with(|c| {
+        c.optimizer.lr = 0.5;
+        c.optimizer.weight_decay = 0.1;
+        c.length.epochs = 9.into();
+    });
     let error = finish(&other, &folder, Start::Resume).unwrap_err();
     assert!(matches!(error, Error::Differs { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("lr (0.001 against 0.5)") && text.contains("weight_decay (0.05 against 0.1)"), "{text}");
-    assert_eq!(folder.config().unwrap().epochs, 3, "what is refused changes nothing");
+    assert_eq!(folder.config().unwrap().epochs(), 3, "what is refused changes nothing");
 }
 
 #[test]

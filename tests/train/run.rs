@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor};
 use tallow::data::whitening::fit;
-use tallow::train::config::{Normalize, OptimizerKind, ScheduleKind};
+use tallow::train::config::{BatchSize, Normalize, OptimizerKind, ScheduleKind};
 use tallow::train::{
     Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
 };
@@ -38,7 +38,10 @@ fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
     let summary = finish(&small(), &folder, Start::New).unwrap();
 
     let used = folder.config().unwrap();
-    assert_eq!((used.augment.as_str(), used.device.as_str(), used.warmup_steps), ("crop", "cpu", Some(1)));
+    assert_eq!(
+        (used.data.augment.as_str(), used.compute.device.as_str(), used.schedule.warmup_steps),
+        ("crop", "cpu", Some(1))
+    );
     let resolved = used.resolved.as_ref().unwrap();
     assert_eq!((resolved.train_samples, resolved.test_samples, resolved.steps_per_epoch), (90, 40, 6));
     assert_eq!(used.differences(&used), [""; 0]);
@@ -79,10 +82,10 @@ fn a_run_leaves_its_settings_curves_result_predictions_and_weights() {
 
 #[test]
 fn gradient_checkpointing_changes_no_bit_of_the_weights() {
-    let vit = TrainConfig { epochs: 1, ..small() };
+    let vit = small().with(|c| c.length.epochs = 1.into());
     let weights = [false, true].map(|grad_checkpointing| {
         let (_directory, folder) = folder();
-        finish(&TrainConfig { grad_checkpointing, ..vit.clone() }, &folder, Start::New).unwrap();
+        finish(&vit.clone().with(|c| c.compute.grad_checkpointing = grad_checkpointing), &folder, Start::New).unwrap();
         weights(&folder.last_path())
     });
     assert!(weights[0] == weights[1]);
@@ -91,7 +94,7 @@ fn gradient_checkpointing_changes_no_bit_of_the_weights() {
 #[test]
 fn a_line_of_metrics_has_the_documented_keys_in_order() {
     let (_directory, folder) = folder();
-    finish(&TrainConfig { epochs: 1, ..small() }, &folder, Start::New).unwrap();
+    finish(&small().with(|c| c.length.epochs = 1.into()), &folder, Start::New).unwrap();
     let text = fs::read_to_string(folder.metrics_path()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let keys = |line: &str| {
@@ -111,7 +114,15 @@ fn a_line_of_metrics_has_the_documented_keys_in_order() {
 fn the_same_seed_gives_the_same_weights_to_the_last_bit_and_another_does_not() {
     let run = |seed| {
         let (directory, folder) = folder();
-        finish(&TrainConfig { epochs: 1, seed, ..small() }, &folder, Start::New).unwrap();
+        finish(
+            &small().with(|c| {
+                c.length.epochs = 1.into();
+                c.compute.seed = seed;
+            }),
+            &folder,
+            Start::New,
+        )
+        .unwrap();
         (weights(&folder.last_path()), directory)
     };
     let (first, again, other) = (run(7).0, run(7).0, run(8).0);
@@ -121,11 +132,15 @@ fn the_same_seed_gives_the_same_weights_to_the_last_bit_and_another_does_not() {
 
 #[test]
 fn batches_that_are_accumulated_give_the_steps_of_one_large_batch() {
-    let steps = |batch_size, accumulate| {
+    let steps = |batch_size: usize, accumulate| {
         let (_directory, folder) = folder();
-        let mut config = TrainConfig { batch_size, accumulate, epochs: 1, ..small() };
+        let mut config = small().with(|c| {
+            c.length.batch_size = batch_size.into();
+            c.length.accumulate = accumulate;
+            c.length.epochs = 1.into();
+        });
         // What is dropped is drawn for a batch, so that it cannot agree.
-        config.set.insert("drop_path_rate".into(), "0".into());
+        config.model.set.insert("drop_path_rate".into(), "0".into());
         finish(&config, &folder, Start::New).unwrap();
         folder.metrics().unwrap().steps
     };
@@ -140,16 +155,19 @@ fn batches_that_are_accumulated_give_the_steps_of_one_large_batch() {
 #[test]
 fn an_automatic_batch_size_takes_all_of_few_samples_and_leaves_the_model_alone() {
     let (_directory, folder_of_auto) = folder();
-    let mut config = TrainConfig { model: "cnn_cifar10".into(), epochs: 1, ..small() };
+    let mut config = small().with(|c| {
+        c.model.model = "cnn_cifar10".into();
+        c.length.epochs = 1.into();
+    });
     let set = [("batch_norm", "true"), ("in_chans", "1"), ("img_size", "28")];
-    config.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
-    let auto = TrainConfig { batch_size: TrainConfig::AUTO_BATCH_SIZE, ..config.clone() };
+    config.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    let auto = config.clone().with(|c| c.length.batch_size = BatchSize::Auto);
     finish(&auto, &folder_of_auto, Start::New).unwrap();
     let settled = folder_of_auto.config().unwrap();
-    assert_eq!((settled.batch_size, settled.resolved.unwrap().train_samples), (90, 90));
+    assert_eq!((settled.batch_size(), settled.resolved.unwrap().train_samples), (90, 90));
     // Trial steps in training mode move no running statistics.
     let (_directory, by_number) = folder();
-    finish(&TrainConfig { batch_size: 90, ..config }, &by_number, Start::New).unwrap();
+    finish(&config.with(|c| c.length.batch_size = 90.into()), &by_number, Start::New).unwrap();
     assert!(weights(&folder_of_auto.last_path()) == weights(&by_number.last_path()));
     finish(&auto, &folder_of_auto, Start::Resume).unwrap();
 }
@@ -157,7 +175,11 @@ fn an_automatic_batch_size_takes_all_of_few_samples_and_leaves_the_model_alone()
 #[test]
 fn the_best_epoch_is_chosen_on_the_validation_split_and_its_accuracy_is_reported() {
     let (_directory, folder) = folder();
-    let config = TrainConfig { val_fraction: 0.3, epochs: 4, lr: 3e-3, ..small() };
+    let config = small().with(|c| {
+        c.data.val_fraction = 0.3;
+        c.length.epochs = 4.into();
+        c.optimizer.lr = 3e-3;
+    });
     let summary = finish(&config, &folder, Start::New).unwrap();
     let epochs = folder.metrics().unwrap().epochs;
     let (mut best, mut accuracy, mut loss) = (0, -1., f64::INFINITY);
@@ -176,7 +198,15 @@ fn the_best_epoch_is_chosen_on_the_validation_split_and_its_accuracy_is_reported
 #[test]
 fn the_chosen_checkpoint_measured_again_gives_the_reported_result() {
     let (_directory, folder) = folder();
-    let summary = finish(&TrainConfig { val_fraction: 0.2, epochs: 3, ..small() }, &folder, Start::New).unwrap();
+    let summary = finish(
+        &small().with(|c| {
+            c.data.val_fraction = 0.2;
+            c.length.epochs = 3.into();
+        }),
+        &folder,
+        Start::New,
+    )
+    .unwrap();
     let measured = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap();
     assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
     assert!((measured.evaluation.loss - summary.test_loss).abs() < 1e-9);
@@ -188,8 +218,11 @@ fn the_chosen_checkpoint_measured_again_gives_the_reported_result() {
 
 #[test]
 fn whitening_is_fitted_to_the_training_part_alone_and_kept_for_whoever_uses_the_run() {
-    let mut config = TrainConfig { normalize: Normalize::Zca, val_fraction: 0.2, ..small() };
-    config.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
+    let mut config = small().with(|c| {
+        c.data.normalize = Normalize::Zca;
+        c.data.val_fraction = 0.2;
+    });
+    config.model.set.extend([("img_size".to_string(), "14".to_string()), ("patch_size".to_string(), "7".to_string())]);
     let (_directory, folder) = folder();
     let summary = finish(&config, &folder, Start::New).unwrap();
 
@@ -207,7 +240,10 @@ fn whitening_is_fitted_to_the_training_part_alone_and_kept_for_whoever_uses_the_
     assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
     assert_eq!(measured.evaluation.predicted, folder.predictions().unwrap().predicted);
     let weights = Some(folder.root().display().to_string());
-    let further = TrainConfig { weights, normalize: Normalize::Auto, ..config.clone() };
+    let further = config.clone().with(|c| {
+        c.model.weights = weights;
+        c.data.normalize = Normalize::Auto;
+    });
     assert!(Setup::new(&further).unwrap().checkpoint.whitening == Some(expected));
 
     // A checkpoint that lost it is not used without.
@@ -220,12 +256,11 @@ fn whitening_is_fitted_to_the_training_part_alone_and_kept_for_whoever_uses_the_
 fn with_averaged_weights_these_are_measured_and_kept_as_the_best_and_the_last_are_the_weights_themselves() {
     let (_directory, folder) = folder();
     let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true")];
-    let config = TrainConfig {
-        model: "cnn_cifar10".into(),
-        ema: Some(0.9),
-        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
-        ..small()
-    };
+    let config = small().with(|c| {
+        c.model.model = "cnn_cifar10".into();
+        c.regularization.ema = Some(0.9);
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    });
     let summary = finish(&config, &folder, Start::New).unwrap();
     let (best, last) = (weights(&folder.best_path()), weights(&folder.last_path()));
     for ((name, best), (_, last)) in best.iter().zip(&last) {
@@ -244,7 +279,7 @@ fn with_averaged_weights_these_are_measured_and_kept_as_the_best_and_the_last_ar
 
     // The same run without averages takes the same steps.
     let (_other, plain) = self::folder();
-    finish(&TrainConfig { ema: None, ..config }, &plain, Start::New).unwrap();
+    finish(&config.with(|c| c.regularization.ema = None), &plain, Start::New).unwrap();
     assert!(weights(&plain.last_path()) == last);
 }
 
@@ -252,7 +287,12 @@ fn with_averaged_weights_these_are_measured_and_kept_as_the_best_and_the_last_ar
 fn mixed_batches_train_on_other_images_and_labels_that_seed_and_epoch_decide() {
     let losses = |mixup: f64, cutmix: f64, seed: u64| -> Vec<f64> {
         let (_directory, folder) = folder();
-        let config = TrainConfig { mixup, cutmix, seed, augment: "none".into(), ..small() };
+        let config = small().with(|c| {
+            c.data.mixup = mixup;
+            c.data.cutmix = cutmix;
+            c.compute.seed = seed;
+            c.data.augment = "none".into();
+        });
         finish(&config, &folder, Start::New).unwrap();
         folder.metrics().unwrap().steps.iter().map(|step| step.loss).collect()
     };
@@ -268,10 +308,14 @@ fn mixed_batches_train_on_other_images_and_labels_that_seed_and_epoch_decide() {
 #[test]
 fn what_is_frozen_stays_and_the_rest_moves() {
     let (_directory, whole) = folder();
-    finish(&TrainConfig { epochs: 1, ..small() }, &whole, Start::New).unwrap();
+    finish(&small().with(|c| c.length.epochs = 1.into()), &whole, Start::New).unwrap();
     let (_other, frozen) = folder();
     let from = whole.root().display().to_string();
-    let config = TrainConfig { epochs: 1, weights: Some(from), freeze: Some("backbone".into()), ..small() };
+    let config = small().with(|c| {
+        c.length.epochs = 1.into();
+        c.model.weights = Some(from);
+        c.model.freeze = Some("backbone".into());
+    });
     let summary = finish(&config, &frozen, Start::New).unwrap();
     assert_eq!(summary.trainable_parameters, 16 * 10 + 10);
     for ((name, before), (_, after)) in weights(&whole.best_path()).iter().zip(&weights(&frozen.best_path())) {
@@ -283,17 +327,24 @@ fn what_is_frozen_stays_and_the_rest_moves() {
 #[test]
 fn a_frozen_batch_norm_keeps_its_weights_while_its_running_statistics_move_on() {
     let set = [("in_chans", "1"), ("img_size", "8"), ("batch_norm", "true")];
-    let config = TrainConfig {
-        model: "cnn_cifar10".into(),
-        epochs: 1,
-        set: set.map(|(key, value)| (key.to_string(), value.to_string())).into(),
-        ..small()
-    };
+    let config = small().with(|c| {
+        c.model.model = "cnn_cifar10".into();
+        c.length.epochs = 1.into();
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    });
     let (_directory, whole) = folder();
     finish(&config, &whole, Start::New).unwrap();
     let (_other, frozen) = folder();
     let from = Some(whole.root().display().to_string());
-    finish(&TrainConfig { weights: from, freeze: Some("backbone".into()), ..config }, &frozen, Start::New).unwrap();
+    finish(
+        &config.with(|c| {
+            c.model.weights = from;
+            c.model.freeze = Some("backbone".into());
+        }),
+        &frozen,
+        Start::New,
+    )
+    .unwrap();
     for ((name, before), (_, after)) in weights(&whole.best_path()).iter().zip(&weights(&frozen.best_path())) {
         assert_eq!(before != after, name.starts_with("fc5.") || name.contains("running_"), "{name}");
     }
@@ -323,15 +374,14 @@ fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
 #[test]
 fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_checkpoint_stands() {
     let (_directory, folder) = folder();
-    let config = TrainConfig {
-        optimizer: OptimizerKind::Sgd,
-        lr: 1e18,
-        clip_grad: 0.,
-        warmup_steps: Some(0),
-        schedule: ScheduleKind::Constant,
-        checkpoint_every: Some(1),
-        ..small()
-    };
+    let config = small().with(|c| {
+        c.optimizer.optimizer = OptimizerKind::Sgd;
+        c.optimizer.lr = 1e18;
+        c.regularization.clip_grad = 0.;
+        c.schedule.warmup_steps = Some(0);
+        c.schedule.schedule = ScheduleKind::Constant;
+        c.compute.checkpoint_every = Some(1);
+    });
     let error = finish(&config, &folder, Start::New).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let text = error.to_string();
@@ -348,14 +398,13 @@ fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_che
 #[test]
 fn a_run_that_diverges_before_its_first_checkpoint_claims_none() {
     let (_directory, folder) = folder();
-    let config = TrainConfig {
-        optimizer: OptimizerKind::Sgd,
-        lr: 1e18,
-        clip_grad: 0.,
-        warmup_steps: Some(0),
-        schedule: ScheduleKind::Constant,
-        ..small()
-    };
+    let config = small().with(|c| {
+        c.optimizer.optimizer = OptimizerKind::Sgd;
+        c.optimizer.lr = 1e18;
+        c.regularization.clip_grad = 0.;
+        c.schedule.warmup_steps = Some(0);
+        c.schedule.schedule = ScheduleKind::Constant;
+    });
     let text = finish(&config, &folder, Start::New).unwrap_err().to_string();
     assert!(text.contains("no checkpoint had been written yet") && !text.contains("stands"), "{text}");
     assert!(!folder.last_path().exists());
@@ -365,7 +414,10 @@ fn a_run_that_diverges_before_its_first_checkpoint_claims_none() {
 fn a_warm_up_that_the_run_does_not_outlast_is_warned_of() {
     let warned = |warmup_steps| {
         let (_directory, folder) = folder();
-        let config = TrainConfig { epochs: 1, warmup_steps: Some(warmup_steps), ..small() };
+        let config = small().with(|c| {
+            c.length.epochs = 1.into();
+            c.schedule.warmup_steps = Some(warmup_steps);
+        });
         let mut heard = Heard::default();
         run(&config, &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
         let about = |warning: &&&str| warning.contains("the warm-up of");
@@ -398,7 +450,7 @@ impl Listener for Intruder {
 #[test]
 fn a_second_process_is_kept_out_of_the_folder() {
     let (_directory, folder) = folder();
-    let config = TrainConfig { epochs: 1, ..small() };
+    let config = small().with(|c| c.length.epochs = 1.into());
     let mut intruder = Intruder { config: config.clone(), folder: folder.clone(), error: None };
     let outcome = run(&config, &folder, Start::New, &mut intruder, &AtomicBool::new(false)).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));
@@ -409,8 +461,11 @@ fn a_second_process_is_kept_out_of_the_folder() {
 #[test]
 fn patches_of_a_third_of_the_image_are_warned_of() {
     let (_directory, folder) = folder();
-    let mut config = TrainConfig { epochs: 1, limit: Some(20), ..small() };
-    config.set.insert("patch_size".into(), "14".into());
+    let mut config = small().with(|c| {
+        c.length.epochs = 1.into();
+        c.data.limit = Some(20);
+    });
+    config.model.set.insert("patch_size".into(), "14".into());
     let mut heard = Heard::default();
     run(&config, &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
     assert!(heard.warnings().iter().any(|warning| warning.contains("14×14")), "{:?}", heard.warnings());
@@ -419,10 +474,14 @@ fn patches_of_a_third_of_the_image_are_warned_of() {
 #[test]
 fn a_pretrained_vit_under_adam_at_a_high_rate_is_warned_of() {
     let (_directory, whole) = folder();
-    finish(&TrainConfig { epochs: 1, ..small() }, &whole, Start::New).unwrap();
+    finish(&small().with(|c| c.length.epochs = 1.into()), &whole, Start::New).unwrap();
     let (_other, tuned) = folder();
     let from = whole.root().display().to_string();
-    let config = TrainConfig { epochs: 1, lr: 5e-3, weights: Some(from), ..small() };
+    let config = small().with(|c| {
+        c.length.epochs = 1.into();
+        c.optimizer.lr = 5e-3;
+        c.model.weights = Some(from);
+    });
     let mut heard = Heard::default();
     run(&config, &tuned, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
     assert!(heard.warnings().iter().any(|warning| warning.contains("5e-3")), "{:?}", heard.warnings());
@@ -446,7 +505,11 @@ fn a_fine_tuned_folder_keeps_the_name_and_what_comes_with_it() {
         let path = folder.path().join(name);
         save::timm(&path, &params, &said).unwrap();
         let model = path.display().to_string();
-        let config = TrainConfig { model, weights: Some("pretrained".into()), set: Default::default(), ..small() };
+        let config = small().with(|c| {
+            c.model.model = model;
+            c.model.weights = Some("pretrained".into());
+            c.model.set = Default::default();
+        });
         let setup = Setup::new(&config).unwrap();
         assert_eq!(setup.checkpoint.name.as_deref(), Some(name));
         assert_eq!(setup.checkpoint.architecture, architecture.with_num_classes(10));

@@ -11,7 +11,15 @@ fn config(schedule: ScheduleKind, warmup_steps: usize) -> TrainConfig {
         ScheduleKind::Exponential => (0.1, 0., 0.8),
         _ => (0.1, 0., 0.3),
     };
-    TrainConfig { schedule, lr, min_lr, gamma, step_size: 2, epochs: 6, warmup_steps: Some(warmup_steps), ..small() }
+    small().with(|c| {
+        c.schedule.schedule = schedule;
+        c.optimizer.lr = lr;
+        c.schedule.min_lr = min_lr;
+        c.schedule.gamma = gamma;
+        c.schedule.step_size = 2;
+        c.length.epochs = 6.into();
+        c.schedule.warmup_steps = Some(warmup_steps);
+    })
 }
 
 #[test]
@@ -45,7 +53,7 @@ fn warm_up_rises_in_equal_steps_to_the_peak() {
 
 #[test]
 fn cosine_warms_up_over_a_tenth_of_the_run_where_nothing_is_said() {
-    let open = |kind| TrainConfig { warmup_steps: None, ..config(kind, 0) };
+    let open = |kind| config(kind, 0).with(|c| c.schedule.warmup_steps = None);
     assert_eq!(Schedule::new(&open(ScheduleKind::Cosine), 5).warmup_steps(), 3);
     assert_eq!(Schedule::new(&open(ScheduleKind::Constant), 5).warmup_steps(), 0);
 }

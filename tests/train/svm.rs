@@ -11,12 +11,11 @@ use crate::run::folder;
 use crate::{Heard, finish, numbers};
 
 fn config(data: &str, set: &[(&str, String)]) -> TrainConfig {
-    TrainConfig {
-        model: "svm".into(),
-        data: data.into(),
-        set: set.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-        ..TrainConfig::default()
-    }
+    TrainConfig::default().with(|c| {
+        c.model.model = "svm".into();
+        c.data.data = data.into();
+        c.model.set = set.iter().map(|(key, value)| (key.to_string(), value.clone())).collect();
+    })
 }
 
 fn text(value: &Value) -> String {
@@ -29,11 +28,10 @@ fn decisions_and_predictions_are_those_of_scikit_learn() {
     let reference: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let (train, test) = (reference["train"].as_u64().unwrap() as usize, reference["test"].as_u64().unwrap() as usize);
     for case in reference["cases"].as_array().unwrap() {
-        let config = TrainConfig {
-            limit: Some(train),
-            test_limit: Some(test),
-            ..config("mnist", &[("c", text(&case["c"])), ("gamma", text(&case["gamma"]))])
-        };
+        let config = config("mnist", &[("c", text(&case["c"])), ("gamma", text(&case["gamma"]))]).with(|c| {
+            c.data.limit = Some(train);
+            c.data.test_limit = Some(test);
+        });
         let (_directory, folder) = folder();
         let summary = finish(&config, &folder, Start::New).unwrap();
         let predicted = numbers(&case["predicted"]);
@@ -72,7 +70,7 @@ fn a_run_leaves_what_others_leave_and_is_measured_again_from_its_model() {
     let epochs = folder.metrics().unwrap().epochs;
     assert_eq!((epochs.len(), epochs[0].test_accuracy), (1, summary.test_accuracy));
     let used = folder.config().unwrap();
-    assert_eq!((used.model.as_str(), used.data.as_str()), ("svm", "circles"));
+    assert_eq!((used.model.model.as_str(), used.data.data.as_str()), ("svm", "circles"));
     assert!(!std::fs::read_to_string(folder.config_path()).unwrap().contains("lr ="), "what means nothing is not told");
     let predictions = folder.predictions().unwrap();
     assert!(predictions.confidence.iter().all(|&share| share == 1.), "two classes have one duel");
@@ -87,7 +85,10 @@ fn a_run_leaves_what_others_leave_and_is_measured_again_from_its_model() {
 #[test]
 fn a_class_without_samples_is_never_predicted() {
     // The first digits are 5, 0, 4, 1, 9.
-    let config = TrainConfig { limit: Some(5), test_limit: Some(50), ..config("mnist", &[]) };
+    let config = config("mnist", &[]).with(|c| {
+        c.data.limit = Some(5);
+        c.data.test_limit = Some(50);
+    });
     let (_directory, folder) = folder();
     finish(&config, &folder, Start::New).unwrap();
     let predictions = folder.predictions().unwrap();
@@ -97,7 +98,10 @@ fn a_class_without_samples_is_never_predicted() {
 
 #[test]
 fn the_same_run_gives_the_same_files() {
-    let config = TrainConfig { limit: Some(120), test_limit: Some(30), ..config("mnist", &[]) };
+    let config = config("mnist", &[]).with(|c| {
+        c.data.limit = Some(120);
+        c.data.test_limit = Some(30);
+    });
     let files = || {
         let (_directory, folder) = folder();
         finish(&config, &folder, Start::New).unwrap();
@@ -108,7 +112,10 @@ fn the_same_run_gives_the_same_files() {
 
 #[test]
 fn a_stopped_run_keeps_no_result_and_a_resume_makes_it_whole() {
-    let config = TrainConfig { limit: Some(60), test_limit: Some(20), ..config("mnist", &[]) };
+    let config = config("mnist", &[]).with(|c| {
+        c.data.limit = Some(60);
+        c.data.test_limit = Some(20);
+    });
     let (_directory, folder) = folder();
     let start = |start, stop| {
         svm::run(&config, &Default::default(), &folder, start, &mut Heard::default(), &AtomicBool::new(stop))
@@ -116,7 +123,7 @@ fn a_stopped_run_keeps_no_result_and_a_resume_makes_it_whole() {
     assert_eq!(start(Start::New, true).unwrap(), Outcome::Interrupted { step: 0 });
     assert!(!folder.summary_path().exists());
     assert!(matches!(start(Start::Resume, false).unwrap(), Outcome::Finished(_)));
-    let other = TrainConfig { limit: Some(61), ..config.clone() };
+    let other = config.clone().with(|c| c.data.limit = Some(61));
     let error = finish(&other, &folder, Start::Resume).unwrap_err().to_string();
     assert!(error.contains("limit (60 against 61)"), "{error}");
 }
@@ -125,18 +132,18 @@ fn a_stopped_run_keeps_no_result_and_a_resume_makes_it_whole() {
 fn settings_that_mean_nothing_or_make_no_sense_are_refused_by_name() {
     type Change = fn(&mut TrainConfig);
     let changes: [(&str, Change); 12] = [
-        ("lr", |c| c.lr = 0.5),
-        ("epochs", |c| c.epochs = 7),
-        ("val_fraction", |c| c.val_fraction = 0.1),
-        ("weights", |c| c.weights = Some("pretrained".into())),
-        ("augment", |c| c.augment = "flip".into()),
-        ("device", |c| c.device = "cuda".into()),
-        ("c", |c| drop(c.set.insert("c".into(), "0".into()))),
-        ("c", |c| drop(c.set.insert("c".into(), "many".into()))),
-        ("gamma", |c| drop(c.set.insert("gamma".into(), "-1".into()))),
-        ("gamma", |c| drop(c.set.insert("gamma".into(), "inf".into()))),
-        ("img_size", |c| drop(c.set.insert("img_size".into(), "0".into()))),
-        ("set", |c| drop(c.set.insert("depth".into(), "3".into()))),
+        ("lr", |c| c.optimizer.lr = 0.5),
+        ("epochs", |c| c.length.epochs = 7.into()),
+        ("val_fraction", |c| c.data.val_fraction = 0.1),
+        ("weights", |c| c.model.weights = Some("pretrained".into())),
+        ("augment", |c| c.data.augment = "flip".into()),
+        ("device", |c| c.compute.device = "cuda".into()),
+        ("c", |c| drop(c.model.set.insert("c".into(), "0".into()))),
+        ("c", |c| drop(c.model.set.insert("c".into(), "many".into()))),
+        ("gamma", |c| drop(c.model.set.insert("gamma".into(), "-1".into()))),
+        ("gamma", |c| drop(c.model.set.insert("gamma".into(), "inf".into()))),
+        ("img_size", |c| drop(c.model.set.insert("img_size".into(), "0".into()))),
+        ("set", |c| drop(c.model.set.insert("depth".into(), "3".into()))),
     ];
     for (field, change) in changes {
         let mut config = config("circles", &[]);

@@ -48,19 +48,18 @@ fn hints(heard: &Heard) -> Vec<&str> {
 
 #[test]
 fn what_a_long_run_will_take_is_told_before_its_first_step_and_changes_nothing_about_it() {
-    let constant = TrainConfig { schedule: ScheduleKind::Constant, ..small() };
+    let constant = small().with(|c| c.schedule.schedule = ScheduleKind::Constant);
     // Batch norms move with every pass in training mode.
-    let cnn = TrainConfig {
-        model: "cnn_cifar10".into(),
-        set: [("img_size", "28"), ("in_chans", "1"), ("batch_norm", "true"), ("drop_rate", "0.5")]
+    let cnn = constant.clone().with(|c| {
+        c.model.model = "cnn_cifar10".into();
+        c.model.set = [("img_size", "28"), ("in_chans", "1"), ("batch_norm", "true"), ("drop_rate", "0.5")]
             .map(|(key, value)| (key.to_string(), value.to_string()))
-            .into(),
-        ..constant.clone()
-    };
+            .into();
+    });
     for config in [constant, cnn] {
-        let (short, steps) = begun(&TrainConfig { epochs: 3, ..config.clone() }, 7);
+        let (short, steps) = begun(&config.clone().with(|c| c.length.epochs = 3.into()), 7);
         assert!(estimate(&short).is_none(), "a run of a second");
-        let (long, same) = begun(&TrainConfig { epochs: 20_000, ..config }, 7);
+        let (long, same) = begun(&config.with(|c| c.length.epochs = 20_000.into()), 7);
         assert_eq!(steps, same);
         let told = estimate(&long).expect("an estimate");
         assert_eq!((told.epochs, told.img_size), (20_000, [28, 28]));
@@ -75,11 +74,15 @@ fn what_a_long_run_will_take_is_told_before_its_first_step_and_changes_nothing_a
 
 #[test]
 fn few_steps_are_told_with_the_epochs_that_make_a_hundred() {
-    let (heard, _) = begun(&TrainConfig { epochs: 3, ..small() }, 2);
+    let (heard, _) = begun(&small().with(|c| c.length.epochs = 3.into()), 2);
     assert_eq!(hints(&heard), ["18 steps in all are few to learn in: --epochs 17 makes 102"]);
-    let (heard, _) = begun(&TrainConfig { epochs: 17, ..small() }, 2);
+    let (heard, _) = begun(&small().with(|c| c.length.epochs = 17.into()), 2);
     assert!(hints(&heard).is_empty(), "{:?}", hints(&heard));
-    let perceptron = TrainConfig { model: "mlp_mnist".into(), set: Default::default(), epochs: 3, ..small() };
+    let perceptron = small().with(|c| {
+        c.model.model = "mlp_mnist".into();
+        c.model.set = Default::default();
+        c.length.epochs = 3.into();
+    });
     let (heard, _) = begun(&perceptron, 2);
     assert!(hints(&heard).is_empty(), "{:?}", hints(&heard));
 }
@@ -87,18 +90,17 @@ fn few_steps_are_told_with_the_epochs_that_make_a_hundred() {
 #[test]
 fn a_run_that_learns_its_samples_by_heart_is_told_so_once() {
     // So few digits that others are not like them.
-    let config = TrainConfig {
-        model: "mlp_mnist".into(),
-        set: Default::default(),
-        limit: Some(40),
-        epochs: 20,
-        batch_size: 20,
-        augment: "none".into(),
-        lr: 1e-2,
-        weight_decay: 0.,
-        schedule: ScheduleKind::Constant,
-        ..small()
-    };
+    let config = small().with(|c| {
+        c.model.model = "mlp_mnist".into();
+        c.model.set = Default::default();
+        c.data.limit = Some(40);
+        c.length.epochs = 20.into();
+        c.length.batch_size = 20.into();
+        c.data.augment = "none".into();
+        c.optimizer.lr = 1e-2;
+        c.optimizer.weight_decay = 0.;
+        c.schedule.schedule = ScheduleKind::Constant;
+    });
     let directory = tempfile::tempdir().unwrap();
     let folder = RunFolder::new(directory.path().join("run"));
     let mut heard = Heard::default();

@@ -187,7 +187,7 @@ struct Training {
 impl Training {
     fn new(work: &Work) -> Result<Self> {
         let config = defaults(Family::of(&work.architecture), Regime::Scratch);
-        Ok(Self { optimizer: Optimizer::new(&config, &work.architecture, &work.params)?, lr: config.lr })
+        Ok(Self { optimizer: Optimizer::new(&config, &work.architecture, &work.params)?, lr: config.optimizer.lr })
     }
 
     fn step(&mut self, work: &Work, step: usize) -> Result {

@@ -13,6 +13,7 @@ use crate::flags::RunArgs;
 use crate::recipe::{Overrides, Recipe, Run};
 use crate::session::Session;
 use crate::{interrupt, settings};
+use tallow::train::config::Count;
 use tallow::train::setup::check_data;
 use tallow::train::{self, DataRecord, RunFolder, Start, TrainConfig};
 
@@ -211,20 +212,28 @@ impl Planned {
 
 /// The settings of a run that is there, with those left open again that `config` leaves open and the run has settled.
 fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
-    TrainConfig {
-        interpolation: config.interpolation.and(there.interpolation),
-        crop_pct: config.crop_pct.and(there.crop_pct),
-        exif: config.exif.and(there.exif),
-        batch_size: match config.batch_size {
-            open @ (TrainConfig::AUTO_BATCH_SIZE | TrainConfig::BATCH_SIZE_BY_DATA) => open,
-            _ => there.batch_size,
-        },
-        epochs: if config.epochs == TrainConfig::AUTO { config.epochs } else { there.epochs },
-        eval_every: if config.eval_every == TrainConfig::AUTO { config.eval_every } else { there.eval_every },
-        eval_batch_size: config.eval_batch_size.and(there.eval_batch_size),
-        warmup_steps: config.warmup_steps.and(there.warmup_steps),
-        device: if config.device == "auto" { config.device.clone() } else { there.device },
-        augment: if config.augment == "auto" { config.augment.clone() } else { there.augment },
-        ..there
-    }
+    there.with(|c| {
+        let data = &config.data;
+        c.data.interpolation = data.interpolation.and(c.data.interpolation);
+        c.data.crop_pct = data.crop_pct.and(c.data.crop_pct);
+        c.data.exif = data.exif.and(c.data.exif);
+        if data.augment == "auto" {
+            c.data.augment = data.augment.clone();
+        }
+        let length = &config.length;
+        if length.batch_size.number().is_none() {
+            c.length.batch_size = length.batch_size;
+        }
+        if length.epochs == Count::Auto {
+            c.length.epochs = Count::Auto;
+        }
+        if length.eval_every == Count::Auto {
+            c.length.eval_every = Count::Auto;
+        }
+        c.length.eval_batch_size = length.eval_batch_size.and(c.length.eval_batch_size);
+        c.schedule.warmup_steps = config.schedule.warmup_steps.and(c.schedule.warmup_steps);
+        if config.compute.device == "auto" {
+            c.compute.device = config.compute.device.clone();
+        }
+    })
 }

@@ -70,6 +70,7 @@ pub enum Command {
                             tallow fetch hf:ylecun/mnist")]
     Fetch(FetchArgs),
     /// Train a model from scratch, or from the checkpoint that --weights names
+    #[command(mut_args(training::with_help))]
     #[command(after_help = "Examples:\n  tallow train vit_mnist --data mnist --epochs 5\n  \
                             tallow train cnn_cifar10 --data folder:photos --num-classes 2 --augment crop,flip\n  \
                             tallow train mlp_circles --data circles --implementation manual\n  \
@@ -77,6 +78,7 @@ pub enum Command {
                             tallow train vit_mnist --data mnist --out runs/a --resume")]
     Train(TrainArgs),
     /// Train a model from its pretrained weights, with defaults for fine-tuning
+    #[command(mut_args(training::with_help))]
     #[command(after_help = "Examples:\n  \
                             tallow finetune vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224\n  \
                             tallow finetune vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 2000\n  \
@@ -384,7 +386,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
     pub normalize: String,
     /// What ZCA whitening adds to every variance, of pixels in [0, 1]
-    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().zca_eps)]
+    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().data.zca_eps)]
     pub zca_eps: f64,
 }
 

@@ -97,7 +97,10 @@ fn value(key: &Key, text: &str) -> Result<Value> {
     let (mut candidates, mut refusal) = ([literal(text), numbers(), Some(as_text)].into_iter().flatten(), None);
     let fits = |value: &Value| {
         let table = Table::from_iter([(key.name().to_string(), value.clone())]);
-        TrainConfig::default().with(&table).map_err(|error| refusal.get_or_insert(error.to_string()).clone()).is_ok()
+        TrainConfig::default()
+            .with_table(&table)
+            .map_err(|error| refusal.get_or_insert(error.to_string()).clone())
+            .is_ok()
     };
     let fitting = candidates.find(fits);
     fitting.ok_or_else(|| usage(format!("--with {key}: {}", refusal.unwrap_or_default())))

@@ -19,7 +19,7 @@ pub(in crate::train) struct Supervised {
 impl Supervised {
     /// As `config` says.
     pub fn new(config: &TrainConfig) -> Self {
-        Self { mix: config.mix(), label_smoothing: config.label_smoothing }
+        Self { mix: config.mix(), label_smoothing: config.regularization.label_smoothing }
     }
 }
 

@@ -41,18 +41,18 @@ impl<'a> Run<'a> {
         let Setup { config, checkpoint: described, params, .. } = &setup;
         let architecture = &described.architecture;
         let mut model = architecture.build(params.builder())?;
-        model.set_grad_checkpointing(config.grad_checkpointing);
-        if config.grad_checkpointing {
+        model.set_grad_checkpointing(config.compute.grad_checkpointing);
+        if config.compute.grad_checkpointing {
             memory::spare();
         }
-        let (averages, eval_model) = match config.ema {
+        let (averages, eval_model) = match config.regularization.ema {
             None => (None, architecture.build(params.eval_builder())?),
             Some(decay) => {
                 let (averages, model) = Averages::new(decay, architecture, params)?;
                 (Some(averages), model)
             }
         };
-        let augment = Augment::parse_list(&config.augment)?;
+        let augment = Augment::parse_list(&config.data.augment)?;
         let train_transform = Transform::training(&described.preprocessing, &augment)?;
         let mut objective: Box<dyn Objective> = match ByHand::of(config, architecture, params)? {
             Some(by_hand) => Box::new(by_hand),
@@ -115,7 +115,7 @@ fn inputs(setup: &Setup, fixed: FixedFeatures, train_transform: &Arc<Transform>)
         false => ModelInput::images(samples, &transform),
     };
     let train = match fixed.train {
-        true => ModelInput::frozen(&dataset.train, train_transform, config.batch_size),
+        true => ModelInput::frozen(&dataset.train, train_transform, config.batch_size()),
         false => ModelInput::images(&dataset.train, train_transform),
     };
     Ok(Inputs { train, val: dataset.val.as_ref().map(evaluated), test: evaluated(&dataset.test) })

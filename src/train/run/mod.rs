@@ -13,7 +13,7 @@ use tallow_models::{AnyModel, Readback};
 
 use super::averages::Averages;
 use super::checkpoint::{self, Last};
-use super::config::TrainConfig;
+use super::config::{ComputeSettings, TrainConfig};
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
 use super::event::{Event, Listener, StepMetrics};
@@ -137,12 +137,14 @@ pub(super) struct EpochEvaluation {
 impl Run<'_> {
     /// The epochs that are left.
     pub fn epochs(&self) -> Range<usize> {
-        self.state.epoch..self.config().epochs
+        self.state.epoch..self.config().epochs()
     }
 
     /// The batches that are left of an epoch.
     pub fn batches(&mut self, epoch: usize) -> Result<Batches> {
-        let TrainConfig { accumulate, batch_size, seed, shuffle, allow_missing_gradients, .. } = *self.config();
+        let (accumulate, batch_size) = (self.config().length.accumulate, self.config().batch_size());
+        let ComputeSettings { seed, allow_missing_gradients, .. } = self.config().compute;
+        let shuffle = self.config().data.shuffle;
         // The order and all that is random about a sample follow from the seed and the epoch: an interrupted epoch goes on
         // with the rest of its samples.
         let samples = self.setup.dataset.train.len();
@@ -158,7 +160,7 @@ impl Run<'_> {
 
     /// The next step of the epoch, if there is one.
     pub fn next_step(&self) -> Option<Step> {
-        let &TrainConfig { accumulate, batch_size, .. } = self.config();
+        let (accumulate, batch_size) = (self.config().length.accumulate, self.config().batch_size());
         if self.epoch_is_through() {
             return None;
         }
@@ -178,7 +180,7 @@ impl Run<'_> {
     pub fn loss(&mut self, step: &Step, batch: Batch) -> Result<Pass> {
         let (number, done) = (step.passes.len(), step.num_batches);
         let place = Place {
-            seed: self.config().seed,
+            seed: self.config().compute.seed,
             epoch: step.epoch,
             batch: self.state.step_in_epoch * done + number,
             pass: step.number * done + number,
@@ -194,7 +196,7 @@ impl Run<'_> {
             Some(gradients) => step.gradients.put(gradients),
             None => {
                 let share = samples as f64 / step.samples as f64;
-                step.gradients.add(&self.setup.params, &loss, share, self.config().allow_missing_gradients)?;
+                step.gradients.add(&self.setup.params, &loss, share, self.config().compute.allow_missing_gradients)?;
             }
         }
         Ok(())
@@ -210,7 +212,7 @@ impl Run<'_> {
             self.warn(warnings::of_missing_gradients(&missing));
         }
         let squares = sums_of_squares(&gradients)?;
-        let clip = Clip { squares: &squares, largest: self.config().clip_grad };
+        let clip = Clip { squares: &squares, largest: self.config().regularization.clip_grad };
         self.objective.step(&mut self.optimizer, &gradients, clip, lr)?;
         self.averages.iter().try_for_each(|averages| averages.update(&self.setup.params, number))?;
         self.state.step += 1;
@@ -266,7 +268,7 @@ impl Run<'_> {
     /// Whether an epoch ends with an evaluation.
     pub fn evaluates(&self, epoch: usize) -> bool {
         let config = self.config();
-        (epoch + 1).is_multiple_of(config.eval_every) || epoch + 1 == config.epochs
+        (epoch + 1).is_multiple_of(config.eval_every()) || epoch + 1 == config.epochs()
     }
 
     /// Measures the model on the validation part and the test part; none if it was stopped meanwhile.
@@ -325,7 +327,7 @@ impl Run<'_> {
 
     /// Whether all epochs were run.
     pub fn has_ended(&self) -> bool {
-        self.state.epoch >= self.config().epochs
+        self.state.epoch >= self.config().epochs()
     }
 
     /// Whether somebody wants the run to stop.
@@ -335,7 +337,7 @@ impl Run<'_> {
 
     /// Whether it is time for a checkpoint. The end of an epoch brings one anyway.
     pub fn is_checkpoint_due(&self) -> bool {
-        let due = match self.config().checkpoint_every {
+        let due = match self.config().compute.checkpoint_every {
             Some(steps) => self.state.step.is_multiple_of(steps),
             None => self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL,
         };
@@ -374,7 +376,7 @@ impl Run<'_> {
     /// Writes down what the chosen checkpoint comes to.
     pub fn finish(&mut self) -> Result<Outcome> {
         let (Some(best), Some(latest)) = (self.state.best, self.state.latest.clone()) else {
-            return Err(Error::config("epochs", "at least 1", self.config().epochs));
+            return Err(Error::config("epochs", "at least 1", self.config().length.epochs));
         };
         let chosen = match self.best_evaluation.take() {
             // The weights in memory are those that were chosen, and were just measured.
@@ -393,9 +395,9 @@ impl Run<'_> {
         write_json(&folder.predictions_path(), &predictions(&chosen, &*dataset.test)?)?;
         let summary = Summary {
             name: self.setup.name(folder),
-            model: config.model.clone(),
-            weights: config.weights.clone(),
-            data: config.data.clone(),
+            model: config.model.model.clone(),
+            weights: config.model.weights.clone(),
+            data: config.data.data.clone(),
             test_set: dataset.test_fingerprint(),
             classes: dataset.classes.clone(),
             parameters: params.count(),
@@ -407,8 +409,8 @@ impl Run<'_> {
             seconds: self.seconds(),
             images_per_second: median(&self.state.rates).unwrap_or(0.),
             peak_memory_bytes: self.state.peak_memory_bytes.max(memory::peak()),
-            device: config.device.clone(),
-            threads: config.threads,
+            device: config.compute.device.clone(),
+            threads: config.compute.threads,
             best_epoch: best.epoch,
             chosen_by: if best.val_accuracy.is_some() { "val_accuracy".into() } else { "last".into() },
             test_accuracy: chosen.accuracy,
@@ -440,7 +442,7 @@ impl Run<'_> {
 
     /// How training batches are loaded.
     fn loading(&self) -> LoaderOptions {
-        let &TrainConfig { batch_size, seed, .. } = self.config();
+        let (batch_size, seed) = (self.config().batch_size(), self.config().compute.seed);
         LoaderOptions { batch_size, seed, ..LoaderOptions::default() }
     }
 
@@ -452,7 +454,7 @@ impl Run<'_> {
 /// How parts are evaluated.
 fn measuring(config: &TrainConfig) -> EvaluateOptions {
     let default = EvaluateOptions::default();
-    EvaluateOptions { batch_size: config.eval_batch_size.unwrap_or(default.batch_size), ..default }
+    EvaluateOptions { batch_size: config.length.eval_batch_size.unwrap_or(default.batch_size), ..default }
 }
 
 /// Measures a model on a part of the data set, unless the session is stopped.

@@ -37,7 +37,7 @@ impl Run<'_> {
         }
         self.listener.on(&Event::Start {
             run: self.setup.name(self.session.folder),
-            epochs: self.setup.config.epochs,
+            epochs: self.setup.config.epochs(),
             steps_per_epoch: self.setup.steps_per_epoch(),
             trainable_parameters: self.trainable_parameters(),
             resumed_at_step: self.state.step,
@@ -64,7 +64,7 @@ impl Run<'_> {
             self.warn([warnings::of_features(bytes, limit)]);
         }
         let config = &self.setup.config;
-        if !self.inputs.train.is_fixed() && !(config.augment.trim() == "none" && config.mix().is_none()) {
+        if !self.inputs.train.is_fixed() && !(config.data.augment.trim() == "none" && config.mix().is_none()) {
             self.warn(warnings::of_augmented_features(config));
         }
         bytes <= limit
@@ -143,5 +143,5 @@ impl Run<'_> {
 /// How the images of an evaluation are loaded.
 fn evaluation_loading(setup: &Setup) -> LoaderOptions {
     let batch_size = measuring(&setup.config).batch_size;
-    LoaderOptions { batch_size, seed: setup.config.seed, ..LoaderOptions::default() }
+    LoaderOptions { batch_size, seed: setup.config.compute.seed, ..LoaderOptions::default() }
 }

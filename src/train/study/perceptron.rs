@@ -24,8 +24,8 @@ impl ByHand {
     pub fn of(config: &TrainConfig, architecture: &Architecture, params: &Params) -> Result<Option<Self>> {
         check(config, architecture)?;
         match architecture {
-            Architecture::Mlp(mlp) if config.implementation != Implementation::Optimizer => {
-                Ok(Some(Self(Perceptron::new(mlp, params, config.implementation)?)))
+            Architecture::Mlp(mlp) if config.optimizer.implementation != Implementation::Optimizer => {
+                Ok(Some(Self(Perceptron::new(mlp, params, config.optimizer.implementation)?)))
             }
             _ => Ok(None),
         }
@@ -60,27 +60,32 @@ impl Objective for ByHand {
 /// # Errors
 /// [`Error::Config`] names the first setting that does.
 pub(in crate::train) fn check_settings(config: &TrainConfig) -> Result<()> {
-    if config.implementation == Implementation::Optimizer {
+    if config.optimizer.implementation == Implementation::Optimizer {
         return Ok(());
     }
-    let name = name(config.implementation);
+    let name = name(config.optimizer.implementation);
     let check = |field: &str, holds: bool, expected: &str, got: &dyn std::fmt::Display| match holds {
         true => Ok(()),
         false => Err(Error::config(field, format!("{expected} with the implementation {name}"), got)),
     };
-    let sgd = config.optimizer == OptimizerKind::Sgd;
+    let sgd = config.optimizer.optimizer == OptimizerKind::Sgd;
     check("optimizer", sgd, "sgd", &format!("{:?}", config.optimizer).to_lowercase())?;
-    check("momentum", config.momentum == 0., "0", &config.momentum)?;
-    check("weight_decay", config.weight_decay == 0., "0", &config.weight_decay)?;
-    check("clip_grad", config.clip_grad == 0., "0", &config.clip_grad)?;
-    check("accumulate", config.accumulate == 1, "1", &config.accumulate)?;
-    check("label_smoothing", config.label_smoothing == 0., "0", &config.label_smoothing)?;
-    check("mixup", config.mixup == 0., "0", &config.mixup)?;
-    check("cutmix", config.cutmix == 0., "0", &config.cutmix)?;
-    check("layer_decay", config.layer_decay.is_none(), "none", &config.layer_decay.unwrap_or_default())?;
-    let freeze = config.freeze.as_deref().unwrap_or("none");
+    check("momentum", config.optimizer.momentum == 0., "0", &config.optimizer.momentum)?;
+    check("weight_decay", config.optimizer.weight_decay == 0., "0", &config.optimizer.weight_decay)?;
+    check("clip_grad", config.regularization.clip_grad == 0., "0", &config.regularization.clip_grad)?;
+    check("accumulate", config.length.accumulate == 1, "1", &config.length.accumulate)?;
+    check("label_smoothing", config.regularization.label_smoothing == 0., "0", &config.regularization.label_smoothing)?;
+    check("mixup", config.data.mixup == 0., "0", &config.data.mixup)?;
+    check("cutmix", config.data.cutmix == 0., "0", &config.data.cutmix)?;
+    check(
+        "layer_decay",
+        config.regularization.layer_decay.is_none(),
+        "none",
+        &config.regularization.layer_decay.unwrap_or_default(),
+    )?;
+    let freeze = config.model.freeze.as_deref().unwrap_or("none");
     check("freeze", freeze.trim() == "none", "none", &freeze)?;
-    check("dtype", config.dtype == Precision::F32, "f32", &"bf16")
+    check("dtype", config.compute.dtype == Precision::F32, "f32", &"bf16")
 }
 
 /// Checks that settings and model are such as the configuration's implementation is written for.
@@ -90,12 +95,12 @@ pub(in crate::train) fn check_settings(config: &TrainConfig) -> Result<()> {
 pub fn check(config: &TrainConfig, architecture: &Architecture) -> Result<()> {
     check_settings(config)?;
     match architecture {
-        _ if config.implementation == Implementation::Optimizer => Ok(()),
+        _ if config.optimizer.implementation == Implementation::Optimizer => Ok(()),
         Architecture::Mlp(mlp) => Ok(mlp.check_perceptron()?),
         _ => Err(Error::config(
             "implementation",
-            format!("optimizer, as {} is no perceptron (mlp_circles is one)", config.model),
-            name(config.implementation),
+            format!("optimizer, as {} is no perceptron (mlp_circles is one)", config.model.model),
+            name(config.optimizer.implementation),
         )),
     }
 }

@@ -78,7 +78,7 @@ enum Gamma {
 
 /// Whether the configuration is that of a support vector machine.
 pub fn is_meant(config: &TrainConfig) -> bool {
-    config.model == NAME
+    config.model.model == NAME
 }
 
 /// Checks the settings of a support vector machine.
@@ -97,13 +97,18 @@ pub fn check(config: &TrainConfig) -> Result<()> {
             return Err(Error::config(key, format!("only {known}"), value));
         }
     }
-    let none = ["auto", "none"].contains(&config.augment.trim());
+    let none = ["auto", "none"].contains(&config.data.augment.trim());
     let check = |field: &str, holds: bool, expected: &str, got: &str| {
         if holds { Ok(()) } else { Err(Error::config(field, expected, got)) }
     };
-    check("augment", none, "none with an SVM", &config.augment)?;
-    check("device", ["auto", "cpu"].contains(&config.device.as_str()), "cpu with an SVM", &config.device)?;
-    check("dtype", config.dtype == Precision::F32, "f32 with an SVM", "bf16")?;
+    check("augment", none, "none with an SVM", &config.data.augment)?;
+    check(
+        "device",
+        ["auto", "cpu"].contains(&config.compute.device.as_str()),
+        "cpu with an SVM",
+        &config.compute.device,
+    )?;
+    check("dtype", config.compute.dtype == Precision::F32, "f32 with an SVM", "bf16")?;
     Options::of(config).map(drop)
 }
 
@@ -114,7 +119,7 @@ impl Options {
             Ok(value) if value.is_finite() && value > 0. => Ok(value),
             _ => Err(Error::config(key, expected, format!("{text:?}"))),
         };
-        for (key, text) in &config.set {
+        for (key, text) in &config.model.set {
             match (key.as_str(), text.as_str()) {
                 ("c", text) => options.c = positive("c", text, "a number above 0")?,
                 ("gamma", "scale") => options.gamma = Gamma::Scale,
@@ -155,7 +160,7 @@ pub fn run(
     memory::reset_peak();
     let options = Options::of(config)?;
     let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
-    setup::check_images(&mut dataset, false, config.on_bad_image, hub)?;
+    setup::check_images(&mut dataset, false, config.data.on_bad_image, hub)?;
     if !data_record::digest(&mut dataset, listener, stop) {
         listener.on(&Event::Interrupted { step: 0 });
         return Ok(Outcome::Interrupted { step: 0 });
@@ -199,9 +204,9 @@ pub fn run(
     write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
         name,
-        model: config.model.clone(),
+        model: config.model.model.clone(),
         weights: None,
-        data: config.data.clone(),
+        data: config.data.data.clone(),
         test_set: dataset.test_fingerprint(),
         classes: dataset.classes.clone(),
         parameters: model.num_parameters(),
@@ -243,15 +248,14 @@ fn begin(
     folder: &RunFolder,
     start: Start,
 ) -> Result<MetricsLog> {
-    let mut used = TrainConfig {
-        interpolation: Some(preprocessing.interpolation),
-        crop_pct: Some(preprocessing.crop_pct),
-        augment: "none".into(),
-        exif: Some(config.exif.unwrap_or_default()),
-        device: "cpu".into(),
-        threads: rayon::current_num_threads(),
-        ..config.clone()
-    };
+    let mut used = config.clone().with(|c| {
+        c.data.interpolation = Some(preprocessing.interpolation);
+        c.data.crop_pct = Some(preprocessing.crop_pct);
+        c.data.augment = "none".into();
+        c.data.exif = Some(config.data.exif.unwrap_or_default());
+        c.compute.device = "cpu".into();
+        c.compute.threads = rayon::current_num_threads();
+    });
     paths::fill(&mut used);
     let goes_on = start == Start::Resume && folder.config_path().exists();
     if goes_on {
