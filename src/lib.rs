@@ -27,4 +27,5 @@ pub use inference::{
 /// The guide is true: its programs compile, and those that need nothing from elsewhere run.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/rust.md")]
+#[doc = include_str!("../README.md")]
 mod guide {}
