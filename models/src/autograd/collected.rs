@@ -37,13 +37,13 @@ pub fn collect_gradients<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, 
 
 /// Runs `f` with nothing collected.
 #[cfg(any(test, feature = "cuda"))]
-pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
+pub(super) fn aside<R>(f: impl FnOnce() -> R) -> R {
     let _before = Before(COLLECTED.take());
     f()
 }
 
 /// What Candle is told about an operand's gradient: the gradient, or nothing if it was collected.
-pub(crate) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
+pub(super) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !operand.is_variable() {
         return Ok(Some(gradient));
     }

@@ -80,6 +80,7 @@ pub struct Computed<'a> {
 }
 
 /// What a backward starts from.
+#[non_exhaustive]
 pub struct Call<'a> {
     /// The operands, in the order in which the function was given them.
     pub operands: &'a [Tensor],

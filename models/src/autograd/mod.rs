@@ -14,7 +14,6 @@ mod storage;
 
 pub use checkpoint::checkpoint;
 pub use collected::collect_gradients;
-pub(crate) use collected::hand_over;
 pub use function::{Call, Computed, Function, Output};
 #[cfg(feature = "cuda")]
 pub(crate) use segment::{segment, unrecorded};

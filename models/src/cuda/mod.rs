@@ -23,8 +23,7 @@ pub(crate) mod ptx {
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 }
 
-use candle_core::backend::{BackendDevice, BackendStorage};
-use candle_core::{CudaStorage, DType, Result, Shape, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use tallow_kernels::matmul::computes_narrow;
 
@@ -49,11 +48,4 @@ pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
     } else {
         Ok(x.clone())
     }
-}
-
-/// A float32 of this shape where `like` is, which nobody reads: the value of an op that only its backward is for.
-pub(super) fn unread(like: &CudaStorage, shape: impl Into<Shape>) -> Result<(CudaStorage, Shape)> {
-    let shape = shape.into();
-    // SAFETY: nobody reads it.
-    Ok((unsafe { like.device().alloc_uninit(&shape, DType::F32)? }, shape))
 }

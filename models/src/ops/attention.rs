@@ -5,15 +5,16 @@
 //! of every row's sum, as in Dao et al., "FlashAttention", 2022.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::kernel::{Shared, filled, serves, tensor};
 use super::matmul::{Matrix, Start, Threads, multiply_at};
 use super::simd::{exp, max, sum, sum2, vectorised};
 use super::softmax;
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// Attention of `q [batch, queries, heads * d]` to `k` and `v [batch, keys, heads * d]`, scaled by `d^-1/2`; gives
 /// `[batch, queries, heads * d]`.
@@ -36,11 +37,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
     if let Some(y) = super::cuda::attention(q, k, v, num_heads, composed)? {
         return Ok(y);
     }
-    if serves(&[q, k, v]) {
-        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, Separate(Remembering::new(num_heads)))
-    } else {
-        composed(q, k, v, num_heads)
-    }
+    if serves(&[q, k, v]) { fused(q, k, v, num_heads) } else { composed(q, k, v, num_heads) }
 }
 
 /// Self-attention over a packed projection: `qkv [batch, tokens, 3 * heads * d]`, whose rows hold q, k and v one after the
@@ -60,7 +57,7 @@ pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
         return Ok(y);
     }
     if serves(&[qkv]) {
-        return qkv.contiguous()?.apply_op1(Packed(Remembering::new(num_heads)));
+        return fused_qkv(qkv, num_heads);
     }
     let part = |i| qkv.narrow(D::Minus1, i * width, width);
     composed(&part(0)?, &part(1)?, &part(2)?, num_heads)
@@ -83,103 +80,44 @@ fn composed(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result<Tens
 }
 
 /// q, k, v in tensors of their own.
-struct Separate(Remembering);
-
-impl CustomOp3 for Separate {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        lq: &Layout,
-        k: &CpuStorage,
-        lk: &Layout,
-        v: &CpuStorage,
-        lv: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (batch, queries, width) = lq.shape().dims3()?;
-        let (_, keys, _) = lk.shape().dims3()?;
-        let [q, k, v] = [values(q, lq)?, values(k, lk)?, values(v, lv)?];
-        let sizes = Sizes { batch, queries, keys, width, heads: self.0.heads };
-        let y = self.0.forward(Operands { q, k, v, row_stride: width }, sizes);
-        Ok((CpuStorage::F32(y), lq.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (batch, queries, width) = q.dims3()?;
-        let sizes = Sizes { batch, queries, keys: k.dim(1)?, width, heads: self.0.heads };
-        let log_sums = self.0.log_sums()?;
-        let [mut dq, mut dk, mut dv] = [vec![], vec![], vec![]];
-        read(q, |q| {
-            read(k, |k| {
-                read(v, |v| {
-                    read(y, |y| {
-                        read(dy, |dy| {
-                            let operands = Operands { q, k, v, row_stride: width };
-                            // SAFETY: `backward` writes all three gradients.
-                            dq = unsafe {
-                                filled(q.len(), |dq| {
-                                    dk = filled(k.len(), |dk| {
-                                        dv = filled(v.len(), |dv| {
-                                            let out = [Shared::new(dq), Shared::new(dk), Shared::new(dv)];
-                                            Attention::backward(operands, sizes, log_sums, y, dy, out)
-                                        })
-                                    })
-                                })
-                            }
-                        })
-                    })
-                })
-            })
-        })?????;
-        let keep = |t: &Tensor, gradient| if t.track_op() { tensor(gradient, t.dims()).map(Some) } else { Ok(None) };
-        Ok((keep(q, dq)?, keep(k, dk)?, keep(v, dv)?))
-    }
+fn fused(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> {
+    let [q, k, v] = [q.contiguous()?, k.contiguous()?, v.contiguous()?];
+    let (batch, queries, width) = q.dims3()?;
+    let sizes = Sizes { batch, queries, keys: k.dim(1)?, width, heads };
+    let (y, log_sums) = {
+        let (q, k, v) = (CpuValues::of(&q)?, CpuValues::of(&k)?, CpuValues::of(&v)?);
+        Attention::forward(Operands { q: &q, k: &k, v: &v, row_stride: width }, sizes)
+    };
+    Function::new("attention", [&q, &k, &v]).output(y, q.shape()).backward(move |call| {
+        let (q, k, v) =
+            (CpuValues::of(&call.operands[0])?, CpuValues::of(&call.operands[1])?, CpuValues::of(&call.operands[2])?);
+        let (y, dy) = (CpuValues::of(call.output)?, CpuValues::of(call.gradient)?);
+        let operands = Operands { q: &q, k: &k, v: &v, row_stride: width };
+        let gradients = Attention::separate_backward(operands, sizes, &log_sums, &y, &dy);
+        let gradients = gradients.into_iter().zip(call.operands);
+        gradients.map(|(gradient, operand)| tensor(gradient, operand.dims()).map(Some)).collect()
+    })
 }
 
 /// q, k, v behind one another in every row of one tensor.
-struct Packed(Remembering);
+fn fused_qkv(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let qkv = qkv.contiguous()?;
+    let (batch, tokens, packed) = qkv.dims3()?;
+    let width = packed / 3;
+    let sizes = Sizes { batch, queries: tokens, keys: tokens, width, heads };
+    let (y, log_sums) = Attention::forward(split(&CpuValues::of(&qkv)?, &sizes), sizes);
+    Function::new("attention_qkv", [&qkv]).output(y, (batch, tokens, width)).backward(move |call| {
+        let (qkv, y, dy) =
+            (CpuValues::of(&call.operands[0])?, CpuValues::of(call.output)?, CpuValues::of(call.gradient)?);
+        let gradient = Attention::packed_backward(&qkv, sizes, &log_sums, &y, &dy);
+        Ok(vec![Some(tensor(gradient, call.operands[0].dims())?)])
+    })
+}
 
 /// q, k and v of `[batch, tokens, 3 * width]`.
 pub(super) fn split<'a>(qkv: &'a [f32], sizes: &Sizes) -> Operands<'a> {
     let part = |i: usize| qkv.get(i * sizes.width..).unwrap_or_default();
     Operands { q: part(0), k: part(1), v: part(2), row_stride: 3 * sizes.width }
-}
-
-impl Packed {
-    fn sizes(&self, dims: &[usize]) -> Sizes {
-        let (batch, tokens, packed) = (dims[0], dims[1], dims[2]);
-        Sizes { batch, queries: tokens, keys: tokens, width: packed / 3, heads: self.0.heads }
-    }
-}
-
-impl CustomOp1 for Packed {
-    fn name(&self) -> &'static str {
-        "attention_qkv"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let sizes = self.sizes(layout.dims());
-        let y = self.0.forward(split(values(storage, layout)?, &sizes), sizes);
-        Ok((CpuStorage::F32(y), Shape::from((sizes.batch, sizes.queries, sizes.width))))
-    }
-
-    fn bwd(&self, qkv: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let log_sums = self.0.log_sums()?;
-        let sizes = self.sizes(qkv.dims());
-        let gradient =
-            read(qkv, |qkv| read(y, |y| read(dy, |dy| Attention::packed_backward(qkv, sizes, log_sums, y, dy))))???;
-        tensor(gradient, qkv.dims()).map(Some)
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -229,32 +167,6 @@ pub(super) struct Operands<'a> {
     row_stride: usize,
 }
 
-/// An op that keeps what its backward starts from.
-struct Remembering {
-    heads: usize,
-    log_sums: OnceLock<Vec<f32>>,
-}
-
-impl Remembering {
-    fn new(heads: usize) -> Self {
-        Self { heads, log_sums: OnceLock::new() }
-    }
-
-    fn forward(&self, operands: Operands, sizes: Sizes) -> Vec<f32> {
-        let (y, log_sums) = Attention::forward(operands, sizes);
-        // A second forward of the same op would find the same sums.
-        let _ = self.log_sums.set(log_sums);
-        y
-    }
-
-    fn log_sums(&self) -> Result<&[f32]> {
-        match self.log_sums.get() {
-            Some(log_sums) => Ok(log_sums),
-            None => bail!("attention: a backward before the forward"),
-        }
-    }
-}
-
 pub(super) struct Attention;
 
 impl Attention {
@@ -297,6 +209,23 @@ impl Attention {
             })
         };
         (y, log_sums)
+    }
+
+    /// The gradients of q, k and v.
+    fn separate_backward(operands: Operands, sizes: Sizes, log_sums: &[f32], y: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+        let (mut dk, mut dv) = (vec![], vec![]);
+        // SAFETY: `backward` writes all three gradients.
+        let dq = unsafe {
+            filled(operands.q.len(), |dq| {
+                dk = filled(operands.k.len(), |dk| {
+                    dv = filled(operands.v.len(), |dv| {
+                        let out = [Shared::new(dq), Shared::new(dk), Shared::new(dv)];
+                        Self::backward(operands, sizes, log_sums, y, dy, out)
+                    })
+                })
+            })
+        };
+        [dq, dk, dv]
     }
 
     /// The gradient of q, k and v behind one another in every row.

@@ -2,12 +2,14 @@
 //!
 //! Ioffe, Szegedy, "Batch Normalization", 2015; the running statistics are PyTorch's.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, rows_per_task, serves, tensor};
 use super::simd::{sum, sum2, vectorised};
 use super::wide;
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// Normalises every channel of `x [batch, channels, ..]`; the other tensors are `[channels]`.
 ///
@@ -99,19 +101,21 @@ fn fused(
     given: Option<Statistics>,
     eps: f64,
 ) -> Result<(Tensor, Option<Statistics>)> {
-    let x = x.contiguous()?;
+    let [x, weight, bias] = [x.contiguous()?, weight.contiguous()?, bias.contiguous()?];
     let (batch, channels) = (x.dims()[0], x.dims()[1]);
     let planes = Planes { batch, channels, pixels: x.elem_count() / (batch * channels).max(1) };
     let train = given.is_none();
     let (mean, var) = match &given {
-        Some((mean, var)) => (read(mean, <[f32]>::to_vec)?, read(var, <[f32]>::to_vec)?),
-        None => read(&x, |x| planes.statistics(x))?,
+        Some((mean, var)) => (mean.to_vec1()?, var.to_vec1()?),
+        None => planes.statistics(&CpuValues::of(&x)?),
     };
     let batch =
         if train { Some((tensor(mean.clone(), &[channels])?, tensor(var.clone(), &[channels])?)) } else { None };
     let scale = var.iter().map(|&var| 1. / (var + eps as f32).sqrt()).collect();
-    let op = BatchNorm { planes, mean, scale, train };
-    Ok((x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?, batch))
+    let norm = BatchNorm { planes, mean, scale, train };
+    let y = norm.forward(&CpuValues::of(&x)?, &CpuValues::of(&weight)?, &CpuValues::of(&bias)?);
+    let function = Function::new("batch_norm", [&x, &weight, &bias]).output(y, x.shape());
+    Ok((function.backward(move |call| norm.gradients(call))?, batch))
 }
 
 /// `[batch, channels, pixels]`.
@@ -156,56 +160,30 @@ struct BatchNorm {
     train: bool,
 }
 
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        weight: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (weight, bias) = (values(weight, lw)?, values(bias, lb)?);
-        let y = self.map(values(x, lx)?, None, |channel| {
+impl BatchNorm {
+    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        self.map(x, None, |channel| {
             let (mean, scale, weight, bias) = (self.mean[channel], self.scale[channel], weight[channel], bias[channel]);
             #[inline(always)]
             move |x, _| (x - mean) * scale * weight + bias
-        });
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+        })
     }
 
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dims = x.dims();
-        let (dx, dweight, dbias) = read(x, |values| {
-            read(weight, |weight| {
-                read(dy, |dy| {
-                    let (dweight, dbias) = self.parameter_gradients(values, dy);
-                    let dx = x.track_op().then(|| self.input_gradient(values, weight, dy, &dweight, &dbias));
-                    (dx, dweight, dbias)
-                })
-            })
-        })???;
+    fn gradients(&self, call: &Call) -> Result<Vec<Option<Tensor>>> {
+        let (x, dy) = (CpuValues::of(&call.operands[0])?, CpuValues::of(call.gradient)?);
+        let (dweight, dbias) = self.parameter_gradients(&x, &dy);
+        let dx = match call.wants(0) {
+            true => {
+                let weight = CpuValues::of(&call.operands[1])?;
+                let dx = self.input_gradient(&x, &weight, &dy, &dweight, &dbias);
+                Some(tensor(dx, call.operands[0].dims())?)
+            }
+            false => None,
+        };
         let channels = [self.planes.channels];
-        let dx = dx.map(|dx| tensor(dx, dims)).transpose()?;
-        let dweight = if weight.track_op() { Some(tensor(dweight, &channels)?) } else { None };
-        let dbias = if bias.track_op() { Some(tensor(dbias, &channels)?) } else { None };
-        Ok((dx, dweight, dbias))
+        Ok(vec![dx, Some(tensor(dweight, &channels)?), Some(tensor(dbias, &channels)?)])
     }
-}
 
-impl BatchNorm {
     /// `f(channel)(x, dy)` for every value; without `dy`, its argument is `x` again.
     fn map<F>(&self, x: &[f32], dy: Option<&[f32]>, f: impl Fn(usize) -> F + Sync) -> Vec<f32>
     where

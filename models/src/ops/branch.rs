@@ -6,21 +6,22 @@
 //! Rows are worked on in chunks that stay in a core's cache from one step to the next.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::attention::{self, Attention};
 use super::column_sums::add_up;
 use super::gelu::Gelu;
-use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::kernel::{Shared, filled, serves, tensor};
 use super::layer_norm::{backward_rows, normalise_rows};
 use super::linear::linear;
 use super::matmul::{Matrix, Packed, Start, Threads, multiply};
 use super::simd::vectorised;
-use super::tickets::{Gradients, tickets};
 use super::{attention_qkv, layer_norm, scale_add};
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// What lies between the two linear layers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -125,34 +126,12 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
         Some(keep) if keep.dims() != [batch] => {
             bail!("branch: expected keep [{batch}] for x {:?}, got {:?}", x.dims(), keep.dims())
         }
-        Some(keep) => Some(read(&keep.to_dtype(x.dtype())?, <[f32]>::to_vec)?),
+        Some(keep) => Some(keep.to_dtype(x.dtype())?.to_vec1()?),
         None => None,
     };
-    let gradients = Gradients::default();
-    let tickets = tickets(&parameters, &gradients)?;
-    let mut tracked = [false; PARAMETERS];
-    let mut given = [const { None }; PARAMETERS];
-    for (i, parameter) in parameters.iter().enumerate() {
-        tracked[i] = parameter.is_some_and(Tensor::track_op);
-        given[i] = parameter.map(|parameter| parameter.detach().contiguous()).transpose()?;
-    }
-    let op = Fused {
-        parameters: given,
-        tracked,
-        eps: branch.eps as f32,
-        middle: branch.inner.middle,
-        sizes: Sizes { batch, tokens, dim, hidden, inner },
-        keep,
-        remember: x.track_op() || tickets.is_some(),
-        prepacked: branch.prepacked.cloned(),
-        kept: Mutex::new(None),
-        gradients,
-    };
-    let x = x.contiguous()?;
-    match tickets {
-        Some(tickets) => x.apply_op2(&tickets, op),
-        None => x.apply_op1(op),
-    }
+    let sizes = Sizes { batch, tokens, dim, hidden, inner };
+    let fused = Fused { eps: branch.eps as f32, middle: branch.inner.middle, sizes, keep };
+    fused.apply(x, &parameters, branch.prepacked)
 }
 
 /// Of the other ops; on CUDA as one op.
@@ -245,81 +224,47 @@ struct Kept {
 }
 
 struct Fused {
-    parameters: [Option<Tensor>; PARAMETERS],
-    tracked: [bool; PARAMETERS],
     eps: f32,
     middle: Middle,
     sizes: Sizes,
+    /// See [`Branch::keep`].
     keep: Option<Vec<f32>>,
-    remember: bool,
-    prepacked: Option<Prepacked>,
-    kept: Mutex<Option<Kept>>,
-    gradients: Gradients,
-}
-
-impl CustomOp1 for Fused {
-    fn name(&self) -> &'static str {
-        "branch"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.forward(values(x, lx)?)?), lx.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        self.gradients(x, dy)
-    }
-}
-
-impl CustomOp2 for Fused {
-    fn name(&self) -> &'static str {
-        "branch"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(self.forward(values(x, lx)?)?), lx.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, tickets: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((self.gradients(x, dy)?, Some(tickets.zeros_like()?)))
-    }
 }
 
 /// The values of the parameters, in the order of [`NAMES`].
 type Values<'a> = [Option<&'a [f32]>; PARAMETERS];
 
 impl Fused {
-    fn forward(&self, x: &[f32]) -> Result<Vec<f32>> {
-        self.with_parameters(|parameters| {
-            let prepacked = self.prepacked.as_ref().filter(|_| !self.remember);
-            let prepacked = prepacked.and_then(|prepacked| prepacked.get(|| self.pack(&parameters)));
-            let [first, second] = prepacked.map_or([None, None], |packed| packed.map(Some));
-            let kept = self.first_half(x, &parameters, first);
-            let y = self.second_half(x, &kept, &parameters, second);
-            if self.remember {
-                *self.kept() = Some(kept);
-            }
-            y
-        })
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn with_parameters<R>(&self, f: impl FnOnce(Values) -> R) -> Result<R> {
-        let mut guards = Vec::with_capacity(PARAMETERS);
-        for parameter in &self.parameters {
-            guards.push(parameter.as_ref().map(|parameter| parameter.storage_and_layout()));
-        }
-        let mut slices = [None; PARAMETERS];
-        for (slice, guard) in slices.iter_mut().zip(&guards) {
-            if let Some((storage, layout)) = guard {
-                let candle_core::Storage::Cpu(storage) = &**storage else { bail!("a parameter left the CPU") };
-                *slice = Some(values(storage, layout)?);
+    fn apply(
+        self,
+        x: &Tensor,
+        parameters: &[Option<&Tensor>; PARAMETERS],
+        prepacked: Option<&Prepacked>,
+    ) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        let mut operands = vec![x.clone()];
+        // Which operand is which parameter.
+        let mut places = [None; PARAMETERS];
+        for (parameter, place) in parameters.iter().zip(&mut places) {
+            if let Some(parameter) = parameter {
+                *place = Some(operands.len());
+                operands.push(parameter.contiguous()?);
             }
         }
-        Ok(f(slices))
+        let function = Function::new("branch", &operands);
+        let prepacked = prepacked.filter(|_| !function.is_tracked());
+        let (y, kept) = {
+            let values = operands.iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
+            self.forward(&values[0], &places.map(|place| place.map(|place| &*values[place])), prepacked)
+        };
+        function.output(y, x.shape()).backward_once(kept, move |call, kept| self.gradients(call, &places, kept))
+    }
+
+    fn forward(&self, x: &[f32], parameters: &Values, prepacked: Option<&Prepacked>) -> (Vec<f32>, Kept) {
+        let packed = prepacked.and_then(|prepacked| prepacked.get(|| self.pack(parameters)));
+        let [first, second] = packed.map_or([None, None], |packed| packed.map(Some));
+        let kept = self.first_half(x, parameters, first);
+        (self.second_half(x, &kept, parameters, second), kept)
     }
 
     /// Both layers' weights, to be kept.
@@ -441,22 +386,40 @@ impl Fused {
         weight.into()
     }
 
-    /// Leaves the gradients of the parameters for their tickets, and gives that of `x` if it is tracked.
-    fn gradients(&self, x: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read(x, |x_values| {
-            read(dy, |dy| self.with_parameters(|parameters| self.backward(x_values, dy, &parameters, x.track_op())))
-        })????;
-        dx.map(|dx| tensor(dx, x.dims())).transpose()
+    /// The gradients of the operands: `x`, and the parameters, whose `places` among the operands are given.
+    fn gradients(
+        &self,
+        call: &Call,
+        places: &[Option<usize>; PARAMETERS],
+        kept: Option<Kept>,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let values = call.operands.iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
+        let parameters = places.map(|place| place.map(|place| &*values[place]));
+        let tracked = places.map(|place| place.is_some_and(|place| call.wants(place)));
+        let dy = CpuValues::of(call.gradient)?;
+        let kept = kept.unwrap_or_else(|| self.first_half(&values[0], &parameters, None));
+        let (dx, found) = self.backward((&values[0], &dy), &parameters, kept, (call.wants(0), tracked));
+        let mut gradients = vec![dx.map(|dx| tensor(dx, call.operands[0].dims())).transpose()?];
+        for (place, gradient) in places.iter().zip(found) {
+            if let Some(place) = *place {
+                gradients.push(gradient.map(|gradient| tensor(gradient, call.operands[place].dims())).transpose()?);
+            }
+        }
+        Ok(gradients)
     }
 
-    fn backward(&self, x: &[f32], dy: &[f32], parameters: &Values, track_x: bool) -> Result<Option<Vec<f32>>> {
+    fn backward(
+        &self,
+        (x, dy): (&[f32], &[f32]),
+        parameters: &Values,
+        kept: Kept,
+        (track_x, tracked): (bool, [bool; PARAMETERS]),
+    ) -> (Option<Vec<f32>>, [Option<Vec<f32>>; PARAMETERS]) {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let rows = self.sizes.rows();
-        // A second backward of the same pass finds nothing any more.
-        let kept = self.kept().take();
-        let Kept { hidden: mut hidden_values, attended, log_sums } =
-            kept.unwrap_or_else(|| self.first_half(x, parameters, None));
-        let [norm_w, norm_b, first_w, first_b, second_w, second_b, gamma] = self.tracked;
+        let Kept { hidden: mut hidden_values, attended, log_sums } = kept;
+        let [norm_w, norm_b, first_w, first_b, second_w, second_b, gamma] = tracked;
+        let mut gradients = [const { None }; PARAMETERS];
         let below = track_x || norm_w || norm_b || first_w || first_b;
         let with_keep = self.keep.is_some().then(|| {
             let mut scaled = dy.to_vec();
@@ -519,7 +482,7 @@ impl Fused {
                     #[inline(always)]
                     || (0..dim).map(along).collect::<Vec<f32>>(),
                 );
-                self.gradients.leave(6, tensor(dgamma, &[dim])?);
+                gradients[6] = Some(dgamma);
             }
             let scaled = |mut gradient: Vec<f32>, width: usize| {
                 if let Some(scale) = scale {
@@ -530,16 +493,16 @@ impl Fused {
                 gradient
             };
             if let Some(product) = product.filter(|_| second_w) {
-                self.gradients.leave(4, tensor(scaled(product, inner), &[dim, inner])?);
+                gradients[4] = Some(scaled(product, inner));
             }
             if second_b {
-                self.gradients.leave(5, tensor(scaled(sums, 1), &[dim])?);
+                gradients[5] = Some(scaled(sums, 1));
             }
         } else {
             drop(middle);
         }
         if !below {
-            return Ok(None);
+            return (None, gradients);
         }
 
         let [Some(norm_weight), Some(norm_bias), Some(first_weight), ..] = *parameters else {
@@ -602,15 +565,14 @@ impl Fused {
         }
         let sums = add_up(parts, 2 * dim + hidden);
         for (index, range) in [(0, 0..dim), (1, dim..2 * dim), (3, 2 * dim..2 * dim + hidden)] {
-            if self.tracked[index] {
-                self.gradients.leave(index, tensor(sums[range.clone()].to_vec(), &[range.len()])?);
+            if tracked[index] {
+                gradients[index] = Some(sums[range].to_vec());
             }
         }
         if first_w {
-            let product = product_of_rows(&dhidden, hidden, &normalised, dim);
-            self.gradients.leave(2, tensor(product, &[hidden, dim])?);
+            gradients[2] = Some(product_of_rows(&dhidden, hidden, &normalised, dim));
         }
-        Ok(track_x.then_some(dx))
+        (track_x.then_some(dx), gradients)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 use tallow_kernels::conv::Direct;
 use tallow_kernels::conv::Wanted;
@@ -14,11 +14,12 @@ use tallow_kernels::conv::Winograd;
 use tallow_kernels::tasks::shares;
 
 use super::column_sums::add_up;
-use super::kernel::{Shared, filled, read, serves, tensor, values};
+use super::kernel::{Shared, filled, serves, tensor};
 use super::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
 use super::simd::{sum, vectorised};
 use super::windows::{unfold, windows_of};
-use crate::autograd::hand_over;
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// Convolves `x [batch, in, height, width]` with `w [out, in, kh, kw]`, plus `b [out]`; `padding` zeros on every side.
 ///
@@ -30,11 +31,22 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding
     if let Some(y) = on_cuda(x, w, b, &conv.windows)? {
         return Ok(y);
     }
-    match b {
-        Some(b) if serves(&[x, w, b]) => x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, conv),
-        None if serves(&[x, w]) => x.contiguous()?.apply_op2(&w.contiguous()?, conv),
-        _ => composed(x, w, b, &conv.windows),
+    if serves(&[Some(x), Some(w), b].into_iter().flatten().collect::<Vec<_>>()) {
+        fused(x, w, b, conv)
+    } else {
+        composed(x, w, b, &conv.windows)
     }
+}
+
+fn fused(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Result<Tensor> {
+    let (x, w, b) = (x.contiguous()?, w.contiguous()?, b.map(Tensor::contiguous).transpose()?);
+    let y = {
+        let b = b.as_ref().map(CpuValues::of).transpose()?;
+        conv.forward(&CpuValues::of(&x)?, &CpuValues::of(&w)?, b.as_deref())
+    };
+    let shape = (conv.batch, conv.out, conv.windows.out.0, conv.windows.out.1);
+    let function = Function::new("conv2d", [&x, &w].into_iter().chain(&b)).output(y, shape);
+    function.backward(move |call| conv.gradients(call, &CpuValues::of(call.gradient)?))
 }
 
 fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>, windows: &Windows) -> Result<Tensor> {
@@ -79,52 +91,6 @@ enum Way {
     Layout,
 }
 
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(values(x, lx)?, values(w, lw)?, None);
-        Ok((CpuStorage::F32(y), self.output_shape()))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.gradients(x, w, None, dy)?;
-        Ok((dx, dw))
-    }
-}
-
-impl CustomOp3 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?));
-        Ok((CpuStorage::F32(y), self.output_shape()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, Some(b), dy)
-    }
-}
-
 impl Conv2d {
     /// For operands whose shapes fit each other.
     pub fn new(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding: usize) -> Result<Self> {
@@ -140,10 +106,6 @@ impl Conv2d {
         }
         let windows = windows_of("conv2d", (height, width), (kh, kw), stride, padding, false)?;
         Ok(Self { batch, channels, out, windows })
-    }
-
-    fn output_shape(&self) -> Shape {
-        (self.batch, self.out, self.windows.out.0, self.windows.out.1).into()
     }
 
     /// Values of an image, of a window, and windows of an image.
@@ -220,24 +182,17 @@ impl Conv2d {
         }
     }
 
-    /// The gradients of the operands that are tracked.
-    pub fn gradients(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: Option<&Tensor>,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted = Wanted { dx: x.track_op(), dw: w.track_op(), db: b.is_some_and(Tensor::track_op) };
-        let x_dims = x.dims();
-        let (dx, dw, db) = read(x, |x| read(w, |w| read(dy, |dy| self.backward(x, w, dy, wanted))))???;
-        let dx = if wanted.dx { Some(tensor(dx, x_dims)?) } else { None };
-        let dw = if wanted.dw { hand_over(w, tensor(dw, w.dims())?)? } else { None };
-        let db = match b.filter(|_| wanted.db) {
-            Some(b) => hand_over(b, tensor(db, &[self.out])?)?,
-            None => None,
+    /// The gradients of the operands: image, weight and, where there is one, bias.
+    pub fn gradients(&self, call: &Call, dy: &[f32]) -> Result<Vec<Option<Tensor>>> {
+        let (x, w) = (CpuValues::of(&call.operands[0])?, CpuValues::of(&call.operands[1])?);
+        let wanted = Wanted { dx: call.wants(0), dw: call.wants(1), db: call.wants(2) };
+        let (dx, dw, db) = self.backward(&x, &w, dy, wanted);
+        let gradients = [dx, dw, db].into_iter().zip(call.operands).enumerate();
+        let as_wanted = |(index, (gradient, operand)): (usize, (Vec<f32>, &Tensor))| match call.wants(index) {
+            true => tensor(gradient, operand.dims()).map(Some),
+            false => Ok(None),
         };
-        Ok((dx, dw, db))
+        gradients.map(as_wanted).collect()
     }
 
     /// The gradients that are wanted; the others come back empty.

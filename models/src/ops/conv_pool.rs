@@ -1,17 +1,16 @@
 //! A convolution, a max-pool and a ReLU as one op: what lies between them is neither kept nor given a gradient that Candle
 //! would fill with zeros and add to.
 
-use std::sync::OnceLock;
-
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
-use tallow_kernels::conv::Windows;
 
 use super::conv2d::{Conv2d, conv2d};
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, rows_per_task, serves};
 use super::pool::{largest_of_planes, max_pool2d, spread_over_planes};
 use super::relu::relu;
 use super::windows::windows_of;
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// `relu(max_pool2d(conv2d(x, w, b)))`, with windows of 2×2 side by side; see [`conv2d`] and [`max_pool2d`] for the rest.
 ///
@@ -30,56 +29,19 @@ pub fn conv_pool_relu(
     }
     let conv = Conv2d::new(x, w, Some(b), stride, padding)?;
     let pool = windows_of("max_pool2d", conv.windows.out, (2, 2), 2, 0, ceil_mode)?;
-    let op = ConvPoolRelu { conv, pool, maxima: OnceLock::new() };
-    x.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, op)
-}
-
-struct ConvPoolRelu {
-    conv: Conv2d,
-    pool: Windows,
-    /// Where in its plane the maximum of every window is.
-    maxima: OnceLock<Vec<u32>>,
-}
-
-impl CustomOp3 for ConvPoolRelu {
-    fn name(&self) -> &'static str {
-        "conv_pool_relu"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let between = self.conv.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?));
-        let (mut y, maxima) = largest_of_planes(&self.pool, &between);
-        // Written so that NaN goes through.
-        let task = rows_per_task(y.len(), 1);
-        y.par_chunks_mut(task).for_each(|y| y.iter_mut().for_each(|y| *y = if *y <= 0. { 0. } else { *y }));
-        // A second forward of the same op would find the same maxima.
-        let _ = self.maxima.set(maxima);
-        Ok((CpuStorage::F32(y), (self.conv.batch, self.conv.out, self.pool.out.0, self.pool.out.1).into()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(maxima) = self.maxima.get() else { bail!("conv_pool_relu: a backward before the forward") };
-        let slopes = read(y, |y| read(dy, |dy| before_relu(y, dy)))??;
-        let between = spread_over_planes(&self.pool, &slopes, maxima);
-        let (rows, columns) = self.pool.image;
-        let between = tensor(between, &[self.conv.batch, self.conv.out, rows, columns])?;
-        self.conv.gradients(x, w, Some(b), &between)
-    }
+    let [x, w, b] = [x.contiguous()?, w.contiguous()?, b.contiguous()?];
+    let between = conv.forward(&CpuValues::of(&x)?, &CpuValues::of(&w)?, Some(&CpuValues::of(&b)?));
+    // Where in its plane the maximum of every window is, the backward has to know.
+    let (mut y, maxima) = largest_of_planes(&pool, &between);
+    drop(between);
+    // Written so that NaN goes through.
+    let task = rows_per_task(y.len(), 1);
+    y.par_chunks_mut(task).for_each(|y| y.iter_mut().for_each(|y| *y = if *y <= 0. { 0. } else { *y }));
+    let shape = (conv.batch, conv.out, pool.out.0, pool.out.1);
+    Function::new("conv_pool_relu", [&x, &w, &b]).output(y, shape).backward(move |call| {
+        let slopes = before_relu(&CpuValues::of(call.output)?, &CpuValues::of(call.gradient)?);
+        conv.gradients(call, &spread_over_planes(&pool, &slopes, &maxima))
+    })
 }
 
 /// The gradient of what ReLU made `y` of.

@@ -1,11 +1,13 @@
 //! `loss = -Σ target · log softmax(logits)`, the mean over the batch.
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
+use super::kernel::{filled, rows_per_task, serves, tensor, written};
 use super::simd::{exp, max, sum, vectorised};
 use super::wide;
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// The mean cross-entropy of `logits [batch, classes]` and `labels [batch]` (u32), a scalar. With `label_smoothing` ε the
 /// target of a row is `1 - ε` for its label plus `ε / classes` for every class, as in PyTorch.
@@ -35,7 +37,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
         bail!("cross_entropy: expected labels below {classes}, the number of logits, got {} in row {row}", values[row])
     }
     if serves(&[logits]) {
-        logits.contiguous()?.apply_op1(CrossEntropy { labels: values, smoothing: label_smoothing as f32 })
+        fused(logits, CrossEntropy { labels: values, smoothing: label_smoothing as f32 })
     } else {
         composed(logits, labels, label_smoothing)
     }
@@ -51,25 +53,19 @@ fn composed(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Te
     if label_smoothing == 0. { Ok(target) } else { target - (log_probs.mean_all()? * label_smoothing)? }
 }
 
+fn fused(logits: &Tensor, cross_entropy: CrossEntropy) -> Result<Tensor> {
+    let logits = logits.contiguous()?;
+    let loss = cross_entropy.forward(&CpuValues::of(&logits)?);
+    Function::new("cross_entropy", [&logits]).output(vec![loss], ()).backward(move |call| {
+        let (logits, dloss) = (&call.operands[0], call.gradient.to_scalar()?);
+        let dlogits = cross_entropy.backward(&CpuValues::of(logits)?, dloss);
+        Ok(vec![Some(tensor(dlogits, logits.dims())?)])
+    })
+}
+
 struct CrossEntropy {
     labels: Vec<u32>,
     smoothing: f32,
-}
-
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![self.forward(values(storage, layout)?)]), Shape::from(())))
-    }
-
-    fn bwd(&self, logits: &Tensor, _: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
-        let dloss = dloss.to_scalar::<f32>()?;
-        let dlogits = read(logits, |logits| self.backward(logits, dloss))?;
-        tensor(dlogits, logits.dims()).map(Some)
-    }
 }
 
 impl CrossEntropy {

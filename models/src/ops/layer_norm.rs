@@ -2,14 +2,15 @@
 //!
 //! Ba, Kiros, Hinton, "Layer Normalization", 2016.
 
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::column_sums::{add_up, column_sums_of};
-use super::kernel::{Out, filled, read, rows_per_task, serves, tensor, values, written};
+use super::kernel::{Out, filled, rows_per_task, serves, tensor, written};
 use super::simd::{sum, vectorised};
 use super::wide;
-use crate::autograd::hand_over;
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// Normalises the last dimension of `x [.., dim]`; `weight` and `bias` are `[dim]`.
 ///
@@ -28,11 +29,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     if let Some(y) = super::cuda::layer_norm(x, weight, bias, eps, composed)? {
         return Ok(y);
     }
-    if serves(&[x, weight, bias]) {
-        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LayerNorm { eps: eps as f32 })
-    } else {
-        composed(x, weight, bias, eps)
-    }
+    if serves(&[x, weight, bias]) { fused(x, weight, bias, eps as f32) } else { composed(x, weight, bias, eps) }
 }
 
 fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
@@ -43,59 +40,24 @@ fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tens
     centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?.broadcast_mul(&weight)?.broadcast_add(&bias)
 }
 
-struct LayerNorm {
-    eps: f32,
+fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let [x, weight, bias] = [x.contiguous()?, weight.contiguous()?, bias.contiguous()?];
+    let y = forward(&CpuValues::of(&x)?, &CpuValues::of(&weight)?, &CpuValues::of(&bias)?, eps);
+    Function::new("layer_norm", [&x, &weight, &bias]).output(y, x.shape()).backward(move |call| gradients(call, eps))
 }
 
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        weight: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = forward(values(x, lx)?, values(weight, lw)?, values(bias, lb)?, self.eps);
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dim = weight.elem_count();
-        let parameters = weight.track_op() || bias.track_op();
-        let (dx, sums) = read(x, |x_values| {
-            read(weight, |w| {
-                read(dy, |dy| {
-                    if x.track_op() {
-                        let (dx, sums) = backward(x_values, w, dy, self.eps);
-                        (Some(dx), sums)
-                    } else {
-                        (None, if parameters { parameter_sums(x_values, dy, dim, self.eps) } else { vec![] })
-                    }
-                })
-            })
-        })???;
-        let dx = dx.map(|dx| tensor(dx, x.dims())).transpose()?;
-        let of = |parameter: &Tensor, sums: &[f32]| match parameter.track_op() {
-            true => hand_over(parameter, tensor(sums.to_vec(), &[dim])?),
-            false => Ok(None),
-        };
-        let dweight = of(weight, sums.get(..dim).unwrap_or_default())?;
-        let dbias = of(bias, sums.get(dim..).unwrap_or_default())?;
-        Ok((dx, dweight, dbias))
-    }
+fn gradients(call: &Call, eps: f32) -> Result<Vec<Option<Tensor>>> {
+    let (x, weight) = (&call.operands[0], &call.operands[1]);
+    let (x_values, dy) = (CpuValues::of(x)?, CpuValues::of(call.gradient)?);
+    let dim = weight.elem_count();
+    let (dx, sums) = if call.wants(0) {
+        let (dx, sums) = backward(&x_values, &CpuValues::of(weight)?, &dy, eps);
+        (Some(tensor(dx, x.dims())?), sums)
+    } else {
+        (None, parameter_sums(&x_values, &dy, dim, eps))
+    };
+    let of = |index: usize, sums: &[f32]| call.wants(index).then(|| tensor(sums.to_vec(), &[dim])).transpose();
+    Ok(vec![dx, of(1, &sums[..dim])?, of(2, &sums[dim..])?])
 }
 
 /// Mean and inverse deviation of a row.

@@ -23,7 +23,6 @@ mod relu;
 mod residual;
 mod softmax;
 mod tanh;
-mod tickets;
 pub(crate) mod windows;
 
 #[cfg(feature = "cuda")]

@@ -1,15 +1,16 @@
 //! Maximum and average of square windows.
 
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use tallow_kernels::conv::Windows;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
+use super::kernel::{filled, rows_per_task, serves, tensor, written};
 use super::simd::vectorised;
 use super::windows::{unfold, windows_of};
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// The maximum of every `kernel`×`kernel` window of `x [batch, channels, height, width]`, padded with -∞. The gradient goes
 /// to the first maximum of a window, as in PyTorch. With `ceil_mode` the last windows may hang over the edge.
@@ -26,11 +27,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
     if let Some(y) = super::cuda::max_pool2d(x, &windows, composed_max)? {
         return Ok(y);
     }
-    if serves(&[x]) {
-        x.contiguous()?.apply_op1(MaxPool { windows, maxima: OnceLock::new() })
-    } else {
-        composed_max(x, &windows)
-    }
+    if serves(&[x]) { fused_max(x, windows) } else { composed_max(x, &windows) }
 }
 
 /// The average of every `kernel`×`kernel` window of `x [batch, channels, height, width]`.
@@ -40,7 +37,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
 pub fn avg_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let windows = windows_of("avg_pool2d", (height, width), (kernel, kernel), stride, 0, false)?;
-    if serves(&[x]) { x.contiguous()?.apply_op1(AvgPool { windows }) } else { composed_avg(x, &windows) }
+    if serves(&[x]) { fused_avg(x, windows) } else { composed_avg(x, &windows) }
 }
 
 fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {
@@ -56,8 +53,8 @@ fn composed_avg(x: &Tensor, windows: &Windows) -> Result<Tensor> {
     unfold(windows, x, 0.)?.mean(D::Minus1)?.reshape((batch, channels, windows.out.0, windows.out.1))
 }
 
-fn output_shape(layout: &Layout, windows: &Windows) -> Result<Shape> {
-    let (batch, channels, _, _) = layout.shape().dims4()?;
+fn output_shape(x: &Tensor, windows: &Windows) -> Result<Shape> {
+    let (batch, channels, _, _) = x.dims4()?;
     Ok((batch, channels, windows.out.0, windows.out.1).into())
 }
 
@@ -66,28 +63,22 @@ fn plane_sizes(windows: &Windows) -> (usize, usize) {
     (windows.image.0 * windows.image.1, windows.out.0 * windows.out.1)
 }
 
-struct MaxPool {
-    windows: Windows,
-    /// Where in its plane the maximum of every window is.
-    maxima: OnceLock<Vec<u32>>,
+fn fused_max(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let (y, maxima) = largest_of_planes(&windows, &CpuValues::of(&x)?);
+    Function::new("max_pool2d", [&x]).output(y, output_shape(&x, &windows)?).backward(move |call| {
+        let dx = spread_over_planes(&windows, &CpuValues::of(call.gradient)?, &maxima);
+        Ok(vec![Some(tensor(dx, call.operands[0].dims())?)])
+    })
 }
 
-impl CustomOp1 for MaxPool {
-    fn name(&self) -> &'static str {
-        "max_pool2d"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, maxima) = largest_of_planes(&self.windows, values(storage, layout)?);
-        // A second forward of the same op would find the same maxima.
-        let _ = self.maxima.set(maxima);
-        Ok((CpuStorage::F32(y), output_shape(layout, &self.windows)?))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let Some(maxima) = self.maxima.get() else { bail!("max_pool2d: a backward before the forward") };
-        tensor(read(dy, |dy| spread_over_planes(&self.windows, dy, maxima))?, x.dims()).map(Some)
-    }
+fn fused_avg(x: &Tensor, windows: Windows) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let y = averages_of_planes(&windows, &CpuValues::of(&x)?);
+    Function::new("avg_pool2d", [&x]).output(y, output_shape(&x, &windows)?).backward(move |call| {
+        let dx = share_over_planes(&windows, &CpuValues::of(call.gradient)?);
+        Ok(vec![Some(tensor(dx, call.operands[0].dims())?)])
+    })
 }
 
 /// The maximum of every window of every plane, and where in its plane it is.
@@ -253,63 +244,51 @@ fn take<const STRIDE: usize>(x: &[f32], at: usize, stride: usize, y: &mut [f32],
     }
 }
 
-struct AvgPool {
-    windows: Windows,
-}
-
-impl CustomOp1 for AvgPool {
-    fn name(&self) -> &'static str {
-        "avg_pool2d"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(storage, layout)?;
-        let shape = output_shape(layout, &self.windows)?;
-        let (before, after) = plane_sizes(&self.windows);
-        let task = rows_per_task(x.len() / before.max(1), before);
-        let width = self.windows.image.1;
-        // SAFETY: the tasks cover the output, and every value of every plane is written.
-        let y = unsafe {
-            filled(shape.elem_count(), |y| {
-                y.par_chunks_mut(task * after).zip(x.par_chunks((task * before).max(1))).for_each(|(y, x)| {
-                    for (y, x) in y.chunks_exact_mut(after).zip(x.chunks_exact(before)) {
-                        for ((rows, columns), y) in self.windows.inside().zip(y) {
-                            let row = |row: usize| x[row * width..][columns.clone()].iter().sum::<f32>();
-                            y.write(rows.map(row).sum::<f32>() / self.count());
-                        }
-                    }
-                })
-            })
-        };
-        Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (before, after) = plane_sizes(&self.windows);
-        let width = self.windows.image.1;
-        let mut dx = vec![0f32; x.elem_count()];
-        read(dy, |dy| {
-            let task = rows_per_task(dx.len() / before.max(1), before);
-            dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after)).for_each(|(dx, dy)| {
-                for (dx, dy) in dx.chunks_exact_mut(before).zip(dy.chunks_exact(after)) {
-                    for ((rows, columns), dy) in self.windows.inside().zip(dy) {
-                        for row in rows {
-                            for dx in &mut dx[row * width..][columns.clone()] {
-                                *dx += dy / self.count();
-                            }
-                        }
+/// The average of every window of every plane.
+fn averages_of_planes(windows: &Windows, x: &[f32]) -> Vec<f32> {
+    let (before, after) = plane_sizes(windows);
+    let planes = x.len() / before.max(1);
+    let task = rows_per_task(planes, before);
+    let (width, count) = (windows.image.1, window_len(windows));
+    // SAFETY: the tasks cover the output, and every value of every plane is written.
+    unsafe {
+        filled(planes * after, |y| {
+            y.par_chunks_mut(task * after).zip(x.par_chunks((task * before).max(1))).for_each(|(y, x)| {
+                for (y, x) in y.chunks_exact_mut(after).zip(x.chunks_exact(before)) {
+                    for ((rows, columns), y) in windows.inside().zip(y) {
+                        let row = |row: usize| x[row * width..][columns.clone()].iter().sum::<f32>();
+                        y.write(rows.map(row).sum::<f32>() / count);
                     }
                 }
-            });
-        })?;
-        tensor(dx, x.dims()).map(Some)
+            })
+        })
     }
 }
 
-impl AvgPool {
-    fn count(&self) -> f32 {
-        (self.windows.kernel.0 * self.windows.kernel.1) as f32
-    }
+/// The gradient of every plane: the output's, shared out among the pixels of its windows.
+fn share_over_planes(windows: &Windows, dy: &[f32]) -> Vec<f32> {
+    let (before, after) = plane_sizes(windows);
+    let planes = dy.len() / after.max(1);
+    let task = rows_per_task(planes, before);
+    let (width, count) = (windows.image.1, window_len(windows));
+    let mut dx = vec![0f32; planes * before];
+    dx.par_chunks_mut((task * before).max(1)).zip(dy.par_chunks(task * after)).for_each(|(dx, dy)| {
+        for (dx, dy) in dx.chunks_exact_mut(before).zip(dy.chunks_exact(after)) {
+            for ((rows, columns), dy) in windows.inside().zip(dy) {
+                for row in rows {
+                    for dx in &mut dx[row * width..][columns.clone()] {
+                        *dx += dy / count;
+                    }
+                }
+            }
+        }
+    });
+    dx
+}
+
+/// Pixels of a window.
+fn window_len(windows: &Windows) -> f32 {
+    (windows.kernel.0 * windows.kernel.1) as f32
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //!
 //! LayerScale is Touvron et al., "Going deeper with Image Transformers", 2021; stochastic depth Huang et al., 2016.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::column_sums::column_sums_of;
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values};
+use super::kernel::{filled, rows_per_task, serves, tensor};
 use super::simd::vectorised;
-use crate::autograd::hand_over;
+use crate::autograd::{Call, Function};
+use crate::slices::CpuValues;
 
 /// `x + y` for two tensors of one shape.
 ///
@@ -44,15 +45,7 @@ pub fn scale_add(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&T
     if !kernel {
         return composed(x, y, gamma, keep);
     }
-    let keep = match keep {
-        Some(keep) => read(&keep.to_dtype(x.dtype())?, <[f32]>::to_vec)?,
-        None => vec![1.],
-    };
-    let op = ScaleAdd { keep };
-    match gamma {
-        Some(gamma) => x.contiguous()?.apply_op3(&y.contiguous()?, &gamma.contiguous()?, op),
-        None => x.contiguous()?.apply_op2(&y.contiguous()?, op),
-    }
+    fused(x, y, gamma, keep)
 }
 
 fn composed(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
@@ -71,65 +64,26 @@ fn composed(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&Tensor
     x + y
 }
 
+fn fused(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&Tensor>) -> Result<Tensor> {
+    let (x, y, gamma) = (x.contiguous()?, y.contiguous()?, gamma.map(Tensor::contiguous).transpose()?);
+    let keep = match keep {
+        Some(keep) => keep.to_dtype(x.dtype())?.to_vec1::<f32>()?,
+        None => vec![1.],
+    };
+    let scale_add = ScaleAdd { keep, dim: x.dims().last().copied().unwrap_or(1) };
+    let out = {
+        let gamma = gamma.as_ref().map(CpuValues::of).transpose()?;
+        scale_add.forward(Some(&CpuValues::of(&x)?), &CpuValues::of(&y)?, gamma.as_deref())
+    };
+    let function = Function::new("scale_add", [&x, &y].into_iter().chain(&gamma));
+    function.output(out, x.shape()).backward(move |call| scale_add.gradients(call))
+}
+
 struct ScaleAdd {
     /// A factor for every sample, or one for all.
     keep: Vec<f32>,
-}
-
-impl CustomOp2 for ScaleAdd {
-    fn name(&self) -> &'static str {
-        "scale_add"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
-        let dim = lx.dims().last().copied().unwrap_or(1);
-        let out = self.forward(Some(values(x, lx)?), values(y, ly)?, None, dim);
-        Ok((CpuStorage::F32(out), lx.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dy = if y.track_op() { Some(self.gradient_of_y(grad, None)?) } else { None };
-        Ok((x.track_op().then(|| grad.clone()), dy))
-    }
-}
-
-impl CustomOp3 for ScaleAdd {
-    fn name(&self) -> &'static str {
-        "scale_add"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-        gamma: &CpuStorage,
-        lgamma: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let gamma = values(gamma, lgamma)?;
-        let out = self.forward(Some(values(x, lx)?), values(y, ly)?, Some(gamma), gamma.len());
-        Ok((CpuStorage::F32(out), lx.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        gamma: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = if y.track_op() { Some(self.gradient_of_y(grad, Some(gamma))?) } else { None };
-        let dgamma = if gamma.track_op() {
-            let dim = gamma.elem_count();
-            let dgamma = read(grad, |grad| read(y, |y| self.gradient_of_gamma(grad, y, dim)))??;
-            hand_over(gamma, tensor(dgamma, &[dim])?)?
-        } else {
-            None
-        };
-        Ok((x.track_op().then(|| grad.clone()), dy, dgamma))
-    }
+    /// Values of a row.
+    dim: usize,
 }
 
 impl ScaleAdd {
@@ -140,8 +94,8 @@ impl ScaleAdd {
     }
 
     /// `x + keep · gamma · y`; without `x`, what is added to it.
-    fn forward(&self, x: Option<&[f32]>, y: &[f32], gamma: Option<&[f32]>, dim: usize) -> Vec<f32> {
-        let dim = dim.max(1);
+    fn forward(&self, x: Option<&[f32]>, y: &[f32], gamma: Option<&[f32]>) -> Vec<f32> {
+        let dim = self.dim.max(1);
         let rows = y.len() / dim;
         let task = rows_per_task(rows, dim);
         // SAFETY: the tasks cover the output, and every value of every row is written.
@@ -185,19 +139,29 @@ impl ScaleAdd {
         }
     }
 
-    fn gradient_of_y(&self, grad: &Tensor, gamma: Option<&Tensor>) -> Result<Tensor> {
-        let dim = grad.dims().last().copied().unwrap_or(1);
-        let dy = match gamma {
-            Some(gamma) => read(grad, |grad| read(gamma, |gamma| self.forward(None, grad, Some(gamma), dim)))??,
-            None if self.keep == [1.] => return Ok(grad.clone()),
-            None => read(grad, |grad| self.forward(None, grad, None, dim))?,
+    fn gradients(&self, call: &Call) -> Result<Vec<Option<Tensor>>> {
+        let (y, gamma) = (&call.operands[1], call.operands.get(2));
+        let dout = call.gradient;
+        let dy = match call.wants(1) {
+            true if gamma.is_none() && self.keep == [1.] => Some(dout.clone()),
+            true => {
+                let gamma = gamma.map(CpuValues::of).transpose()?;
+                Some(tensor(self.forward(None, &CpuValues::of(dout)?, gamma.as_deref()), dout.dims())?)
+            }
+            false => None,
         };
-        tensor(dy, grad.dims())
+        let mut gradients = vec![Some(dout.clone()), dy];
+        if gamma.is_some() {
+            let of_gamma = || self.gradient_of_gamma(&CpuValues::of(dout)?, &CpuValues::of(y)?);
+            gradients.push(call.wants(2).then(of_gamma).transpose()?);
+        }
+        Ok(gradients)
     }
 
-    fn gradient_of_gamma(&self, grad: &[f32], y: &[f32], dim: usize) -> Vec<f32> {
+    fn gradient_of_gamma(&self, grad: &[f32], y: &[f32]) -> Result<Tensor> {
+        let dim = self.dim;
         let rows = y.len() / dim.max(1);
-        column_sums_of(
+        let sums = column_sums_of(
             rows,
             dim,
             rows_per_task(rows, dim),
@@ -209,7 +173,8 @@ impl ScaleAdd {
                     *sum += grad * y * factor;
                 }
             },
-        )
+        );
+        tensor(sums, &[dim])
     }
 }
 

@@ -1,11 +1,13 @@
 //! `y = exp(x) / sum(exp(x))` over the last dimension.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::kernel::{filled, read, rows_per_task, serves, tensor, values, written};
+use super::kernel::{filled, rows_per_task, serves, tensor, written};
 use super::simd::{exp, max, sum, sum2, vectorised};
 use super::wide;
+use crate::autograd::Function;
+use crate::slices::CpuValues;
 
 /// Softmax over the last dimension. Rows of any magnitude stay finite.
 ///
@@ -15,7 +17,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         bail!("softmax: expected at least one dimension, got a scalar")
     }
-    if serves(&[x]) { x.contiguous()?.apply_op1(Softmax) } else { composed(x) }
+    if serves(&[x]) { fused(x) } else { composed(x) }
 }
 
 pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
@@ -25,23 +27,14 @@ pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
     exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
 }
 
-struct Softmax;
-
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let dim = layout.dims().last().copied().unwrap_or(1);
-        Ok((CpuStorage::F32(forward(values(storage, layout)?, dim)), layout.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dim = y.dims().last().copied().unwrap_or(1);
-        let dx = read(y, |y| read(dy, |dy| backward(y, dy, dim)))??;
-        tensor(dx, y.dims()).map(Some)
-    }
+fn fused(x: &Tensor) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let dim = x.dims().last().copied().unwrap_or(1);
+    let y = forward(&CpuValues::of(&x)?, dim);
+    Function::new("softmax", [&x]).output(y, x.shape()).backward(move |call| {
+        let dx = backward(&CpuValues::of(call.output)?, &CpuValues::of(call.gradient)?, dim);
+        Ok(vec![Some(tensor(dx, call.output.dims())?)])
+    })
 }
 
 fn forward(x: &[f32], dim: usize) -> Vec<f32> {
