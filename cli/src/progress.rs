@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::estimate::told;
 use crate::output::{counted, rate, seconds, stderr_line};
 use crate::session::Session;
+use crate::wording::with_flags;
 use tallow::train::{EpochMetrics, Event, Listener, StepMetrics};
 
 /// Where there is no terminal, a line at most this often between the lines of epochs.
@@ -45,7 +46,7 @@ impl Progress {
         match &self.display {
             Display::Quiet => {}
             Display::Lines { .. } => stderr_line(&text),
-            Display::Bar(bar) => bar.println(text),
+            Display::Bar(bar) => bar.println(with_flags(&text)),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::samples::Look;
 use super::{Dataset, Error, Result, Samples, Subset};
 
 /// What becomes of images that cannot be read.
@@ -61,15 +62,6 @@ pub struct BadImage {
     pub name: String,
     /// What is wrong with it; the message names it.
     pub error: Error,
-}
-
-/// What a look at an image that can be read showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Look {
-    /// What is not as it should be about it, as words behind "3 of 10 images".
-    pub odd: Option<&'static str>,
-    /// Whether its file says that it does not lie as it is meant, whether that is applied or not.
-    pub orientation_noted: bool,
 }
 
 /// What was found out about the images of a part.

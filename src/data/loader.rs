@@ -80,7 +80,7 @@ struct Work {
 }
 
 /// Samples one after the other, and those that are bad.
-struct Made {
+struct LoadedSamples {
     form: Form,
     bad: Vec<(usize, Arc<Error>)>,
 }
@@ -91,7 +91,7 @@ enum Form {
     Levels(Vec<u8>),
 }
 
-impl Made {
+impl LoadedSamples {
     fn append(&mut self, more: Self) {
         match (&mut self.form, more.form) {
             (Form::Values(all), Form::Values(more)) => all.extend(more),
@@ -134,13 +134,13 @@ impl Work {
     }
 
     /// Decodes and transforms samples, one after the other in one vector.
-    fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<Made> {
+    fn make(&self, indices: &[usize], stop: impl Fn() -> bool) -> Result<LoadedSamples> {
         let size = self.size();
         let form = match self.levels {
             None => Form::Values(vec![0.0; indices.len() * size]),
             Some(_) => Form::Levels(vec![0; indices.len() * size]),
         };
-        let mut made = Made { form, bad: Vec::new() };
+        let mut made = LoadedSamples { form, bad: Vec::new() };
         for (order, &index) in indices.iter().enumerate() {
             if stop() {
                 break;
@@ -199,7 +199,7 @@ impl Work {
 
 /// Where the threads and the iterator meet.
 #[derive(Default)]
-struct Meeting {
+struct Handover {
     state: Mutex<State>,
     /// Something was made, or a thread ended.
     made: Condvar,
@@ -214,11 +214,11 @@ struct State {
     /// The batch that is asked for.
     current: usize,
     /// What was made, by batch and piece.
-    pieces: HashMap<(usize, usize), Result<Made>>,
+    pieces: HashMap<(usize, usize), Result<LoadedSamples>>,
     stop: bool,
 }
 
-impl Meeting {
+impl Handover {
     fn lock(&self) -> MutexGuard<'_, State> {
         // no thread leaves the state half-changed: what a panicking one holds is whole
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -229,7 +229,7 @@ impl Meeting {
 /// threads.
 pub struct Loader {
     work: Arc<Work>,
-    meeting: Arc<Meeting>,
+    handover: Arc<Handover>,
     threads: Vec<JoinHandle<()>>,
     next: usize,
 }
@@ -291,15 +291,15 @@ impl Loader {
             return Err(Error::invalid("order of samples", format!("indices below {}", samples.len()), index));
         }
         let work = Arc::new(Work { samples, order, transform, options, levels, tolerant });
-        let meeting = Arc::new(Meeting::default());
-        let mut loader = Self { work, meeting, threads: Vec::new(), next: 0 };
+        let handover = Arc::new(Handover::default());
+        let mut loader = Self { work, handover, threads: Vec::new(), next: 0 };
         let pieces = loader.work.order.len().div_ceil(PIECE);
         for number in 0..options.threads.min(pieces) {
-            let (work, meeting) = (loader.work.clone(), loader.meeting.clone());
+            let (work, handover) = (loader.work.clone(), loader.handover.clone());
             let thread = std::thread::Builder::new().name(format!("loader-{number}")).spawn(move || {
-                if catch_unwind(AssertUnwindSafe(|| run(&work, &meeting))).is_err() {
-                    meeting.lock().stop = true; // so that nobody waits for what this thread was making
-                    meeting.made.notify_all();
+                if catch_unwind(AssertUnwindSafe(|| run(&work, &handover))).is_err() {
+                    handover.lock().stop = true; // so that nobody waits for what this thread was making
+                    handover.made.notify_all();
                 }
             });
             loader.threads.push(thread.map_err(|e| Error::invalid("loader", "a thread for loading samples", e))?);
@@ -320,13 +320,13 @@ impl Loader {
     /// Whether the next batch is made already.
     #[cfg(feature = "cuda")]
     pub(super) fn is_ready(&self) -> bool {
-        let state = self.meeting.lock();
+        let state = self.handover.lock();
         let pieces = || self.work.batch(self.next).len().div_ceil(PIECE);
         self.next < self.work.batches() && (0..pieces()).all(|piece| state.pieces.contains_key(&(self.next, piece)))
     }
 
     /// The samples at `indices`, which are batch number `batch`.
-    fn made(&mut self, batch: usize, indices: &[usize]) -> Result<Made> {
+    fn made(&mut self, batch: usize, indices: &[usize]) -> Result<LoadedSamples> {
         if self.threads.is_empty() {
             return self.work.make(indices, || false);
         }
@@ -335,9 +335,9 @@ impl Loader {
             None => Form::Values(Vec::with_capacity(room)),
             Some(_) => Form::Levels(Vec::with_capacity(room)),
         };
-        let mut all = Made { form, bad: Vec::new() };
+        let mut all = LoadedSamples { form, bad: Vec::new() };
         for piece in 0..indices.len().div_ceil(PIECE) {
-            let mut state = self.meeting.lock();
+            let mut state = self.handover.lock();
             let made = loop {
                 if let Some(made) = state.pieces.remove(&(batch, piece)) {
                     break made;
@@ -345,19 +345,19 @@ impl Loader {
                 if state.stop {
                     return Err(Error::invalid("loader", "threads that load samples", "one that failed"));
                 }
-                state = self.meeting.made.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.handover.made.wait(state).unwrap_or_else(PoisonError::into_inner);
             };
             drop(state);
             all.append(made?);
         }
-        self.meeting.lock().current = batch + 1;
-        self.meeting.wanted.notify_all();
+        self.handover.lock().current = batch + 1;
+        self.handover.wanted.notify_all();
         Ok(all)
     }
 
     fn load(&mut self, batch: usize) -> Result<Batch> {
         let mut indices = self.work.batch(batch).to_vec();
-        let Made { form, bad } = self.made(batch, &indices)?;
+        let LoadedSamples { form, bad } = self.made(batch, &indices)?;
         indices.retain(|index| bad.iter().all(|(other, _)| other != index));
         let images = match (form, &self.work.levels) {
             (Form::Levels(levels), Some(Levels { size: [height, width, channels], .. })) => {
@@ -375,24 +375,24 @@ impl Loader {
 }
 
 /// What a thread does: takes the next piece as long as it is wanted.
-fn run(work: &Work, meeting: &Meeting) {
-    let mut state = meeting.lock();
+fn run(work: &Work, handover: &Handover) {
+    let mut state = handover.lock();
     loop {
         let (batch, piece) = state.next;
         if state.stop || batch >= work.batches() {
             return;
         }
         if batch > state.current + work.options.prefetch {
-            state = meeting.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = handover.wanted.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         }
         let last = (piece + 1) * PIECE >= work.batch(batch).len();
         state.next = if last { (batch + 1, 0) } else { (batch, piece + 1) };
         drop(state);
-        let made = work.make(work.piece(batch, piece), || meeting.lock().stop);
-        state = meeting.lock();
+        let made = work.make(work.piece(batch, piece), || handover.lock().stop);
+        state = handover.lock();
         state.pieces.insert((batch, piece), made);
-        meeting.made.notify_all();
+        handover.made.notify_all();
     }
 }
 
@@ -411,8 +411,8 @@ impl Iterator for Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.meeting.lock().stop = true;
-        self.meeting.wanted.notify_all();
+        self.handover.lock().stop = true;
+        self.handover.wanted.notify_all();
         for thread in self.threads.drain(..) {
             // a panic of a thread was already given as an error, or nobody asks for it any more
             let _ = thread.join();

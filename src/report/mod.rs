@@ -18,6 +18,7 @@ mod filters;
 mod group;
 mod heatmap;
 #[cfg(feature = "png")]
+mod learning_speed;
 mod lettering;
 mod multiples;
 pub mod numbers;
@@ -25,7 +26,6 @@ mod page;
 mod per_class;
 mod pictures;
 mod positions;
-mod quickness;
 mod raster;
 mod run;
 mod sheet;

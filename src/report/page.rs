@@ -42,7 +42,7 @@ pub(super) fn page(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -
                 main {
                     (results_section(comparison, pictures))
                     (curves_section(runs, comparison, pictures))
-                    (quickness_section(pictures))
+                    (learning_speed_section(pictures))
                     (numbers_section(comparison))
                     @if comparison.is_repeated() { (group_tests_section(comparison)) }
                     @if runs.len() > 1 { (tests_section(comparison)) }
@@ -149,11 +149,11 @@ fn group_table(comparison: &Comparison) -> Markup {
     }
 }
 
-fn quickness_section(pictures: &Pictures) -> Markup {
-    let Some(charts) = &pictures.quickness else { return html! {} };
+fn learning_speed_section(pictures: &Pictures) -> Markup {
+    let Some(charts) = &pictures.learning_speed else { return html! {} };
     html! {
-        section aria-labelledby="quickness" {
-            h2 id="quickness" { "Which learns quicker" }
+        section aria-labelledby="learning-speed" {
+            h2 id="learning-speed" { "Which learns quicker" }
             ul class="legend" {
                 @for (key, course) in pictures.courses.iter().enumerate() { li { (chart::swatch(key)) (breakable(&course.name)) } }
             }

@@ -9,8 +9,8 @@ use super::curves;
 use super::error::{Error, Result};
 use super::figure::write_figure;
 use super::group::{Sweep, sweep};
+use super::learning_speed::learning_speed;
 use super::multiples::{Multiples, multiples};
-use super::quickness::quickness;
 use super::run::Run;
 use super::sweep::{KEYS, Results, label, results};
 
@@ -35,7 +35,7 @@ pub(super) struct Pictures {
     /// The curves of a sweep, one chart for each of its values.
     pub multiples: Option<Multiples>,
     /// Test accuracy over images and over seconds.
-    pub quickness: Option<[Chart; 2]>,
+    pub learning_speed: Option<[Chart; 2]>,
 }
 
 impl Pictures {
@@ -56,7 +56,7 @@ impl Pictures {
             loss: curves::loss(&courses),
             accuracy: curves::accuracy(&courses),
             steps: curves::steps(&courses),
-            quickness: quickness(&courses),
+            learning_speed: learning_speed(&courses),
             results,
             multiples,
             courses,
@@ -79,7 +79,7 @@ impl Pictures {
         if let Some(multiples) = &self.multiples {
             pictures.push(("multiples", multiples.standalone(&self.styles)));
         }
-        if let Some([images, seconds]) = &self.quickness {
+        if let Some([images, seconds]) = &self.learning_speed {
             pictures.push(("quickness-by-images", images.standalone(&names, &[])));
             pictures.push(("quickness-by-seconds", seconds.standalone(&names, &[])));
         }

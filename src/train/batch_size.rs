@@ -1,4 +1,4 @@
-//! The largest batch that the device's memory holds: `--batch-size auto`.
+//! The largest batch that the device's memory holds: [`BatchSize::Auto`].
 
 use candle_core::Tensor;
 

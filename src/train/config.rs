@@ -243,12 +243,45 @@ impl TrainConfig {
         self.regularization.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
         self.regularization.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.compute.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
-        super::extension::check(self)?;
+        self.check_extended()?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.compute.seed).is_ok(), format!("at most {}", i64::MAX), self.compute.seed)
     }
 
-    /// Checks [`TrainConfig::zca_eps`].
+    /// Checks that the extensions of a run follow each other inside of its epochs, each with settings that make sense.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub(super) fn check_extended(&self) -> Result<()> {
+        let mut before = 0;
+        for extension in &self.extended {
+            let &Extension { from, lr, min_lr, gamma, step_size, .. } = extension;
+            let wrong = |what: &str, expected: String, got: String| {
+                Err(Error::config(&format!("extended: {what}"), expected, got))
+            };
+            let epochs = self.length.epochs;
+            if from <= before || epochs.number().is_some_and(|epochs| from >= epochs) {
+                let expected = format!("an epoch after {before} and before {epochs}");
+                return wrong("from", expected, from.to_string());
+            }
+            if !lr.is_finite() || lr < 0. {
+                return wrong("lr", "a number of at least 0".into(), lr.to_string());
+            }
+            if !min_lr.is_finite() || min_lr < 0. || min_lr > lr {
+                return wrong("min_lr", format!("a number of at least 0 and at most lr, {lr}"), min_lr.to_string());
+            }
+            if !(gamma > 0. && gamma <= 1.) {
+                return wrong("gamma", "a number above 0, at most 1".into(), gamma.to_string());
+            }
+            if step_size == 0 {
+                return wrong("step_size", "at least 1".into(), "0".into());
+            }
+            before = from;
+        }
+        Ok(())
+    }
+
+    /// Checks `zca_eps`.
     ///
     /// # Errors
     /// As [`TrainConfig::validate`].

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tallow_models::{AnyModel, Architecture};
 
 use super::config::TrainConfig;
 use super::error::{Error, Result};
+pub use super::event::Estimate;
 use super::event::{Event, Listener};
 use super::features::trains_head_alone;
 use super::setup::Setup;
@@ -31,23 +31,6 @@ const BUDGET: f64 = 4.;
 
 /// Images that are loaded to see how long that takes.
 const LOADED: usize = 8;
-
-/// What a run will take, from one timed step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// Epochs of the run.
-    pub epochs: usize,
-    /// Of training and evaluation, on average. Where features are kept, of the first epoch.
-    pub seconds_per_epoch: f64,
-    /// Of all epochs.
-    pub seconds: f64,
-    /// Whether the epochs after the first take next to nothing, as features are once.
-    pub first_alone: bool,
-    /// The peak of the process, where the run is on the CPU and the system tells.
-    pub memory_bytes: Option<u64>,
-    /// Height and width of the model's input.
-    pub img_size: [usize; 2],
-}
 
 /// What a run computes once and holds in memory beside the weights.
 #[derive(Debug, Clone, Copy, Default)]
@@ -256,15 +239,15 @@ fn ways_out(config: &TrainConfig, checkpointing: bool) -> String {
     let mut ways = Vec::new();
     if config.batch_size() > 1 {
         ways.push(format!(
-            "--batch-size {} --accumulate {}",
+            "`batch_size = {}` `accumulate = {}`",
             config.batch_size().div_ceil(2),
             2 * config.length.accumulate
         ));
     }
     if checkpointing {
-        ways.push("--grad-checkpointing".into());
+        ways.push("`grad_checkpointing`".into());
     }
-    ways.push("a smaller --img-size".into());
+    ways.push("a smaller `img_size`".into());
     ways.join(", or ")
 }
 
@@ -279,7 +262,7 @@ mod tests {
         assert_eq!(Room::of(17, 2, 8, 16), Room::None);
         let config = TrainConfig::default().with(|c| c.length.batch_size = 32.into());
         let ways = ways_out(&config, true);
-        assert_eq!(ways, "--batch-size 16 --accumulate 2, or --grad-checkpointing, or a smaller --img-size");
-        assert_eq!(ways_out(&config.with(|c| c.length.batch_size = 1.into()), false), "a smaller --img-size");
+        assert_eq!(ways, "`batch_size = 16` `accumulate = 2`, or `grad_checkpointing`, or a smaller `img_size`");
+        assert_eq!(ways_out(&config.with(|c| c.length.batch_size = 1.into()), false), "a smaller `img_size`");
     }
 }

@@ -20,7 +20,7 @@ pub fn device(spec: &str) -> Result<Device> {
         "cpu" if ordinal == 0 => Ok(Device::Cpu),
         "cuda" if !utils::cuda_is_available() => Err(unsupported(spec, "cuda")),
         "cuda" => cuda(ordinal).map_err(|problem| {
-            Error::config("device", "an NVIDIA GPU with its driver, or --device cpu", format!("{spec}: {problem}"))
+            Error::config("device", "an NVIDIA GPU with its driver, or `device = cpu`", format!("{spec}: {problem}"))
         }),
         "metal" if !utils::metal_is_available() => Err(unsupported(spec, "metal")),
         "metal" => Device::new_metal(ordinal).map_err(|error| Error::config("device", "a Metal device", error)),
@@ -114,6 +114,6 @@ fn unknown(spec: &str) -> Error {
 }
 
 fn unsupported(spec: &str, feature: &str) -> Error {
-    let expected = format!("a device of this build; build Tallow with --features {feature} for this one, or use cpu");
+    let expected = format!("a device of this build; build Tallow with the feature {feature} for this one, or use cpu");
     Error::config("device", expected, spec)
 }

@@ -19,34 +19,34 @@ pub enum Error {
     #[error("{}: expected {expected}, got {got}", .path.display())]
     File { path: PathBuf, expected: String, got: String },
     /// A new run into a folder that already holds something.
-    #[error("{}: the folder is not empty; resume its run (--resume), or choose another folder (--out)", .path.display())]
+    #[error("{}: the folder is not empty; resume its run (`resume`), or choose another folder (`out`)", .path.display())]
     NotEmpty { path: PathBuf },
     /// Another process works in the folder.
-    #[error("{}: another process is writing this run; wait for it to end, or choose another folder (--out)", .path.display())]
+    #[error("{}: another process is writing this run; wait for it to end, or choose another folder (`out`)", .path.display())]
     Locked { path: PathBuf },
     /// A resume with settings other than the run's own.
     #[error(
-        "{}: the run was started with other settings: {}; resume with the same ones, or start another run (--out)",
+        "{}: the run was started with other settings: {}; resume with the same ones, or start another run (`out`)",
         .path.display(), .differences.join(", ")
     )]
     Differs { path: PathBuf, differences: Vec<String> },
     /// A resume on data other than the run's own.
     #[error(
-        "{}: its data is not what the run was begun with: {}; put it back as it was, or start another run (--out)",
+        "{}: its data is not what the run was begun with: {}; put it back as it was, or start another run (`out`)",
         .path.display(), .differences.join("; ")
     )]
     DataDiffers { path: PathBuf, differences: Vec<String> },
     /// Test samples that the run was trained on.
     #[error(
         "{data}: {count} of its test {} trained on ({names}): an accuracy would not be that of unseen samples; put them back where \
-         they were, or measure on other data (--data)",
+         they were, or measure on other data (`data`)",
         if *count == 1 { "samples was" } else { "samples were" }
     )]
     TrainedOn { data: String, count: usize, names: String },
     /// A loss or gradient that is no number any more.
     #[error(
         "step {step}: {what} is {value} at a learning rate of {lr:e}; {}. \
-         Lower the learning rate (--lr), warm it up (--warmup-steps), or clip the gradients (--clip-grad 1)",
+         Lower the learning rate (`lr`), warm it up (`warmup_steps`), or clip the gradients (`clip_grad = 1`)",
         checkpoint_in_words(.checkpoint.as_deref())
     )]
     Diverged {
@@ -59,8 +59,8 @@ pub enum Error {
     },
     /// A GPU has no memory left.
     #[error(
-        "the device's memory is full at a batch size of {batch_size}; take a smaller one (--batch-size {}, and --accumulate 2 \
-         for the same steps; --batch-size auto finds the largest), or --dtype bf16 where it is not set",
+        "the device's memory is full at a batch size of {batch_size}; take a smaller one (`batch_size = {}`, and `accumulate = 2` \
+         for the same steps; `batch_size = auto` finds the largest), or `dtype = bf16` where it is not set",
         .batch_size.div_ceil(2)
     )]
     DeviceFull { batch_size: usize },
@@ -156,7 +156,7 @@ mod tests {
     fn a_full_device_names_the_batch_size_and_other_errors_stay() {
         let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
         let message = Error::from(full).with_batch_size(256).to_string();
-        assert!(message.contains("batch size of 256") && message.contains("--batch-size 128"), "{message}");
+        assert!(message.contains("batch size of 256") && message.contains("`batch_size = 128`"), "{message}");
         let other = Error::from(candle_core::Error::Msg("shapes differ".into()));
         assert_eq!(other.with_batch_size(256).to_string(), "shapes differ");
     }

@@ -272,7 +272,7 @@ fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<
     if !folder.best_path().exists() {
         return Err(Error::File {
             path: folder.best_path(),
-            expected: "the checkpoint that a run chooses after an epoch (go on with the run: --resume)".into(),
+            expected: "the checkpoint that a run chooses after an epoch (go on with the run: `resume`)".into(),
             got: "none yet".into(),
         });
     }

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::cost::Estimate;
-
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -46,6 +44,23 @@ pub enum Event {
     Interrupted { step: usize },
     /// The run ended.
     End { elapsed: Duration },
+}
+
+/// What a run will take, from one timed step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Epochs of the run.
+    pub epochs: usize,
+    /// Of training and evaluation, on average. Where features are kept, of the first epoch.
+    pub seconds_per_epoch: f64,
+    /// Of all epochs.
+    pub seconds: f64,
+    /// Whether the epochs after the first take next to nothing, as features are once.
+    pub first_alone: bool,
+    /// The peak of the process, where the run is on the CPU and the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Height and width of the model's input.
+    pub img_size: [usize; 2],
 }
 
 /// The metrics of one optimiser step.

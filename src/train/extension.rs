@@ -18,38 +18,6 @@ use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::setup::Setup;
 
-/// Checks that the extensions of a run follow each other inside of its epochs, each with settings that make sense.
-///
-/// # Errors
-/// [`Error::Config`].
-pub(super) fn check(config: &TrainConfig) -> Result<()> {
-    let mut before = 0;
-    for extension in &config.extended {
-        let &Extension { from, lr, min_lr, gamma, step_size, .. } = extension;
-        let wrong =
-            |what: &str, expected: String, got: String| Err(Error::config(&format!("extended: {what}"), expected, got));
-        let epochs = config.length.epochs;
-        if from <= before || epochs.number().is_some_and(|epochs| from >= epochs) {
-            let expected = format!("an epoch after {before} and before {epochs}");
-            return wrong("from", expected, from.to_string());
-        }
-        if !lr.is_finite() || lr < 0. {
-            return wrong("lr", "a number of at least 0".into(), lr.to_string());
-        }
-        if !min_lr.is_finite() || min_lr < 0. || min_lr > lr {
-            return wrong("min_lr", format!("a number of at least 0 and at most lr, {lr}"), min_lr.to_string());
-        }
-        if !(gamma > 0. && gamma <= 1.) {
-            return wrong("gamma", "a number above 0, at most 1".into(), gamma.to_string());
-        }
-        if step_size == 0 {
-            return wrong("step_size", "at least 1".into(), "0".into());
-        }
-        before = from;
-    }
-    Ok(())
-}
-
 /// The settings of the run in `recorded`, extended as `asked` says, or none where that has no more epochs. Where the schedule
 /// does not go on by itself and `asked` names no other one, the new epochs have the constant rate at its end.
 ///
@@ -84,7 +52,7 @@ pub(super) fn extended(recorded: &TrainConfig, asked: &TrainConfig, epochs_run: 
             step_size: 1,
         });
     }
-    check(&config)?;
+    config.check_extended()?;
     Ok(Some(config))
 }
 
@@ -171,7 +139,7 @@ pub(super) fn told(recorded: &TrainConfig, config: &TrainConfig, steps_per_epoch
             let kind = config.extended.last().map_or(config.schedule.schedule, |extension| extension.schedule);
             format!("the {} schedule goes on", word(kind))
         }
-        // What `--schedule constant` came to, or the end of a cosine.
+        // What a constant schedule by name came to, or the end of a cosine.
         Some(extension) if extension.schedule == ScheduleKind::Constant => {
             format!(
                 "the {} schedule ends with epoch {}, the rate is constant then",
@@ -187,7 +155,7 @@ pub(super) fn told(recorded: &TrainConfig, config: &TrainConfig, steps_per_epoch
     } else {
         format!("{} more epochs, {first} to {last}", last + 1 - first)
     };
-    format!("{which}: {how}, learning rate {rates} (--schedule, with --lr, says otherwise)")
+    format!("{which}: {how}, learning rate {rates} (`schedule`, with `lr`, says otherwise)")
 }
 
 /// The schedule before the last extension.
@@ -204,8 +172,8 @@ pub(super) fn warning(config: &TrainConfig) -> Option<String> {
     let last = config.extended.last()?;
     (last.lr == 0.).then(|| {
         format!(
-            "the schedule ends at a learning rate of 0 (min_lr): the epochs from {} on change no weight; with --schedule constant \
-             --lr RATE, or another schedule, they would",
+            "the schedule ends at a learning rate of 0 (min_lr): the epochs from {} on change no weight; with `schedule = constant` \
+             `lr = RATE`, or another schedule, they would",
             last.from + 1
         )
     })

@@ -354,7 +354,7 @@ mod tests {
         let (kept, anew) = (result(&config, LIMIT), result(&config, 0));
         assert_eq!((kept.decoded, anew.decoded), (3 * 81, 3 * 81));
         assert!(kept.weights == anew.weights && kept.losses == anew.losses);
-        assert!(kept.warnings[0].contains("--augment none"), "{:?}", kept.warnings);
+        assert!(kept.warnings[0].contains("`augment = none`"), "{:?}", kept.warnings);
     }
 
     #[test]

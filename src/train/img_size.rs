@@ -74,7 +74,7 @@ fn far(
     if here > FAR * trained {
         let smaller = scaled(architecture, trained / here)?;
         return Some(format!(
-            "positions were trained on {} patches and are stretched to {}: --img-size {} is what they know, and about {} times as \
+            "positions were trained on {} patches and are stretched to {}: `img_size = {}` is what they know, and about {} times as \
              fast",
             patches(&smaller),
             patches(architecture),
@@ -93,7 +93,7 @@ fn far(
     let longer = larger.flops() as f64 / architecture.flops() as f64;
     (longer > 1. && epoch * longer <= LONG).then(|| {
         format!(
-            "positions were trained on {trained}×{trained} patches and are shrunk to {}: --img-size {} keeps {}, and takes about {} \
+            "positions were trained on {trained}×{trained} patches and are shrunk to {}: `img_size = {}` keeps {}, and takes about {} \
              times as long",
             patches(architecture),
             size(&larger),
@@ -107,9 +107,9 @@ fn far(
 fn of_long_epoch(setup: &Setup, trained: Option<f64>) -> String {
     let remedy = faster_size(setup, trained).unwrap_or_else(|| match setup.account {
         Some(_) if setup.config.model.freeze.is_none() => {
-            "--freeze backbone passes every image through the model once".into()
+            "`freeze = backbone` passes every image through the model once".into()
         }
-        _ => "--limit takes fewer images".into(),
+        _ => "`limit` takes fewer images".into(),
     });
     format!("an epoch takes over an hour: {remedy}")
 }
@@ -118,7 +118,7 @@ fn of_long_epoch(setup: &Setup, trained: Option<f64>) -> String {
 fn faster_size(setup: &Setup, trained: Option<f64>) -> Option<String> {
     let architecture = &setup.checkpoint.architecture;
     let smaller = smaller(architecture, trained, setup.account.is_some())?;
-    Some(format!("--img-size {} is about {} times as fast", size(&smaller), ratio(architecture, &smaller)))
+    Some(format!("`img_size = {}` is about {} times as fast", size(&smaller), ratio(architecture, &smaller)))
 }
 
 /// A size that is much faster and serves as well, or for a model from scratch nearly so.
@@ -146,7 +146,7 @@ fn scaled(architecture: &Architecture, factor: f64) -> Option<Architecture> {
     (other.input_size() != architecture.input_size() && other.validate().is_ok()).then_some(other)
 }
 
-/// As `--img-size` takes it.
+/// As the option `img_size` takes it.
 fn size(architecture: &Architecture) -> ImgSize {
     let [_, height, width] = architecture.input_size();
     ImgSize::from([height, width])
@@ -190,13 +190,13 @@ mod tests {
         let dino = at("vit_small_patch14_dinov2", 56);
         let hint = far(&dino, Some(37.), 60., || Some(500.)).unwrap();
         assert!(
-            hint.contains("37×37") && hint.contains("4×4") && hint.contains("--img-size 224 keeps 16×16"),
+            hint.contains("37×37") && hint.contains("4×4") && hint.contains("`img_size = 224` keeps 16×16"),
             "{hint}"
         );
         let longer = dino.clone().with_img_size(224).flops() as f64 / dino.flops() as f64;
         assert!(hint.ends_with(&format!("about {longer:.0} times as long")), "{hint}");
         let large = far(&at("vit_small_patch16_224", 640), Some(14.), 60., || None).unwrap();
-        assert!(large.contains("14×14") && large.contains("40×40") && large.contains("--img-size 224 is"), "{large}");
+        assert!(large.contains("14×14") && large.contains("40×40") && large.contains("`img_size = 224` is"), "{large}");
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl Search<'_> {
         if picks.is_empty() {
             let part = if self.train_part { "training" } else { "test" };
             let expected = format!("the {} of the run's {part} part", counted(sought.len()));
-            return Err(Error::invalid(&self.whole.spec, expected, "none of them; measure on other data with --data"));
+            return Err(Error::invalid(&self.whole.spec, expected, "none of them; measure on other data with `data`"));
         }
         Ok((Arc::new(Picked::new(today.parts, picks)?), told))
     }

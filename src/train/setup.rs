@@ -416,7 +416,8 @@ fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
     if point.len() == input.iter().product::<usize>() {
         return Ok(());
     }
-    let expected = format!("a model that reads points of {0} coordinates (--in-chans {0} --img-size 1)", point.len());
+    let expected =
+        format!("a model that reads points of {0} coordinates (`in_chans = {0}` `img_size = 1`)", point.len());
     Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
 }
 
@@ -437,7 +438,7 @@ fn check_channels(dataset: &Dataset, architecture: &Architecture) -> Result<()> 
 fn check_mix(config: &TrainConfig, dataset: &Dataset) -> Result<()> {
     let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
     if points && !config.mix().is_none() {
-        return Err(Error::invalid(&dataset.spec, "images for --mixup and --cutmix; leave them out", "points"));
+        return Err(Error::invalid(&dataset.spec, "images for `mixup` and `cutmix`; leave them out", "points"));
     }
     Ok(())
 }
@@ -461,7 +462,7 @@ pub(super) fn preprocessing(
         (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),
         (Normalize::Zca, _) if points => {
-            let expected = "images for --normalize zca; use --normalize none";
+            let expected = "images for `normalize = zca`; use `normalize = none`";
             return Err(Error::invalid(&dataset.spec, expected, "points"));
         }
         (Normalize::Zca, _) => {

@@ -12,17 +12,17 @@ use super::schedule::Schedule;
 pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if !config.compute.device.starts_with("cuda") && !precision_is_native(config.compute.dtype) {
-        warnings.push("this CPU has no instructions for bfloat16: computing in float32 (--dtype f32 says so)".into());
+        warnings.push("this CPU has no instructions for bfloat16: computing in float32 (`dtype = f32` says so)".into());
     }
     let Architecture::Vit(vit) = architecture else {
         if config.compute.grad_checkpointing {
-            warnings.push("only ViTs have gradient checkpointing: --grad-checkpointing changes nothing here".into());
+            warnings.push("only ViTs have gradient checkpointing: `grad_checkpointing` changes nothing here".into());
         }
         return warnings;
     };
     if pretrained && config.optimizer.optimizer != OptimizerKind::Sgd && config.optimizer.lr > 1e-3 {
         warnings.push(format!(
-            "a learning rate of {:e} destroys a pretrained ViT under Adam; from 1e-5 to 5e-4 it learns (--lr 1e-4)",
+            "a learning rate of {:e} destroys a pretrained ViT under Adam; from 1e-5 to 5e-4 it learns (`lr = 1e-4`)",
             config.optimizer.lr
         ));
     }
@@ -30,7 +30,7 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
     if vit.patch_size * 3 >= height.max(width) {
         warnings.push(format!(
             "patches of {0}×{0} pixels cut the image of {1}×{2} into {3}: there is little for attention to compare; \
-             use smaller patches (--patch-size) or larger images (--img-size)",
+             use smaller patches (`patch_size`) or larger images (`img_size`)",
             vit.patch_size,
             height,
             width,
@@ -47,7 +47,7 @@ pub fn of_warmup(config: &TrainConfig, steps_per_epoch: usize) -> Option<String>
     (steps > 0 && warmup >= steps).then(|| {
         format!(
             "the warm-up of {warmup} steps is not over when the run ends after {steps}: the learning rate comes to {:.3e} and \
-             never to {:e} (fewer --warmup-steps, or more --epochs)",
+             never to {:e} (fewer `warmup_steps`, or more `epochs`)",
             schedule.lr(steps - 1),
             config.optimizer.lr
         )
@@ -65,11 +65,11 @@ pub fn of_few_steps(config: &TrainConfig, architecture: &Architecture, steps_per
     }
     let epochs = FEW_STEPS.div_ceil(steps_per_epoch);
     let smaller = match steps_per_epoch {
-        0..5 if config.batch_size() > 8 => ", as does a smaller --batch-size",
+        0..5 if config.batch_size() > 8 => ", as does a smaller `batch_size`",
         _ => "",
     };
     Some(format!(
-        "{steps} {} in all {} few to learn in: --epochs {epochs} makes {}{smaller}",
+        "{steps} {} in all {} few to learn in: `epochs = {epochs}` makes {}{smaller}",
         if steps == 1 { "step" } else { "steps" },
         if steps == 1 { "is" } else { "are" },
         epochs * steps_per_epoch
@@ -93,8 +93,8 @@ pub fn of_first_steps(steps: &[[f64; 2]], count: usize, clip_grad: f64, lr: f64)
     let blown_up = clip_grad > 0. && norm > BLOWN_UP * clip_grad && loss > ROSE * first;
     blown_up.then(|| {
         format!(
-            "the loss rose from {first:.2} to {loss:.2} in the first {count} steps, with gradients of norm {norm:.0} against --clip-grad \
-             {clip_grad}: the learning rate may be too high (--lr {:.0e})",
+            "the loss rose from {first:.2} to {loss:.2} in the first {count} steps, with gradients of norm {norm:.0} against \
+             `clip_grad = {clip_grad}`: the learning rate may be too high (`lr = {:.0e}`)",
             lr / 3.
         )
     })
@@ -114,8 +114,8 @@ pub fn of_learned_by_heart(train_accuracy: f64, losses: &[f64], validated: bool)
         return None;
     }
     let (what, remedy) = match validated {
-        true => ("validation", "fewer --epochs, or --augment"),
-        false => ("test", "fewer --epochs, --val-fraction 0.1 to keep the best one, or --augment"),
+        true => ("validation", "fewer `epochs`, or `augment`"),
+        false => ("test", "fewer `epochs`, `val_fraction = 0.1` to keep the best one, or `augment`"),
     };
     Some(format!(
         "the training samples are all right and the {what} loss has risen for {RISING_EPOCHS} epochs: they are learned by heart; \
@@ -139,8 +139,8 @@ pub fn of_augmented_features(config: &TrainConfig) -> Option<String> {
     let mixing = [("mixup", config.data.mixup), ("cutmix", config.data.cutmix)];
     let mixing = mixing.into_iter().filter(|(_, alpha)| *alpha > 0.).map(|(name, _)| name);
     let (changes, without) = match augment.chain(mixing).collect::<Vec<_>>() {
-        changes if config.mix().is_none() => (changes, "--augment none"),
-        changes => (changes, "--augment none --mixup 0 --cutmix 0"),
+        changes if config.mix().is_none() => (changes, "`augment = none`"),
+        changes => (changes, "`augment = none` `mixup = 0` `cutmix = 0`"),
     };
     (config.epochs() > 1).then(|| {
         format!(

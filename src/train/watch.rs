@@ -170,7 +170,7 @@ mod tests {
         let hints = told(course(&high, 0).into_iter().chain([epoch(0.5, 1., None)]));
         assert_eq!(hints.len(), 1, "{hints:?}");
         assert!(
-            hints[0].contains("from 2.59 to 3.69 in the first 10 steps") && hints[0].contains("--lr 3e-5"),
+            hints[0].contains("from 2.59 to 3.69 in the first 10 steps") && hints[0].contains("`lr = 3e-5`"),
             "{hints:?}"
         );
         assert!(told(course(&good, 0)).is_empty(), "large norms alone are no harm");
@@ -186,7 +186,10 @@ mod tests {
     fn images_learned_by_heart_are_told_once() {
         let course = |accuracy: f64, losses: &[f64]| told(losses.iter().map(|&loss| epoch(accuracy, loss, None)));
         let hints = course(1., &[0.9, 0.5, 0.6, 0.7, 0.8, 0.9, 1.]);
-        assert!(hints.len() == 1 && hints[0].contains("test loss") && hints[0].contains("--val-fraction"), "{hints:?}");
+        assert!(
+            hints.len() == 1 && hints[0].contains("test loss") && hints[0].contains("`val_fraction = 0.1`"),
+            "{hints:?}"
+        );
         assert!(course(0.99, &[0.5, 0.6, 0.7, 0.8]).is_empty(), "not all of them");
         assert!(course(1., &[0.9, 0.5, 0.6, 0.7]).is_empty(), "too few epochs to tell");
         assert!(course(1., &[0.5, 0.501, 0.502, 0.503, 0.504]).is_empty(), "no rise to speak of");
@@ -197,6 +200,6 @@ mod tests {
         let rising = |i: usize| 0.5 + 0.1 * i as f64;
         assert!(told((0..6).map(|i| epoch(1., rising(i), Some(0.5)))).is_empty());
         let hints = told((0..6).map(|i| epoch(1., 0.5, Some(rising(i)))));
-        assert!(hints.len() == 1 && hints[0].contains("validation loss") && hints[0].contains("--epochs"), "{hints:?}");
+        assert!(hints.len() == 1 && hints[0].contains("validation loss") && hints[0].contains("`epochs`"), "{hints:?}");
     }
 }

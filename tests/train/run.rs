@@ -385,7 +385,7 @@ fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_che
     let error = finish(&config, &folder, Start::New).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("step ") && text.contains("1e18") && text.contains("--lr"), "{text}");
+    assert!(text.contains("step ") && text.contains("1e18") && text.contains("`lr`"), "{text}");
     let stands = format!("the last checkpoint stands ({})", folder.last_path().display());
     assert!(text.contains(&stands), "{text}");
     assert!(folder.last_path().join("state.toml").exists());

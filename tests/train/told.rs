@@ -75,7 +75,7 @@ fn what_a_long_run_will_take_is_told_before_its_first_step_and_changes_nothing_a
 #[test]
 fn few_steps_are_told_with_the_epochs_that_make_a_hundred() {
     let (heard, _) = begun(&small().with(|c| c.length.epochs = 3.into()), 2);
-    assert_eq!(hints(&heard), ["18 steps in all are few to learn in: --epochs 17 makes 102"]);
+    assert_eq!(hints(&heard), ["18 steps in all are few to learn in: `epochs = 17` makes 102"]);
     let (heard, _) = begun(&small().with(|c| c.length.epochs = 17.into()), 2);
     assert!(hints(&heard).is_empty(), "{:?}", hints(&heard));
     let perceptron = small().with(|c| {
@@ -109,5 +109,5 @@ fn a_run_that_learns_its_samples_by_heart_is_told_so_once() {
     let epochs = folder.metrics().unwrap().epochs;
     let course: Vec<_> = epochs.iter().map(|epoch| (epoch.train_accuracy, epoch.test_loss)).collect();
     assert_eq!(by_heart.len(), 1, "{course:?}");
-    assert!(by_heart[0].contains("test loss") && by_heart[0].contains("--val-fraction"), "{}", by_heart[0]);
+    assert!(by_heart[0].contains("test loss") && by_heart[0].contains("`val_fraction = 0.1`"), "{}", by_heart[0]);
 }

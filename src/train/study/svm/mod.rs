@@ -365,7 +365,7 @@ fn check_memory(sizes: &[usize], width: usize, budget: Option<u128>) -> Result<(
     let gigabytes = |bytes: u128| format!("{:.1} GB", bytes as f64 / 1e9);
     let (all, pair) = need(sizes, width);
     let expected = format!(
-        "a kernel that fits three quarters of this machine's memory, {} (--limit {} would)",
+        "a kernel that fits three quarters of this machine's memory, {} (`limit = {}` would)",
         gigabytes(budget),
         limit / power * power
     );
@@ -415,7 +415,7 @@ mod tests {
         // Two classes of 6,000: 12,000² numbers of 8 bytes are 1.15 GB.
         assert!(check_memory(&digits, 784, Some(2_000_000_000)).is_ok());
         let refused = check_memory(&digits, 784, Some(500_000_000)).expect_err("1.4 GB do not fit").to_string();
-        let limit = refused.split("--limit ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a limit");
+        let limit = refused.split("`limit = ").nth(1).and_then(|rest| rest.split('`').next()).expect("a limit");
         let limit: usize = limit.parse().expect("a number");
         assert!((20_000..40_000).contains(&limit), "{refused}");
         assert!(check_memory(&[limit / 10; 10], 784, Some(500_000_000)).is_ok(), "{refused}");

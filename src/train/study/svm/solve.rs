@@ -77,7 +77,7 @@ fn solve_pair(model: &Svm, rows: &[f32], first: &[usize], second: &[usize]) -> R
         .map_err(|error| no_solution(error.to_string()))?;
     let finite = solution.rho.is_finite() && solution.alpha.iter().all(|alpha| alpha.is_finite());
     if !finite || solution.alpha.len() != count {
-        return Err(no_solution("numbers that are none (--set c and --set gamma say how hard it is)".into()));
+        return Err(no_solution("numbers that are none (`set c` and `set gamma` say how hard it is)".into()));
     }
     Ok(Solved { coefficients: solution.alpha, intercept: -solution.rho })
 }

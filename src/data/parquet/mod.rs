@@ -182,14 +182,15 @@ fn list(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
 
 /// Reads the labels of all parts and settles the classes. A part without labels (some test parts have none) is left out.
 fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wishes, exif: Exif) -> Result<Parts> {
-    let Sorted { parts: mut files, mut notes } = sorted;
+    let mut sorted = sorted;
     let mut read = Vec::new();
     for role in [Role::Train, Role::Val, Role::Test] {
         let like = read.first().map(|part: &Rows| part.columns.clone());
-        if let Some(part) = Rows::read(place, folder, role, &mut files, choice, like.as_ref(), &mut notes)? {
+        if let Some(part) = Rows::read(place, folder, role, &mut sorted, choice, like.as_ref())? {
             read.push(part);
         }
     }
+    let Sorted { parts: mut files, mut notes } = sorted;
     // A lone validation part is what results are reported on; also where the test part turned out to have no labels.
     if read.iter().all(|part| part.role != Role::Test) {
         for part in read.iter_mut().filter(|part| part.role == Role::Val) {
@@ -212,7 +213,7 @@ fn open(place: &str, folder: &Path, sorted: Sorted, choice: &Choice, wishes: Wis
     let (val, test) = (val.transpose()?, test.transpose()?);
     let train = match (train.transpose()?, &test) {
         (Some(train), _) => train,
-        (None, Some(_)) if wishes.whole => super::dataset::nothing(),
+        (None, Some(_)) if wishes.whole => super::samples::nothing(),
         (None, _) => {
             let remedy = "name its files train-*.parquet, or choose a part with `train_split = NAME`";
             return Err(Error::unusable(place, "a part with labels for training", "none", remedy));
@@ -269,12 +270,11 @@ impl Rows {
         spec: &str,
         folder: &Path,
         role: Role,
-        parts: &mut [FilePart],
+        sorted: &mut Sorted,
         choice: &Choice,
         like: Option<&Columns>,
-        notes: &mut Vec<String>,
     ) -> Result<Option<Self>> {
-        let of_role = || parts.iter().filter(|part| part.role == role);
+        let of_role = || sorted.parts.iter().filter(|part| part.role == role);
         let Some(first) = of_role().next() else { return Ok(None) };
         let name = called(first);
         let files: Vec<PathBuf> = of_role().flat_map(|part| &part.files).map(|file| folder.join(file)).collect();
@@ -283,8 +283,8 @@ impl Rows {
             Some(_) => "has no labels",
             None => "has no column of labels",
         };
-        notes.push(format!("{spec}: the {name} part {without} and is left out"));
-        for part in parts.iter_mut().filter(|part| part.role == role) {
+        sorted.notes.push(format!("{spec}: the {name} part {without} and is left out"));
+        for part in sorted.parts.iter_mut().filter(|part| part.role == role) {
             part.role = Role::LeftOut;
             part.why = format!("{}, but it {without}", part.why);
         }

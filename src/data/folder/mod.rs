@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::layout::{FolderPart, layout};
-use super::dataset::{self, DataOptions, Parts};
+use super::dataset::{DataOptions, Parts};
 use super::decode::{self, Decoding};
 use super::files::{self, Listing};
 use super::parts::{Role, Wishes};
-use super::{Augment, Digest, Error, Exif, Image, Look, OnBadImage, Result, Samples};
+use super::{Augment, Digest, Error, Exif, Image, Look, OnBadImage, Result, Samples, samples};
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
@@ -103,7 +103,7 @@ pub(super) fn open(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<
     }
     Ok(Parts {
         classes,
-        train: train.unwrap_or_else(dataset::nothing),
+        train: train.unwrap_or_else(samples::nothing),
         val,
         test,
         shape: None,

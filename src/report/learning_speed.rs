@@ -1,4 +1,4 @@
-//! Which learns quicker: test accuracy over the training images that a model has seen, and over the seconds that this took.
+//! The speed of learning: test accuracy over the training images that a model has seen, and over the seconds that this took.
 
 use super::chart::{Axis, Chart, Line, Mark, Point, Style, WIDE};
 use super::numbers;
@@ -18,7 +18,7 @@ const AT_ONCE: f64 = 0.02;
 const MARKED_EPOCHS: usize = 24;
 
 /// Accuracy over images and over seconds, for two courses or a few more. Courses that do not tell are left out.
-pub(super) fn quickness(courses: &[Run]) -> Option<[Chart; 2]> {
+pub(super) fn learning_speed(courses: &[Run]) -> Option<[Chart; 2]> {
     let all: Vec<Option<Vec<Reached>>> = courses.iter().map(reached).collect();
     if courses.len() > MOST || all.iter().flatten().count() < 2 {
         return None;
