@@ -115,81 +115,12 @@ impl<'a> Machine<'a> {
                     let text = line.trim_matches(['\'', '"']).to_owned();
                     self.push(Value::Text(text))?; // STRING
                 }
-                b'U' => self.short_string()?,                       // SHORT_BINSTRING
-                b'C' => self.blob::<1>()?,                          // SHORT_BINBYTES
-                b'T' | b'B' => self.blob::<4>()?,                   // BINSTRING, BINBYTES
-                0x8e | 0x96 => self.blob::<8>()?,                   // BINBYTES8, BYTEARRAY8
-                b')' => self.push(Value::Tuple(Vec::new()))?,       // EMPTY_TUPLE
-                b']' | 0x8f => self.push(Value::List(Vec::new()))?, // EMPTY_LIST, EMPTY_SET
-                b'}' => self.push(Value::Dict(Vec::new()))?,        // EMPTY_DICT
-                0x85 => self.tuple(1)?,                             // TUPLE1
-                0x86 => self.tuple(2)?,                             // TUPLE2
-                0x87 => self.tuple(3)?,                             // TUPLE3
-                b't' => {
-                    let items = self.since_mark()?;
-                    self.push(Value::Tuple(items))?; // TUPLE
-                }
-                0x91 => {
-                    let items = self.since_mark()?;
-                    self.push(Value::List(items))?; // FROZENSET
-                }
-                b'l' => {
-                    let items = self.since_mark()?;
-                    self.push(Value::List(items))?; // LIST
-                }
-                b'd' => {
-                    let items = self.since_mark()?;
-                    self.push(Value::Dict(pairs(&items)?))?; // DICT
-                }
-                b'a' => {
-                    let item = self.pop()?;
-                    self.extend(vec![item])?; // APPEND
-                }
-                b'e' | 0x90 => {
-                    let items = self.since_mark()?;
-                    self.extend(items)?; // APPENDS, ADDITEMS
-                }
-                b's' => {
-                    let (value, key) = (self.pop()?, self.pop()?);
-                    self.set_items(&[key, value])?; // SETITEM
-                }
-                b'u' => {
-                    let items = self.since_mark()?;
-                    self.set_items(&items)?; // SETITEMS
-                }
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.push(Value::Global(module, name))?; // GLOBAL
-                }
-                0x93 => self.stack_global()?, // STACK_GLOBAL
-                b'R' | 0x81 => self.call()?,  // REDUCE, NEWOBJ
-                0x92 => {
-                    self.pop()?; // NEWOBJ_EX: arguments by name say nothing about tensors.
-                    self.call()?;
-                }
-                b'i' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    let items = self.since_mark()?;
-                    self.push(Value::Global(module, name))?;
-                    self.push(Value::Tuple(items))?;
-                    self.call()?; // INST
-                }
-                b'o' => {
-                    let mut items = self.since_mark()?;
-                    if items.is_empty() {
-                        return Err("an object without a class".into());
-                    }
-                    self.stack.push(items.remove(0));
-                    self.push(Value::Tuple(items))?;
-                    self.call()?; // OBJ
-                }
-                b'b' => self.build()?, // BUILD
-                b'Q' => {
-                    let id = self.pop()?;
-                    self.push(Value::Persistent(id))?; // BINPERSID
-                }
-                b'q' => self.put::<1>()?, // BINPUT
-                b'r' => self.put::<4>()?, // LONG_BINPUT
+                b'U' => self.short_string()?,     // SHORT_BINSTRING
+                b'C' => self.blob::<1>()?,        // SHORT_BINBYTES
+                b'T' | b'B' => self.blob::<4>()?, // BINSTRING, BINBYTES
+                0x8e | 0x96 => self.blob::<8>()?, // BINBYTES8, BYTEARRAY8
+                b'q' => self.put::<1>()?,         // BINPUT
+                b'r' => self.put::<4>()?,         // LONG_BINPUT
                 0x94 => {
                     let top = self.top()?;
                     self.memo.insert(self.memo.len() as u64, top); // MEMOIZE
@@ -201,9 +132,86 @@ impl<'a> Machine<'a> {
                     let key = line.parse().map_err(|_| format!("the memo {line:?}"))?;
                     if op == b'p' { self.put_at(key)? } else { self.get_at(key)? } // PUT, GET
                 }
-                other => return Err(format!("the opcode {other:#04x} at byte {at}")),
+                other => self.structure(other, at)?,
             }
         }
+    }
+
+    /// An opcode that makes tuples, lists, dictionaries or objects of what is on the stack.
+    fn structure(&mut self, op: u8, at: usize) -> Result<(), String> {
+        match op {
+            b')' => self.push(Value::Tuple(Vec::new()))?,       // EMPTY_TUPLE
+            b']' | 0x8f => self.push(Value::List(Vec::new()))?, // EMPTY_LIST, EMPTY_SET
+            b'}' => self.push(Value::Dict(Vec::new()))?,        // EMPTY_DICT
+            0x85 => self.tuple(1)?,                             // TUPLE1
+            0x86 => self.tuple(2)?,                             // TUPLE2
+            0x87 => self.tuple(3)?,                             // TUPLE3
+            b't' => {
+                let items = self.since_mark()?;
+                self.push(Value::Tuple(items))?; // TUPLE
+            }
+            0x91 => {
+                let items = self.since_mark()?;
+                self.push(Value::List(items))?; // FROZENSET
+            }
+            b'l' => {
+                let items = self.since_mark()?;
+                self.push(Value::List(items))?; // LIST
+            }
+            b'd' => {
+                let items = self.since_mark()?;
+                self.push(Value::Dict(pairs(&items)?))?; // DICT
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.extend(vec![item])?; // APPEND
+            }
+            b'e' | 0x90 => {
+                let items = self.since_mark()?;
+                self.extend(items)?; // APPENDS, ADDITEMS
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(&[key, value])?; // SETITEM
+            }
+            b'u' => {
+                let items = self.since_mark()?;
+                self.set_items(&items)?; // SETITEMS
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global(module, name))?; // GLOBAL
+            }
+            0x93 => self.stack_global()?, // STACK_GLOBAL
+            b'R' | 0x81 => self.call()?,  // REDUCE, NEWOBJ
+            0x92 => {
+                self.pop()?; // NEWOBJ_EX: arguments by name say nothing about tensors.
+                self.call()?;
+            }
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                let items = self.since_mark()?;
+                self.push(Value::Global(module, name))?;
+                self.push(Value::Tuple(items))?;
+                self.call()?; // INST
+            }
+            b'o' => {
+                let mut items = self.since_mark()?;
+                if items.is_empty() {
+                    return Err("an object without a class".into());
+                }
+                self.stack.push(items.remove(0));
+                self.push(Value::Tuple(items))?;
+                self.call()?; // OBJ
+            }
+            b'b' => self.build()?, // BUILD
+            b'Q' => {
+                let id = self.pop()?;
+                self.push(Value::Persistent(id))?; // BINPERSID
+            }
+            other => return Err(format!("the opcode {other:#04x} at byte {at}")),
+        }
+        Ok(())
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
