@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use tallow::models::{Architecture, ImgSize, Mode, Model, Params};
-use tallow::weights::save::config_json;
-use tallow::weights::{CheckpointConfig, LoadOptions, OpenOptions, Source};
+use tallow_models::{Architecture, ImgSize, Mode, Model, Params};
+use tallow_weights::save::config_json;
+use tallow_weights::{CheckpointConfig, LoadOptions, OpenOptions, Source};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/non_square")
@@ -14,14 +14,14 @@ fn folder() -> PathBuf {
 #[test]
 fn a_vit_of_rectangles_computes_what_timm_does_in_its_own_size_and_in_another() {
     let expected = candle_core::safetensors::load(folder().join("expected.safetensors"), &Device::Cpu).unwrap();
-    let checkpoint = tallow::weights::open(&Source::Folder(folder()), &OpenOptions::default()).unwrap();
+    let checkpoint = tallow_weights::open(&Source::Folder(folder()), &OpenOptions::default()).unwrap();
     let own = checkpoint.config().unwrap().architecture.clone();
     assert_eq!(own.input_size(), [3, 32, 24]);
     for size in ["32x24", "16x40"] {
         let mut architecture = own.clone();
         architecture.set("img_size", size).unwrap();
         let params = Params::new(0, DType::F32, &Device::Cpu);
-        tallow::weights::load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap();
+        tallow_weights::load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap();
         let model = architecture.build(params.builder()).unwrap();
         let logits = model.forward(&expected[&format!("input_{size}")], Mode::Eval).unwrap();
         let off: Tensor = (logits - &expected[&format!("logits_{size}")]).unwrap().abs().unwrap();
