@@ -43,7 +43,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     println!("{account}");
     let model = EvenOrOdd::new(&config, params.builder())?;
 
-    let digits = data::open("mnist", &DataOptions { limit: Some(64), test_limit: Some(64), ..DataOptions::default() })?;
+    let digits = data::open(
+        "mnist",
+        &DataOptions::default().with(|o| {
+            o.limit = Some(64);
+            o.test_limit = Some(64);
+        }),
+    )?;
     let transform = Transform::of(&config)?;
     let (images, labels) = batch(&*digits.train, &transform)?;
     let variables = params.trainable().into_iter().map(|param| param.var).collect();

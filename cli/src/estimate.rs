@@ -93,8 +93,13 @@ impl<'a> Estimator<'a> {
         let key =
             format!("{} {limit:?} {test_limit:?} {val_fraction} {train_split:?} {test_split:?}", config.data.data);
         *self.sizes.entry(key).or_insert_with(|| {
-            let options =
-                DataOptions { limit, test_limit, val_fraction, train_split, test_split, ..DataOptions::default() };
+            let options = DataOptions::default().with(|o| {
+                o.limit = limit;
+                o.test_limit = test_limit;
+                o.val_fraction = val_fraction;
+                o.train_split = train_split;
+                o.test_split = test_split;
+            });
             let hub = OpenOptions::default().with(|c| c.offline = true);
             let data = data::open_with(&config.data.data, &options, &hub).ok()?;
             Some([data.train.len(), data.test.len() + data.val.as_ref().map_or(0, |val| val.len())])

@@ -9,6 +9,7 @@ use super::{Augment, Exif, OnBadImage, Samples, SplitBy};
 
 /// How a data set is opened.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct DataOptions {
     /// Take only so many training samples. From data sets in random order (MNIST, CIFAR) the first; from those that may be
     /// sorted by class (folders, the hub's, others whose labels come in blocks) the first of every class, in proportion, in
@@ -61,6 +62,13 @@ impl Default for DataOptions {
 }
 
 impl DataOptions {
+    /// The same after `change`, in one expression: `DataOptions::default().with(|o| o.limit = Some(1000))`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     pub(super) fn wishes(&self) -> Wishes<'_> {
         Wishes { train: self.train_split.as_deref(), test: self.test_split.as_deref(), whole: self.whole }
     }

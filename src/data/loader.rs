@@ -29,6 +29,7 @@ pub struct Batch {
 
 /// How batches are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoaderOptions {
     /// Samples of a batch.
     pub batch_size: usize,
@@ -42,6 +43,15 @@ pub struct LoaderOptions {
     pub epoch: usize,
     /// Leave out the last batch where it is smaller than the others.
     pub drop_last: bool,
+}
+
+impl LoaderOptions {
+    /// The same after `change`, in one expression: `LoaderOptions::default().with(|o| o.batch_size = 64)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for LoaderOptions {

@@ -125,13 +125,13 @@ fn check(options: &DataOptions) -> Result<()> {
     }
     if !(0.0..1.0).contains(&options.val_fraction) {
         return Err(Error::invalid(
-            "val-fraction",
+            "val_fraction",
             "a number from 0 up to, but not including, 1",
             options.val_fraction,
         ));
     }
     if !(options.test_fraction > 0.0 && options.test_fraction < 1.0) {
-        return Err(Error::invalid("test-fraction", "a number between 0 and 1", options.test_fraction));
+        return Err(Error::invalid("test_fraction", "a number between 0 and 1", options.test_fraction));
     }
     Ok(())
 }

@@ -61,6 +61,7 @@ impl Samples for Subset {
 
 /// What a split follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SplitBy {
     /// What each sample holds: whatever else is added, removed or renamed, it stays in its part.
     #[default]

@@ -91,6 +91,7 @@ fn once() -> usize {
 /// How pixels are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Normalize {
     /// As the checkpoint says where there is one, else `standard`.
     #[default]
@@ -107,6 +108,7 @@ pub enum Normalize {
 /// Optimisers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// Stochastic gradient descent with momentum.
     Sgd,
@@ -120,6 +122,7 @@ pub enum OptimizerKind {
 /// Schedules of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// Does not fall.
     Constant,
@@ -135,6 +138,7 @@ pub enum ScheduleKind {
 /// Element types of the model's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
@@ -143,6 +147,17 @@ pub enum Precision {
     Bf16,
     /// 32-bit floats of whose factors matrix products on CUDA read 19 bits.
     Tf32,
+}
+
+impl Precision {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Tf32 => "tf32",
+        }
+    }
 }
 
 impl TrainConfig {

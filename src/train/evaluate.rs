@@ -28,11 +28,21 @@ pub struct Evaluation {
 
 /// Options of an evaluation.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct EvaluateOptions {
     /// Samples of one forward pass. Default 64.
     pub batch_size: usize,
     /// Threads that decode and transform samples. Default: one a core, at most 8.
     pub threads: usize,
+}
+
+impl EvaluateOptions {
+    /// The same after `change`, in one expression: `EvaluateOptions::default().with(|o| o.batch_size = 256)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for EvaluateOptions {

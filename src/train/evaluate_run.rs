@@ -23,6 +23,7 @@ use crate::inference::Pretrained;
 
 /// Where the measurement is to differ from the run's own.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RunEvaluation {
     /// Another data set. Default: the run's own.
     pub data: Option<String>,
@@ -45,6 +46,15 @@ pub struct RunEvaluation {
     pub batch_size: Option<usize>,
     /// How a data set of the hub is downloaded, and who is told of progress. Default: as the environment says.
     pub hub: OpenOptions,
+}
+
+impl RunEvaluation {
+    /// The same after `change`, in one expression: `RunEvaluation::default().with(|o| o.train_part = true)`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// What was measured, and on what.

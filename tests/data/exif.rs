@@ -144,7 +144,7 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
     photos(folder.path());
     let spec = format!("folder:{}", folder.path().display());
     let apply = open(&spec, &DataOptions::default()).unwrap();
-    let ignore = open(&spec, &DataOptions { exif: Exif::Ignore, ..DataOptions::default() }).unwrap();
+    let ignore = open(&spec, &DataOptions::default().with(|o| o.exif = Exif::Ignore)).unwrap();
     for (samples, lying) in [(&apply.train, 24), (&ignore.train, 24)] {
         assert_eq!(samples.len(), 16);
         assert_eq!(Checked::of(&**samples, false, &|| {}).orientation_noted, 14);
@@ -172,7 +172,14 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
 fn the_rows_of_a_parquet_file_are_turned_as_files_are() {
     let spec = format!("parquet:{}", references("turned_rows.parquet").display());
     for exif in Exif::ALL {
-        let data = open(&spec, &DataOptions { exif, test_fraction: 0.25, ..DataOptions::default() }).unwrap();
+        let data = open(
+            &spec,
+            &DataOptions::default().with(|o| {
+                o.exif = exif;
+                o.test_fraction = 0.25;
+            }),
+        )
+        .unwrap();
         let (mut rows, mut noted) = (0, 0);
         for part in [&data.train, &data.test] {
             noted += Checked::of(&**part, false, &|| {}).orientation_noted;

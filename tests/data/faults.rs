@@ -42,7 +42,7 @@ fn open_idx(images: &[u8], labels: &[u8]) -> Result<Dataset> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("train-images-idx3-ubyte"), images).unwrap();
     std::fs::write(dir.path().join("train-labels-idx1-ubyte.gz"), labels).unwrap();
-    open(&format!("idx:{}", dir.path().display()), &DataOptions { test_fraction: 0.5, ..Default::default() })
+    open(&format!("idx:{}", dir.path().display()), &DataOptions::default().with(|o| o.test_fraction = 0.5))
 }
 
 #[test]
@@ -163,7 +163,10 @@ fn a_limit_takes_a_share_of_each_class_where_labels_come_in_blocks_and_the_first
         std::fs::write(dir.path().join(format!("{part}-images-idx3-ubyte")), images(40)).unwrap();
         std::fs::write(dir.path().join(format!("{part}-labels-idx1-ubyte")), labels(labels_of)).unwrap();
     }
-    let options = DataOptions { limit: Some(8), test_limit: Some(6), ..Default::default() };
+    let options = DataOptions::default().with(|o| {
+        o.limit = Some(8);
+        o.test_limit = Some(6);
+    });
     let data = open(&format!("idx:{}", dir.path().display()), &options).unwrap();
     let of = |part: &std::sync::Arc<dyn tallow::data::Samples>| -> Vec<u32> {
         (0..part.len()).map(|i| part.label(i)).collect()
@@ -227,7 +230,7 @@ fn cifar_files_are_checked_and_read_by_planes() {
         record[1 + 2048 + 5] = 30;
     }
     std::fs::write(dir.path().join("some.bin"), &records).unwrap();
-    let options = DataOptions { test_fraction: 0.5, ..Default::default() };
+    let options = DataOptions::default().with(|o| o.test_fraction = 0.5);
     let data = open(&spec("some.bin"), &options).unwrap();
     assert_eq!((data.train.len(), data.test.len(), data.classes.len()), (2, 2, 10));
     assert_eq!(data.train.image(0).unwrap().pixels[15..18], [10, 20, 30]);
@@ -243,10 +246,10 @@ fn cifar_files_are_checked_and_read_by_planes() {
 fn options_and_names_that_make_no_sense_are_refused() {
     let with = |options: DataOptions| message(open("circles", &options));
     let default = DataOptions::default;
-    assert!(with(DataOptions { limit: Some(0), ..default() }).contains("limit: expected at least 1, got 0"));
-    assert!(with(DataOptions { val_fraction: 1.0, ..default() }).contains("val-fraction"));
-    assert!(with(DataOptions { val_fraction: f64::NAN, ..default() }).contains("val-fraction"));
-    assert!(with(DataOptions { test_fraction: 0.0, ..default() }).contains("test-fraction"));
+    assert!(with(default().with(|o| o.limit = Some(0))).contains("limit: expected at least 1, got 0"));
+    assert!(with(default().with(|o| o.val_fraction = 1.0)).contains("val_fraction"));
+    assert!(with(default().with(|o| o.val_fraction = f64::NAN)).contains("val_fraction"));
+    assert!(with(default().with(|o| o.test_fraction = 0.0)).contains("test_fraction"));
     assert!(message(open("minst", &default())).contains("got \"minst\""));
     assert!(message(open("zip:x", &default())).contains("folder:DIR"));
     let source = env!("CARGO_MANIFEST_DIR");

@@ -200,7 +200,7 @@ fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
     use tallow::data::{Checked, DataOptions, OnBadImage, open};
 
     let spec = format!("parquet:{}/tests/references/data/unlabelled_rows.parquet", env!("CARGO_MANIFEST_DIR"));
-    let options = DataOptions { test_fraction: 0.25, ..Default::default() };
+    let options = DataOptions::default().with(|o| o.test_fraction = 0.25);
     let data = open(&spec, &options).unwrap();
     assert_eq!(data.classes, ["0", "1"]);
     let mut bad = Vec::new();
@@ -213,7 +213,7 @@ fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
         assert!(message.contains(row) && message.contains("expected a label, got none"), "{bad:?}");
     }
 
-    let data = open(&spec, &DataOptions { on_bad_image: OnBadImage::Skip, ..options }).unwrap();
+    let data = open(&spec, &options.with(|o| o.on_bad_image = OnBadImage::Skip)).unwrap();
     let mut labels: Vec<(String, u32)> = Vec::new();
     for part in [&data.train, &data.test] {
         labels.extend((0..part.len()).map(|index| (part.name(index), part.label(index))));
@@ -233,7 +233,7 @@ fn rows_without_an_image_are_bad_images_and_their_neighbours_are_not() {
     use tallow::data::{Checked, DataOptions, OnBadImage, open};
 
     let spec = format!("parquet:{}/tests/references/data/bad_rows.parquet", env!("CARGO_MANIFEST_DIR"));
-    let options = DataOptions { test_fraction: 0.25, ..Default::default() };
+    let options = DataOptions::default().with(|o| o.test_fraction = 0.25);
     let data = open(&spec, &options).unwrap();
     let mut bad = Vec::new();
     for part in [&data.train, &data.test] {
@@ -244,7 +244,7 @@ fn rows_without_an_image_are_bad_images_and_their_neighbours_are_not() {
     assert!(bad[0].contains("row 2") && bad[0].contains("expected an image, got none"), "{bad:?}");
     assert!(bad[1].contains("row 5") && bad[1].contains("got something else"), "{bad:?}");
 
-    let data = open(&spec, &DataOptions { on_bad_image: OnBadImage::Skip, ..options }).unwrap();
+    let data = open(&spec, &options.with(|o| o.on_bad_image = OnBadImage::Skip)).unwrap();
     assert_eq!(data.train.len() + data.test.len(), 6);
     for part in [&data.train, &data.test] {
         for index in 0..part.len() {

@@ -55,9 +55,14 @@ fn values(batch: &Batch) -> Vec<f32> {
 
 #[test]
 fn batches_are_the_same_bit_for_bit_with_any_number_of_threads() {
-    let data = open("mnist", &DataOptions { limit: Some(100), ..Default::default() }).unwrap();
+    let data = open("mnist", &DataOptions::default().with(|o| o.limit = Some(100))).unwrap();
     let load = |threads, epoch| -> Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> {
-        let options = LoaderOptions { batch_size: 19, threads, seed: 5, epoch, ..Default::default() };
+        let options = LoaderOptions::default().with(|o| {
+            o.batch_size = 19;
+            o.threads = threads;
+            o.seed = 5;
+            o.epoch = epoch;
+        });
         let order = epoch_order(100, 5, epoch, true);
         let loader = Loader::new(data.train.clone(), order, training(&[Augment::ResizedCrop, Augment::Flip]), options);
         let batches = loader.unwrap().map(|batch| batch.unwrap());
@@ -77,7 +82,11 @@ fn batches_are_the_same_bit_for_bit_with_any_number_of_threads() {
 #[test]
 fn the_rest_of_an_order_gives_the_rest_of_the_batches() {
     let order = epoch_order(100, 1, 2, true);
-    let options = LoaderOptions { batch_size: 16, seed: 1, epoch: 2, ..Default::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = 16;
+        o.seed = 1;
+        o.epoch = 2;
+    });
     let load = |order: Vec<usize>| -> Vec<Vec<f32>> {
         let loader =
             Loader::new(Arc::new(Levels::default()), order, training(&[Augment::Crop, Augment::Flip]), options);
@@ -100,7 +109,10 @@ fn an_order_is_a_permutation_that_seed_and_epoch_decide() {
 
 #[test]
 fn batches_have_the_shapes_that_models_read_and_the_last_can_be_dropped() {
-    let options = LoaderOptions { batch_size: 30, drop_last: true, ..Default::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = 30;
+        o.drop_last = true;
+    });
     let loader = Loader::new(Arc::new(Levels::default()), (0..100).collect(), training(&[]), options).unwrap();
     assert_eq!(loader.batches(), 3);
     let batches: Vec<Batch> = loader.map(|batch| batch.unwrap()).collect();
@@ -116,7 +128,10 @@ fn a_bad_sample_ends_the_iteration_with_its_error_after_the_good_batches() {
     for threads in [0, 2] {
         for (bad, panics) in [(Some(45), None), (None, Some(45))] {
             let samples = Arc::new(Levels { bad, panics, ..Default::default() });
-            let options = LoaderOptions { batch_size: 10, threads, ..Default::default() };
+            let options = LoaderOptions::default().with(|o| {
+                o.batch_size = 10;
+                o.threads = threads;
+            });
             let loader = Loader::new(samples, (0..100).collect(), training(&[]), options).unwrap();
             let results: Vec<Result<Batch>> = loader.collect();
             assert_eq!(results.len(), 5, "four batches and an error");
@@ -131,7 +146,11 @@ fn a_bad_sample_ends_the_iteration_with_its_error_after_the_good_batches() {
 #[test]
 fn a_loader_that_is_dropped_stops_soon_and_one_that_waits_does_not_run_ahead() {
     let samples = Arc::new(Levels { wait: Duration::from_millis(5), ..Default::default() });
-    let options = LoaderOptions { batch_size: 10, threads: 2, prefetch: 1, ..Default::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = 10;
+        o.threads = 2;
+        o.prefetch = 1;
+    });
     let mut loader = Loader::new(samples.clone(), (0..100).collect(), training(&[]), options).unwrap();
     loader.next().unwrap().unwrap();
     std::thread::sleep(Duration::from_millis(400)); // time enough for everything
@@ -150,7 +169,7 @@ fn a_loader_that_is_dropped_stops_soon_and_one_that_waits_does_not_run_ahead() {
 fn points_go_to_the_model_as_they_are() {
     let data = open("circles", &DataOptions::default()).unwrap();
     let transform = Arc::new(Transform::evaluation(&preprocessing(1, 2).with(|c| c.input_size = [2, 1, 1])).unwrap());
-    let options = LoaderOptions { batch_size: 50, ..Default::default() };
+    let options = LoaderOptions::default().with(|o| o.batch_size = 50);
     let mut loader = Loader::new(data.train.clone(), (0..200).collect(), transform, options).unwrap();
     let batch = loader.next().unwrap().unwrap();
     assert_eq!(batch.images.dims(), [50, 2, 1, 1]);
@@ -162,7 +181,7 @@ fn points_go_to_the_model_as_they_are() {
 #[test]
 fn orders_and_sizes_that_make_no_sense_are_refused() {
     let new = |order, batch_size| {
-        let options = LoaderOptions { batch_size, ..Default::default() };
+        let options = LoaderOptions::default().with(|o| o.batch_size = batch_size);
         Loader::new(Arc::new(Levels::default()), order, training(&[]), options).err().map(|e| e.to_string())
     };
     assert!(new(vec![0, 100], 4).unwrap().contains("indices below 100"));

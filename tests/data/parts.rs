@@ -29,7 +29,10 @@ fn read(folders: &str, options: &DataOptions) -> Result<Dataset> {
 
 fn chosen(train: Option<&str>, test: Option<&str>) -> DataOptions {
     let owned = |name: &str| name.to_string();
-    DataOptions { train_split: train.map(owned), test_split: test.map(owned), ..Default::default() }
+    DataOptions::default().with(|o| {
+        o.train_split = train.map(owned);
+        o.test_split = test.map(owned);
+    })
 }
 
 fn message<T>(result: Result<T>) -> String {
@@ -97,7 +100,7 @@ fn every_part_is_told_with_its_folder_role_reason_and_samples() {
     assert!(data.parts.iter().all(|part| !part.why.is_empty()));
     assert!(data.notes.iter().any(|note| note.contains("contrast is not used")), "{:?}", data.notes);
     // What is held out is a part as well.
-    let data = read("a b c", &DataOptions { test_fraction: 0.5, ..Default::default() }).unwrap();
+    let data = read("a b c", &DataOptions::default().with(|o| o.test_fraction = 0.5)).unwrap();
     let parts: Vec<_> = data.parts.iter().map(|part| (part.role, part.samples)).collect();
     assert_eq!(parts, [(Role::Train, Some(3)), (Role::Test, Some(3))]);
 }
@@ -110,7 +113,7 @@ fn a_class_that_is_called_like_a_part_is_a_class_and_a_note_says_so() {
         ("bus car train train/more", "bus car train", "train"),
         ("Dev Ops Sales", "Dev Ops Sales", "Dev"),
     ] {
-        let data = read(folders, &DataOptions { whole: true, ..Default::default() }).unwrap();
+        let data = read(folders, &DataOptions::default().with(|o| o.whole = true)).unwrap();
         assert_eq!(data.classes.join(" "), classes);
         assert_eq!(found(&data)[2], folders);
         let said = format!("{word} is taken for a class");
@@ -123,7 +126,7 @@ fn a_class_that_is_called_like_a_part_is_a_class_and_a_note_says_so() {
 
 #[test]
 fn an_unlabelled_test_folder_is_left_out_with_a_note() {
-    let data = read("train/a train/b test", &DataOptions { test_fraction: 0.5, ..Default::default() }).unwrap();
+    let data = read("train/a train/b test", &DataOptions::default().with(|o| o.test_fraction = 0.5)).unwrap();
     assert_eq!((data.train.len(), data.test.len()), (2, 2));
     assert!(folders(&data.test).starts_with("train/"));
     assert!(data.notes.iter().any(|note| note.contains("test is left out")), "{:?}", data.notes);
@@ -161,7 +164,7 @@ fn wrapping_folders_are_followed_and_told() {
         assert_eq!(found(&data), parts);
         assert!(data.notes.iter().any(|note| note.contains("in its folder")), "{:?}", data.notes);
     }
-    let data = read("photos/a photos/b", &DataOptions { whole: true, ..Default::default() }).unwrap();
+    let data = read("photos/a photos/b", &DataOptions::default().with(|o| o.whole = true)).unwrap();
     assert_eq!(data.classes, ["a", "b"]);
     // Images beside the classes of a part.
     let data = read("train train/a train/b", &DataOptions::default()).unwrap();
@@ -192,7 +195,7 @@ fn a_data_set_beside_other_folders_of_images_is_found_and_its_folder_is_no_class
 #[test]
 fn a_folder_with_the_classes_again_is_no_class() {
     for again in ["flowers/a flowers/b", "holdout/a holdout/b"] {
-        let data = read(&format!("a b c {again}"), &DataOptions { test_fraction: 0.5, ..Default::default() }).unwrap();
+        let data = read(&format!("a b c {again}"), &DataOptions::default().with(|o| o.test_fraction = 0.5)).unwrap();
         assert_eq!(
             (&data.classes[..], data.train.len() + data.test.len()),
             (&["a", "b", "c"].map(String::from)[..], 6)
@@ -283,7 +286,7 @@ fn a_class_that_a_test_part_lacks_is_noted() {
 
 #[test]
 fn data_that_is_only_measured_is_not_split() {
-    let whole = DataOptions { whole: true, ..Default::default() };
+    let whole = DataOptions::default().with(|o| o.whole = true);
     let data = read("a b c", &whole).unwrap();
     assert_eq!(data.test.len(), 6);
     assert!(data.notes.iter().any(|note| note.contains("all 6 samples")), "{:?}", data.notes);

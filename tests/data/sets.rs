@@ -46,7 +46,10 @@ fn names(samples: &Arc<dyn Samples>) -> Vec<String> {
 
 #[test]
 fn bundled_mnist_is_mnist() {
-    let options = DataOptions { limit: Some(100), test_limit: Some(10), ..Default::default() };
+    let options = DataOptions::default().with(|o| {
+        o.limit = Some(100);
+        o.test_limit = Some(10);
+    });
     let data = open("mnist", &options).unwrap();
     assert_eq!((data.train.len(), data.test.len(), data.shape), (100, 10, Some([1, 28, 28])));
     // the first digits, as everybody knows them
@@ -66,10 +69,17 @@ fn bundled_mnist_is_mnist() {
 fn the_fingerprint_changes_with_the_test_samples_and_nothing_else() {
     let open = |options: DataOptions| open("mnist", &options).unwrap().test_fingerprint();
     let default = DataOptions::default;
-    let ten = open(DataOptions { test_limit: Some(10), ..default() });
+    let ten = open(default().with(|o| o.test_limit = Some(10)));
     assert_eq!(ten.len(), 16);
-    assert_eq!(ten, open(DataOptions { test_limit: Some(10), limit: Some(7), val_fraction: 0.3, ..default() }));
-    assert_ne!(ten, open(DataOptions { test_limit: Some(11), ..default() }));
+    assert_eq!(
+        ten,
+        open(default().with(|o| {
+            o.test_limit = Some(10);
+            o.limit = Some(7);
+            o.val_fraction = 0.3;
+        }))
+    );
+    assert_ne!(ten, open(default().with(|o| o.test_limit = Some(11))));
 }
 
 #[test]
@@ -121,7 +131,7 @@ fn a_folder_with_three_parts_brings_its_own_validation() {
         ("test/a", 3),
         ("test/b", 1),
     ]);
-    let data = open_folder(&dir, &DataOptions { val_fraction: 0.5, ..Default::default() }).unwrap();
+    let data = open_folder(&dir, &DataOptions::default().with(|o| o.val_fraction = 0.5)).unwrap();
     assert_eq!((data.train.len(), data.val.unwrap().len(), data.test.len()), (4, 3, 4));
     assert!(data.notes.iter().any(|note| note.contains("validation part of its own")), "{:?}", data.notes);
 }
@@ -134,7 +144,7 @@ fn parts(data: &Dataset) -> [Vec<String>; 3] {
 #[test]
 fn a_folder_of_one_level_is_split_by_class_and_always_alike() {
     let dir = folder(&[("a", 100), ("b", 200)]);
-    let options = DataOptions { val_fraction: 0.25, ..Default::default() };
+    let options = DataOptions::default().with(|o| o.val_fraction = 0.25);
     let data = open_folder(&dir, &options).unwrap();
     assert!(data.test_held_out);
     let count = |part: &Arc<dyn Samples>, class| labels(part).iter().filter(|&&label| label == class).count();
@@ -149,14 +159,14 @@ fn a_folder_of_one_level_is_split_by_class_and_always_alike() {
     all.dedup();
     assert_eq!(all.len(), 300, "no sample is in two parts, and none is lost");
     assert_eq!(parts(&open_folder(&dir, &options).unwrap()), parts(&data));
-    let other = open_folder(&dir, &DataOptions { split_seed: 1, ..Default::default() }).unwrap();
+    let other = open_folder(&dir, &DataOptions::default().with(|o| o.split_seed = 1)).unwrap();
     assert_ne!(names(&other.test), names(&data.test));
 }
 
 #[test]
 fn an_image_stays_in_its_part_whatever_is_added_removed_or_renamed_beside_it() {
     let dir = folder(&[("a", 60), ("b", 60)]);
-    let options = DataOptions { val_fraction: 0.25, ..Default::default() };
+    let options = DataOptions::default().with(|o| o.val_fraction = 0.25);
     let before = parts(&open_folder(&dir, &options).unwrap());
     let path = |name: &str| dir.path().join(name);
     for number in 0..5 {
@@ -185,7 +195,7 @@ fn copies_of_an_image_are_in_one_part_and_every_class_has_some_in_each() {
         fs::copy(path(format!("{number:03}.jpg")), path(format!("copy-{number:03}.jpg"))).unwrap();
     }
     for split_seed in 0..20 {
-        let data = open_folder(&dir, &DataOptions { split_seed, ..Default::default() }).unwrap();
+        let data = open_folder(&dir, &DataOptions::default().with(|o| o.split_seed = split_seed)).unwrap();
         let [train, _, test] = parts(&data);
         for part in [&train, &test] {
             let originals: Vec<&String> = part.iter().filter(|name| name.starts_with("a/0")).collect();
@@ -211,12 +221,19 @@ fn a_class_of_copies_of_one_image_is_split_by_name_with_a_note() {
 
 #[test]
 fn the_splits_of_mnist_follow_from_its_pixels() {
-    let data = open("mnist", &DataOptions { val_fraction: 0.1, ..Default::default() }).unwrap();
+    let data = open("mnist", &DataOptions::default().with(|o| o.val_fraction = 0.1)).unwrap();
     let val = data.val.as_ref().unwrap();
     assert!(!data.test_held_out);
     assert_eq!(data.train.len() + val.len(), 60_000);
     assert!((5_700..6_300).contains(&val.len()), "{}", val.len());
-    let fewer = open("mnist", &DataOptions { val_fraction: 0.1, limit: Some(30_000), ..Default::default() }).unwrap();
+    let fewer = open(
+        "mnist",
+        &DataOptions::default().with(|o| {
+            o.val_fraction = 0.1;
+            o.limit = Some(30_000);
+        }),
+    )
+    .unwrap();
     let fewer = names(fewer.val.as_ref().unwrap());
     assert_eq!(names(val)[..fewer.len()], fewer, "what else is there does not matter");
 }
@@ -224,7 +241,10 @@ fn the_splits_of_mnist_follow_from_its_pixels() {
 #[test]
 fn a_limit_takes_the_first_of_every_class_where_samples_are_sorted() {
     let dir = folder(&[("train/a", 8), ("train/b", 4), ("train/c", 1), ("test/a", 2), ("test/b", 2), ("test/c", 2)]);
-    let options = DataOptions { limit: Some(6), test_limit: Some(3), ..Default::default() };
+    let options = DataOptions::default().with(|o| {
+        o.limit = Some(6);
+        o.test_limit = Some(3);
+    });
     let data = open_folder(&dir, &options).unwrap();
     assert_eq!(labels(&data.train), [0, 0, 0, 0, 1, 1], "8, 4 and 1 of 13, times 6: 3.7, 1.8, 0.5");
     assert_eq!(names(&data.train)[4], "train/b/000.jpg");
@@ -233,7 +253,7 @@ fn a_limit_takes_the_first_of_every_class_where_samples_are_sorted() {
 
 #[test]
 fn folders_with_faults_are_refused_by_name_or_read_with_notes_on_request() {
-    let skip = DataOptions { on_bad_image: OnBadImage::Skip, ..Default::default() };
+    let skip = DataOptions::default().with(|o| o.on_bad_image = OnBadImage::Skip);
     let strict = DataOptions::default();
     // a class without images
     let dir = folder(&[("train/a", 2), ("train/b", 2), ("train/c", 0), ("test/a", 1), ("test/b", 1)]);

@@ -13,7 +13,7 @@ use crate::{Heard, finish, small};
 #[test]
 fn they_are_measured_and_go_on_with_the_split_of_then() {
     let photos = tempfile::tempdir().unwrap();
-    let mnist = open("mnist", &DataOptions { test_limit: Some(80), ..DataOptions::default() }).unwrap();
+    let mnist = open("mnist", &DataOptions::default().with(|o| o.test_limit = Some(80))).unwrap();
     for index in 0..mnist.test.len() {
         let class = photos.path().join((mnist.test.label(index) % 2).to_string());
         fs::create_dir_all(&class).unwrap();
@@ -30,7 +30,10 @@ fn they_are_measured_and_go_on_with_the_split_of_then() {
         c.data.normalize = Normalize::None;
     });
     config.model.set.insert("in_chans".into(), "1".into());
-    let by_position = DataOptions { val_fraction: 0.2, split_by: SplitBy::Position, ..DataOptions::default() };
+    let by_position = DataOptions::default().with(|o| {
+        o.val_fraction = 0.2;
+        o.split_by = SplitBy::Position;
+    });
     let mut setup = Setup::new(&config).unwrap();
     setup.dataset = open(&config.data.data, &by_position).unwrap();
     let (_directory, folder) = folder();

@@ -211,7 +211,10 @@ fn the_chosen_checkpoint_measured_again_gives_the_reported_result() {
     assert_eq!(measured.evaluation.accuracy, summary.test_accuracy);
     assert!((measured.evaluation.loss - summary.test_loss).abs() < 1e-9);
     assert_eq!(measured.evaluation.predicted, folder.predictions().unwrap().predicted);
-    let options = RunEvaluation { data: Some("mnist".into()), limit: Some(10), ..RunEvaluation::default() };
+    let options = RunEvaluation::default().with(|o| {
+        o.data = Some("mnist".into());
+        o.limit = Some(10);
+    });
     let measured = evaluate_run(&folder, &options, &mut Heard::default()).unwrap();
     assert_eq!(measured.evaluation.labels, folder.predictions().unwrap().labels[..10]);
 }

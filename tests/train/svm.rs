@@ -47,7 +47,7 @@ fn decisions_and_predictions_are_those_of_scikit_learn() {
         assert!((model.gamma / gamma - 1.).abs() < 1e-5, "gamma {} and {gamma}", model.gamma);
         let support = case["support_vectors"].as_u64().unwrap() as f64;
         assert!((model.num_support_vectors() as f64 - support).abs() <= 3., "{}", model.num_support_vectors());
-        let dataset = data::open("mnist", &DataOptions { test_limit: Some(5), ..DataOptions::default() }).unwrap();
+        let dataset = data::open("mnist", &DataOptions::default().with(|o| o.test_limit = Some(5))).unwrap();
         let (indices, values) = model.batches(&dataset.test).unwrap().next().unwrap().unwrap();
         assert_eq!(indices, [0, 1, 2, 3, 4]);
         for (x, theirs) in values.chunks(784).zip(case["decision"].as_array().unwrap()) {
@@ -77,7 +77,7 @@ fn a_run_leaves_what_others_leave_and_is_measured_again_from_its_model() {
 
     let again = evaluate_run(&folder, &RunEvaluation::default(), &mut Heard::default()).unwrap().evaluation;
     assert_eq!((again.accuracy, &again.predicted), (summary.test_accuracy, &predictions.predicted));
-    let options = RunEvaluation { data: Some("mnist".into()), ..RunEvaluation::default() };
+    let options = RunEvaluation::default().with(|o| o.data = Some("mnist".into()));
     let error = evaluate_run(&folder, &options, &mut Heard::default()).unwrap_err().to_string();
     assert!(error.contains("the model's 2 classes"), "{error}");
 }

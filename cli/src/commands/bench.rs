@@ -16,7 +16,7 @@ use crate::{model, progress};
 use tallow::data::{self, DataOptions, Loader, LoaderOptions, Transform};
 use tallow::train::defaults::{Family, Regime, defaults};
 use tallow::train::optimizer::Optimizer;
-use tallow::train::{self, Precision, memory};
+use tallow::train::{self, memory};
 
 /// Steps that are run before those that are measured.
 const WARM_UP: usize = 3;
@@ -83,11 +83,7 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     Ok(Measured {
         model: args.model.clone(),
         mode: if training.is_some() { "train" } else { "infer" },
-        dtype: match session.precision() {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::Tf32 => "tf32",
-        },
+        dtype: session.precision().name(),
         device: train::device_name(&device),
         batch_size: args.batch_size,
         threads: session.threads(),
@@ -108,12 +104,15 @@ fn peak(device: &Device) -> Option<u64> {
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
 /// are handed out, so it is their time in all that counts.
 fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
-    let options = DataOptions { exif: args.exif.choice(), ..DataOptions::default() };
+    let options = DataOptions::default().with(|o| o.exif = args.exif.choice());
     let samples = data::open_with(data, &options, &session.open_options())?.train;
     let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
     let (batches, threads) = (WARM_UP + args.steps, session.threads());
     let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
-    let options = LoaderOptions { batch_size: args.batch_size, threads, ..LoaderOptions::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = args.batch_size;
+        o.threads = threads;
+    });
     let bar = progress::count(session, batches, "batches");
     let mut start = Instant::now();
     for (step, batch) in Loader::new(samples, order, transform, options)?.enumerate() {

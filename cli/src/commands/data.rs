@@ -81,13 +81,12 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     if let Some(path) = args.sheet.as_ref().filter(|path| path.is_dir()) {
         return Err(usage(format!("--sheet {}: expected a file, got a folder", path.display())));
     }
-    let options = DataOptions {
-        limit: args.limit,
-        train_split: args.parts.train_split.clone(),
-        test_split: args.parts.test_split.clone(),
-        exif: args.exif.choice(),
-        ..DataOptions::default()
-    };
+    let options = DataOptions::default().with(|o| {
+        o.limit = args.limit;
+        o.train_split = args.parts.train_split.clone();
+        o.test_split = args.parts.test_split.clone();
+        o.exif = args.exif.choice();
+    });
     let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
     dataset.parts.iter_mut().for_each(|part| part.why = with_flags(&part.why).into_owned());
     let (bad, orientation_noted) = without_bad(args, &mut dataset, session)?;

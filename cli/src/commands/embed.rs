@@ -72,7 +72,10 @@ fn write(
     let labels = args.data.is_some().then(|| (0..count).map(|index| i64::from(samples.label(index))).collect());
     let labels = labels.map(|labels: Vec<i64>| Tensor::new(labels, &Device::Cpu)).transpose()?;
 
-    let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = args.batch_size;
+        o.threads = session.threads();
+    });
     let bar = progress::count(session, count, "images");
     let batches =
         embedder.pretrained().batches(samples, (0..count).collect(), options, false).map_err(model::of_model)?;
@@ -152,15 +155,14 @@ fn samples(args: &EmbedArgs, loaded: &Pretrained, session: &Session) -> Result<L
         return Ok((Arc::new(ImageFiles::find(&args.images, exif, session)?.limited(args.limit)), None));
     };
     let (limit, test_limit) = if args.split == Split::Train { (args.limit, None) } else { (None, args.limit) };
-    let options = DataOptions {
-        limit,
-        test_limit,
-        train_split: args.parts.train_split.clone(),
-        test_split: args.parts.test_split.clone(),
-        whole: true,
-        exif,
-        ..DataOptions::default()
-    };
+    let options = DataOptions::default().with(|o| {
+        o.limit = limit;
+        o.test_limit = test_limit;
+        o.train_split = args.parts.train_split.clone();
+        o.test_split = args.parts.test_split.clone();
+        o.whole = true;
+        o.exif = exif;
+    });
     let dataset = data::open_with(spec, &options, &session.open_options())?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let samples = if args.split == Split::Train { dataset.train.clone() } else { dataset.test.clone() };

@@ -36,18 +36,18 @@ struct Evaluated<'a> {
 }
 
 pub fn run(args: &EvalArgs, session: &Session) -> Result {
-    let options = RunEvaluation {
-        data: args.data.clone(),
-        train_split: args.parts.train_split.clone(),
-        test_split: args.parts.test_split.clone(),
-        train_part: args.split == Split::Train,
-        limit: args.limit,
-        on_bad_image: args.bad.asked(),
-        exif: args.exif.asked(),
-        device: session.flags().device.clone(),
-        batch_size: args.batch_size,
-        hub: session.open_options(),
-    };
+    let options = RunEvaluation::default().with(|o| {
+        o.data = args.data.clone();
+        o.train_split = args.parts.train_split.clone();
+        o.test_split = args.parts.test_split.clone();
+        o.train_part = args.split == Split::Train;
+        o.limit = args.limit;
+        o.on_bad_image = args.bad.asked();
+        o.exif = args.exif.asked();
+        o.device = session.flags().device.clone();
+        o.batch_size = args.batch_size;
+        o.hub = session.open_options();
+    });
     if !args.run.join("config.toml").is_file() {
         return Err(anyhow!("{}: expected the folder of a run, got none (no config.toml there)", args.run.display()));
     }

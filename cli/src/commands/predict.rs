@@ -59,7 +59,10 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     // What is odd about images is told before their classes are.
     let alpha = loaded.config().architecture.input_size()[0] == 4;
     Checked::of(&*images, alpha, &|| {}).notes("images").iter().for_each(|note| session.warn(note));
-    let options = LoaderOptions { batch_size: args.batch_size, threads: session.threads(), ..LoaderOptions::default() };
+    let options = LoaderOptions::default().with(|o| {
+        o.batch_size = args.batch_size;
+        o.threads = session.threads();
+    });
     let bar = progress::count(session, images.len(), "images");
     let mut predictions = Vec::with_capacity(images.len());
     let batches = loaded.batches(&images, (0..images.len()).collect(), options, true).map_err(model::of_model)?;

@@ -24,6 +24,7 @@ mod erase;
 /// One kind of augmentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum Augment {
     /// `crop`: a window of the input's size at a random place of the image, which is resized as in evaluation. Where that
     /// leaves no room for a choice, the image first gets a black border of an eighth of the input's size on all sides
