@@ -139,3 +139,39 @@ impl BatchNorm {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn channels_are_normal_and_their_gradients_have_no_mean() {
+        let planes = Planes { batch: 5, channels: 3, pixels: 33 };
+        let (x, dy) = (values(5 * 3 * 33, 1), values(5 * 3 * 33, 2));
+        let (mean, var) = planes.statistics(&x);
+        let scale = var.iter().map(|var| 1. / var.sqrt()).collect();
+        let norm = BatchNorm { planes, mean, scale, train: true };
+        let (weight, bias) = ([1., 2., -1.], [0., 0.5, 3.]);
+        let y = norm.forward(&x, &weight, &bias);
+        let (mean, var) = planes.statistics(&y);
+        for channel in 0..3 {
+            assert!(
+                (mean[channel] - bias[channel]).abs() < 1e-5 && (var[channel] - weight[channel].powi(2)).abs() < 1e-4
+            );
+        }
+        let (dweight, dbias) = norm.parameter_gradients(&x, &dy);
+        let dx = norm.input_gradient((&x, &dy), &weight, (&dweight, &dbias));
+        let (mean, _) = planes.statistics(&dx);
+        assert!(mean.iter().all(|mean| mean.abs() < 1e-5), "moving all values changes nothing");
+        let along: Vec<f32> = dx.iter().zip(&x).map(|(dx, x)| dx * x).collect();
+        let (mean, _) = planes.statistics(&along);
+        assert!(mean.iter().all(|mean| mean.abs() < 1e-4), "and so does stretching them");
+        for (channel, (dweight, dbias)) in dweight.into_iter().zip(dbias).enumerate() {
+            let normal = |y: f32| (y - bias[channel]) / weight[channel];
+            let own = || (0..5).flat_map(|b| (b * 3 + channel) * 33..(b * 3 + channel + 1) * 33);
+            assert!((own().map(|i| normal(y[i]) * dy[i]).sum::<f32>() - dweight).abs() < 1e-3);
+            assert!((own().map(|i| dy[i]).sum::<f32>() - dbias).abs() < 1e-3);
+        }
+    }
+}

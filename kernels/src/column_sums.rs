@@ -54,3 +54,20 @@ pub fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn columns_are_summed_over_all_rows() {
+        for (rows, width) in [(0, 3), (1, 1), (7, 5), (20_000, 3)] {
+            let a = values(rows * width, 1);
+            for (column, sum) in column_sums(&a, width).into_iter().enumerate() {
+                let exact: f64 = (0..rows).map(|row| f64::from(a[row * width + column])).sum();
+                assert!((f64::from(sum) - exact).abs() < 1e-2, "{rows}x{width}");
+            }
+        }
+    }
+}

@@ -91,3 +91,45 @@ impl CrossEntropy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn it_is_the_formula_and_its_gradient_the_slope() {
+        for smoothing in [0., 0.1] {
+            let (batch, classes) = (37, 10);
+            let labels: Vec<u32> = (0..batch).map(|i| i * 7 % classes).collect();
+            let logits = values((batch * classes) as usize, 1);
+            let exact = |logits: &[f32]| {
+                let row = |(row, &label): (&[f32], &u32)| {
+                    let log_sum = row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+                    let log_probability = |x: f32| f64::from(x) - log_sum;
+                    let mean = row.iter().map(|&x| log_probability(x)).sum::<f64>() / f64::from(classes);
+                    -(1. - smoothing) * log_probability(row[label as usize]) - smoothing * mean
+                };
+                logits.chunks_exact(classes as usize).zip(&labels).map(row).sum::<f64>() / f64::from(batch)
+            };
+            let loss = CrossEntropy::new(labels.clone(), classes as usize, smoothing as f32);
+            assert!((f64::from(loss.forward(&logits)) - exact(&logits)).abs() < 1e-5);
+            let gradient = loss.backward(&logits, 2.);
+            for at in [0, 11, 369] {
+                let moved = |by: f32| {
+                    let mut logits = logits.clone();
+                    logits[at] += by;
+                    exact(&logits)
+                };
+                let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+                assert!((f64::from(gradient[at]) - 2. * slope).abs() < 1e-5, "{at}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "labels beyond the classes")]
+    fn labels_beyond_the_classes_are_refused() {
+        CrossEntropy::new(vec![3], 3, 0.);
+    }
+}

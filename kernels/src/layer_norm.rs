@@ -163,3 +163,47 @@ pub fn parameter_sums(x: &[f32], dy: &[f32], dim: usize, eps: f32) -> Vec<f32> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn rows_have_the_mean_of_the_bias_and_the_gradient_of_the_formula() {
+        for (rows, dim) in [(1, 3), (17, 40), (300, 64)] {
+            let (x, weight, bias) = (values(rows * dim, 1), values(dim, 2), values(dim, 3));
+            let dy = values(rows * dim, 4);
+            let y = forward(&x, &weight, &bias, 1e-6);
+            let (dx, sums) = backward(&x, &weight, &dy, 1e-6);
+            let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-4;
+            let (mut dweight, mut dbias) = (vec![0f64; dim], vec![0f64; dim]);
+            for row in 0..rows {
+                let of = |a: &[f32], i: usize| f64::from(a[row * dim + i]);
+                let mean = (0..dim).map(|i| of(&x, i)).sum::<f64>() / dim as f64;
+                let var = (0..dim).map(|i| (of(&x, i) - mean).powi(2)).sum::<f64>() / dim as f64;
+                let scale = 1. / (var + 1e-6).sqrt();
+                let normal = |i: usize| (of(&x, i) - mean) * scale;
+                let g = |i: usize| of(&dy, i) * f64::from(weight[i]);
+                let mean_g = (0..dim).map(g).sum::<f64>() / dim as f64;
+                let along = (0..dim).map(|i| g(i) * normal(i)).sum::<f64>() / dim as f64;
+                for i in 0..dim {
+                    assert!(close(y[row * dim + i], normal(i) * f64::from(weight[i]) + f64::from(bias[i])));
+                    assert!(close(dx[row * dim + i], (g(i) - mean_g - normal(i) * along) * scale));
+                    dweight[i] += of(&dy, i) * normal(i);
+                    dbias[i] += of(&dy, i);
+                }
+            }
+            let exact = dweight.into_iter().chain(dbias);
+            assert!(sums.iter().zip(exact).all(|(&sum, exact)| close(sum, exact)), "{rows}x{dim}");
+            let alone = parameter_sums(&x, &dy, dim, 1e-6);
+            assert!(alone.iter().zip(&sums).all(|(a, b)| (a - b).abs() < 1e-4), "{rows}x{dim}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "rows that are not as long as the weight")]
+    fn rows_that_do_not_fit_are_refused() {
+        forward(&[0.; 7], &[1.; 3], &[0.; 3], 1e-6);
+    }
+}

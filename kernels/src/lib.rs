@@ -2,22 +2,23 @@
 //! activations, softmax, attention, optimiser steps.
 //!
 //! This crate knows no tensors and no gradients by name: which kernel an operation runs, and what its backward remembers, is said
-//! in `tallow-models`. All `unsafe` code of the CPU is here. A function that is safe to call checks the lengths of what it is given,
-//! and panics where they do not fit.
+//! in `tallow-models`. All `unsafe` code of the CPU is here. Everything public is safe to call: it checks the lengths of what it is
+//! given, and panics where they do not fit.
 //!
 //! | Where | What |
 //! |---|---|
 //! | [`matmul`] | products, for every instruction set: AMX, AVX512-BF16, AVX-512, AVX2, NEON |
-//! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out |
-//! | [`optim`] | optimisers' steps |
-//! | [`simd`] | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
-//! | [`memory`], [`tasks`] | memory that kernels fill, and how they share their work among threads |
+//! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out; pooling |
+//! | [`activation`], [`softmax`], [`cross_entropy`], [`layer_norm`], [`batch_norm`], [`residual`] | what works on rows and values |
+//! | [`attention`], [`residual_branch`] | parts of a transformer's block |
+//! | [`optim`], [`sum_of_squares`], [`column_sums`] | optimisers' steps and reductions |
+//! | `simd.rs` | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
+//! | `memory.rs`, `tasks.rs` | memory that kernels fill, and how they share their work among threads |
 //!
 //! The same operands give the same digits, however many threads there are, but for sums over a batch, which depend on how
 //! many tasks it is shared out to.
 
-#![deny(missing_docs, clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(missing_docs)]
 
 pub mod activation;
 pub mod attention;
@@ -27,15 +28,15 @@ pub mod conv;
 pub mod cross_entropy;
 pub mod layer_norm;
 pub mod matmul;
-pub mod memory;
+mod memory;
 pub mod optim;
 pub mod patches;
 #[cfg(test)]
 mod random;
 pub mod residual;
 pub mod residual_branch;
-pub mod simd;
+mod simd;
 pub mod softmax;
 pub mod sum_of_squares;
-pub mod tasks;
-pub mod transpose;
+mod tasks;
+mod transpose;

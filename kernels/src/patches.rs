@@ -30,3 +30,17 @@ pub fn patches(images: &[f32], [channels, height, width]: [usize; 3], [ph, pw]: 
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_follow_one_another_row_by_row() {
+        // Two images of one channel, 2×4, in patches of 2×2.
+        let images: Vec<f32> = (0..16u8).map(f32::from).collect();
+        let expected = [0., 1., 4., 5., 2., 3., 6., 7., 8., 9., 12., 13., 10., 11., 14., 15.];
+        assert_eq!(patches(&images, [1, 2, 4], [2, 2]), expected);
+        assert_eq!(patches(&[], [3, 4, 4], [2, 2]), []);
+    }
+}

@@ -16,7 +16,6 @@ pub struct ScaleAdd {
 impl ScaleAdd {
     /// With a factor for every sample, or one for all.
     pub fn new(keep: Vec<f32>) -> Self {
-        assert!(!keep.is_empty(), "no factor");
         Self { keep }
     }
 
@@ -94,5 +93,29 @@ impl ScaleAdd {
                 }
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn samples_and_columns_have_their_factors() {
+        let (x, y, gamma) = (values(24, 1), values(24, 2), values(4, 3));
+        let keep = ScaleAdd::new(vec![0., 1., 2.]);
+        let out = keep.forward(Some(&x), &y, Some(&gamma), 4);
+        let without = keep.forward(None, &y, Some(&gamma), 4);
+        for i in 0..24 {
+            let added = y[i] * gamma[i % 4] * (i / 8) as f32;
+            assert!((out[i] - x[i] - added).abs() < 1e-6 && (without[i] - added).abs() < 1e-6);
+        }
+        let dgamma = keep.gradient_of_gamma(&x, &y, 4);
+        for (column, dgamma) in dgamma.into_iter().enumerate() {
+            let exact: f32 = (0..6).map(|row| x[row * 4 + column] * y[row * 4 + column] * (row / 2) as f32).sum();
+            assert!((dgamma - exact).abs() < 1e-5);
+        }
+        assert!(!keep.keeps_all() && ScaleAdd::new(vec![1.]).keeps_all());
     }
 }

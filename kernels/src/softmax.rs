@@ -80,3 +80,27 @@ pub(crate) fn softmax_row(row: &mut [f32], keys: usize) -> f32 {
     }
     max + total.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn rows_sum_to_one_and_gradients_to_zero() {
+        for (rows, dim) in [(1, 1), (3, 17), (200, 40)] {
+            let x: Vec<f32> = values(rows * dim, 1).into_iter().map(|x| x * 30.).collect();
+            let y = forward(&x, dim);
+            let dx = backward(&y, &values(rows * dim, 2), dim);
+            for ((y, dx), x) in y.chunks_exact(dim).zip(dx.chunks_exact(dim)).zip(x.chunks_exact(dim)) {
+                let largest = x.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+                let total: f64 = x.iter().map(|&x| f64::from(x - largest).exp()).sum();
+                let exact = |x: f32| f64::from(x - largest).exp() / total;
+                assert!(y.iter().zip(x).all(|(&y, &x)| (f64::from(y) - exact(x)).abs() < 1e-6), "{rows}x{dim}");
+                assert!((y.iter().sum::<f32>() - 1.).abs() < 1e-5 && dx.iter().sum::<f32>().abs() < 1e-5);
+            }
+        }
+        let huge = forward(&[1e30, -1e30, 1e30], 3);
+        assert_eq!(huge, [0.5, 0., 0.5]);
+    }
+}

@@ -24,3 +24,20 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     // Collected first: the order of the sum is that of the tasks.
     tasks.collect::<Vec<f64>>().into_iter().sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn all_squares_are_summed_the_same_every_time() {
+        for len in [0, 1, 15, 16, 17, 100_000] {
+            let x = values(len, 1);
+            let exact: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            assert!((sum_of_squares(&x) - exact).abs() <= 1e-12 * exact, "{len}");
+            assert_eq!(sum_of_squares(&x), sum_of_squares(&x));
+        }
+        assert!(sum_of_squares(&[1., f32::NAN]).is_nan());
+    }
+}

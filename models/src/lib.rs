@@ -5,7 +5,10 @@
 //! operations in [`ops`] have one, checked by finite differences and against a composition of Candle's own ops, and
 //! [`Params::backward`] refuses a step in which a trainable parameter received no gradient.
 //!
-//! This crate knows tensors and nothing of files, networks or terminals.
+//! This crate knows tensors and nothing of files, networks or terminals. What the CPU computes is in `tallow-kernels`.
+
+// Memory of a CUDA device is not to be had otherwise.
+#![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 
 pub mod autograd;
 #[cfg(feature = "cuda")]

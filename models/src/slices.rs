@@ -45,26 +45,6 @@ impl Deref for CpuValues<'_> {
     }
 }
 
-/// The values of a contiguous float32 tensor.
-pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
-        None => {
-            bail!("a kernel expected a contiguous tensor, got strides {:?} for {:?}", layout.stride(), layout.dims())
-        }
-    }
-}
-
-/// Runs `f` on the values of a float32 tensor on the CPU, which are copied first if they are not contiguous.
-pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        candle_core::Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
-        _ => bail!("a CPU kernel got a tensor of another device"),
-    }
-}
-
 /// A tensor on the CPU that owns `values`.
 pub(crate) fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &candle_core::Device::Cpu)

@@ -11,13 +11,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::column_sums::add_up;
-use crate::matmul::{Matrix, Start, Threads, multiply_add, multiply_at, on_tiles};
+use crate::matmul::{Matrix, Output, Start, Threads, multiply_add, multiply_to, on_tiles};
 use crate::memory::{Shared, filled};
 use crate::simd::{sum, vectorised};
 use crate::tasks::shares;
-pub use direct::Direct;
+use direct::Direct;
 pub use windows::Windows;
-pub use winograd::Winograd;
+use winograd::Winograd;
 
 /// What a backward is to work out; the rest comes back empty.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +113,14 @@ impl Conv2d {
                 let (first, count) = (rows.start * self.windows.out.1, rows.len() * self.windows.out.1);
                 let columns = Matrix::new(columns, depth, count);
                 // SAFETY: this image's output, whose channels lie `positions` apart; the bias is there already.
-                unsafe { multiply_at(y.at(first), positions, start, w, columns, 1., threads) };
+                unsafe {
+                    multiply_to(
+                        Output { to: y.at(first), row_stride: positions, start, scale: 1. },
+                        w,
+                        columns,
+                        threads,
+                    )
+                };
             }
         };
         // SAFETY: every image writes its whole output.
@@ -188,7 +195,14 @@ impl Conv2d {
                     if wanted.dx {
                         dcolumns.resize(depth * count, 0.);
                         // SAFETY: the scratch is this task's, and was made large enough.
-                        unsafe { multiply_at(dcolumns.as_mut_ptr(), count, Start::Zero, w, dy, 1., Threads::One) };
+                        unsafe {
+                            multiply_to(
+                                Output { to: dcolumns.as_mut_ptr(), row_stride: count, start: Start::Zero, scale: 1. },
+                                w,
+                                dy,
+                                Threads::One,
+                            )
+                        };
                         self.windows.add_back(&dcolumns, rows, &mut dpadded);
                     }
                 }

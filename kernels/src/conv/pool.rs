@@ -228,3 +228,38 @@ fn planes_of(x: &[f32], size: usize) -> usize {
 fn window_size(windows: &Windows) -> f32 {
     (windows.kernel.0 * windows.kernel.1) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::values;
+
+    #[test]
+    fn largest_values_and_averages_of_windows_side_by_side_and_of_others() {
+        for (image, stride, padding, ceil) in [((4, 6), 2, 0, false), ((7, 5), 2, 0, true), ((5, 6), 1, 1, false)] {
+            let windows = Windows::new(image, (2, 2), stride, padding, ceil).expect("windows");
+            let (before, after) = plane_sizes(&windows);
+            let x = values(3 * before, 1);
+            let (y, maxima) = largest_of_planes(&windows, &x);
+            let averages = averages_of_planes(&windows, &x);
+            let dy = values(y.len(), 2);
+            let (spread, shared) = (spread_over_planes(&windows, &dy, &maxima), spread_averages(&windows, &dy));
+            let (mut of_maxima, mut of_averages) = (vec![0f32; x.len()], vec![0f32; x.len()]);
+            for (i, y) in y.iter().enumerate() {
+                let (plane, window) = (i / after * before, windows.inside().nth(i % after).expect("a window"));
+                let places: Vec<usize> = window
+                    .0
+                    .flat_map(|row| window.1.clone().map(move |column| plane + row * image.1 + column))
+                    .collect();
+                let largest = places.iter().fold(f32::NEG_INFINITY, |m, &at| m.max(x[at]));
+                assert!(*y == largest && x[plane + maxima[i] as usize] == largest);
+                let average = places.iter().map(|&at| x[at]).sum::<f32>() / 4.;
+                assert!((averages[i] - average).abs() < 1e-6);
+                of_maxima[plane + maxima[i] as usize] += dy[i];
+                places.into_iter().for_each(|at| of_averages[at] += dy[i] / 4.);
+            }
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(near(&spread, &of_maxima) && near(&shared, &of_averages), "{image:?}");
+        }
+    }
+}

@@ -197,7 +197,7 @@ impl PackedTiles {
     /// Writes `start + scale · a b` on this thread, for the columns of the blocks `blocks`.
     ///
     /// # Safety
-    /// As [`super::multiply_at`].
+    /// As [`super::multiply_to`].
     unsafe fn multiply_blocks<const PARTS: usize>(
         &self,
         out: *mut f32,
@@ -250,7 +250,7 @@ impl PackedTiles {
     /// Writes `start + scale · a b` to `out` on `threads` threads.
     ///
     /// # Safety
-    /// As [`super::multiply_at`].
+    /// As [`super::multiply_to`].
     pub unsafe fn multiply(
         &self,
         out: *mut f32,

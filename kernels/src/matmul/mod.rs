@@ -77,7 +77,7 @@ fn reach(rows: usize, columns: usize, row_stride: usize) -> usize {
 
 /// Who works on a product: all threads, or the one that asks.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Threads {
+pub(crate) enum Threads {
     /// All threads.
     All,
     /// Only this one.
@@ -131,23 +131,6 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
     PRECISION.store(precision as u8, Ordering::Relaxed);
 }
 
-/// As [`multiply_to`], of an output's parts.
-///
-/// # Safety
-/// As there.
-pub unsafe fn multiply_at(
-    out: *mut f32,
-    row_stride: usize,
-    start: Start,
-    a: Matrix,
-    b: Matrix,
-    scale: f32,
-    threads: Threads,
-) {
-    // SAFETY: the caller's.
-    unsafe { multiply_to(Output { to: out, row_stride, start, scale }, a, b, threads) }
-}
-
 /// Whether products are to read bfloat16, where they can.
 pub fn computes_narrow() -> bool {
     precision() == MatmulPrecision::BFloat16
@@ -181,7 +164,7 @@ pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
 }
 
 /// Whether a product of these sizes runs on tiles, whose operands have to be packed.
-pub fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
+pub(crate) fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     return tiles(rows, columns, depth).is_some();
     #[cfg(not(target_arch = "x86_64"))]
@@ -204,18 +187,22 @@ pub fn product_of_rows((a, a_width): (&[f32], usize), (b, b_width): (&[f32], usi
 }
 
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
-pub fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
+pub(crate) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
     assert!(!matches!(start, Start::Out), "what is there may not be initialised");
     // SAFETY: `out` has room for the product, and is only written to.
-    unsafe { multiply_at(out.as_mut_ptr().cast(), b.columns, start, a, b, 1., threads) }
+    unsafe {
+        multiply_to(Output { to: out.as_mut_ptr().cast(), row_stride: b.columns, start, scale: 1. }, a, b, threads)
+    }
 }
 
 /// Adds `a b` to `out`, a matrix whose rows follow one another.
-pub fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
+pub(crate) fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threads) {
     assert!(a.rows * b.columns <= out.len(), "a product larger than its memory");
     // SAFETY: `out` holds the matrix that is added to.
-    unsafe { multiply_at(out.as_mut_ptr(), b.columns, Start::Out, a, b, 1., threads) }
+    unsafe {
+        multiply_to(Output { to: out.as_mut_ptr(), row_stride: b.columns, start: Start::Out, scale: 1. }, a, b, threads)
+    }
 }
 
 /// Writes `out.start + out.scale · a b` to `out`.
@@ -308,12 +295,12 @@ fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(bfloat16::Unit, u
 pub struct Packed<'a> {
     /// The operand, where products read it as it is; none where what was packed of it is kept.
     b: Option<Matrix<'a>>,
-    layout: Arc<Layout>,
+    contents: Arc<Contents>,
     precision: MatmulPrecision,
 }
 
 /// A right operand as products read it; empty where they read it as it is.
-struct Layout {
+struct Contents {
     depth: usize,
     columns: usize,
     #[cfg(target_arch = "x86_64")]
@@ -321,7 +308,7 @@ struct Layout {
     panels: Option<PackedPanels>,
 }
 
-impl Layout {
+impl Contents {
     /// Packs `b`, on all threads, in memory of its own if it is to be kept.
     fn new(b: Matrix, keep: bool) -> Self {
         let threads = rayon::current_num_threads();
@@ -352,7 +339,7 @@ impl Layout {
 
 impl std::fmt::Debug for Packed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Layout { depth, columns, .. } = *self.layout;
+        let Contents { depth, columns, .. } = *self.contents;
         f.debug_struct("Packed").field("depth", &depth).field("columns", &columns).finish_non_exhaustive()
     }
 }
@@ -360,13 +347,13 @@ impl std::fmt::Debug for Packed<'_> {
 impl<'a> Packed<'a> {
     /// Packs `b`.
     pub fn new(b: Matrix<'a>) -> Self {
-        Self { b: Some(b), layout: Layout::new(b, false).into(), precision: precision() }
+        Self { b: Some(b), contents: Contents::new(b, false).into(), precision: precision() }
     }
 
     /// What is packed of `b`, without `b`, to be kept for as long as that does not change; none where products read it as it is.
     pub fn to_keep(b: Matrix) -> Option<Packed<'static>> {
-        let layout = Layout::new(b, true);
-        (!layout.is_empty()).then(|| Packed { b: None, layout: layout.into(), precision: precision() })
+        let contents = Contents::new(b, true);
+        (!contents.is_empty()).then(|| Packed { b: None, contents: contents.into(), precision: precision() })
     }
 
     /// Whether it was packed for the precision that is set now.
@@ -376,29 +363,29 @@ impl<'a> Packed<'a> {
 
     /// Panics if the operand has another size.
     pub(crate) fn assert_size(&self, rows: usize, columns: usize) {
-        assert_eq!((self.layout.depth, self.layout.columns), (rows, columns), "a packed operand that does not fit");
+        assert_eq!((self.contents.depth, self.contents.columns), (rows, columns), "a packed operand that does not fit");
     }
 
     /// Writes `start + a b` to `out`, a matrix whose rows follow one another, on this thread.
     ///
     /// # Safety
-    /// As [`multiply_at`].
-    pub unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
-        let Layout { depth, columns, .. } = *self.layout;
+    /// As [`multiply_to`].
+    pub(crate) unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
+        let Contents { depth, columns, .. } = *self.contents;
         assert_eq!(a.columns, depth, "matrices that do not fit");
         start.assert_fits(columns);
         // SAFETY: the caller's.
         unsafe {
             #[cfg(target_arch = "x86_64")]
-            if let Some(tiles) = &self.layout.tiles {
+            if let Some(tiles) = &self.contents.tiles {
                 return tiles.multiply(out, columns, start, a, 1., 1);
             }
-            if let Some(panels) = &self.layout.panels {
+            if let Some(panels) = &self.contents.panels {
                 let out = Output { to: out, row_stride: columns, start, scale: 1. };
                 return panels.multiply(out, Operand::Matrix(a), 1);
             }
             let Some(b) = self.b else { unreachable!("only what is packed is kept") };
-            multiply_at(out, columns, start, a, b, 1., Threads::One)
+            multiply_to(Output { to: out, row_stride: columns, start, scale: 1. }, a, b, Threads::One)
         }
     }
 }
@@ -557,7 +544,9 @@ mod tests {
             let product = |start: Start, before: f32, scale: f32| {
                 let mut out = vec![before; rows * columns];
                 // SAFETY: the output is the product's, and initialised.
-                unsafe { multiply_at(out.as_mut_ptr(), columns, start, a, b, scale, Threads::All) };
+                unsafe {
+                    multiply_to(Output { to: out.as_mut_ptr(), row_stride: columns, start, scale }, a, b, Threads::All)
+                };
                 out
             };
             let plain = product(Start::Zero, f32::NAN, 1.);
@@ -567,6 +556,22 @@ mod tests {
             assert!(near(product(Start::Row(&bias), f32::NAN, 1.), &|i| plain[i] + bias[i % columns]));
             assert!(near(product(Start::Out, 5., 1.), &|i| plain[i] + 5.));
             assert!(near(product(Start::Zero, f32::NAN, 0.25), &|i| plain[i] * 0.25));
+        }
+    }
+
+    #[test]
+    fn a_product_over_nothing_is_where_it_starts() {
+        for (rows, columns) in [(1, 1), (3, 5), (130, 200)] {
+            let (bias, nothing) = (numbers(columns, 1), Matrix::new(&[], rows, 0));
+            let b = Matrix::new(&[], 0, columns);
+            assert!(product(Start::Zero, nothing, b).iter().all(|&x| x == 0.), "{rows}x{columns}");
+            let rows_of_bias = product(Start::Row(&bias), nothing, b);
+            assert!(rows_of_bias.chunks_exact(columns).all(|row| row == bias), "{rows}x{columns}");
+            let mut out = vec![f32::NAN; rows * columns];
+            let to = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Zero, scale: 1. };
+            // SAFETY: the output is the product's.
+            unsafe { multiply_to(to, nothing, b, Threads::All) };
+            assert!(out.iter().all(|&x| x == 0.), "{rows}x{columns}: all of it is written");
         }
     }
 

@@ -6,19 +6,8 @@ use super::column_sums::{add_up, grid, partials};
 use super::launch::{Arg, Module, Output, device_of, launch, types, values};
 use super::{ptx, trust};
 use crate::autograd::Call;
-use crate::ops::gelu::Gelu;
 
 const MODULE: Module = ("activation", ptx::ACTIVATION);
-
-/// `gelu(x + bias)` for a bias over the last dimension, where the kernels serve.
-pub fn bias_gelu(x: &Tensor, bias: Option<&Tensor>, gelu: Gelu) -> Result<Option<Tensor>> {
-    let name = match gelu {
-        Gelu::Erf => "gelu",
-        Gelu::Tanh => "gelu_tanh",
-        Gelu::Quick => "quick_gelu",
-    };
-    activation(x, bias, name, |x| gelu.composed(x))
-}
 
 /// `act(x + bias)`, where the kernels serve. `composed` is the activation that they are checked against.
 pub fn activation(

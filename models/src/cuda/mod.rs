@@ -27,7 +27,7 @@ use candle_core::{DType, Result, Tensor};
 
 use tallow_kernels::matmul::computes_narrow;
 
-pub(super) use activation::{activation, bias_gelu};
+pub(super) use activation::activation;
 pub(super) use attention::{attention, attention_qkv};
 pub(super) use cross_entropy::cross_entropy;
 pub(super) use download::Download;

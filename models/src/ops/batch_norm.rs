@@ -3,13 +3,11 @@
 //! Ioffe, Szegedy, "Batch Normalization", 2015; the running statistics are PyTorch's.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::batch_norm::{BatchNorm, Planes};
 
-use super::kernel::{filled, rows_per_task, serves, tensor};
-use super::simd::{sum, sum2, vectorised};
 use super::wide;
 use crate::autograd::{Call, Function};
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// Normalises every channel of `x [batch, channels, ..]`; the other tensors are `[channels]`.
 ///
@@ -115,138 +113,22 @@ fn fused(
     let norm = BatchNorm { planes, mean, scale, train };
     let y = norm.forward(&CpuValues::of(&x)?, &CpuValues::of(&weight)?, &CpuValues::of(&bias)?);
     let function = Function::new("batch_norm", [&x, &weight, &bias]).output(y, x.shape());
-    Ok((function.backward(move |call| norm.gradients(call))?, batch))
+    Ok((function.backward(move |call| gradients(&norm, call))?, batch))
 }
 
-/// `[batch, channels, pixels]`.
-#[derive(Clone, Copy)]
-struct Planes {
-    batch: usize,
-    channels: usize,
-    pixels: usize,
-}
-
-impl Planes {
-    /// Mean and biased variance of every channel.
-    fn statistics(self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let count = (self.batch * self.pixels) as f64;
-        let channel = |channel| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let mean = self.of(x, channel).map(|x| f64::from(sum(x, |x| x))).sum::<f64>() / count;
-                    let centre = mean as f32;
-                    let square = |x: f32| (x - centre) * (x - centre);
-                    let var = self.of(x, channel).map(|x| f64::from(sum(x, square))).sum::<f64>() / count;
-                    (centre, var as f32)
-                },
-            )
-        };
-        (0..self.channels).into_par_iter().map(channel).unzip()
-    }
-
-    /// The planes of one channel.
-    fn of(self, x: &[f32], channel: usize) -> impl Iterator<Item = &[f32]> {
-        (0..self.batch).map(move |b| &x[(b * self.channels + channel) * self.pixels..][..self.pixels])
-    }
-}
-
-struct BatchNorm {
-    planes: Planes,
-    mean: Vec<f32>,
-    /// `1 / sqrt(var + eps)`.
-    scale: Vec<f32>,
-    /// Whether the statistics depend on the input.
-    train: bool,
-}
-
-impl BatchNorm {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        self.map(x, None, |channel| {
-            let (mean, scale, weight, bias) = (self.mean[channel], self.scale[channel], weight[channel], bias[channel]);
-            #[inline(always)]
-            move |x, _| (x - mean) * scale * weight + bias
-        })
-    }
-
-    fn gradients(&self, call: &Call) -> Result<Vec<Option<Tensor>>> {
-        let (x, dy) = (CpuValues::of(&call.operands[0])?, CpuValues::of(call.gradient)?);
-        let (dweight, dbias) = self.parameter_gradients(&x, &dy);
-        let dx = match call.wants(0) {
-            true => {
-                let weight = CpuValues::of(&call.operands[1])?;
-                let dx = self.input_gradient(&x, &weight, &dy, &dweight, &dbias);
-                Some(tensor(dx, call.operands[0].dims())?)
-            }
-            false => None,
-        };
-        let channels = [self.planes.channels];
-        Ok(vec![dx, Some(tensor(dweight, &channels)?), Some(tensor(dbias, &channels)?)])
-    }
-
-    /// `f(channel)(x, dy)` for every value; without `dy`, its argument is `x` again.
-    fn map<F>(&self, x: &[f32], dy: Option<&[f32]>, f: impl Fn(usize) -> F + Sync) -> Vec<f32>
-    where
-        F: Fn(f32, f32) -> f32,
-    {
-        let Planes { channels, pixels, .. } = self.planes;
-        let task = rows_per_task(x.len() / pixels.max(1), pixels);
-        let dy = dy.unwrap_or(x);
-        // SAFETY: the tasks cover the output, and every value of every plane is written.
-        unsafe {
-            filled(x.len(), |out| {
-                out.par_chunks_mut((task * pixels).max(1)).enumerate().for_each(|(i, out)| {
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            for (plane, out) in (i * task..).zip(out.chunks_exact_mut(pixels)) {
-                                let (x, dy) = (&x[plane * pixels..][..pixels], &dy[plane * pixels..][..pixels]);
-                                let f = f(plane % channels);
-                                for ((out, &x), &dy) in out.iter_mut().zip(x).zip(dy) {
-                                    out.write(f(x, dy));
-                                }
-                            }
-                        },
-                    )
-                })
-            })
+fn gradients(norm: &BatchNorm, call: &Call) -> Result<Vec<Option<Tensor>>> {
+    let (x, dy) = (CpuValues::of(&call.operands[0])?, CpuValues::of(call.gradient)?);
+    let (dweight, dbias) = norm.parameter_gradients(&x, &dy);
+    let dx = match call.wants(0) {
+        true => {
+            let weight = CpuValues::of(&call.operands[1])?;
+            let dx = norm.input_gradient((&x, &dy), &weight, (&dweight, &dbias));
+            Some(tensor(dx, call.operands[0].dims())?)
         }
-    }
-
-    fn parameter_gradients(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let channel = |channel| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let (mean, scale) = (self.mean[channel], self.scale[channel]);
-                    let (mut dweight, mut dbias) = (0f64, 0f64);
-                    for (x, dy) in self.planes.of(x, channel).zip(self.planes.of(dy, channel)) {
-                        dweight += f64::from(sum2(x, dy, |x, dy| (x - mean) * dy));
-                        dbias += f64::from(sum(dy, |dy| dy));
-                    }
-                    (dweight as f32 * scale, dbias as f32)
-                },
-            )
-        };
-        (0..self.planes.channels).into_par_iter().map(channel).unzip()
-    }
-
-    fn input_gradient(&self, x: &[f32], weight: &[f32], dy: &[f32], dweight: &[f32], dbias: &[f32]) -> Vec<f32> {
-        if !self.train {
-            return self.map(x, Some(dy), |channel| {
-                let scale = weight[channel] * self.scale[channel];
-                #[inline(always)]
-                move |_, dy| dy * scale
-            });
-        }
-        let count = (self.planes.batch * self.planes.pixels) as f32;
-        self.map(x, Some(dy), |channel| {
-            let (mean, scale, weight) = (self.mean[channel], self.scale[channel], weight[channel]);
-            let (dweight, dbias) = (dweight[channel] / count, dbias[channel] / count);
-            #[inline(always)]
-            move |x, dy| weight * scale * (dy - dbias - (x - mean) * scale * dweight)
-        })
-    }
+        false => None,
+    };
+    let channels = [norm.planes.channels];
+    Ok(vec![dx, Some(tensor(dweight, &channels)?), Some(tensor(dbias, &channels)?)])
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 //! would fill with zeros and add to.
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
+use tallow_kernels::activation::{before_relu, relu_in_place};
+use tallow_kernels::conv::pool::{largest_of_planes, spread_over_planes};
 
-use super::conv2d::{Conv2d, conv2d};
-use super::kernel::{filled, rows_per_task, serves};
-use super::pool::{largest_of_planes, max_pool2d, spread_over_planes};
+use super::conv2d::{conv_of, conv2d, gradients};
+use super::pool::max_pool2d;
 use super::relu::relu;
 use super::windows::windows_of;
 use crate::autograd::Function;
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves};
 
 /// `relu(max_pool2d(conv2d(x, w, b)))`, with windows of 2×2 side by side; see [`conv2d`] and [`max_pool2d`] for the rest.
 ///
@@ -27,37 +27,19 @@ pub fn conv_pool_relu(
     if !serves(&[x, w, b]) {
         return relu(&max_pool2d(&conv2d(x, w, Some(b), stride, padding)?, 2, 2, 0, ceil_mode)?);
     }
-    let conv = Conv2d::new(x, w, Some(b), stride, padding)?;
+    let conv = conv_of(x, w, Some(b), stride, padding)?;
     let pool = windows_of("max_pool2d", conv.windows.out, (2, 2), 2, 0, ceil_mode)?;
     let [x, w, b] = [x.contiguous()?, w.contiguous()?, b.contiguous()?];
     let between = conv.forward(&CpuValues::of(&x)?, &CpuValues::of(&w)?, Some(&CpuValues::of(&b)?));
     // Where in its plane the maximum of every window is, the backward has to know.
     let (mut y, maxima) = largest_of_planes(&pool, &between);
     drop(between);
-    // Written so that NaN goes through.
-    let task = rows_per_task(y.len(), 1);
-    y.par_chunks_mut(task).for_each(|y| y.iter_mut().for_each(|y| *y = if *y <= 0. { 0. } else { *y }));
+    relu_in_place(&mut y);
     let shape = (conv.batch, conv.out, pool.out.0, pool.out.1);
     Function::new("conv_pool_relu", [&x, &w, &b]).output(y, shape).backward(move |call| {
         let slopes = before_relu(&CpuValues::of(call.output)?, &CpuValues::of(call.gradient)?);
-        conv.gradients(call, &spread_over_planes(&pool, &slopes, &maxima))
+        gradients(&conv, call, &spread_over_planes(&pool, &slopes, &maxima))
     })
-}
-
-/// The gradient of what ReLU made `y` of.
-fn before_relu(y: &[f32], dy: &[f32]) -> Vec<f32> {
-    let task = rows_per_task(y.len(), 1);
-    // SAFETY: the tasks cover all values.
-    unsafe {
-        filled(y.len(), |dx| {
-            let tasks = dx.par_chunks_mut(task).zip(y.par_chunks(task).zip(dy.par_chunks(task)));
-            tasks.for_each(|(dx, (y, dy))| {
-                for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                    dx.write(if y <= 0. { 0. } else { dy });
-                }
-            });
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! `loss = -Σ target · log softmax(logits)`, the mean over the batch.
 
 use candle_core::{D, DType, Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::cross_entropy::CrossEntropy;
 
-use super::kernel::{filled, rows_per_task, serves, tensor, written};
-use super::simd::{exp, max, sum, vectorised};
 use super::wide;
 use crate::autograd::Function;
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// The mean cross-entropy of `logits [batch, classes]` and `labels [batch]` (u32), a scalar. With `label_smoothing` ε the
 /// target of a row is `1 - ε` for its label plus `ε / classes` for every class, as in PyTorch.
@@ -37,7 +35,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
         bail!("cross_entropy: expected labels below {classes}, the number of logits, got {} in row {row}", values[row])
     }
     if serves(&[logits]) {
-        fused(logits, CrossEntropy { labels: values, smoothing: label_smoothing as f32 })
+        fused(logits, CrossEntropy::new(values, classes, label_smoothing as f32))
     } else {
         composed(logits, labels, label_smoothing)
     }
@@ -61,78 +59,6 @@ fn fused(logits: &Tensor, cross_entropy: CrossEntropy) -> Result<Tensor> {
         let dlogits = cross_entropy.backward(&CpuValues::of(logits)?, dloss);
         Ok(vec![Some(tensor(dlogits, logits.dims())?)])
     })
-}
-
-struct CrossEntropy {
-    labels: Vec<u32>,
-    smoothing: f32,
-}
-
-impl CrossEntropy {
-    fn forward(&self, logits: &[f32]) -> f32 {
-        let classes = logits.len() / self.labels.len();
-        let task = rows_per_task(self.labels.len(), classes);
-        let losses: Vec<f64> = logits
-            .par_chunks(task * classes)
-            .zip(self.labels.par_chunks(task))
-            .map(|(logits, labels)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let rows = logits.chunks_exact(classes).zip(labels);
-                        rows.map(|(row, &label)| f64::from(self.row_loss(row, label as usize))).sum()
-                    },
-                )
-            })
-            .collect();
-        (losses.iter().sum::<f64>() / self.labels.len() as f64) as f32
-    }
-
-    #[inline(always)]
-    fn row_loss(&self, row: &[f32], label: usize) -> f32 {
-        let max = max(row);
-        let log_sum = sum(row, |x| exp(x - max)).ln();
-        let loss = log_sum - (row[label] - max);
-        if self.smoothing == 0. {
-            return loss;
-        }
-        let mean = log_sum - sum(row, |x| x - max) / row.len() as f32;
-        (1. - self.smoothing) * loss + self.smoothing * mean
-    }
-
-    /// `(softmax - target) / batch · dloss`.
-    fn backward(&self, logits: &[f32], dloss: f32) -> Vec<f32> {
-        let classes = logits.len() / self.labels.len();
-        let task = rows_per_task(self.labels.len(), classes);
-        let scale = dloss / self.labels.len() as f32;
-        let everywhere = self.smoothing / classes as f32;
-        // SAFETY: the tasks cover the output, and every value of every row is written.
-        unsafe {
-            filled(logits.len(), |out| {
-                let tasks = out.par_chunks_mut(task * classes).zip(logits.par_chunks(task * classes));
-                tasks.zip(self.labels.par_chunks(task)).for_each(|((out, logits), labels)| {
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            let rows = out.chunks_exact_mut(classes).zip(logits.chunks_exact(classes));
-                            for ((out, row), &label) in rows.zip(labels) {
-                                let max = max(row);
-                                for (out, &x) in out.iter_mut().zip(row) {
-                                    out.write(exp(x - max));
-                                }
-                                let out = written(out);
-                                let total = 1. / sum(out, |x| x);
-                                for out in out.iter_mut() {
-                                    *out = (*out * total - everywhere) * scale;
-                                }
-                                out[label as usize] -= (1. - self.smoothing) * scale;
-                            }
-                        },
-                    )
-                })
-            })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,11 @@
 //! Ba, Kiros, Hinton, "Layer Normalization", 2016.
 
 use candle_core::{D, Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::layer_norm as kernel;
 
-use super::column_sums::{add_up, column_sums_of};
-use super::kernel::{Out, filled, rows_per_task, serves, tensor, written};
-use super::simd::{sum, vectorised};
 use super::wide;
 use crate::autograd::{Call, Function};
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// Normalises the last dimension of `x [.., dim]`; `weight` and `bias` are `[dim]`.
 ///
@@ -42,7 +39,7 @@ fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tens
 
 fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     let [x, weight, bias] = [x.contiguous()?, weight.contiguous()?, bias.contiguous()?];
-    let y = forward(&CpuValues::of(&x)?, &CpuValues::of(&weight)?, &CpuValues::of(&bias)?, eps);
+    let y = kernel::forward(&CpuValues::of(&x)?, &CpuValues::of(&weight)?, &CpuValues::of(&bias)?, eps);
     Function::new("layer_norm", [&x, &weight, &bias]).output(y, x.shape()).backward(move |call| gradients(call, eps))
 }
 
@@ -51,148 +48,13 @@ fn gradients(call: &Call, eps: f32) -> Result<Vec<Option<Tensor>>> {
     let (x_values, dy) = (CpuValues::of(x)?, CpuValues::of(call.gradient)?);
     let dim = weight.elem_count();
     let (dx, sums) = if call.wants(0) {
-        let (dx, sums) = backward(&x_values, &CpuValues::of(weight)?, &dy, eps);
+        let (dx, sums) = kernel::backward(&x_values, &CpuValues::of(weight)?, &dy, eps);
         (Some(tensor(dx, x.dims())?), sums)
     } else {
-        (None, parameter_sums(&x_values, &dy, dim, eps))
+        (None, kernel::parameter_sums(&x_values, &dy, dim, eps))
     };
     let of = |index: usize, sums: &[f32]| call.wants(index).then(|| tensor(sums.to_vec(), &[dim])).transpose();
     Ok(vec![dx, of(1, &sums[..dim])?, of(2, &sums[dim..])?])
-}
-
-/// Mean and inverse deviation of a row.
-#[inline(always)]
-fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
-    let count = x.len() as f32;
-    let mean = sum(x, |x| x) / count;
-    let var = sum(x, |x| (x - mean) * (x - mean)) / count;
-    (mean, 1. / (var + eps).sqrt())
-}
-
-/// The norm of every row of `x`, on this thread.
-pub(super) fn normalise_rows(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
-    let dim = weight.len();
-    vectorised(
-        #[inline(always)]
-        || {
-            for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                let (mean, scale) = statistics(x, eps);
-                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                    *y = (x - mean) * scale * w + b;
-                }
-            }
-        },
-    )
-}
-
-/// `residual` and the gradient of `x` in one, for rows `(x, dy, residual)` on this thread; adds the gradients of weight and
-/// bias to the halves of `sums`.
-pub(super) fn backward_rows(
-    dx: &mut Out,
-    (x, dy, residual): (&[f32], &[f32], &[f32]),
-    weight: &[f32],
-    sums: &mut [f32],
-    eps: f32,
-) {
-    let dim = weight.len();
-    let (dweight, dbias) = sums.split_at_mut(dim);
-    vectorised(
-        #[inline(always)]
-        || {
-            let rows = dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim));
-            for (((dx, x), dy), residual) in rows.zip(residual.chunks_exact(dim)) {
-                backward_row(dx, x, dy, weight, dweight, dbias, eps);
-                // SAFETY: all of it was written just now.
-                let dx = unsafe { written(dx) };
-                for (dx, &residual) in dx.iter_mut().zip(residual) {
-                    *dx += residual;
-                }
-            }
-        },
-    )
-}
-
-fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
-    let dim = weight.len();
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    unsafe {
-        filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                let y = &mut *(std::ptr::from_mut(y) as *mut [f32]);
-                normalise_rows(x, weight, bias, eps, y);
-            })
-        })
-    }
-}
-
-/// The gradient of `x`, and those of weight and bias behind one another.
-fn backward(x: &[f32], weight: &[f32], dy: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
-    let dim = weight.len();
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    let mut sums = vec![];
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    let dx = unsafe {
-        filled(x.len(), |dx| {
-            let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task));
-            let parts = tasks.map(|((dx, x), dy)| {
-                let mut sums = vec![0f32; 2 * dim];
-                let (dweight, dbias) = sums.split_at_mut(dim);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim))
-                        {
-                            backward_row(dx, x, dy, weight, dweight, dbias, eps);
-                        }
-                    },
-                );
-                sums
-            });
-            sums = add_up(parts.collect(), 2 * dim);
-        })
-    };
-    (dx, sums)
-}
-
-#[inline(always)]
-fn backward_row(dx: &mut Out, x: &[f32], dy: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32], eps: f32) {
-    let count = x.len() as f32;
-    let (mean, scale) = statistics(x, eps);
-    // First w · dy goes to the output, then the mean and the part along x are taken out of it.
-    for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(weight) {
-        dx.write(dy * w);
-    }
-    // SAFETY: all of it was written above.
-    let dx = unsafe { written(dx) };
-    let mean_g = sum(dx, |g| g) / count;
-    let along = super::simd::sum2(dx, x, |g, x| g * (x - mean)) * scale / count;
-    for (dx, &x) in dx.iter_mut().zip(x) {
-        *dx = (*dx - mean_g - (x - mean) * scale * along) * scale;
-    }
-    for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias).zip(x).zip(dy) {
-        *dweight += dy * ((x - mean) * scale);
-        *dbias += dy;
-    }
-}
-
-/// The gradients of weight and bias behind one another, where `x` needs none.
-fn parameter_sums(x: &[f32], dy: &[f32], dim: usize, eps: f32) -> Vec<f32> {
-    column_sums_of(
-        x.len() / dim,
-        2 * dim,
-        rows_per_task(x.len() / dim, dim),
-        #[inline(always)]
-        |row, sums| {
-            let (x, dy) = (&x[row * dim..][..dim], &dy[row * dim..][..dim]);
-            let (mean, scale) = statistics(x, eps);
-            let (dweight, dbias) = sums.split_at_mut(dim);
-            for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias).zip(x).zip(dy) {
-                *dweight += dy * ((x - mean) * scale);
-                *dbias += dy;
-            }
-        },
-    )
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! `y = x wᵀ + b`.
 
 use candle_core::{Result, Tensor, bail};
+use tallow_kernels::column_sums::column_sums;
+use tallow_kernels::matmul::{Matrix, Start, product};
 
-use super::column_sums::column_sums;
-use super::kernel::{filled, serves, tensor};
-use super::matmul::{Matrix, Start, Threads, multiply};
 use crate::autograd::{Call, Function};
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// `x wᵀ + b`: `x [.., in]`, `w [out, in]`, `b [out]` give `[.., out]`.
 ///
@@ -50,17 +49,13 @@ fn fused(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let (out, width) = w.dims2()?;
     let y = {
         let bias = b.as_ref().map(CpuValues::of).transpose()?;
-        forward(&CpuValues::of(&x)?, &CpuValues::of(&w)?, bias.as_deref(), width, out)
+        let rows = x.elem_count() / width.max(1);
+        let (x, w) = (CpuValues::of(&x)?, CpuValues::of(&w)?);
+        let (x, w) = (Matrix::new(&x, rows, width), Matrix::new(&w, out, width));
+        product(bias.as_deref().map_or(Start::Zero, Start::Row), x, w.t())
     };
     let operands = [&x, &w].into_iter().chain(&b);
     Function::new("linear", operands).output(y, output_dims(x.dims(), out)).backward(backward)
-}
-
-fn forward(x: &[f32], w: &[f32], b: Option<&[f32]>, width: usize, out: usize) -> Vec<f32> {
-    let rows = x.len() / width.max(1);
-    let (x, w) = (Matrix::new(x, rows, width), Matrix::new(w, out, width).t());
-    // SAFETY: the product covers the output.
-    unsafe { filled(rows * out, |y| multiply(y, b.map_or(Start::Zero, Start::Row), x, w, Threads::All)) }
 }
 
 fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
@@ -71,21 +66,11 @@ fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
     let dy_rows = Matrix::new(&dy, rows, out);
     let mut gradients = vec![None; call.operands.len()];
     if call.wants(0) {
-        // SAFETY: the product covers the output.
-        let dx = unsafe {
-            filled(rows * width, |dx| {
-                multiply(dx, Start::Zero, dy_rows, Matrix::new(&w_values, out, width), Threads::All)
-            })
-        };
+        let dx = product(Start::Zero, dy_rows, Matrix::new(&w_values, out, width));
         gradients[0] = Some(tensor(dx, x.dims())?);
     }
     if call.wants(1) {
-        // SAFETY: the product covers the output.
-        let dw = unsafe {
-            filled(out * width, |dw| {
-                multiply(dw, Start::Zero, dy_rows.t(), Matrix::new(&x_values, rows, width), Threads::All)
-            })
-        };
+        let dw = product(Start::Zero, dy_rows.t(), Matrix::new(&x_values, rows, width));
         gradients[1] = Some(tensor(dw, w.dims())?);
     }
     if call.wants(2) {

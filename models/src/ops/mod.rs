@@ -14,7 +14,7 @@ mod conv2d;
 mod conv_pool;
 mod cross_entropy;
 mod elementwise;
-pub(crate) mod gelu;
+mod gelu;
 mod layer_norm;
 mod linear;
 mod patch_embed;
@@ -23,7 +23,7 @@ mod relu;
 mod residual;
 mod softmax;
 mod tanh;
-pub(crate) mod windows;
+mod windows;
 
 #[cfg(feature = "cuda")]
 use crate::cuda;
@@ -44,14 +44,6 @@ pub use relu::relu;
 pub use residual::{add, scale_add};
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
-use tallow_kernels::{column_sums, matmul, simd};
-
-mod kernel {
-    pub(crate) use tallow_kernels::memory::{Out, Shared, copy, filled, written};
-    pub(crate) use tallow_kernels::tasks::rows_per_task;
-
-    pub(crate) use crate::slices::*;
-}
 pub use tanh::tanh;
 
 use candle_core::DType;

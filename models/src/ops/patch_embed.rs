@@ -1,10 +1,10 @@
 //! Images to tokens: a convolution whose kernel is as large as its stride, which is a matrix product over patches.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::patches as kernel;
 
-use super::kernel::{copy, filled, read, rows_per_task, serves, tensor};
 use super::linear;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// Projects the patches of `images [batch, channels, height, width]` with `w [dim, channels, p, p]` and `b [dim]` to
 /// `[batch, height / p * width / p, dim]`, row by row.
@@ -36,7 +36,7 @@ pub fn patches(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
     if !serves(&[images]) || images.track_op() {
         return composed_cut(images, [ph, pw]);
     }
-    let values = read(images, |images| cut(images, [channels, height, width], [ph, pw]))?;
+    let values = kernel::patches(&CpuValues::of(&images.contiguous()?)?, [channels, height, width], [ph, pw]);
     tensor(values, &[batch, (height / ph) * (width / pw), channels * ph * pw])
 }
 
@@ -46,28 +46,6 @@ fn composed_cut(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
     let (rows, columns) = (height / ph, width / pw);
     let patches = images.reshape(vec![batch, channels, rows, ph, columns, pw])?.permute(vec![0, 2, 4, 1, 3, 5])?;
     patches.reshape((batch, rows * columns, channels * ph * pw))
-}
-
-/// As [`composed_cut`].
-fn cut(images: &[f32], [channels, height, width]: [usize; 3], [ph, pw]: [usize; 2]) -> Vec<f32> {
-    let patch = channels * ph * pw;
-    let (rows, columns) = (height / ph, width / pw);
-    let task = rows_per_task(images.len() / patch.max(1), patch);
-    // SAFETY: the tasks cover the output, and every row of every patch is written.
-    unsafe {
-        filled(images.len(), |out| {
-            out.par_chunks_mut((task * patch).max(1)).enumerate().for_each(|(i, out)| {
-                for (at, out) in (i * task..).zip(out.chunks_exact_mut(patch)) {
-                    let (image, row, column) = (at / (rows * columns), at / columns % rows, at % columns);
-                    for (line, out) in out.chunks_exact_mut(pw).enumerate() {
-                        let (channel, y) = (line / ph, line % ph);
-                        let start = ((image * channels + channel) * height + row * ph + y) * width + column * pw;
-                        copy(&images[start..start + pw], out);
-                    }
-                }
-            })
-        })
-    }
 }
 
 #[cfg(test)]
@@ -84,7 +62,7 @@ mod tests {
     fn cutting_is_the_permutation() -> Result<()> {
         for (dims, patch) in [([1, 1, 1, 1], [1, 1]), ([2, 3, 8, 12], [4, 3]), ([3, 2, 28, 14], [14, 14])] {
             let images = values(&dims, 1)?;
-            let got = read(&images, |x| cut(x, [dims[1], dims[2], dims[3]], patch))?;
+            let got = kernel::patches(&CpuValues::of(&images)?, [dims[1], dims[2], dims[3]], patch);
             let exact = composed_cut(&images, patch)?;
             assert_eq!(distance(&tensor(got, exact.dims())?, &exact)?, 0.);
         }

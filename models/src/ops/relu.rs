@@ -1,9 +1,10 @@
 //! `y = max(x, 0)`.
 
 use candle_core::{Result, Tensor};
+use tallow_kernels::activation::Activation;
 
-use super::elementwise::{Scalar, map};
-use super::kernel::serves;
+use super::elementwise::map;
+use crate::slices::serves;
 
 /// `max(x, 0)`, with the derivative 0 at 0 as in PyTorch (Candle's own has 1).
 pub fn relu(x: &Tensor) -> Result<Tensor> {
@@ -11,24 +12,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if let Some(y) = super::cuda::activation(x, None, "relu", composed)? {
         return Ok(y);
     }
-    if serves(&[x]) { map(x, Relu) } else { composed(x) }
-}
-
-struct Relu;
-
-impl Scalar for Relu {
-    const NAME: &'static str = "relu";
-
-    // Written so that NaN goes through.
-    #[inline(always)]
-    fn value(x: f32) -> f32 {
-        if x <= 0. { 0. } else { x }
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        if x <= 0. { 0. } else { 1. }
-    }
+    if serves(&[x]) { map(x, "relu", Activation::Relu) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {

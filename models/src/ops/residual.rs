@@ -3,13 +3,10 @@
 //! LayerScale is Touvron et al., "Going deeper with Image Transformers", 2021; stochastic depth Huang et al., 2016.
 
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::residual::ScaleAdd;
 
-use super::column_sums::column_sums_of;
-use super::kernel::{filled, rows_per_task, serves, tensor};
-use super::simd::vectorised;
 use crate::autograd::{Call, Function};
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// `x + y` for two tensors of one shape.
 ///
@@ -70,112 +67,32 @@ fn fused(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&Tensor>) 
         Some(keep) => keep.to_dtype(x.dtype())?.to_vec1::<f32>()?,
         None => vec![1.],
     };
-    let scale_add = ScaleAdd { keep, dim: x.dims().last().copied().unwrap_or(1) };
+    let (scale_add, dim) = (ScaleAdd::new(keep), x.dims().last().copied().unwrap_or(1));
     let out = {
         let gamma = gamma.as_ref().map(CpuValues::of).transpose()?;
-        scale_add.forward(Some(&CpuValues::of(&x)?), &CpuValues::of(&y)?, gamma.as_deref())
+        scale_add.forward(Some(&CpuValues::of(&x)?), &CpuValues::of(&y)?, gamma.as_deref(), dim)
     };
     let function = Function::new("scale_add", [&x, &y].into_iter().chain(&gamma));
-    function.output(out, x.shape()).backward(move |call| scale_add.gradients(call))
+    function.output(out, x.shape()).backward(move |call| gradients(&scale_add, dim, call))
 }
 
-struct ScaleAdd {
-    /// A factor for every sample, or one for all.
-    keep: Vec<f32>,
-    /// Values of a row.
-    dim: usize,
-}
-
-impl ScaleAdd {
-    /// The factor of row `row` of `rows`.
-    #[inline(always)]
-    fn factor(&self, row: usize, rows: usize) -> f32 {
-        if self.keep.len() == 1 { self.keep[0] } else { self.keep[row * self.keep.len() / rows] }
-    }
-
-    /// `x + keep · gamma · y`; without `x`, what is added to it.
-    fn forward(&self, x: Option<&[f32]>, y: &[f32], gamma: Option<&[f32]>) -> Vec<f32> {
-        let dim = self.dim.max(1);
-        let rows = y.len() / dim;
-        let task = rows_per_task(rows, dim);
-        // SAFETY: the tasks cover the output, and every value of every row is written.
-        unsafe {
-            filled(y.len(), |out| {
-                out.par_chunks_mut(task * dim).enumerate().for_each(|(i, out)| {
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            for (row, out) in (i * task..).zip(out.chunks_exact_mut(dim)) {
-                                let factor = self.factor(row, rows);
-                                let y = &y[row * dim..][..dim];
-                                let x = x.map(|x| &x[row * dim..][..dim]);
-                                match (x, gamma) {
-                                    (Some(x), Some(gamma)) => {
-                                        for (((out, &x), &y), &gamma) in out.iter_mut().zip(x).zip(y).zip(gamma) {
-                                            out.write(x + gamma * y * factor);
-                                        }
-                                    }
-                                    (Some(x), None) => {
-                                        for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
-                                            out.write(x + y * factor);
-                                        }
-                                    }
-                                    (None, Some(gamma)) => {
-                                        for ((out, &y), &gamma) in out.iter_mut().zip(y).zip(gamma) {
-                                            out.write(gamma * y * factor);
-                                        }
-                                    }
-                                    (None, None) => {
-                                        for (out, &y) in out.iter_mut().zip(y) {
-                                            out.write(y * factor);
-                                        }
-                                    }
-                                }
-                            }
-                        },
-                    )
-                })
-            })
+fn gradients(scale_add: &ScaleAdd, dim: usize, call: &Call) -> Result<Vec<Option<Tensor>>> {
+    let (y, gamma) = (&call.operands[1], call.operands.get(2));
+    let dout = call.gradient;
+    let dy = match call.wants(1) {
+        true if gamma.is_none() && scale_add.keeps_all() => Some(dout.clone()),
+        true => {
+            let gamma = gamma.map(CpuValues::of).transpose()?;
+            Some(tensor(scale_add.forward(None, &CpuValues::of(dout)?, gamma.as_deref(), dim), dout.dims())?)
         }
+        false => None,
+    };
+    let mut gradients = vec![Some(dout.clone()), dy];
+    if gamma.is_some() {
+        let of_gamma = || tensor(scale_add.gradient_of_gamma(&CpuValues::of(dout)?, &CpuValues::of(y)?, dim), &[dim]);
+        gradients.push(call.wants(2).then(of_gamma).transpose()?);
     }
-
-    fn gradients(&self, call: &Call) -> Result<Vec<Option<Tensor>>> {
-        let (y, gamma) = (&call.operands[1], call.operands.get(2));
-        let dout = call.gradient;
-        let dy = match call.wants(1) {
-            true if gamma.is_none() && self.keep == [1.] => Some(dout.clone()),
-            true => {
-                let gamma = gamma.map(CpuValues::of).transpose()?;
-                Some(tensor(self.forward(None, &CpuValues::of(dout)?, gamma.as_deref()), dout.dims())?)
-            }
-            false => None,
-        };
-        let mut gradients = vec![Some(dout.clone()), dy];
-        if gamma.is_some() {
-            let of_gamma = || self.gradient_of_gamma(&CpuValues::of(dout)?, &CpuValues::of(y)?);
-            gradients.push(call.wants(2).then(of_gamma).transpose()?);
-        }
-        Ok(gradients)
-    }
-
-    fn gradient_of_gamma(&self, grad: &[f32], y: &[f32]) -> Result<Tensor> {
-        let dim = self.dim;
-        let rows = y.len() / dim.max(1);
-        let sums = column_sums_of(
-            rows,
-            dim,
-            rows_per_task(rows, dim),
-            #[inline(always)]
-            |row, sums| {
-                let factor = self.factor(row, rows);
-                let (grad, y) = (&grad[row * dim..][..dim], &y[row * dim..][..dim]);
-                for ((sum, &grad), &y) in sums.iter_mut().zip(grad).zip(y) {
-                    *sum += grad * y * factor;
-                }
-            },
-        );
-        tensor(sums, &[dim])
-    }
+    Ok(gradients)
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! `y = exp(x) / sum(exp(x))` over the last dimension.
 
 use candle_core::{D, Result, Tensor, bail};
-use rayon::prelude::*;
+use tallow_kernels::softmax as kernel;
 
-use super::kernel::{filled, rows_per_task, serves, tensor, written};
-use super::simd::{exp, max, sum, sum2, vectorised};
 use super::wide;
 use crate::autograd::Function;
-use crate::slices::CpuValues;
+use crate::slices::{CpuValues, serves, tensor};
 
 /// Softmax over the last dimension. Rows of any magnitude stay finite.
 ///
@@ -30,63 +28,11 @@ pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
 fn fused(x: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let dim = x.dims().last().copied().unwrap_or(1);
-    let y = forward(&CpuValues::of(&x)?, dim);
+    let y = kernel::forward(&CpuValues::of(&x)?, dim);
     Function::new("softmax", [&x]).output(y, x.shape()).backward(move |call| {
-        let dx = backward(&CpuValues::of(call.output)?, &CpuValues::of(call.gradient)?, dim);
+        let dx = kernel::backward(&CpuValues::of(call.output)?, &CpuValues::of(call.gradient)?, dim);
         Ok(vec![Some(tensor(dx, call.output.dims())?)])
     })
-}
-
-fn forward(x: &[f32], dim: usize) -> Vec<f32> {
-    let dim = dim.max(1);
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    unsafe {
-        filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                            let max = max(x);
-                            for (y, &x) in y.iter_mut().zip(x) {
-                                y.write(exp(x - max));
-                            }
-                            let y = written(y);
-                            let scale = 1. / sum(y, |y| y);
-                            for y in y {
-                                *y *= scale;
-                            }
-                        }
-                    },
-                )
-            })
-        })
-    }
-}
-
-fn backward(y: &[f32], dy: &[f32], dim: usize) -> Vec<f32> {
-    let dim = dim.max(1);
-    let task = rows_per_task(y.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    unsafe {
-        filled(y.len(), |dx| {
-            dx.par_chunks_mut(task).zip(y.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, y), dy)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim))
-                        {
-                            let dot = sum2(y, dy, |y, dy| y * dy);
-                            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                                dx.write(y * (dy - dot));
-                            }
-                        }
-                    },
-                )
-            })
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `y = tanh(x)`.
 
 use candle_core::{Result, Tensor};
+use tallow_kernels::activation::Activation;
 
-use super::elementwise::{Scalar, map};
-use super::kernel::serves;
-use super::simd;
+use super::elementwise::map;
+use crate::slices::serves;
 
 /// The hyperbolic tangent.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
@@ -12,24 +12,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
     if let Some(y) = super::cuda::activation(x, None, "tanh", composed)? {
         return Ok(y);
     }
-    if serves(&[x]) { map(x, Tanh) } else { composed(x) }
-}
-
-struct Tanh;
-
-impl Scalar for Tanh {
-    const NAME: &'static str = "tanh";
-
-    #[inline(always)]
-    fn value(x: f32) -> f32 {
-        simd::tanh(x)
-    }
-
-    #[inline(always)]
-    fn slope(x: f32) -> f32 {
-        let y = simd::tanh(x);
-        1. - y * y
-    }
+    if serves(&[x]) { map(x, "tanh", Activation::Tanh) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {

@@ -9,7 +9,7 @@ use tallow_kernels::optim::adamw;
 use super::Clip;
 #[cfg(feature = "cuda")]
 use super::on_cuda;
-use crate::slices::{change, read, serves};
+use crate::slices::{CpuValues, change, serves};
 
 /// A parameter and what its step of AdamW needs; see [`adamw_step`].
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +50,9 @@ pub fn adamw_step(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, step: &
     if !(serves(&[param, m, v, grad]) && in_place) {
         return composed(param, m, v, grad, step);
     }
-    read(grad, |g| change(param, |p| change(m, |m| change(v, |v| adamw(p, m, v, g, step)))))????;
-    Ok(())
+    let grad = grad.contiguous()?;
+    let g = CpuValues::of(&grad)?;
+    change(param, |p| change(m, |m| change(v, |v| adamw(p, m, v, &g, step))))??
 }
 
 fn composed(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, s: &AdamWStep) -> Result<()> {

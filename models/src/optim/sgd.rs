@@ -7,7 +7,7 @@ use tallow_kernels::optim::{sgd, sgd_with_momentum};
 use super::Clip;
 #[cfg(feature = "cuda")]
 use super::on_cuda;
-use crate::slices::{change, read, serves};
+use crate::slices::{CpuValues, change, serves};
 
 /// A parameter and what its step of SGD needs; see [`sgd_step`].
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +46,11 @@ pub fn sgd_step(param: &Tensor, momentum_buffer: Option<&Tensor>, grad: &Tensor,
     if !(serves(&[param, grad]) && in_place) {
         return composed(param, buffer, grad, step);
     }
+    let grad = grad.contiguous()?;
+    let g = CpuValues::of(&grad)?;
     match buffer {
-        Some(buffer) => read(grad, |g| change(param, |p| change(buffer, |b| sgd_with_momentum(p, b, g, step))))??,
-        None => read(grad, |g| change(param, |p| sgd(p, g, step)))?,
+        Some(buffer) => change(param, |p| change(buffer, |b| sgd_with_momentum(p, b, &g, step)))?,
+        None => change(param, |p| sgd(p, &g, step)),
     }
 }
 

@@ -3,11 +3,11 @@
 use candle_core::{DType, Result, Tensor};
 use tallow_kernels::sum_of_squares as kernel;
 
-use crate::slices::{read, serves};
+use crate::slices::{CpuValues, serves};
 
 /// The sum of the squares of all values, accumulated in float64. Its square root is the 2-norm.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    if serves(&[x]) { read(x, kernel::sum_of_squares) } else { composed(x) }
+    if serves(&[x]) { Ok(kernel::sum_of_squares(&CpuValues::of(&x.contiguous()?)?)) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<f64> {
