@@ -15,6 +15,8 @@ pub mod autograd;
 mod cuda;
 mod error;
 pub mod families;
+#[cfg(test)]
+mod gradcheck;
 mod hash;
 pub mod images;
 mod img_size;

@@ -60,7 +60,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::ops::check::{distance, values};
+    use crate::gradcheck::{distance, values};
     use crate::ops::{layer_norm, linear};
 
     /// Something of this crate's ops and of Candle's: `(norm(x) Wᵀ + b)² · w`, whose `w` is used twice.

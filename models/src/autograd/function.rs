@@ -173,7 +173,7 @@ mod tests {
 
     use super::super::collect_gradients;
     use super::*;
-    use crate::ops::check::{check, distance, values};
+    use crate::gradcheck::{check, distance, values};
 
     /// `a b + c d e`, value by value: five operands, more than Candle's ops have.
     fn five(t: &[Tensor]) -> Result<Tensor> {

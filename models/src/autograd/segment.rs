@@ -120,7 +120,7 @@ mod tests {
 
     use super::super::collect_gradients;
     use super::*;
-    use crate::ops::check::{distance, values};
+    use crate::gradcheck::{distance, values};
     use crate::ops::{gelu, linear};
 
     fn composed(t: &[Tensor]) -> Result<Tensor> {

@@ -111,8 +111,8 @@ fn fused_qkv(qkv: &Tensor, heads: usize) -> Result<Tensor> {
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

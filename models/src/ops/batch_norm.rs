@@ -135,8 +135,8 @@ fn gradients(norm: &BatchNorm, call: &Call) -> Result<Vec<Option<Tensor>>> {
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::check::{check, distance, values as random};
     use super::*;
+    use crate::gradcheck::{check, distance, values as random};
 
     fn running(channels: usize, dtype: DType) -> Result<Statistics> {
         let mean = random(&[channels], 5)?.to_dtype(dtype)?;

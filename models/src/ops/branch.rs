@@ -253,8 +253,8 @@ fn parameters_of<'a>(values: &'a [CpuValues], places: &Places) -> Parameters<'a>
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     const SIZES: [(usize, usize, usize, usize); 3] = [(1, 1, 4, 6), (2, 5, 8, 24), (3, 17, 32, 48)];
 
@@ -304,27 +304,24 @@ mod tests {
 
     #[test]
     fn a_second_backward_gives_the_same() -> Result<()> {
-        let x = candle_core::Var::from_tensor(&super::super::check::values(&[2, 5, 8], 0)?)?;
+        let x = candle_core::Var::from_tensor(&crate::gradcheck::values(&[2, 5, 8], 0)?)?;
         let parameters: Vec<Tensor> = [&[8usize][..], &[8], &[12, 8], &[12], &[8, 12], &[8]]
             .iter()
             .enumerate()
-            .map(|(i, dims)| super::super::check::values(dims, i as u64))
+            .map(|(i, dims)| crate::gradcheck::values(dims, i as u64))
             .collect::<Result<_>>()?;
         let t: Vec<Tensor> = [x.as_tensor().clone()].into_iter().chain(parameters).collect();
         let y = run(&t, Middle::Activation(Gelu::Erf), None)?.sum_all()?;
         let [first, second] = [y.backward()?, y.backward()?].map(|store| store.get(&x).expect("a gradient").clone());
-        assert_eq!(super::super::check::distance(&second, &first)?, 0.);
+        assert_eq!(crate::gradcheck::distance(&second, &first)?, 0.);
         Ok(())
     }
 
     #[test]
     fn prepacked_weights_give_the_same_values_and_leave_training_alone() -> Result<()> {
         let shapes: [&[usize]; 8] = [&[2, 37, 48], &[48], &[48], &[144, 48], &[144], &[48, 48], &[48], &[48]];
-        let t: Vec<Tensor> = shapes
-            .iter()
-            .zip(0..)
-            .map(|(dims, seed)| super::super::check::values(dims, seed))
-            .collect::<Result<_>>()?;
+        let t: Vec<Tensor> =
+            shapes.iter().zip(0..).map(|(dims, seed)| crate::gradcheck::values(dims, seed)).collect::<Result<_>>()?;
         let prepacked = Prepacked::default();
         let run = |x: &Tensor, first: &Tensor, prepacked: Option<&Prepacked>| {
             let inner =
@@ -333,13 +330,13 @@ mod tests {
         };
         let plain = run(&t[0], &t[3], None)?;
         for _ in 0..3 {
-            assert_eq!(super::super::check::distance(&run(&t[0], &t[3], Some(&prepacked))?, &plain)?, 0.);
+            assert_eq!(crate::gradcheck::distance(&run(&t[0], &t[3], Some(&prepacked))?, &plain)?, 0.);
         }
         // What was kept is of no use to other weights; a pass that records history does not read it.
         let other = candle_core::Var::from_tensor(&(&t[3] * 0.5)?)?;
         let expected = run(&t[0], &other.as_detached_tensor(), None)?;
-        assert_eq!(super::super::check::distance(&run(&t[0], &other, Some(&prepacked))?, &expected)?, 0.);
-        assert!(super::super::check::distance(&expected, &plain)? > 1e-3);
+        assert_eq!(crate::gradcheck::distance(&run(&t[0], &other, Some(&prepacked))?, &expected)?, 0.);
+        assert!(crate::gradcheck::distance(&expected, &plain)? > 1e-3);
         Ok(())
     }
 

@@ -95,8 +95,8 @@ pub(super) fn gradients(conv: &Conv2d, call: &Call, dy: &[f32]) -> Result<Vec<Op
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

@@ -44,8 +44,8 @@ pub fn conv_pool_relu(
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

@@ -65,8 +65,8 @@ fn fused(logits: &Tensor, cross_entropy: CrossEntropy) -> Result<Tensor> {
 mod tests {
     use candle_core::{Device, Var};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

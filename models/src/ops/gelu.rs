@@ -92,8 +92,8 @@ fn composed_quick(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernels_agree_with_the_compositions() -> Result<()> {

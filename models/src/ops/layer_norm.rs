@@ -59,8 +59,8 @@ fn gradients(call: &Call, eps: f32) -> Result<Vec<Option<Tensor>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn rows_far_from_zero_keep_their_digits() -> Result<()> {
-        let x = (super::super::check::values(&[4, 384], 1)? + 1000.)?;
+        let x = (crate::gradcheck::values(&[4, 384], 1)? + 1000.)?;
         let ones = Tensor::ones(384, x.dtype(), x.device())?;
         let y = layer_norm(&x, &ones, &ones.zeros_like()?, 1e-6)?;
         let wide = candle_core::DType::F64;
         let exact = composed(&x.to_dtype(wide)?, &ones.to_dtype(wide)?, &ones.zeros_like()?.to_dtype(wide)?, 1e-6)?;
-        assert!(super::super::check::distance(&y, &exact)? < 1e-4);
+        assert!(crate::gradcheck::distance(&y, &exact)? < 1e-4);
         Ok(())
     }
 }

@@ -81,8 +81,8 @@ fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

@@ -8,8 +8,6 @@
 mod attention;
 mod batch_norm;
 mod branch;
-#[cfg(test)]
-pub(crate) mod check;
 mod conv2d;
 mod conv_pool;
 mod cross_entropy;

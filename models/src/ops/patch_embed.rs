@@ -50,8 +50,8 @@ fn composed_cut(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{check, distance, values};
     use super::*;
+    use crate::gradcheck::{check, distance, values};
 
     #[test]
     fn tracked_images_and_parameters_get_their_gradients() -> Result<()> {

@@ -75,8 +75,8 @@ fn fused_avg(x: &Tensor, windows: Windows) -> Result<Tensor> {
 mod tests {
     use candle_core::{DType, Device, Var};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernels_agree_with_the_compositions() -> Result<()> {

@@ -21,8 +21,8 @@ fn composed(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

@@ -99,8 +99,8 @@ fn gradients(scale_add: &ScaleAdd, dim: usize, call: &Call) -> Result<Vec<Option
 mod tests {
     use candle_core::{DType, Device};
 
-    use super::super::check::check;
     use super::*;
+    use crate::gradcheck::check;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

@@ -37,8 +37,8 @@ fn fused(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{check, values};
     use super::*;
+    use crate::gradcheck::{check, values};
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {

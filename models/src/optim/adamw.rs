@@ -89,7 +89,7 @@ mod tests {
     use candle_core::{DType, Var};
 
     use super::*;
-    use crate::ops::check::{distance, values};
+    use crate::gradcheck::{distance, values};
 
     const STEP: AdamWStep =
         AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1, grad_scale: 0.5 };

@@ -89,7 +89,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::ops::check::{distance, values};
+    use crate::gradcheck::{distance, values};
 
     const STEP: SgdStep = SgdStep { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.01, grad_scale: 0.5 };
 

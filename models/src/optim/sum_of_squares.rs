@@ -17,7 +17,7 @@ fn composed(x: &Tensor) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::values;
+    use crate::gradcheck::values;
 
     #[test]
     fn kernel_agrees_with_the_composition() -> Result<()> {
