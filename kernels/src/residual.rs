@@ -34,7 +34,8 @@ impl ScaleAdd {
     pub fn forward(&self, x: Option<&[f32]>, y: &[f32], gamma: Option<&[f32]>, dim: usize) -> Vec<f32> {
         let dim = dim.max(1);
         let rows = y.len() / dim;
-        assert!(y.len().is_multiple_of(dim) && gamma.is_none_or(|gamma| gamma.len() == dim), "rows that do not fit");
+        assert!(y.len().is_multiple_of(dim), "values that are no rows");
+        assert!(gamma.is_none_or(|gamma| gamma.len() == dim || y.is_empty()), "a gamma that does not fit");
         let task = rows_per_task(rows, dim);
         // SAFETY: the tasks cover the output, and every value of every row is written.
         unsafe {

@@ -1,8 +1,8 @@
-//! Operations with a correct backward: a fused CPU kernel, a fused CUDA kernel, and a composition of Candle's own
-//! differentiable ops that serves every other device and type and is what the kernels are tested against.
+//! Operations with a correct backward, a file each: a kernel of `tallow-kernels` on the CPU, one of `cuda`, and a composition of
+//! Candle's own differentiable ops that serves every other device and type and is what the kernels are tested against.
 //!
-//! Every function chooses by itself: float32 on the CPU runs the kernel, float32 and bfloat16 on CUDA that of `cuda`, all else
-//! the composition (`composed` in each file).
+//! Every function checks its shapes and chooses by itself: float32 on the CPU runs the kernel (`fused` in each file), float32 and
+//! bfloat16 on CUDA that of `cuda`, all else the composition (`composed`).
 //! The backward works only for the operands that need a gradient.
 
 mod attention;
