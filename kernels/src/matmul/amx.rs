@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::cell::UnsafeCell;
 
-use super::bfloat16::{Line, ROWS, TILE};
+use super::bfloat16::{Line, ROWS, Sums, TILE};
 
 /// Whether the CPU has tiles for bfloat16 and the kernel lets this process use them.
 pub fn amx_is_allowed() -> bool {
@@ -85,22 +85,13 @@ impl Tiles {
         Self { idle: UnsafeCell::new([Line([0; 64]); TILE / 64]) }
     }
 
-    /// A whole block; the sums start from `from`, or from zero if it is null.
+    /// The sums of a whole block.
     ///
     /// # Safety
-    /// As [`super::bfloat16`]'s `block`, with rows of `from` a `from_stride` apart.
-    #[allow(clippy::too_many_arguments, reason = "the inner loop")]
+    /// `a` and `b` must be tiles of `steps` steps, one at least; the sums' places valid for a block.
     #[inline]
-    pub unsafe fn block<const PARTS: usize>(
-        &self,
-        a: *const u8,
-        b: *const u8,
-        steps: usize,
-        from: *const f32,
-        from_stride: usize,
-        out: *mut f32,
-        row_stride: usize,
-    ) {
+    pub unsafe fn block<const PARTS: usize>(&self, a: *const u8, b: *const u8, steps: usize, sums: Sums) {
+        let Sums { from, from_stride, to, to_stride } = sums;
         // SAFETY: the caller's; all tile registers are declared to be written.
         unsafe {
             if PARTS == 3 {
@@ -137,7 +128,7 @@ impl Tiles {
                         "4:", "tallow_step {a}, {b}, {row}", "dec {rest}", "jnz 4b",
                         "5:", ".purgem tallow_step",
                     ],
-                    (from, from_stride) => (out, row_stride),
+                    (from, from_stride) => (to, to_stride),
                     a = inout(reg) a => _, b = inout(reg) b => _, fours = inout(reg) steps / 4 => _,
                     rest = inout(reg) steps % 4 => _, row = in(reg) 64_usize, idle = in(reg) self.idle.get(),
                 );
@@ -150,7 +141,7 @@ impl Tiles {
                         "tileloadd tmm5, [{a} + {row} + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
                         "add {a}, 2048", "add {b}, 2048", "dec {steps}", "jnz 2b",
                     ],
-                    (from, from_stride) => (out, row_stride),
+                    (from, from_stride) => (to, to_stride),
                     a = inout(reg) a => _, b = inout(reg) b => _, steps = inout(reg) steps => _, row = in(reg) 64_usize,
                 );
             }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::bfloat16::{BLOCK, Operand, ROWS, STEP, Side, TILE};
+use super::bfloat16::{BLOCK, Operand, ROWS, STEP, Side, Sums, TILE};
 
 /// Packs `steps` steps from `first_step` of block `block` of an operand at `to`: step after step the parts, highest first,
 /// and of every part two tiles.
@@ -146,15 +146,8 @@ fn transpose(r: &mut [__m512i; 16]) {
 /// # Safety
 /// As [`super::amx::Tiles::block`]; the CPU must have the dot products.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub unsafe fn dot_products<const PARTS: usize>(
-    a: *const u8,
-    b: *const u8,
-    steps: usize,
-    from: *const f32,
-    from_stride: usize,
-    out: *mut f32,
-    row_stride: usize,
-) {
+pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps: usize, sums: Sums) {
+    let Sums { from, from_stride, to, to_stride } = sums;
     const PAIRS: [(usize, usize); 6] = [(2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)];
     let pairs = if PARTS == 3 { &PAIRS[..] } else { &PAIRS[5..] };
     /// Rows whose sums stay in registers.
@@ -186,7 +179,7 @@ pub unsafe fn dot_products<const PARTS: usize>(
                 }
             }
             for (i, sums) in sums.iter().enumerate() {
-                let row = out.add((top + i) * row_stride);
+                let row = to.add((top + i) * to_stride);
                 _mm512_storeu_ps(row, sums[0]);
                 _mm512_storeu_ps(row.add(16), sums[1]);
             }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::amx::{Tiles, amx_is_allowed};
 use super::avx512_bf16::{dot_products, pack};
-use super::{Matrix, Start};
+use super::{Matrix, Output, Start};
 
 /// Rows and columns of the part of a product that is summed up at a time: 2 x 2 tiles.
 pub(super) const BLOCK: usize = 32;
@@ -198,15 +198,8 @@ impl PackedTiles {
     ///
     /// # Safety
     /// As [`super::multiply_to`].
-    unsafe fn multiply_blocks<const PARTS: usize>(
-        &self,
-        out: *mut f32,
-        row_stride: usize,
-        start: Start,
-        a: Matrix,
-        scale: f32,
-        blocks: std::ops::Range<usize>,
-    ) {
+    unsafe fn multiply_blocks<const PARTS: usize>(&self, out: Output, a: Matrix, blocks: std::ops::Range<usize>) {
+        let Output { to: out, row_stride, start, scale } = out;
         let left = Operand {
             values: a.values,
             side: Side::Left,
@@ -235,10 +228,10 @@ impl PackedTiles {
                         let b = self.tiles.as_ptr().cast::<u8>().add(offset);
                         for (i, row) in chunk.clone().enumerate() {
                             let (row, column) = (row * BLOCK, column * BLOCK);
-                            let at = out.add(row * row_stride + column);
                             let size = (BLOCK.min(a.rows - row), BLOCK.min(self.columns - column));
+                            let (to, start) = (out.add(row * row_stride + column), start.at_column(column));
                             let a = left_tiles.add(i * bytes);
-                            block::<PARTS>(tiles.as_ref(), a, b, steps, at, row_stride, size, start.at_column(column));
+                            block::<PARTS>(tiles.as_ref(), (a, b, steps), (to, row_stride), size, start);
                         }
                     }
                 }
@@ -251,32 +244,26 @@ impl PackedTiles {
     ///
     /// # Safety
     /// As [`super::multiply_to`].
-    pub unsafe fn multiply(
-        &self,
-        out: *mut f32,
-        row_stride: usize,
-        start: Start,
-        a: Matrix,
-        scale: f32,
-        threads: usize,
-    ) {
-        let multiply = |out: *mut f32, a: Matrix, blocks| {
+    pub unsafe fn multiply(&self, out: Output, a: Matrix, threads: usize) {
+        let Output { row_stride, start, scale, .. } = out;
+        let multiply = |to: *mut f32, a: Matrix, blocks| {
+            let out = Output { to, row_stride, start, scale };
             // SAFETY: the caller's.
             unsafe {
                 match self.parts {
-                    1 => self.multiply_blocks::<1>(out, row_stride, start, a, scale, blocks),
-                    _ => self.multiply_blocks::<3>(out, row_stride, start, a, scale, blocks),
+                    1 => self.multiply_blocks::<1>(out, a, blocks),
+                    _ => self.multiply_blocks::<3>(out, a, blocks),
                 }
             }
         };
         if threads == 1 {
-            return multiply(out, a, 0..self.blocks());
+            return multiply(out.to, a, 0..self.blocks());
         }
         // Tasks are chunks of rows, as many for every thread; where there are few rows, columns are shared out as well.
         let (rows, columns) = (a.rows.div_ceil(BLOCK), self.blocks());
         let chunks = rows.div_ceil(MOST_BLOCKS).next_multiple_of(threads).min(rows);
         let groups = threads.div_ceil(chunks).min(columns);
-        let out = Shared(out);
+        let out = Shared(out.to);
         (0..chunks * groups).into_par_iter().with_max_len(1).for_each(|task| {
             let (chunk, group) = (task / groups, task % groups);
             let (first, end) = (chunk * rows / chunks * BLOCK, ((chunk + 1) * rows / chunks * BLOCK).min(a.rows));
@@ -300,42 +287,43 @@ fn lines(scratch: &mut Vec<Line>, bytes: usize) -> *mut u8 {
     scratch.as_mut_ptr().cast()
 }
 
+/// Where the sums of a block start from, zero if it is null, and where they go; rows lie so far apart.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    pub from: *const f32,
+    pub from_stride: usize,
+    pub to: *mut f32,
+    pub to_stride: usize,
+}
+
 /// One block of the product, of `size` rows and columns.
 ///
 /// # Safety
 /// `a` and `b` must be tiles of `steps` steps, `out` valid for the block; without `tiles` the CPU must have the dot products.
-#[allow(clippy::too_many_arguments, reason = "the inner loop")]
 #[inline]
 unsafe fn block<const PARTS: usize>(
     tiles: Option<&Tiles>,
-    a: *const u8,
-    b: *const u8,
-    steps: usize,
-    out: *mut f32,
-    row_stride: usize,
+    (a, b, steps): (*const u8, *const u8, usize),
+    (out, row_stride): (*mut f32, usize),
     size: (usize, usize),
     start: Start,
 ) {
     // SAFETY: the caller's; what hangs over the edge goes through memory of its own.
     unsafe {
+        let add_up = |sums: Sums| match tiles {
+            Some(tiles) => tiles.block::<PARTS>(a, b, steps, sums),
+            None => dot_products::<PARTS>(a, b, steps, sums),
+        };
         if size == (BLOCK, BLOCK) {
-            let (from, stride) = match start {
+            let (from, from_stride) = match start {
                 Start::Zero => (std::ptr::null(), 0),
                 Start::Row(row) => (row.as_ptr(), 0),
                 Start::Out => (out.cast_const(), row_stride),
             };
-            match tiles {
-                Some(tiles) => tiles.block::<PARTS>(a, b, steps, from, stride, out, row_stride),
-                None => dot_products::<PARTS>(a, b, steps, from, stride, out, row_stride),
-            }
-            return;
+            return add_up(Sums { from, from_stride, to: out, to_stride: row_stride });
         }
         let mut whole = [0f32; BLOCK * BLOCK];
-        let whole_at = whole.as_mut_ptr();
-        match tiles {
-            Some(tiles) => tiles.block::<PARTS>(a, b, steps, std::ptr::null(), 0, whole_at, BLOCK),
-            None => dot_products::<PARTS>(a, b, steps, std::ptr::null(), 0, whole_at, BLOCK),
-        }
+        add_up(Sums { from: std::ptr::null(), from_stride: 0, to: whole.as_mut_ptr(), to_stride: BLOCK });
         for (y, row) in whole.chunks_exact(BLOCK).take(size.0).enumerate() {
             for (x, &sum) in row.iter().take(size.1).enumerate() {
                 let to = out.add(y * row_stride + x);

@@ -225,7 +225,13 @@ pub(crate) unsafe fn multiply_to(out: Output, a: Matrix, b: Matrix, threads: Thr
             let start = if first > 0 { Start::Out } else { start };
             let right = bfloat16::PackedTiles::new(unit, parts, b.rows_from(first, count_of_slice), count);
             // SAFETY: the caller's.
-            unsafe { right.multiply(out, row_stride, start, a.columns_from(first, count_of_slice), scale, count) };
+            unsafe {
+                right.multiply(
+                    Output { to: out, row_stride, start, scale },
+                    a.columns_from(first, count_of_slice),
+                    count,
+                )
+            };
         }
         return;
     }
@@ -378,7 +384,7 @@ impl<'a> Packed<'a> {
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &self.contents.tiles {
-                return tiles.multiply(out, columns, start, a, 1., 1);
+                return tiles.multiply(Output { to: out, row_stride: columns, start, scale: 1. }, a, 1);
             }
             if let Some(panels) = &self.contents.panels {
                 let out = Output { to: out, row_stride: columns, start, scale: 1. };
@@ -464,7 +470,11 @@ mod tests {
                         let run = |parts: usize, out: &mut [f32], a: Matrix, b: Matrix| unsafe {
                             let (at, stride) = (out.as_mut_ptr(), b.columns);
                             let right = bfloat16::PackedTiles::new(unit, parts, b, threads);
-                            right.multiply(at, stride, Start::Out, a, 1., threads)
+                            right.multiply(
+                                Output { to: at, row_stride: stride, start: Start::Out, scale: 1. },
+                                a,
+                                threads,
+                            )
                         };
                         let all_digits = error(rows, columns, depth, turned, |out, a, b| run(3, out, a, b));
                         assert!(all_digits < 1e-6, "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {all_digits:e}");
