@@ -46,7 +46,8 @@ fn apply(name: &str, options: &Value, x: &[Tensor], running: Option<&[Tensor; 2]
         "avg_pool2d" => ops::avg_pool2d(&x[0], count("kernel"), count("stride")),
         "batch_norm" => {
             let [mean, var] = running.expect("running statistics");
-            ops::batch_norm(&x[0], &x[1], &x[2], mean, var, number("momentum"), number("eps"), flag("train"))
+            let running = ops::Running { mean, var, momentum: number("momentum") };
+            ops::batch_norm(&x[0], &x[1], &x[2], running, number("eps"), flag("train"))
         }
         other => panic!("no operation is called {other}"),
     }

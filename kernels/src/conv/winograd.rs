@@ -206,7 +206,7 @@ impl Winograd {
                 images.for_each_init(Scratch::default, |scratch, (y, x)| {
                     let (grid, Scratch { image, left, product, output, .. }) = (self.input(), scratch);
                     grid.lay_out(x, self.windows.image, image);
-                    self.convolve(image, grid, &filters, start, y, [left, product, output]);
+                    self.convolve((image, grid), &filters, start, y, [left, product, output]);
                 });
             })
         }
@@ -215,8 +215,7 @@ impl Winograd {
     /// Some images, laid out in a grid, on this thread; writes all of `y`.
     fn convolve(
         &self,
-        x: &[f32],
-        from: Grid,
+        (x, from): (&[f32], Grid),
         filters: &PackedPanels,
         start: Start,
         y: &mut Out,
@@ -305,7 +304,7 @@ impl Winograd {
                     }
                     if let (Some(filters), Some(dx)) = (&filters, dx.next()) {
                         let Scratch { gradient, left, product, output, .. } = &mut scratch;
-                        back.convolve(gradient, grid, filters, Start::Zero, dx, [left, product, output]);
+                        back.convolve((gradient, grid), filters, Start::Zero, dx, [left, product, output]);
                     }
                 }
                 (dw, db)

@@ -85,8 +85,7 @@ fn separate(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Tensor> 
             parts,
             dy,
             (&log_sums, &along),
-            &mut [&mut dq, &mut dk, &mut dv],
-            [(0, 0), (1, 0), (2, 0)],
+            (&mut [&mut dq, &mut dk, &mut dv], [(0, 0), (1, 0), (2, 0)]),
             sizes,
         )?;
         Ok([dq, dk, dv].map(|gradient| Some(gradient.tensor())).into())
@@ -107,7 +106,7 @@ fn packed(qkv: &Tensor, heads: usize) -> Result<Tensor> {
         let mut dqkv = like(&device, qkv)?;
         let parts = [(qkv, 0), (qkv, width), (qkv, 2 * width)];
         let places = [(0, 0), (0, width), (0, 2 * width)];
-        backward(&device, parts, dy, (&log_sums, &along), &mut [&mut dqkv], places, sizes)?;
+        backward(&device, parts, dy, (&log_sums, &along), (&mut [&mut dqkv], places), sizes)?;
         Ok(vec![Some(dqkv.tensor())])
     })
 }
@@ -193,8 +192,7 @@ fn backward(
     parts: Parts,
     dy: &Tensor,
     (log_sums, along): (&Tensor, &Tensor),
-    outputs: &mut [&mut Output],
-    places: [(usize, usize); 3],
+    (outputs, places): (&mut [&mut Output], [(usize, usize); 3]),
     sizes: Sizes,
 ) -> Result<()> {
     let dy = aligned(dy)?;

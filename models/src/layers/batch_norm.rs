@@ -73,7 +73,8 @@ impl BatchNorm {
     /// that every model over the same store shares.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let Self { weight, bias, running_mean, running_var } = self;
-        ops::batch_norm(x, weight, bias, running_mean, running_var, MOMENTUM, EPS, mode.is_train())
+        let running = ops::Running { mean: running_mean, var: running_var, momentum: MOMENTUM };
+        ops::batch_norm(x, weight, bias, running, EPS, mode.is_train())
     }
 }
 

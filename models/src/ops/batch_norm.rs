@@ -9,25 +9,34 @@ use super::wide;
 use crate::autograd::{Call, Function};
 use crate::slices::{CpuValues, serves, tensor};
 
-/// Normalises every channel of `x [batch, channels, ..]`; the other tensors are `[channels]`.
+/// The running statistics of a norm, `[channels]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// The mean.
+    pub mean: &'a Tensor,
+    /// The unbiased variance.
+    pub var: &'a Tensor,
+    /// How far they move towards those of a batch; PyTorch's default is 0.1.
+    pub momentum: f64,
+}
+
+/// Normalises every channel of `x [batch, channels, ..]`; `weight` and `bias` are `[channels]`.
 ///
 /// With `train` the statistics are those of the batch, and the running ones move towards them in their own storage by
-/// `momentum` (PyTorch's, 0.1 by default): `running = (1 - momentum) running + momentum batch`, the variance unbiased there
+/// `momentum`: `running = (1 - momentum) running + momentum batch`, the variance unbiased there
 /// and biased in the output. Without it the running statistics normalise.
 ///
 /// # Errors
 /// If the shapes do not fit each other, or a training batch has one value a channel.
-#[allow(clippy::too_many_arguments, reason = "PyTorch's list, which everyone knows")]
 pub fn batch_norm(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
-    running_mean: &Tensor,
-    running_var: &Tensor,
-    momentum: f64,
+    running: Running,
     eps: f64,
     train: bool,
 ) -> Result<Tensor> {
+    let Running { mean: running_mean, var: running_var, momentum } = running;
     if x.rank() < 2 {
         bail!("batch_norm: expected x [batch, channels, ..], got {:?}", x.dims())
     }
@@ -151,13 +160,20 @@ mod tests {
             for train in [true, false] {
                 check("batch_norm", &[dims, &[channels], &[channels]], |t| {
                     let (mean, var) = running(channels, t[0].dtype())?;
-                    batch_norm(&t[0], &t[1], &t[2], &mean, &var, 0.1, 1e-5, train)
+                    batch_norm(&t[0], &t[1], &t[2], Running { mean: &mean, var: &var, momentum: 0.1 }, 1e-5, train)
                 })?;
             }
             let moved = |dtype| -> Result<Statistics> {
                 let (mean, var) = running(channels, dtype)?;
                 let ones = Tensor::ones(channels, dtype, &Device::Cpu)?;
-                batch_norm(&random(dims, 1)?.to_dtype(dtype)?, &ones, &ones, &mean, &var, 0.1, 1e-5, true)?;
+                batch_norm(
+                    &random(dims, 1)?.to_dtype(dtype)?,
+                    &ones,
+                    &ones,
+                    Running { mean: &mean, var: &var, momentum: 0.1 },
+                    1e-5,
+                    true,
+                )?;
                 Ok((mean, var))
             };
             let (got, exact) = (moved(DType::F32)?, moved(DType::F64)?);
@@ -172,8 +188,8 @@ mod tests {
         let (mean, var) = running(3, DType::F32)?;
         let ones = Tensor::ones(3, DType::F32, &Device::Cpu)?;
         let x = random(&[1, 3, 1, 1], 1)?;
-        assert!(batch_norm(&x, &ones, &ones, &mean, &var, 0.1, 1e-5, true).is_err());
-        assert!(batch_norm(&x, &ones, &ones, &mean, &var, 0.1, 1e-5, false).is_ok());
+        assert!(batch_norm(&x, &ones, &ones, Running { mean: &mean, var: &var, momentum: 0.1 }, 1e-5, true).is_err());
+        assert!(batch_norm(&x, &ones, &ones, Running { mean: &mean, var: &var, momentum: 0.1 }, 1e-5, false).is_ok());
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ mod windows;
 #[cfg(feature = "cuda")]
 use crate::cuda;
 pub use attention::{attention, attention_qkv};
-pub use batch_norm::batch_norm;
+pub use batch_norm::{Running, batch_norm};
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
