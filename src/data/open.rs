@@ -118,7 +118,7 @@ fn unknown(spec: &str) -> Error {
 }
 
 fn check(options: &DataOptions) -> Result<()> {
-    for (what, limit) in [("limit", options.limit), ("test-limit", options.test_limit)] {
+    for (what, limit) in [("limit", options.limit), ("test_limit", options.test_limit)] {
         if limit == Some(0) {
             return Err(Error::unusable(what, "at least 1", 0, "leave it out to use all samples"));
         }

@@ -6,6 +6,7 @@
 
 use tallow_models::images::{PRECISION, Taps};
 use tallow_weights::Interpolation;
+use tallow_weights::adapt::cubic;
 
 use super::{Error, Image, Result};
 
@@ -160,25 +161,13 @@ fn kernel(filter: Interpolation) -> Option<(Kernel, f64)> {
     match filter {
         Interpolation::Nearest => None,
         Interpolation::Bilinear => Some((triangle, 1.0)),
-        Interpolation::Bicubic => Some((cubic, 2.0)),
+        Interpolation::Bicubic => Some((|x| cubic(x, -0.5), 2.0)),
         Interpolation::Lanczos => Some((lanczos, 3.0)),
     }
 }
 
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
-}
-
-fn cubic(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
 }
 
 fn lanczos(x: f64) -> f64 {

@@ -17,8 +17,8 @@ mod figure;
 mod filters;
 mod group;
 mod heatmap;
-#[cfg(feature = "png")]
 mod learning_speed;
+#[cfg(feature = "png")]
 mod lettering;
 mod multiples;
 pub mod numbers;

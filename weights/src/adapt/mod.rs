@@ -9,3 +9,4 @@ mod resample;
 pub use channels::adapt_channels;
 pub use patches::resample_patches;
 pub use positions::{resample_positions, resample_positions_plainly};
+pub use resample::cubic;

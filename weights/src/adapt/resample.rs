@@ -14,7 +14,7 @@ pub(super) fn bicubic(old: usize, new: usize) -> Vec<f64> {
         let end = ((center + support + 0.5) as usize).min(old);
         let weights = &mut row[first..end];
         for (j, weight) in weights.iter_mut().enumerate() {
-            *weight = cubic(((first + j) as f64 - center + 0.5) / stretch);
+            *weight = cubic(((first + j) as f64 - center + 0.5) / stretch, -0.5);
         }
         let sum: f64 = weights.iter().sum();
         weights.iter_mut().for_each(|weight| *weight /= sum);
@@ -31,18 +31,15 @@ pub(super) fn bicubic_plain(old: usize, new: usize) -> Vec<f64> {
         let at = scale * (i as f64 + 0.5) - 0.5;
         for tap in -1..=2 {
             let sample = at.floor() + f64::from(tap);
-            row[sample.clamp(0., (old - 1) as f64) as usize] += cubic_of(sample - at, -0.75);
+            row[sample.clamp(0., (old - 1) as f64) as usize] += cubic(sample - at, -0.75);
         }
     }
     matrix
 }
 
-/// Keys' cubic convolution kernel with a = −0.5.
-fn cubic(x: f64) -> f64 {
-    cubic_of(x, -0.5)
-}
-
-fn cubic_of(x: f64, a: f64) -> f64 {
+/// Keys' cubic convolution kernel ("Cubic convolution interpolation for digital image processing", 1981) at a distance of `x`. With
+/// a = −0.5 it is Pillow's, with a = −0.75 that of PyTorch's `interpolate`.
+pub fn cubic(x: f64, a: f64) -> f64 {
     let x = x.abs();
     if x < 1. {
         ((a + 2.) * x - (a + 3.)) * x * x + 1.
