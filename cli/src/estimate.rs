@@ -172,7 +172,7 @@ fn product_rate(width: usize, device: &Device) -> candle_core::Result<f64> {
 
 /// What a run will take, in a line.
 pub fn told(estimate: &Estimate) -> String {
-    let Estimate { epochs, seconds_per_epoch, seconds, first_alone, memory_bytes, img_size: [height, width] } =
+    let Estimate { epochs, seconds_per_epoch, seconds, first_alone, memory_bytes, img_size: [height, width], .. } =
         *estimate;
     let time = match (epochs, first_alone) {
         (1, _) => about(seconds),
@@ -213,18 +213,25 @@ mod tests {
     }
     #[test]
     fn what_a_run_will_take_is_a_line() {
-        let estimate = Estimate {
-            epochs: 9,
-            seconds_per_epoch: 41.2,
-            seconds: 371.,
-            first_alone: false,
-            memory_bytes: Some(2_310_000_000),
-            img_size: [224, 224],
-        };
+        let estimate = Estimate::default().with(|m| {
+            m.epochs = 9;
+            m.seconds_per_epoch = 41.2;
+            m.seconds = 371.;
+            m.first_alone = false;
+            m.memory_bytes = Some(2_310_000_000);
+            m.img_size = [224, 224];
+        });
         assert_eq!(told(&estimate), "about 41 s an epoch, 6 min in all, 2.3 GB of memory at 224×224");
-        let one = Estimate { epochs: 1, seconds: 41.2, memory_bytes: None, ..estimate };
+        let one = estimate.with(|m| {
+            m.epochs = 1;
+            m.seconds = 41.2;
+            m.memory_bytes = None;
+        });
         assert_eq!(told(&one), "about 41 s at 224×224");
-        let probe = Estimate { first_alone: true, memory_bytes: Some(812_000_000), ..estimate };
+        let probe = estimate.with(|m| {
+            m.first_alone = true;
+            m.memory_bytes = Some(812_000_000);
+        });
         let expected = "about 41 s for the first epoch, next to nothing for the others, 812 MB of memory at 224×224";
         assert_eq!(told(&probe), expected);
     }

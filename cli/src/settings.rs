@@ -65,14 +65,12 @@ pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<T
 fn with_more_epochs(run: TrainConfig, mut table: Table) -> Result<TrainConfig> {
     let more = table.get("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > run.epochs() as i64);
     let Some(schedule) = table.get("schedule").filter(|_| more).cloned() else { return Ok(run.with_table(&table)?) };
-    let mut extension = Table::try_from(Extension {
-        from: run.epochs(),
-        schedule: run.schedule.schedule,
-        lr: run.optimizer.lr,
-        min_lr: run.schedule.min_lr,
-        gamma: run.schedule.gamma,
-        step_size: run.schedule.step_size,
-    })?;
+    let mut extension =
+        Table::try_from(Extension::new(run.epochs(), run.schedule.schedule, run.optimizer.lr).with(|m| {
+            m.min_lr = run.schedule.min_lr;
+            m.gamma = run.schedule.gamma;
+            m.step_size = run.schedule.step_size;
+        }))?;
     extension.insert("schedule".into(), schedule);
     for key in ["lr", "min_lr", "gamma", "step_size"] {
         extension.extend(table.remove(key).map(|value| (key.into(), value)));

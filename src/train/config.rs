@@ -62,6 +62,7 @@ pub struct Resolved {
 /// the next extension or the end of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Extension {
     /// The first of these epochs, counted from 0: as many epochs as the run had before.
     pub from: usize,
@@ -78,6 +79,20 @@ pub struct Extension {
     /// Epochs between two falls of the step schedule.
     #[serde(default = "once")]
     pub step_size: usize,
+}
+
+impl Extension {
+    /// From epoch `from` on, with this schedule from the rate `lr`; it does not fall, or falls to 0.
+    pub fn new(from: usize, schedule: ScheduleKind, lr: f64) -> Self {
+        Self { from, schedule, lr, min_lr: 0., gamma: one(), step_size: once() }
+    }
+
+    /// The same after `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 fn one() -> f64 {

@@ -47,7 +47,8 @@ pub enum Event {
 }
 
 /// What a run will take, from one timed step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[non_exhaustive]
 pub struct Estimate {
     /// Epochs of the run.
     pub epochs: usize,
@@ -63,8 +64,18 @@ pub struct Estimate {
     pub img_size: [usize; 2],
 }
 
+impl Estimate {
+    /// The same after `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 /// The metrics of one optimiser step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[non_exhaustive]
 pub struct StepMetrics {
     /// Counts from 0.
     pub epoch: usize,
@@ -83,8 +94,18 @@ pub struct StepMetrics {
     pub images_per_second: f64,
 }
 
+impl StepMetrics {
+    /// The same after `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 /// The metrics of one epoch, or of all since the evaluation before it where not every epoch is evaluated.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[non_exhaustive]
 pub struct EpochMetrics {
     /// Counts from 0.
     pub epoch: usize,
@@ -112,6 +133,15 @@ pub struct EpochMetrics {
     /// they were there, and later that of steps on them.
     #[serde(deserialize_with = "number")]
     pub images_per_second: f64,
+}
+
+impl EpochMetrics {
+    /// The same after `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Listens to a run.

@@ -225,7 +225,8 @@ pub struct Metrics {
 }
 
 /// `summary.json`: the result of a run that ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[non_exhaustive]
 pub struct Summary {
     /// The run's name: the folder's, unless a recipe named it.
     pub name: String,
@@ -276,6 +277,15 @@ pub struct Summary {
     pub test_top5: f64,
     /// Test accuracy after the last epoch.
     pub final_test_accuracy: f64,
+}
+
+impl Summary {
+    /// The same after `change`.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// `predictions.json`: what the chosen checkpoint says of every test sample, in the order of the test set.

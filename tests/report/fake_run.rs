@@ -78,31 +78,31 @@ impl FakeRun {
         let predictions = self.predictions();
         let hits = predictions.labels.iter().zip(&predictions.predicted).filter(|(a, b)| a == b).count();
         let test_accuracy = hits as f64 / self.test_samples as f64;
-        let summary = Summary {
-            name: self.name.clone(),
-            model: "vit_small_patch14_dinov2.saliency".into(),
-            weights: self.weights.clone(),
-            data: "mnist".into(),
-            test_set: self.test_set.clone(),
-            classes: self.classes.clone(),
-            parameters: 21_593_482,
-            trainable_parameters: 21_593_482,
-            epochs: self.epochs,
-            steps: self.epochs * self.steps_per_epoch,
-            train_samples: 32 * self.steps_per_epoch,
-            test_samples: self.test_samples,
-            seconds: 28.4 * self.epochs as f64,
-            images_per_second: 83.1,
-            peak_memory_bytes: Some(812_400_000),
-            device: "CPU".into(),
-            threads: 2,
-            best_epoch: if self.validation { self.epochs.saturating_sub(2) } else { self.epochs - 1 },
-            chosen_by: if self.validation { "val_accuracy".into() } else { "last".into() },
-            test_accuracy,
-            test_loss: 1.3 * self.loss,
-            test_top5: 0.5 + test_accuracy / 2.,
-            final_test_accuracy: test_accuracy,
-        };
+        let summary = Summary::default().with(|m| {
+            m.name = self.name.clone();
+            m.model = "vit_small_patch14_dinov2.saliency".into();
+            m.weights = self.weights.clone();
+            m.data = "mnist".into();
+            m.test_set = self.test_set.clone();
+            m.classes = self.classes.clone();
+            m.parameters = 21_593_482;
+            m.trainable_parameters = 21_593_482;
+            m.epochs = self.epochs;
+            m.steps = self.epochs * self.steps_per_epoch;
+            m.train_samples = 32 * self.steps_per_epoch;
+            m.test_samples = self.test_samples;
+            m.seconds = 28.4 * self.epochs as f64;
+            m.images_per_second = 83.1;
+            m.peak_memory_bytes = Some(812_400_000);
+            m.device = "CPU".into();
+            m.threads = 2;
+            m.best_epoch = if self.validation { self.epochs.saturating_sub(2) } else { self.epochs - 1 };
+            m.chosen_by = if self.validation { "val_accuracy".into() } else { "last".into() };
+            m.test_accuracy = test_accuracy;
+            m.test_loss = 1.3 * self.loss;
+            m.test_top5 = 0.5 + test_accuracy / 2.;
+            m.final_test_accuracy = test_accuracy;
+        });
         fs::write(root.join("summary.json"), serde_json::to_string_pretty(&summary).unwrap()).unwrap();
         fs::write(root.join("predictions.json"), serde_json::to_string(&predictions).unwrap()).unwrap();
         folder
@@ -119,28 +119,28 @@ impl FakeRun {
         let mut lines = vec![];
         for epoch in 0..epochs {
             for step in epoch * self.steps_per_epoch..(epoch + 1) * self.steps_per_epoch {
-                lines.push(MetricsLine::Step(StepMetrics {
-                    epoch,
-                    step,
-                    loss: course(step as f64) * (1. + 0.5 * rng.random_range(-1. ..1.)),
-                    lr: self.lr * (1. - step as f64 / total),
-                    grad_norm: 1.5,
-                    images_per_second: 83.,
-                }));
+                lines.push(MetricsLine::Step(StepMetrics::default().with(|m| {
+                    m.epoch = epoch;
+                    m.step = step;
+                    m.loss = course(step as f64) * (1. + 0.5 * rng.random_range(-1. ..1.));
+                    m.lr = self.lr * (1. - step as f64 / total);
+                    m.grad_norm = 1.5;
+                    m.images_per_second = 83.;
+                })));
             }
             let done = (epoch + 1) as f64;
-            lines.push(MetricsLine::Epoch(EpochMetrics {
-                epoch,
-                train_loss: course((done - 0.5) * self.steps_per_epoch as f64),
-                train_accuracy: (reached(done - 0.5) * 1.01).min(1.),
-                val_loss: self.validation.then(|| 1.2 * course(done * self.steps_per_epoch as f64)),
-                val_accuracy: self.validation.then(|| reached(done) * 0.99),
-                test_loss: 1.3 * course(done * self.steps_per_epoch as f64),
-                test_accuracy: reached(done).min(1.),
-                test_top5: 0.99,
-                seconds: 28.4,
-                images_per_second: 83.1,
-            }));
+            lines.push(MetricsLine::Epoch(EpochMetrics::default().with(|m| {
+                m.epoch = epoch;
+                m.train_loss = course((done - 0.5) * self.steps_per_epoch as f64);
+                m.train_accuracy = (reached(done - 0.5) * 1.01).min(1.);
+                m.val_loss = self.validation.then(|| 1.2 * course(done * self.steps_per_epoch as f64));
+                m.val_accuracy = self.validation.then(|| reached(done) * 0.99);
+                m.test_loss = 1.3 * course(done * self.steps_per_epoch as f64);
+                m.test_accuracy = reached(done).min(1.);
+                m.test_top5 = 0.99;
+                m.seconds = 28.4;
+                m.images_per_second = 83.1;
+            })));
         }
         let text: String = lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect();
         fs::write(root.join("metrics.jsonl"), text).unwrap();

@@ -22,7 +22,7 @@ fn config(schedule: ScheduleKind, epochs: usize) -> TrainConfig {
 
 fn steps(folder: &RunFolder) -> Vec<StepMetrics> {
     let metrics = folder.metrics().unwrap();
-    metrics.steps.into_iter().map(|step| StepMetrics { images_per_second: 0., ..step }).collect()
+    metrics.steps.into_iter().map(|step| step.with(|m| m.images_per_second = 0.)).collect()
 }
 
 fn rates(folder: &RunFolder) -> Vec<f64> {
@@ -86,7 +86,7 @@ fn after_a_cosine_the_new_epochs_have_the_rate_that_it_ended_at() {
 
 /// A run of two epochs of a cosine, then two of another one.
 fn two_cosines() -> TrainConfig {
-    let second = Extension { from: 2, schedule: ScheduleKind::Cosine, lr: 5e-4, min_lr: 0., gamma: 1., step_size: 1 };
+    let second = Extension::new(2, ScheduleKind::Cosine, 5e-4);
     config(ScheduleKind::Cosine, 2).with(|c| {
         c.length.epochs = 4.into();
         c.extended = vec![second];
@@ -163,13 +163,13 @@ fn fewer_epochs_than_planned_are_refused() {
 fn extensions_that_make_no_sense_are_refused() {
     let good = || two_cosines().extended[0].clone();
     for (field, extended) in [
-        ("from", vec![Extension { from: 0, ..good() }]),
-        ("from", vec![Extension { from: 4, ..good() }]),
+        ("from", vec![good().with(|m| m.from = 0)]),
+        ("from", vec![good().with(|m| m.from = 4)]),
         ("from", vec![good(), good()]),
-        ("lr", vec![Extension { lr: -1., ..good() }]),
-        ("min_lr", vec![Extension { min_lr: 1., ..good() }]),
-        ("gamma", vec![Extension { gamma: 0., ..good() }]),
-        ("step_size", vec![Extension { step_size: 0, ..good() }]),
+        ("lr", vec![good().with(|m| m.lr = -1.)]),
+        ("min_lr", vec![good().with(|m| m.min_lr = 1.)]),
+        ("gamma", vec![good().with(|m| m.gamma = 0.)]),
+        ("step_size", vec![good().with(|m| m.step_size = 0)]),
     ] {
         let error = two_cosines().with(|c| c.extended = extended).validate().unwrap_err().to_string();
         assert!(error.starts_with(&format!("extended: {field}: expected")), "{error}");

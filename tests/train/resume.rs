@@ -67,11 +67,16 @@ fn result(folder: &RunFolder) -> Result {
     let summary = folder.summary().unwrap();
     Result {
         weights: [weights(&folder.best_path()), weights(&folder.last_path())],
-        steps: metrics.steps.into_iter().map(|step| StepMetrics { images_per_second: 0., ..step }).collect(),
+        steps: metrics.steps.into_iter().map(|step| step.with(|m| m.images_per_second = 0.)).collect(),
         epochs: metrics
             .epochs
             .into_iter()
-            .map(|epoch| EpochMetrics { seconds: 0., images_per_second: 0., ..epoch })
+            .map(|epoch| {
+                epoch.with(|m| {
+                    m.seconds = 0.;
+                    m.images_per_second = 0.;
+                })
+            })
             .collect(),
         predictions: folder.predictions().unwrap(),
         chosen: (summary.best_epoch, summary.chosen_by),
