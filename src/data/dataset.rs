@@ -76,6 +76,7 @@ impl DataOptions {
 
 /// A data set with its classes.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Dataset {
     /// How the user named it: `mnist`, `folder:photos`.
     pub spec: String,
@@ -114,6 +115,22 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
+    /// Samples that a program brings itself, to train and to test on; `spec` is what reports call them.
+    pub fn new(spec: &str, classes: Vec<String>, train: Arc<dyn Samples>, test: Arc<dyn Samples>) -> Self {
+        Self {
+            spec: spec.into(),
+            classes,
+            train,
+            val: None,
+            test,
+            test_held_out: false,
+            shape: None,
+            notes: Vec::new(),
+            parts: Vec::new(),
+            augment: Vec::new(),
+        }
+    }
+
     /// Identifies the test samples by their names and labels, in order: two runs whose data sets have the same
     /// fingerprint were tested on the same samples. 16 hexadecimal digits (FNV-1a).
     pub fn test_fingerprint(&self) -> String {

@@ -22,9 +22,10 @@ use super::study::perceptron;
 use super::{device, device_name, freeze, memory, paths, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
 
-/// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration; a program that has a model or data
-/// of its own fills it by hand: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
+/// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration, [`Setup::of_parts`] from a model and data that
+/// a program brings itself: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Setup {
     /// The settings. Of those that say where the model, its weights and the data come from, only the names count here.
     pub config: TrainConfig,
@@ -39,6 +40,12 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Of a model and data that a program brings itself: `checkpoint` says what the model is, `params` hold the values to start from,
+    /// or none of them yet.
+    pub fn of_parts(config: TrainConfig, checkpoint: CheckpointConfig, params: Params, dataset: Dataset) -> Self {
+        Self { config, checkpoint, params, dataset, account: None }
+    }
+
     /// Resolves the model, opens the data and loads the weights, with the hub as the environment says.
     ///
     /// # Errors

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device, Tensor};
 use tallow::data::whitening::fit;
+use tallow::data::{Dataset, Image, Samples};
 use tallow::train::config::{BatchSize, Normalize, OptimizerKind, ScheduleKind};
 use tallow::train::{
     Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
@@ -519,4 +521,50 @@ fn a_fine_tuned_folder_keeps_the_name_and_what_comes_with_it() {
         save::check_timm(&setup.checkpoint).unwrap();
         assert_eq!(save::config_json(&setup.checkpoint).unwrap()["architecture"], name);
     }
+}
+
+/// Stripes that stand or lie, by label.
+struct Stripes(usize);
+
+impl Samples for Stripes {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        (index % 2) as u32
+    }
+
+    fn image(&self, index: usize) -> tallow::data::Result<Image> {
+        let level = |at: usize| if (at + index) % 8 < 4 { 230 } else { 20 };
+        let pixels = (0..28 * 28).map(|at| level(if index % 2 == 0 { at % 28 } else { at / 28 })).collect();
+        Ok(Image { width: 28, height: 28, channels: 1, pixels })
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("stripes/{index}")
+    }
+}
+
+#[test]
+fn a_program_trains_on_samples_of_its_own_with_a_model_of_its_own() {
+    let mut architecture = zoo::find("vit_mnist").unwrap().architecture.with_num_classes(2);
+    small().model.set.iter().for_each(|(key, value)| architecture.set(key, value).unwrap());
+    let preprocessing = Preprocessing::new([1, 28, 28], vec![0.5], vec![0.5]);
+    let classes = vec!["standing".to_string(), "lying".to_string()];
+    let dataset = Dataset::new("stripes", classes.clone(), Arc::new(Stripes(64)), Arc::new(Stripes(30)));
+    let params = Params::new(7, DType::F32, &Device::Cpu);
+    let config = small().with(|c| {
+        c.model.model = "a model of its own".into();
+        c.data.data = "stripes".into();
+        c.length.epochs = 6.into();
+        c.optimizer.lr = 3e-3;
+    });
+    let setup = Setup::of_parts(config, CheckpointConfig::new(architecture, preprocessing), params, dataset);
+    let (_directory, folder) = folder();
+    let outcome =
+        tallow::train::fit(setup, &folder, Start::New, &mut Heard::default(), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(summary) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((summary.classes, summary.train_samples, summary.test_samples), (classes, 64, 30));
+    assert!(summary.test_accuracy > 0.9, "{}", summary.test_accuracy);
 }
