@@ -1,4 +1,4 @@
-//! Activations and their derivatives, applied to every value. Their vector code is the compiler's ([`crate::simd::vectorised`]).
+//! Activations and their derivatives, applied to every value. Their vector code is the compiler's (`simd.rs`).
 
 use rayon::prelude::*;
 

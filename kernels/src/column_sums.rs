@@ -23,7 +23,12 @@ pub fn column_sums(a: &[f32], width: usize) -> Vec<f32> {
 
 /// Adds up what `add(row, sums)` adds to `width` sums for every row. Tasks of `per_task` rows sum their rows apart and are added in order: the
 /// digits do not depend on which task ends first. `add` runs vectorised and is to be inlined.
-pub fn column_sums_of(rows: usize, width: usize, per_task: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+pub(crate) fn column_sums_of(
+    rows: usize,
+    width: usize,
+    per_task: usize,
+    add: impl Fn(usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
     let starts: Vec<usize> = (0..rows).step_by(per_task).collect();
     let partial: Vec<Vec<f32>> = starts
         .into_par_iter()
@@ -44,7 +49,7 @@ pub fn column_sums_of(rows: usize, width: usize, per_task: usize, add: impl Fn(u
 }
 
 /// The sum of vectors of `width` values, in order.
-pub fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
+pub(crate) fn add_up(parts: Vec<Vec<f32>>, width: usize) -> Vec<f32> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_else(|| vec![0f32; width]);
     for part in parts {

@@ -31,8 +31,8 @@ pub struct Wanted {
 }
 
 /// A convolution of a batch of images, cross-correlation as in every framework. Where its products run on vector registers they
-/// read the windows where they are ([`Direct`]), or with windows of 5×5 and many channels do with fewer multiplications
-/// ([`Winograd`]); for AMX's tiles the windows are laid out, in parts that fit the cache.
+/// read the windows where they are (`direct.rs`), or with windows of 5×5 and many channels do with fewer multiplications
+/// (`winograd.rs`); for AMX's tiles the windows are laid out, in parts that fit the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv2d {
     /// Images.
