@@ -145,7 +145,8 @@ pub fn packed_backward(qkv: &[f32], sizes: Sizes, log_sums: &[f32], (y, dy): (&[
     unsafe {
         filled(qkv.len(), |out| {
             if !out.is_empty() {
-                let parts = [0, 1, 2].map(|i| Shared::new(&mut out[i * sizes.width..]));
+                let start = Shared::new(out);
+                let parts = [0, 1, 2].map(|i| Shared::from(start.at(i * sizes.width)));
                 write_gradients(operands, log_sums, (y, dy), parts);
             }
         })
