@@ -12,7 +12,7 @@
 
 pub mod autograd;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub mod cuda;
 mod error;
 pub mod families;
 #[cfg(test)]

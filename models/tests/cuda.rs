@@ -10,13 +10,14 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tallow_models::autograd::collect_gradients;
+use tallow_models::cuda;
 use tallow_models::images::{self, Taps};
 use tallow_models::ops::{self, Branch, Gelu, Inner, MatmulPrecision, Middle};
 use tallow_models::optim::{self, AdamWStep, AdamWTarget, Clip, SgdStep, SgdTarget};
 use tallow_models::{Mode, Model, Params, zoo};
 
 fn device() -> Device {
-    assert_eq!(ops::cuda_problem(), None, "these tests need a GPU");
+    assert_eq!(cuda::problem(), None, "these tests need a GPU");
     Device::new_cuda(0).expect("a CUDA device")
 }
 
@@ -192,7 +193,7 @@ fn kernels_agree_with_the_cpu_and_give_the_same_bits_twice() -> Result<()> {
         }
     }
     // Not one of them by its composition.
-    for kernel in ops::cuda_kernels() {
+    for kernel in cuda::kernels() {
         if let Some(fault) = kernel.fault {
             wrong.push(format!("{}: {fault}", kernel.name));
         }
@@ -252,7 +253,7 @@ fn every_op_runs_its_kernel() -> Result<()> {
         }
     }
     steps(&device)?;
-    let checked: Vec<_> = ops::cuda_kernels().into_iter().map(|kernel| kernel.name).collect();
+    let checked: Vec<_> = cuda::kernels().into_iter().map(|kernel| kernel.name).collect();
     let types = ["f32_f32", "bf16_bf16", "bf16_f32"];
     let of_types = |op: &str| types.map(|types| format!("{op} {types}")).to_vec();
     let mut expected: Vec<String> = ["layer_norm", "linear", "scale_add"].iter().flat_map(|op| of_types(op)).collect();
@@ -428,7 +429,7 @@ fn levels_are_resized_as_on_the_cpu_to_the_level() -> Result<()> {
         let got = got.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         assert!(distance(&got, &expected)? <= allowed, "{dtype:?}: {:e}", distance(&got, &expected)?);
     }
-    let faults: Vec<_> = ops::cuda_kernels().into_iter().filter(|kernel| kernel.fault.is_some()).collect();
+    let faults: Vec<_> = cuda::kernels().into_iter().filter(|kernel| kernel.fault.is_some()).collect();
     assert!(faults.is_empty(), "{faults:?}");
     Ok(())
 }

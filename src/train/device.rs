@@ -83,7 +83,7 @@ pub fn gpu_problem() -> Option<String> {
 /// A CUDA device, or why there is none.
 fn cuda(ordinal: usize) -> std::result::Result<Device, String> {
     #[cfg(feature = "cuda")]
-    if let Some(problem) = tallow_models::ops::cuda_problem() {
+    if let Some(problem) = tallow_models::cuda::problem() {
         return Err(format!("no CUDA here ({problem})"));
     }
     // The first line: with RUST_BACKTRACE, Candle's errors hold a backtrace.
@@ -91,7 +91,7 @@ fn cuda(ordinal: usize) -> std::result::Result<Device, String> {
     let device =
         Device::new_cuda(ordinal).map_err(|error| format!("CUDA gives no device {ordinal} ({})", line(error)))?;
     #[cfg(feature = "cuda")]
-    tallow_models::ops::keep_cuda_memory(&device);
+    tallow_models::cuda::keep_memory(&device);
     Ok(device)
 }
 

@@ -96,7 +96,7 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
 fn peak(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        return ops::cuda_peak_memory(device);
+        return tallow_models::cuda::peak_memory(device);
     }
     memory::peak().filter(|_| device.is_cpu())
 }

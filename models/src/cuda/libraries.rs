@@ -19,7 +19,7 @@ mod found {
 
 /// Why CUDA cannot be used on this machine: the driver or one of the libraries that was not found, in the loader's words. None
 /// if all are there (which does not say that there is a device), and on platforms where the loader demands them.
-pub fn cuda_problem() -> Option<String> {
+pub fn problem() -> Option<String> {
     #[cfg(tallow_cuda_libraries)]
     return found::problem();
     #[cfg(not(tallow_cuda_libraries))]

@@ -10,7 +10,7 @@ use candle_core::cuda::cudarc::driver::sys::{
 
 /// Lets the device keep memory that tensors give back; else the driver returns it to the system whenever the host waits for
 /// the device, and the next step asks for it anew. A driver without pools leaves things as they are.
-pub fn keep_cuda_memory(device: &Device) {
+pub fn keep_memory(device: &Device) {
     if let Some(pool) = pool(device) {
         let mut everything = u64::MAX;
         let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -20,7 +20,7 @@ pub fn keep_cuda_memory(device: &Device) {
 }
 
 /// The most bytes of tensors that were on a CUDA device at once in this process, where its driver tells.
-pub fn cuda_peak_memory(device: &Device) -> Option<u64> {
+pub fn peak_memory(device: &Device) -> Option<u64> {
     let mut bytes = 0u64;
     let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
     // SAFETY: the attribute is a u64.

@@ -32,12 +32,12 @@ pub(super) use attention::{attention, attention_qkv};
 pub(super) use cross_entropy::cross_entropy;
 pub(super) use download::Download;
 pub(super) use layer_norm::layer_norm;
-pub use libraries::cuda_problem;
+pub use libraries::problem;
 pub(super) use linear::linear;
 pub(super) use max_pool::max_pool2d;
-pub use memory::{cuda_peak_memory, keep_cuda_memory};
+pub use memory::{keep_memory, peak_memory};
 pub(super) use residual::scale_add;
-pub use trust::{CudaKernel, cuda_kernels};
+pub use trust::{Kernel, kernels};
 pub(super) use windows::unfold;
 
 /// `x` as products are to read it: in bf16 where [`tallow_kernels::matmul::set_matmul_precision`] asks for that and `x` is float32 on CUDA. What

@@ -22,7 +22,7 @@ const LEAST_MAJOR: i32 = 8;
 
 /// What became of the check of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CudaKernel {
+pub struct Kernel {
     /// The op, and what the kernel is for.
     pub name: String,
     /// Which CUDA device.
@@ -34,10 +34,10 @@ pub struct CudaKernel {
 static CHECKED: Mutex<BTreeMap<(usize, String), Option<String>>> = Mutex::new(BTreeMap::new());
 
 /// The kernels that were checked in this process so far.
-pub fn cuda_kernels() -> Vec<CudaKernel> {
+pub fn kernels() -> Vec<Kernel> {
     let checked = CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let kernels = checked.iter().map(|((device, name), fault)| (name.clone(), *device, fault.clone()));
-    kernels.map(|(name, device, fault)| CudaKernel { name, device, fault }).collect()
+    let checked = checked.iter().map(|((device, name), fault)| (name.clone(), *device, fault.clone()));
+    checked.map(|(name, device, fault)| Kernel { name, device, fault }).collect()
 }
 
 /// Whether the kernel `name` may be used on `device`; `check` tells whether it agrees there.

@@ -31,8 +31,6 @@ pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
-#[cfg(feature = "cuda")]
-pub use cuda::{CudaKernel, cuda_kernels, cuda_peak_memory, cuda_problem, keep_cuda_memory};
 pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
