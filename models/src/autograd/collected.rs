@@ -35,13 +35,6 @@ pub fn collect_gradients<R>(backward: impl FnOnce() -> Result<R>) -> Result<(R, 
     Ok((result, COLLECTED.take().unwrap_or_default()))
 }
 
-/// Runs `f` with nothing collected.
-#[cfg(any(test, feature = "cuda"))]
-pub(super) fn aside<R>(f: impl FnOnce() -> R) -> R {
-    let _before = Before(COLLECTED.take());
-    f()
-}
-
 /// What Candle is told about an operand's gradient: the gradient, or nothing if it was collected.
 pub(super) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !operand.is_variable() {
@@ -56,28 +49,4 @@ pub(super) fn hand_over(operand: &Tensor, gradient: Tensor) -> Result<Option<Ten
         collected.insert(operand.id(), sum);
         Ok(None)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{Device, Var};
-
-    use super::*;
-    use crate::ops::linear;
-
-    #[test]
-    fn what_is_collected_and_what_is_not_add_up_to_the_gradient() -> Result<()> {
-        let x = Tensor::new(&[[1f32, 2.], [3., 4.]], &Device::Cpu)?;
-        let w = Var::new(&[[1f32, -1.]], &Device::Cpu)?;
-        // Twice by an op of this crate, once by one of Candle's.
-        let loss = (linear(&x, &w, None)?.sum_all()? + linear(&x, &w, None)?.sum_all()? + w.sum_all()?)?;
-        let expected = [[9f32, 13.]];
-        assert_eq!(loss.backward()?.get(&w).expect("a gradient").to_vec2::<f32>()?, expected);
-        let (store, mut kept) = collect_gradients(|| loss.backward())?;
-        let kept = kept.remove(&w.id()).expect("a gradient");
-        assert_eq!(kept.to_vec2::<f32>()?, [[8., 12.]]);
-        assert_eq!((store.get(&w).expect("a gradient") + kept)?.to_vec2::<f32>()?, expected);
-        assert_eq!(loss.backward()?.get(&w).expect("a gradient").to_vec2::<f32>()?, expected, "collecting has ended");
-        Ok(())
-    }
 }

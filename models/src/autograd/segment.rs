@@ -6,7 +6,6 @@ use std::collections::HashMap;
 
 use candle_core::{Result, Tensor, TensorId};
 
-use super::collected::aside;
 use super::function::{Call, Function};
 use super::storage::take_storage;
 
@@ -79,7 +78,7 @@ pub(crate) fn segment(
     }
     let (output, of_output) = (take_storage(&y)?, y.id());
     let segment = function.output(output, y.shape()).backward(move |call| {
-        let mut found = aside(|| backward(&nodes, of_output, call))?;
+        let mut found = backward(&nodes, of_output, call)?;
         Ok(call.operands.iter().map(|operand| found.remove(&operand.id())).collect())
     });
     segment.map(Some)
@@ -121,21 +120,32 @@ mod tests {
     use super::super::collect_gradients;
     use super::*;
     use crate::gradcheck::{distance, values};
-    use crate::ops::{gelu, linear};
+    use crate::slices::{CpuValues, tensor};
 
-    fn composed(t: &[Tensor]) -> Result<Tensor> {
-        linear(&gelu(&linear(&t[0], &t[1], Some(&t[2]))?)?, &t[3], Some(&t[4]))
+    /// `a b`, value by value.
+    fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let times = |a: &Tensor, b: &Tensor| -> Result<Vec<f32>> {
+            Ok(CpuValues::of(a)?.iter().zip(&*CpuValues::of(b)?).map(|(a, b)| a * b).collect())
+        };
+        Function::new("product", [a, b]).output(times(a, b)?, a.shape()).backward(move |call| {
+            let (a, b, dy) = (&call.operands[0], &call.operands[1], call.gradient);
+            Ok(vec![Some(tensor(times(b, dy)?, a.dims())?), Some(tensor(times(a, dy)?, a.dims())?)])
+        })
+    }
+
+    /// `(a b a) (c d) e`: five operands, one of them used twice, and results that are used by others.
+    fn products(t: &[Tensor]) -> Result<Tensor> {
+        let left = product(&product(&t[0], &t[1])?, &t[0])?;
+        product(&product(&left, &product(&t[2], &t[3])?)?, &t[4])
     }
 
     #[test]
     fn a_segment_has_the_values_and_gradients_of_its_functions() -> Result<()> {
-        let shapes: [&[usize]; 5] = [&[3, 4], &[6, 4], &[6], &[4, 6], &[4]];
-        let vars = shapes.iter().zip(0..).map(|(dims, seed)| Var::from_tensor(&values(dims, seed)?));
-        let vars = vars.collect::<Result<Vec<_>>>()?;
+        let vars = (0..5).map(|seed| Var::from_tensor(&values(&[3, 4], seed)?)).collect::<Result<Vec<_>>>()?;
         let mut t: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
         t[0] = (&t[0] * 1.5)?;
-        let plain = composed(&t)?;
-        let one = segment("layers", &t.iter().collect::<Vec<_>>(), || composed(&t))?.expect("a segment");
+        let plain = products(&t)?;
+        let one = segment("products", &t.iter().collect::<Vec<_>>(), || products(&t))?.expect("a segment");
         assert_eq!(distance(&one, &plain)?, 0.);
         let [expected, got] = [&plain, &one].map(|y| collect_gradients(|| y.sqr()?.sum_all()?.backward()));
         let ((expected_store, expected), (store, collected)) = (expected?, got?);
@@ -151,11 +161,12 @@ mod tests {
     #[test]
     fn what_is_not_made_of_functions_is_no_segment() -> Result<()> {
         let x = Var::from_tensor(&values(&[3, 4], 0)?)?;
-        let w = values(&[4, 4], 1)?;
-        assert!(segment("sum", &[&x, &w], || linear(&x, &w, None)?.sqr())?.is_none(), "it ends with Candle's op");
-        assert!(segment("sum", &[&x, &w], || linear(&x.sqr()?, &w, None))?.is_none(), "it starts with Candle's op");
-        assert!(segment("sum", &[&w], || linear(&x, &w, None))?.is_none(), "it is not tracked");
-        assert!(!records());
+        let w = values(&[3, 4], 1)?;
+        assert!(segment("f", &[&x, &w], || product(&x, &w)?.sqr())?.is_none(), "it ends with Candle's op");
+        assert!(segment("f", &[&x, &w], || product(&x.sqr()?, &w))?.is_none(), "it starts with Candle's op");
+        assert!(segment("f", &[&w], || product(&x, &w))?.is_none(), "it is not tracked");
+        assert!(segment("f", &[&x], || x.narrow(0, 7, 1)).is_err());
+        assert!(!records(), "also after an error");
         Ok(())
     }
 }
