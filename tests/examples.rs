@@ -49,10 +49,10 @@ fn own_loop_learns_more_than_the_half() {
     let printed = example("own_loop", "");
     assert!(printed.contains("174 of 174 parameters"), "{printed}");
     let losses: Vec<f32> = printed.lines().filter_map(|line| line.split_once("loss ")?.1.parse().ok()).collect();
-    assert!(losses.len() == 4 && losses[3] < losses[0], "{printed}");
+    assert!(losses.len() == 10 && losses[9] < 0.5 * losses[0], "{printed}");
     let last = printed.lines().last().expect("a line");
     let right: f32 = last.split(' ').next().and_then(|share| share.parse().ok()).expect("a share");
-    assert!(right > 55., "{printed}");
+    assert!(right > 60., "{printed}");
 }
 
 #[test]
