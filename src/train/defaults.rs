@@ -102,22 +102,22 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
     struct Row {
         /// The size of batches of few samples, and of as many as make a hundred steps an epoch.
         batches: [usize; 2],
-        /// The least of both that a run comes to; of steps, with batches of few samples and with larger ones.
+        /// The least of both that a run comes to.
         epochs: usize,
-        steps: [usize; 2],
+        steps: usize,
     }
     let row = |batches, epochs, steps| Row { batches, epochs, steps };
     let Row { batches, epochs, steps } = match (Family::of(architecture), Regime::of(config)) {
-        (Family::Vit, Regime::Scratch) => row([16, 64], 10, [1000, 1000]),
-        (Family::NarrowVit, Regime::Scratch) => row([128, 128], 10, [2000, 2000]),
-        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, [300, 300]),
-        (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, [300, 200]),
-        (Family::Cnn, Regime::Scratch) => row([16, 128], 20, [1200, 1200]),
-        (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, [300, 300]),
-        (Family::Mlp, Regime::Scratch) => row([16, 128], 20, [2400, 2400]),
-        (Family::Mlp, _) => row([16, 128], 5, [300, 300]),
-        (Family::Points, Regime::Scratch) => row([10, 10], 150, [0, 0]),
-        (Family::Points, _) => row([10, 10], 50, [0, 0]),
+        (Family::Vit, Regime::Scratch) => row([16, 64], 10, 1000),
+        (Family::NarrowVit, Regime::Scratch) => row([128, 128], 10, 2000),
+        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
+        (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
+        (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),
+        (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 2400),
+        (Family::Mlp, _) => row([16, 128], 5, 300),
+        (Family::Points, Regime::Scratch) => row([10, 10], 150, 0),
+        (Family::Points, _) => row([10, 10], 50, 0),
     };
     let length = &mut config.length;
     if length.batch_size == BatchSize::ByData {
@@ -128,7 +128,6 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
     let mut chosen = false;
     if let (Count::Auto, Some(batch_size)) = (length.epochs, length.batch_size.number()) {
         let steps_per_epoch = samples.div_ceil(batch_size).div_ceil(length.accumulate).max(1);
-        let steps = steps[usize::from(batch_size > batches[0])];
         length.epochs = Count::Of((steps as f64 / steps_per_epoch as f64).round().max(epochs as f64) as usize);
         chosen = true;
     }
