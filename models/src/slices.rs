@@ -6,8 +6,8 @@ use std::ops::{Deref, Range};
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail};
 
 /// Whether the kernels can run: everything is float32 on the CPU.
-pub(crate) fn serves(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+pub(crate) fn serves<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> bool {
+    tensors.into_iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
 /// The values of a contiguous float32 tensor on the CPU, to be read as a slice. While it lives, the tensor cannot be changed in

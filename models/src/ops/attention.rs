@@ -31,7 +31,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, num_heads: usize) -> Result
     if let Some(y) = super::cuda::attention(q, k, v, num_heads, composed)? {
         return Ok(y);
     }
-    if serves(&[q, k, v]) { fused(q, k, v, num_heads) } else { composed(q, k, v, num_heads) }
+    if serves([q, k, v]) { fused(q, k, v, num_heads) } else { composed(q, k, v, num_heads) }
 }
 
 /// Self-attention over a packed projection: `qkv [batch, tokens, 3 * heads * d]`, whose rows hold q, k and v one after the
@@ -50,7 +50,7 @@ pub fn attention_qkv(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     if let Some(y) = super::cuda::attention_qkv(qkv, num_heads, composed)? {
         return Ok(y);
     }
-    if serves(&[qkv]) {
+    if serves([qkv]) {
         return fused_qkv(qkv, num_heads);
     }
     let part = |i| qkv.narrow(D::Minus1, i * width, width);

@@ -52,7 +52,7 @@ pub fn batch_norm(
         bail!("batch_norm: expected more than one value a channel to train on, got x {:?}", x.dims())
     }
     let given = if train { None } else { Some((running_mean.detach(), running_var.detach())) };
-    let (y, batch) = if serves(&[x, weight, bias, running_mean, running_var]) {
+    let (y, batch) = if serves([x, weight, bias, running_mean, running_var]) {
         fused(x, weight, bias, given, eps)?
     } else {
         composed(x, weight, bias, given, eps)?

@@ -101,7 +101,7 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
     let hidden = branch.inner.first.0.dim(0)?;
     let inner = if let Middle::Attention(_) = branch.inner.middle { hidden / 3 } else { hidden };
     let given = parameters.iter().flatten().copied();
-    if !serves(&given.chain([x]).collect::<Vec<_>>()) || batch * tokens * dim * inner == 0 {
+    if !serves(given.chain([x])) || batch * tokens * dim * inner == 0 {
         return composed(x, branch);
     }
     let expected: [&[usize]; PARAMETERS] = [&[dim], &[dim], &[hidden, dim], &[hidden], &[dim, inner], &[dim], &[dim]];

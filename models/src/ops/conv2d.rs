@@ -18,11 +18,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, stride: usize, padding
     if let Some(y) = on_cuda(x, w, b, &conv.windows)? {
         return Ok(y);
     }
-    if serves(&[Some(x), Some(w), b].into_iter().flatten().collect::<Vec<_>>()) {
-        fused(x, w, b, conv)
-    } else {
-        composed(x, w, b, &conv.windows)
-    }
+    if serves([x, w].into_iter().chain(b)) { fused(x, w, b, conv) } else { composed(x, w, b, &conv.windows) }
 }
 
 fn fused(x: &Tensor, w: &Tensor, b: Option<&Tensor>, conv: Conv2d) -> Result<Tensor> {

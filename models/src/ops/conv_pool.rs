@@ -24,7 +24,7 @@ pub fn conv_pool_relu(
     padding: usize,
     ceil_mode: bool,
 ) -> Result<Tensor> {
-    if !serves(&[x, w, b]) {
+    if !serves([x, w, b]) {
         return relu(&max_pool2d(&conv2d(x, w, Some(b), stride, padding)?, 2, 2, 0, ceil_mode)?);
     }
     let conv = conv_of(x, w, Some(b), stride, padding)?;

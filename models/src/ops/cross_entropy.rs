@@ -34,7 +34,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     if let Some(row) = values.iter().position(|&label| label as usize >= classes) {
         bail!("cross_entropy: expected labels below {classes}, the number of logits, got {} in row {row}", values[row])
     }
-    if serves(&[logits]) {
+    if serves([logits]) {
         fused(logits, CrossEntropy::new(values, classes, label_smoothing as f32))
     } else {
         composed(logits, labels, label_smoothing)

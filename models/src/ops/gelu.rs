@@ -46,7 +46,7 @@ impl Gelu {
         if let Some(y) = super::cuda::activation(x, None, self.name(), |x| self.composed(x))? {
             return Ok(y);
         }
-        if serves(&[x]) { map(x, self.name(), self.kernel()) } else { self.composed(x) }
+        if serves([x]) { map(x, self.name(), self.kernel()) } else { self.composed(x) }
     }
 
     /// As [`Gelu::apply`], of Candle's own ops.

@@ -26,7 +26,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     if let Some(y) = super::cuda::layer_norm(x, weight, bias, eps, composed)? {
         return Ok(y);
     }
-    if serves(&[x, weight, bias]) { fused(x, weight, bias, eps as f32) } else { composed(x, weight, bias, eps) }
+    if serves([x, weight, bias]) { fused(x, weight, bias, eps as f32) } else { composed(x, weight, bias, eps) }
 }
 
 fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {

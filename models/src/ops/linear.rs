@@ -23,11 +23,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     if let Some(y) = super::cuda::linear(x, w, b, composed)? {
         return Ok(y);
     }
-    if serves(&[Some(x), Some(w), b].into_iter().flatten().collect::<Vec<_>>()) {
-        fused(x, w, b)
-    } else {
-        composed(x, w, b)
-    }
+    if serves([x, w].into_iter().chain(b)) { fused(x, w, b) } else { composed(x, w, b) }
 }
 
 fn composed(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {

@@ -33,7 +33,7 @@ pub fn patches(images: &Tensor, [ph, pw]: [usize; 2]) -> Result<Tensor> {
     if ph == 0 || pw == 0 || height % ph != 0 || width % pw != 0 {
         bail!("patches: expected images that patches of {ph}x{pw} pixels tile, got {:?}", images.dims())
     }
-    if !serves(&[images]) || images.track_op() {
+    if !serves([images]) || images.track_op() {
         return composed_cut(images, [ph, pw]);
     }
     let values = kernel::patches(&CpuValues::of(&images.contiguous()?)?, [channels, height, width], [ph, pw]);

@@ -22,7 +22,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
     if let Some(y) = super::cuda::max_pool2d(x, &windows, composed_max)? {
         return Ok(y);
     }
-    if serves(&[x]) { fused_max(x, windows) } else { composed_max(x, &windows) }
+    if serves([x]) { fused_max(x, windows) } else { composed_max(x, &windows) }
 }
 
 /// The average of every `kernel`×`kernel` window of `x [batch, channels, height, width]`.
@@ -32,7 +32,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize, padding: usize, ceil
 pub fn avg_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let windows = windows_of("avg_pool2d", (height, width), (kernel, kernel), stride, 0, false)?;
-    if serves(&[x]) { fused_avg(x, windows) } else { composed_avg(x, &windows) }
+    if serves([x]) { fused_avg(x, windows) } else { composed_avg(x, &windows) }
 }
 
 fn composed_max(x: &Tensor, windows: &Windows) -> Result<Tensor> {

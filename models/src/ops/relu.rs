@@ -12,7 +12,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if let Some(y) = super::cuda::activation(x, None, "relu", composed)? {
         return Ok(y);
     }
-    if serves(&[x]) { map(x, "relu", Activation::Relu) } else { composed(x) }
+    if serves([x]) { map(x, "relu", Activation::Relu) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {

@@ -38,7 +38,7 @@ pub fn scale_add(x: &Tensor, y: &Tensor, gamma: Option<&Tensor>, keep: Option<&T
     if let Some(out) = super::cuda::scale_add(x, y, gamma, keep, composed)? {
         return Ok(out);
     }
-    let kernel = serves(&[x, y]) && gamma.is_none_or(|g| serves(&[g])) && x.rank() > 0;
+    let kernel = serves([x, y].into_iter().chain(gamma)) && x.rank() > 0;
     if !kernel {
         return composed(x, y, gamma, keep);
     }

@@ -15,7 +15,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.rank() == 0 {
         bail!("softmax: expected at least one dimension, got a scalar")
     }
-    if serves(&[x]) { fused(x) } else { composed(x) }
+    if serves([x]) { fused(x) } else { composed(x) }
 }
 
 pub(super) fn composed(x: &Tensor) -> Result<Tensor> {

@@ -12,7 +12,7 @@ pub fn tanh(x: &Tensor) -> Result<Tensor> {
     if let Some(y) = super::cuda::activation(x, None, "tanh", composed)? {
         return Ok(y);
     }
-    if serves(&[x]) { map(x, "tanh", Activation::Tanh) } else { composed(x) }
+    if serves([x]) { map(x, "tanh", Activation::Tanh) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {

@@ -47,7 +47,7 @@ pub fn adamw_step(param: &Tensor, m: &Tensor, v: &Tensor, grad: &Tensor, step: &
         bail!("adamw_step: expected steps counted from 1, got 0")
     }
     let in_place = [param, m, v].iter().all(|t| t.is_contiguous());
-    if !(serves(&[param, m, v, grad]) && in_place) {
+    if !(serves([param, m, v, grad]) && in_place) {
         return composed(param, m, v, grad, step);
     }
     let grad = grad.contiguous()?;

@@ -42,8 +42,8 @@ pub fn sgd_step(param: &Tensor, momentum_buffer: Option<&Tensor>, grad: &Tensor,
     if step.momentum != 0. && buffer.is_none() {
         bail!("sgd_step: expected a momentum buffer for momentum {}, got none", step.momentum)
     }
-    let in_place = param.is_contiguous() && buffer.is_none_or(|b| serves(&[b]) && b.is_contiguous());
-    if !(serves(&[param, grad]) && in_place) {
+    let in_place = param.is_contiguous() && buffer.is_none_or(|b| serves([b]) && b.is_contiguous());
+    if !(serves([param, grad]) && in_place) {
         return composed(param, buffer, grad, step);
     }
     let grad = grad.contiguous()?;

@@ -7,7 +7,7 @@ use crate::slices::{CpuValues, serves};
 
 /// The sum of the squares of all values, accumulated in float64. Its square root is the 2-norm.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    if serves(&[x]) { Ok(kernel::sum_of_squares(&CpuValues::of(&x.contiguous()?)?)) } else { composed(x) }
+    if serves([x]) { Ok(kernel::sum_of_squares(&CpuValues::of(&x.contiguous()?)?)) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<f64> {
