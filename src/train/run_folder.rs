@@ -121,7 +121,7 @@ impl RunFolder {
         run::of_model(path).map(|root| Self { root })
     }
 
-    /// Reads `config.toml`. Where it states no [`TrainConfig::exif`], it is from a version that turned no image.
+    /// Reads `config.toml`. Where it states no [`exif`](super::config::DataSettings::exif), it is from a version that turned no image.
     ///
     /// # Errors
     /// If the file is not there or is not a run's configuration.

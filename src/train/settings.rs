@@ -158,7 +158,7 @@ settings! {
 
     /// The model and its weights.
     group model: ModelSettings {
-        /// A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path; or svm, a support vector machine with an
+        /// A name of the zoo with an optional tag, `hf-hub:OWNER/REPO[@REVISION]`, or a path; or svm, a support vector machine with an
         /// RBF kernel, which takes the options c, gamma and img_size by set, and none of the settings under Training.
         model: String = String::new();
         /// Where the weights come from: pretrained, or what MODEL may be.
@@ -375,7 +375,7 @@ settings! {
         seed: u64 = 0;
         /// Threads for compute and for loading images. Default: RAYON_NUM_THREADS, else the cores at hand.
         threads: usize = 0;
-        /// Where to compute: auto, cpu, cuda[:N] or metal. Default: auto, a GPU where this build can use one.
+        /// Where to compute: auto, cpu, `cuda[:N]` or metal. Default: auto, a GPU where this build can use one.
         device: String = "auto".into();
         /// The type of the model's arithmetic; tf32 on CUDA only. Default: f32.
         dtype: Precision = Precision::F32;

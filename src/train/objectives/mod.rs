@@ -10,13 +10,16 @@
 //!   and zips them: a variant of [`Batches`], and a field of [`Batch`] for the crops of the second size.
 //! - **Projection head**: declared by the objective's constructor in the run's [`Params`](tallow_models::Params) under a prefix of its
 //!   own. The optimiser is made after it and over the same store, so that gradients are checked for it and its state is kept like that
-//!   of any parameter. MAE's decoder would be declared likewise.
+//!   of any parameter; `checkpoints/best`, which is for others to load, has to leave the prefix out. MAE's decoder would be declared
+//!   likewise.
 //! - **Loss**: [`Objective::loss`] passes all crops through the student, which is the model it is given, and two of them through the
 //!   teacher, and has the cross-entropy between the two.
 //! - **Teacher**: an [`Averages`](super::averages::Averages) of the run's parameters that the objective owns, moved at the end of its
 //!   [`Objective::step`]; in the first epoch the last layer's gradients are left out of that step.
 //! - **Centre**: a tensor of the objective, moved in its `step` as well.
 //! - **Checkpoint**: teacher and centre are what [`Objective::state`] gives and [`Objective::set_state`] takes back.
+//! - **Evaluation**: without labels there are no right answers to count; what nearest neighbours come to would be measured in
+//!   [`Run::evaluate`](super::run::Run::evaluate), which the loop calls without knowing how.
 //!
 //! Distillation needs less: a constructor that opens the teacher's checkpoint, and a `loss`. Training on several devices is no
 //! objective: every device has a share of the order in [`Run::batches`](super::run::Run::batches), and the gradients are summed over the
