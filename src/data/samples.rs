@@ -108,6 +108,10 @@ pub trait Samples: Send + Sync {
     fn point(&self, _index: usize) -> Option<&[f32]> {
         None
     }
+    /// How many coordinates the samples have, where they are points and not images.
+    fn coordinates(&self) -> Option<usize> {
+        if self.is_empty() { None } else { self.point(0).map(<[f32]>::len) }
+    }
     /// Height, width and channels of every image, where all are of one size.
     fn image_size(&self) -> Option<[usize; 3]> {
         None

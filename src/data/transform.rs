@@ -229,7 +229,7 @@ impl Transform {
     /// input, else as what [`Transform::seen`] gives. None where values are changed after they are normalised.
     pub(super) fn levels(&self, samples: &dyn Samples) -> Option<Levels> {
         let [channels, height, width] = self.input;
-        let points = !samples.is_empty() && samples.point(0).is_some();
+        let points = samples.coordinates().is_some();
         if points || self.whitening.is_some() || self.augment.contains(&Augment::Erase) || ![1, 3].contains(&channels) {
             return None;
         }

@@ -419,18 +419,18 @@ fn check_classes(classes: usize, dataset: &Dataset) -> Result<()> {
 /// Points need a model that reads as many values as they have coordinates.
 fn check_points(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
     let input = architecture.input_size();
-    let Some(point) = (!dataset.train.is_empty()).then(|| dataset.train.point(0)).flatten() else { return Ok(()) };
-    if point.len() == input.iter().product::<usize>() {
+    let Some(coordinates) = dataset.train.coordinates() else { return Ok(()) };
+    if coordinates == input.iter().product::<usize>() {
         return Ok(());
     }
     let expected =
-        format!("a model that reads points of {0} coordinates (`in_chans = {0}` `img_size = 1`)", point.len());
+        format!("a model that reads points of {coordinates} coordinates (`in_chans = {coordinates}` `img_size = 1`)");
     Err(Error::invalid(&dataset.spec, expected, format!("one that reads {input:?}")))
 }
 
 /// Images are grey, RGB or RGBA.
 fn check_channels(dataset: &Dataset, architecture: &Architecture) -> Result<()> {
-    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    let points = dataset.train.coordinates().is_some();
     match architecture.input_size()[0] {
         1 | 3 | 4 => Ok(()),
         _ if points => Ok(()),
@@ -443,7 +443,7 @@ fn check_channels(dataset: &Dataset, architecture: &Architecture) -> Result<()> 
 
 /// Only images can be mixed.
 fn check_mix(config: &TrainConfig, dataset: &Dataset) -> Result<()> {
-    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    let points = dataset.train.coordinates().is_some();
     if points && !config.mix().is_none() {
         return Err(Error::invalid(&dataset.spec, "images for `mixup` and `cutmix`; leave them out", "points"));
     }
@@ -464,7 +464,7 @@ pub(super) fn preprocessing(
 ) -> Result<Preprocessing> {
     let channels = input_size[0];
     let described = described.map(|described| described.preprocessing.clone());
-    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    let points = dataset.train.coordinates().is_some();
     let (mean, std) = match (config.data.normalize, &described) {
         (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),

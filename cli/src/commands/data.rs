@@ -92,7 +92,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
     let (bad, orientation_noted) = without_bad(args, &mut dataset, session)?;
     dataset.notes.iter().for_each(|note| session.warn(note));
     let augment = listed.unwrap_or_else(|| dataset.augment.clone());
-    let points = dataset.train.point(0).map(<[f32]>::len);
+    let points = dataset.train.coordinates();
     let images = if points.is_none() { Some(images(&dataset)?) } else { None };
     let zca = args.normalize == "zca";
     let mut whitened = None;

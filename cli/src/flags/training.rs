@@ -130,8 +130,10 @@ pub struct TrainingFlags {
 
 /// A flag that is a setting of a run, with the setting's own text.
 pub fn with_help(arg: Arg) -> Arg {
-    let setting = SETTINGS.iter().find(|setting| arg.get_id() == setting.name);
-    setting.map_or(arg.clone(), |setting| arg.help(setting.help()))
+    match SETTINGS.iter().find(|setting| arg.get_id() == setting.name) {
+        Some(setting) => arg.help(setting.help()),
+        None => arg,
+    }
 }
 
 fn betas(text: &str) -> Result<[f64; 2], String> {

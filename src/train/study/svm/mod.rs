@@ -282,7 +282,7 @@ fn begin(
 /// `[channels, height, width]` of a sample.
 fn input_size(dataset: &Dataset, options: &Options) -> [usize; 3] {
     let own = dataset.shape.unwrap_or([3, SIDE, SIDE]);
-    let points = !dataset.train.is_empty() && dataset.train.point(0).is_some();
+    let points = dataset.train.coordinates().is_some();
     match options.img_size {
         Some(size) if !points => [own[0], size.height, size.width],
         _ => own,
