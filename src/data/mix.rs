@@ -25,6 +25,7 @@ pub struct Mix {
 
 /// How one batch is mixed.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Blend {
     /// λ parts of every sample and 1 − λ of the one before it.
     Mixup {

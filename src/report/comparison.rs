@@ -97,6 +97,7 @@ pub struct PairTest {
 /// What became of a test.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// The runs answered the same samples.
     Tested {
@@ -137,6 +138,7 @@ pub struct GroupTest {
 /// What became of a test between groups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GroupOutcome {
     /// Both have runs with several seeds.
     Tested {

@@ -6,6 +6,7 @@ use super::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
 
 /// Kinds of models, as far as good settings differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// Vision transformers.
     Vit,
@@ -35,6 +36,7 @@ impl Family {
 
 /// What is trained, as far as good settings differ with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Regime {
     /// Everything, from values drawn from the seed.
     Scratch,

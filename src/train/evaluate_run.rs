@@ -244,6 +244,7 @@ fn is_same(one: &str, other: &str) -> bool {
 
 /// What the chosen model of a run says of points in the plane.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Scores {
     /// The probability of every class, point by point.
     Probabilities(Vec<Vec<f32>>),

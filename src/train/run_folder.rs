@@ -208,6 +208,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Res
 /// A line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum MetricsLine {
     /// One optimiser step.
     Step(StepMetrics),

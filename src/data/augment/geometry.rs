@@ -6,6 +6,7 @@ use crate::data::Image;
 
 /// How a pixel between others is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sampling {
     /// The nearest one.
     Nearest,

@@ -17,6 +17,7 @@ const STEPS: f32 = 30.0;
 /// An operation of RandAugment's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are torchvision's, and the table below says what they do")]
+#[non_exhaustive]
 pub enum Operation {
     Identity,
     ShearX,
