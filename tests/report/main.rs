@@ -616,7 +616,7 @@ fn a_report_that_cannot_be_written_is_an_error_and_leaves_what_was_there() {
     let run = FakeRun::default().write(&root.join("a"));
     fs::write(root.join("file"), "precious").unwrap();
     let message = failure(std::slice::from_ref(&run), &root.join("file"));
-    assert!(message.contains("file: the report cannot be written: ") && message.contains("--out"), "{message}");
+    assert!(message.contains("file: the report cannot be written: ") && message.contains("`out`"), "{message}");
     assert_eq!(read(root.join("file")), "precious");
     // A folder where the page belongs.
     fs::create_dir_all(root.join("out/report.html")).unwrap();

@@ -557,8 +557,8 @@ fn a_program_trains_on_samples_of_its_own_with_a_model_of_its_own() {
     let config = small().with(|c| {
         c.model.model = "a model of its own".into();
         c.data.data = "stripes".into();
-        c.length.epochs = 6.into();
-        c.optimizer.lr = 3e-3;
+        c.length.epochs = 30.into();
+        c.optimizer.lr = 1e-2;
     });
     let setup = Setup::of_parts(config, CheckpointConfig::new(architecture, preprocessing), params, dataset);
     let (_directory, folder) = folder();

@@ -205,12 +205,12 @@ pub(super) fn assign(
     let mut roles = Roles { place, candidates: &mut candidates, several, taken: Vec::new(), notes: Vec::new() };
     roles.taken = train.iter().chain(&test).flatten().copied().collect();
     let mut train = match train {
-        Some(train) => roles.wished(train, "`train_split`"),
+        Some(train) => roles.wished(train, "`train_split = NAME`"),
         None => roles.usual(Role::Train, true)?,
     };
     let needs_test = test.is_none();
     let mut test = match test {
-        Some(test) => roles.wished(test, "`test_split`"),
+        Some(test) => roles.wished(test, "`test_split = NAME`"),
         None => roles.usual(Role::Test, true)?,
     };
     // A lone validation part is what results are reported on, as is usual for ImageNet.
@@ -482,8 +482,8 @@ mod tests {
     #[test]
     fn where_it_is_not_clear_what_to_train_or_test_on_it_is_an_error() {
         for (names, says) in [
-            (&["train_clean", "train_other", "test"][..], "`train_split`"),
-            (&["train", "test_matched", "test_mismatched"], "`test_split`"),
+            (&["train_clean", "train_other", "test"][..], "`train_split = NAME`"),
+            (&["train", "test_matched", "test_mismatched"], "`test_split = NAME`"),
             (&["test", "contrast"], "a part for training"),
             (&["contrast", "pixelate"], "a part for training"),
         ] {
