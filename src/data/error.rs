@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tallow_weights::{one_line, quoted};
+
 /// Errors of data sets and images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -48,7 +50,7 @@ impl Error {
     }
 
     pub(crate) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
-        Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
+        Self::Invalid { what: one_line(&what.to_string()), expected: quoted(expected), got: quoted(got) }
     }
 
     pub(crate) fn unusable(
@@ -58,9 +60,9 @@ impl Error {
         remedy: impl ToString,
     ) -> Self {
         Self::Unusable {
-            what: what.to_string(),
-            expected: expected.to_string(),
-            got: got.to_string(),
+            what: one_line(&what.to_string()),
+            expected: quoted(expected),
+            got: quoted(got),
             remedy: remedy.to_string(),
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tallow_weights::Account;
+pub(super) use tallow_weights::one_line as clean;
 
 use super::error::{Error, Result};
 use super::figure::Figure;
@@ -256,14 +257,6 @@ fn json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<Option<T>> {
     })
 }
 
-/// Text from a file on one line, without what could command a terminal or turn the text around it.
-pub(super) fn clean(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    // The last two are not allowed in XML.
-    let bad = |c: char| c.is_control() || turns(c) || matches!(c, '\u{fffe}' | '\u{ffff}');
-    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
-}
-
 /// Settings with what versions did that did not know it as a setting.
 fn complete(mut config: toml::Table) -> toml::Table {
     config.entry("exif").or_insert_with(|| Exif::Ignore.name().into());
@@ -296,11 +289,5 @@ mod tests {
         let (steps, epochs) = metrics(&text, Path::new("metrics.jsonl")).unwrap();
         assert_eq!(steps.iter().map(|step| step.loss).collect::<Vec<_>>(), [Some(3.), Some(2.5), Some(1.)]);
         assert_eq!(epochs.iter().map(|epoch| epoch.test_loss).collect::<Vec<_>>(), [Some(1.)]);
-    }
-
-    #[test]
-    fn text_is_kept_but_for_what_commands_a_terminal_or_turns_text_around() {
-        assert_eq!(clean("größe 3 µm, 猫 & <b>"), "größe 3 µm, 猫 & <b>");
-        assert_eq!(clean("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::{one_line, quoted};
+
 /// Errors of sources, formats, configurations and loading. Each is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,15 +60,20 @@ impl Error {
     }
 
     pub(crate) fn format(origin: &str, expected: impl Into<String>, got: impl ToString) -> Self {
-        Self::Format { origin: origin.into(), expected: expected.into(), got: got.to_string() }
+        Self::Format { origin: one_line(origin), expected: quoted(expected.into()), got: quoted(got) }
     }
 
     pub(crate) fn config(origin: &str, field: &str, expected: impl Into<String>, got: impl ToString) -> Self {
-        Self::Config { origin: origin.into(), field: field.into(), expected: expected.into(), got: got.to_string() }
+        Self::Config {
+            origin: origin.into(),
+            field: quoted(field),
+            expected: quoted(expected.into()),
+            got: quoted(got),
+        }
     }
 
     pub(crate) fn unsupported(origin: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Unsupported { origin: origin.into(), what: what.into(), remedy: remedy.into() }
+        Self::Unsupported { origin: origin.into(), what: quoted(what.into()), remedy: remedy.into() }
     }
 }
 

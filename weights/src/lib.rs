@@ -38,6 +38,7 @@ mod head;
 pub mod hub;
 pub mod load;
 mod naming;
+mod one_line;
 mod options;
 mod paths;
 pub mod save;
@@ -51,6 +52,8 @@ pub use config::{CheckpointConfig, Interpolation, Preprocessing};
 pub use error::{Error, Result};
 pub use format::TensorInfo;
 pub use load::{Head, LoadOptions, load};
+#[doc(hidden)]
+pub use one_line::{one_line, quoted};
 pub use options::{OpenOptions, Progress};
 pub use paths::expanded;
 pub use source::{Source, open};
