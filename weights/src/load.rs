@@ -425,7 +425,8 @@ impl Planner<'_> {
         let count = self.translation.get("pos_embed").and_then(|mapped| mapped.shape.get(1).copied());
         vit.pos_embed == PosEmbed::Learned
             && self.translation.get("cls_token").is_some()
-            && count.is_some_and(|count| square_root(count).is_none() && square_root(count - 1).is_some())
+            && count.is_some_and(|count| square_root(count).is_none())
+            && count.and_then(|count| square_root(count.checked_sub(1)?)).is_some()
     }
 
     /// A final norm before the pool does not fit after it: where the pool was changed for a new head, timm starts a new norm.

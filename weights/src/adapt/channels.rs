@@ -13,6 +13,9 @@ pub fn adapt_channels(kernels: &Tensor, new: usize) -> Result<Tensor> {
     if new == old {
         return Ok(kernels.clone());
     }
+    if old == 0 {
+        candle_core::bail!("kernels without input channels: {:?}", kernels.dims());
+    }
     if old == 4 && new < old {
         return adapt_channels(&kernels.narrow(1, 0, 3)?, new);
     }

@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn size(&self, field: &str) -> Result<Option<usize>> {
-        self.read(field, "a whole number from 0 on", size)
+        self.read(field, "a whole number from 0 to 4294967295", size)
     }
 
     /// One number, or two that are equal.
@@ -134,8 +134,9 @@ fn label(value: &Value) -> Option<String> {
     }
 }
 
+/// A size, of which a few can be multiplied.
 fn size(value: &Value) -> Option<usize> {
-    usize::try_from(value.as_u64()?).ok()
+    u32::try_from(value.as_u64()?).ok().map(|size| size as usize)
 }
 
 fn kind(value: &Value) -> &'static str {

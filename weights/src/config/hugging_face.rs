@@ -62,11 +62,16 @@ pub(super) fn parse(
         _ => 0,
     };
     let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
+    let in_chans = root.size("num_channels")?.unwrap_or(3);
+    // As many numbers stand for a mean that nothing says.
+    if !(1..=MAX_CHANNELS).contains(&in_chans) {
+        return Err(root.error("num_channels", &format!("1 to {MAX_CHANNELS}")));
+    }
     let mut vit = {
         let mut made = VitConfig::default();
         made.img_size = root.img_size("image_size")?.unwrap_or(224.into());
         made.patch_size = root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 });
-        made.in_chans = root.size("num_channels")?.unwrap_or(3);
+        made.in_chans = in_chans;
         made.num_classes = num_classes;
         made.embed_dim = embed_dim;
         made.depth = root.size("num_hidden_layers")?.unwrap_or(12);
@@ -110,6 +115,9 @@ pub(super) fn parse(
         license: root.text("license")?.map(str::to_lowercase),
     })
 }
+
+/// No model reads more channels.
+const MAX_CHANNELS: usize = 1 << 16;
 
 /// A linear layer over the features that lies in the weights.
 #[derive(Debug, Clone, Copy)]

@@ -238,9 +238,7 @@ impl CheckpointConfig {
 /// Refuses what makes no sense, naming the file: what a damaged config claims must not be built.
 fn check_architecture(architecture: &Architecture, origin: &str) -> Result<()> {
     architecture.validate().map_err(|e| match e {
-        tallow_models::Error::Config { field, expected, got } => {
-            Error::Config { origin: origin.into(), field, expected, got }
-        }
+        tallow_models::Error::Config { field, expected, got } => Error::config(origin, &field, expected, got),
         other => other.into(),
     })
 }

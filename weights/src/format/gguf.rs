@@ -9,7 +9,7 @@ use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 
-use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map};
+use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
 use crate::{Error, Result};
 
 /// The metadata key under which Tallow writes the text of timm's `config.json`.
@@ -101,7 +101,7 @@ fn parse(origin: String, bytes: Bytes) -> Result<TensorFile> {
         if offset % alignment as u64 != 0 {
             return Err(Error::format(&place, format!("an offset divisible by {alignment}"), offset));
         }
-        let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+        let count = value_count(&shape);
         let start = usize::try_from(offset).ok().and_then(|offset| data.checked_add(offset));
         let end = count
             .and_then(|count| (count / block).checked_mul(dtype.type_size()))

@@ -31,6 +31,13 @@ pub struct TensorInfo {
     pub dtype: String,
 }
 
+impl TensorInfo {
+    /// Whether it is a single value, whatever its dimensions.
+    pub(crate) fn is_one_value(&self) -> bool {
+        self.shape.iter().all(|&size| size == 1)
+    }
+}
+
 /// An opened file.
 pub(crate) struct TensorFile {
     pub(crate) format: Format,
@@ -63,8 +70,25 @@ pub(crate) enum Format {
     PyTorch,
 }
 
+/// Tensors of more dimensions than this are refused.
+const MAX_DIMS: usize = 8;
+/// Longer names of tensors than this are refused, in bytes.
+const MAX_NAME: usize = 4096;
+
 /// Opens a file in any of the formats.
 pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+    let file = open_unchecked(path)?;
+    let unusual = |info: &&TensorInfo| info.name.len() > MAX_NAME || info.name.contains(char::is_control);
+    match file.tensors.iter().find(unusual) {
+        None => Ok(file),
+        Some(info) => {
+            let expected = format!("names of at most {MAX_NAME} bytes without control characters");
+            Err(Error::format(&path.display().to_string(), expected, format!("{:?}", info.name)))
+        }
+    }
+}
+
+fn open_unchecked(path: &Path) -> Result<TensorFile> {
     let origin = path.display().to_string();
     let mut file = File::open(path).map_err(Error::io(path))?;
     if file.metadata().map_err(Error::io(path))?.is_dir() {
@@ -102,9 +126,19 @@ pub(crate) fn open_bytes(origin: &str, bytes: &'static [u8]) -> Result<TensorFil
     gguf::open_bytes(origin, bytes)
 }
 
-/// The size in bytes of `shape` values of `dtype`, or nothing where it overflows.
+/// How many values a shape has, or nothing where it is larger than any of ours, or that overflows. Where there is a 0 among the
+/// sizes, the others may say what they like without a value in the file: they are checked too, as strides are products of them.
+fn value_count(shape: &[usize]) -> Option<usize> {
+    if shape.len() > MAX_DIMS || shape.iter().any(|&size| u32::try_from(size).is_err()) {
+        return None;
+    }
+    let count = shape.iter().filter(|size| **size > 0).try_fold(1usize, |count, &size| count.checked_mul(size))?;
+    Some(if shape.contains(&0) { 0 } else { count })
+}
+
+/// The size in bytes of `shape` values of `dtype`, or nothing as in [`value_count`].
 fn byte_count(shape: &[usize], dtype: DType) -> Option<usize> {
-    shape.iter().try_fold(dtype.size_in_bytes(), |bytes, &dim| bytes.checked_mul(dim))
+    value_count(shape)?.checked_mul(dtype.size_in_bytes())
 }
 
 /// Little-endian bytes as a tensor. The caller has checked that `bytes` has the length that the shape asks for.

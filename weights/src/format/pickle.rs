@@ -12,6 +12,10 @@ pub(super) type Id = usize;
 /// More values than this are refused; a state dict has a few dozen per tensor.
 const MAX_VALUES: usize = 4_000_000;
 
+/// Longer names of classes and functions than this are refused: a few bytes of a pickle can name one once more.
+const MAX_GLOBAL: usize = 256;
+const LONG_GLOBAL: &str = "a class whose name has more than 256 bytes";
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
@@ -180,7 +184,7 @@ impl<'a> Machine<'a> {
             }
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Global(module, name))?; // GLOBAL
+                self.global(&module, &name)?; // GLOBAL
             }
             0x93 => self.stack_global()?, // STACK_GLOBAL
             b'R' | 0x81 => self.call()?,  // REDUCE, NEWOBJ
@@ -191,7 +195,7 @@ impl<'a> Machine<'a> {
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 let items = self.since_mark()?;
-                self.push(Value::Global(module, name))?;
+                self.global(&module, &name)?;
                 self.push(Value::Tuple(items))?;
                 self.call()?; // INST
             }
@@ -346,9 +350,20 @@ impl<'a> Machine<'a> {
     fn stack_global(&mut self) -> Result<(), String> {
         let (name, module) = (self.pop()?, self.pop()?);
         match (&self.values[module], &self.values[name]) {
-            (Value::Text(module), Value::Text(name)) => self.push(Value::Global(module.clone(), name.clone())),
+            (Value::Text(module), Value::Text(name)) if module.len() + name.len() <= MAX_GLOBAL => {
+                let (module, name) = (module.clone(), name.clone());
+                self.global(&module, &name)
+            }
+            (Value::Text(_), Value::Text(_)) => Err(LONG_GLOBAL.into()),
             _ => Err("a class without a name".into()),
         }
+    }
+
+    fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
+        if module.len() + name.len() > MAX_GLOBAL {
+            return Err(LONG_GLOBAL.into());
+        }
+        self.push(Value::Global(module.into(), name.into()))
     }
 
     fn call(&mut self) -> Result<(), String> {

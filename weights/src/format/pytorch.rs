@@ -1,6 +1,7 @@
 //! What `torch.save` writes: a zip archive with a pickle and one file a storage, or before PyTorch 1.6 a row of pickles with the
 //! storages behind them. The pickle is read as data; nothing in it is executed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::archive::Archive;
 use super::pickle::{self, Id, Pickle, Value};
-use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map};
+use super::{Format, MAX_DIMS, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
 use crate::{Error, Result};
 
 /// A larger pickle than this is refused; a state dict's has a few hundred bytes a tensor.
@@ -20,8 +21,11 @@ const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 
 const MAX_DEPTH: usize = 16;
 /// In bytes.
 const MAX_PATH: usize = 512;
-/// More tensors than this are refused; a state dict with its optimiser has a few thousand.
-const MAX_TENSORS: usize = 1 << 20;
+/// What tensors and their paths take in memory is at most so many times the pickle's bytes: a tensor takes a hundred of them, but only
+/// two to be named once more.
+const MAX_EXPANSION: usize = 64;
+/// In bytes.
+const MAX_STORAGE_NAME: usize = 256;
 /// A view that repeats the values of its storage (an expanded tensor) may have this many; the largest tensor of a published ViT
 /// has a third of them.
 const MAX_REPEATED: usize = 1 << 26;
@@ -248,7 +252,7 @@ fn resolve(views: Vec<View>, locate: impl Fn(&View) -> Option<(usize, u64)>) -> 
             got: "none".into(),
         })?;
         let held = bytes / dtype.size_in_bytes() as u64;
-        let wanted = view.shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
+        let wanted = value_count(&view.shape);
         let fits = view.span().zip(wanted).is_some_and(|(span, wanted)| {
             // A view that repeats values (a stride of 0) could ask for more than the file holds.
             let bounded = wanted as u64 <= held || wanted <= MAX_REPEATED;
@@ -275,30 +279,43 @@ fn tensors(pickle: &Pickle, origin: &str) -> Result<Found> {
     let mut found = Found { views: Vec::new(), dictionaries: Vec::new() };
     let mut modules = Vec::new();
     // What refers to itself, or is referred to twice, is looked at once.
-    let mut seen = HashSet::new();
-    let mut open = vec![(pickle.root, String::new(), String::new(), 0)];
-    while let Some((id, path, dictionary, depth)) = open.pop() {
+    let mut seen = HashSet::from([pickle.root]);
+    let mut room = (pickle.length + (1 << 14)) * MAX_EXPANSION;
+    modules.extend(module_class(pickle, pickle.root));
+    // Dictionaries within each other, with what is still to be looked at in them.
+    let mut open = vec![(String::new(), children(pickle, pickle.root).into_iter())];
+    if !modules.is_empty() || tensor_arguments(pickle, pickle.root).is_some() {
+        open.clear();
+    }
+    while let Some((dictionary, inside)) = open.last_mut() {
+        let Some((key, id)) = inside.next() else {
+            open.pop();
+            continue;
+        };
+        if dictionary.len() + key.len() >= MAX_PATH {
+            continue;
+        }
+        let path = if dictionary.is_empty() { key.into_owned() } else { format!("{dictionary}.{key}") };
         if let Some(arguments) = tensor_arguments(pickle, id) {
-            if depth == 0 || path.is_empty() {
+            if path.is_empty() {
                 continue;
             }
-            if found.views.len() == MAX_TENSORS {
-                return Err(Error::format(origin, format!("at most {MAX_TENSORS} tensors"), "more"));
+            let view = view(pickle, &path, arguments);
+            let taken = size_of::<Entry>() + 2 * path.len() + dictionary.len() + view.key.len() + 32 * view.shape.len();
+            room = room.checked_sub(taken).ok_or_else(|| {
+                let expected = "tensors that take not much more room than the pickle that names them";
+                Error::format(origin, expected, format!("more than {} of them", found.views.len()))
+            })?;
+            found.views.push(view);
+            found.dictionaries.push(dictionary.clone());
+        } else if seen.insert(id) {
+            match module_class(pickle, id) {
+                Some(class) if path.is_empty() => modules.push(class),
+                Some(class) => modules.push(format!("{class} as {path:?}")),
+                None if open.len() < MAX_DEPTH => open.push((path, children(pickle, id).into_iter())),
+                None => {}
             }
-            found.views.push(view(pickle, &path, arguments));
-            found.dictionaries.push(dictionary);
-            continue;
         }
-        if let Some(class) = module_class(pickle, id) {
-            modules.push(if path.is_empty() { class } else { format!("{class} as {path:?}") });
-            continue;
-        }
-        if depth == MAX_DEPTH || !is_open(pickle, id) || !seen.insert(id) {
-            continue;
-        }
-        let join = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        let inner = children(pickle, id).into_iter().filter(|(key, _)| path.len() + key.len() < MAX_PATH);
-        open.extend(inner.rev().map(|(key, child)| (child, join(&key), path.clone(), depth + 1)));
     }
     let stated = found.views.iter().any(|view| view.name.ends_with(".weight") || view.name.ends_with("_token"));
     if found.views.is_empty() || (!modules.is_empty() && !stated) {
@@ -314,11 +331,11 @@ const WHOLE_MODULE: &str =
     "a whole pickled module, which only the code that made it can open; save `model.state_dict()` with torch.save";
 
 /// What stands in a dictionary, a list or what behaves like a dictionary, by the texts or numbers that are its keys.
-fn children(pickle: &Pickle, id: Id) -> Vec<(String, Id)> {
+fn children(pickle: &Pickle, id: Id) -> Vec<(Cow<'_, str>, Id)> {
     let of_items = |items: &[(Id, Id)]| {
         let key = |id: Id| match &pickle.values[id] {
-            Value::Text(text) => Some(text.clone()),
-            Value::Int(number) => Some(number.to_string()),
+            Value::Text(text) => Some(Cow::from(text)),
+            Value::Int(number) => Some(number.to_string().into()),
             _ => None,
         };
         items.iter().filter(|item| is_open(pickle, item.1)).filter_map(|&(k, v)| Some((key(k)?, v))).collect()
@@ -327,7 +344,7 @@ fn children(pickle: &Pickle, id: Id) -> Vec<(String, Id)> {
         Value::Dict(items) | Value::Call { items, .. } => of_items(items),
         Value::List(items) | Value::Tuple(items) => {
             let inside = items.iter().enumerate().filter(|(_, item)| is_open(pickle, **item));
-            inside.map(|(index, &item)| (index.to_string(), item)).collect()
+            inside.map(|(index, &item)| (index.to_string().into(), item)).collect()
         }
         _ => Vec::new(),
     }
@@ -411,7 +428,10 @@ fn storage(pickle: &Pickle, id: Id) -> std::result::Result<(DType, String), Stri
         "ShortStorage" => DType::I16,
         other => return Err(format!("a {other}, which is not supported")),
     };
-    Ok((dtype, text(pickle, key).ok_or("a storage without a name")?.to_owned()))
+    let key = text(pickle, key)
+        .filter(|key| key.len() <= MAX_STORAGE_NAME)
+        .ok_or("a storage without a name, or with a long one")?;
+    Ok((dtype, key.to_owned()))
 }
 
 /// `(storage, offset, size, stride, …)` as a view, or as one that says why it is none.
@@ -434,11 +454,12 @@ fn readable(pickle: &Pickle, name: &str, arguments: &[Id]) -> std::result::Resul
         _ => Err("a size that is no number".into()),
     };
     let list = |id: Id| match &pickle.values[id] {
+        Value::Tuple(ids) if ids.len() > MAX_DIMS => Err(format!("a shape of {} sizes", ids.len())),
         Value::Tuple(ids) => ids.iter().map(|&id| unsigned(id)).collect::<std::result::Result<Vec<_>, _>>(),
         _ => Err("a shape that is no tuple".into()),
     };
     let (shape, stride) = (list(*size)?, list(*stride)?);
-    if shape.len() != stride.len() || shape.len() > 8 {
+    if shape.len() != stride.len() {
         return Err(format!("shape {shape:?} with strides {stride:?}"));
     }
     Ok(View { name: name.into(), problem: None, dtype: Some(dtype), key, offset: unsigned(*offset)?, shape, stride })

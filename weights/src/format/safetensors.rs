@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map};
+use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
 use crate::{Error, Result};
 
 struct Mapped {
@@ -41,6 +41,10 @@ pub(super) fn open(path: &Path) -> Result<TensorFile> {
             end: data + info.data_offsets.1,
         })
         .collect();
+    if let Some(entry) = entries.iter().find(|entry| value_count(&entry.info.shape).is_none()) {
+        let place = format!("{origin}: {}", entry.info.name);
+        return Err(Error::format(&place, "a shape that can be counted", format!("{:?}", entry.info.shape)));
+    }
     // An order that does not depend on a hash.
     entries.sort_by(|a, b| (a.start, &a.info.name).cmp(&(b.start, &b.info.name)));
     let tensors = entries.iter().map(|entry| entry.info.clone()).collect();

@@ -76,8 +76,7 @@ fn role(path: &str) -> Option<&'static str> {
 
 /// Whether a tensor is a single value or of whole numbers.
 fn is_count(info: &TensorInfo) -> bool {
-    info.shape.iter().product::<usize>() == 1
-        || info.dtype.starts_with(['I', 'U', 'B']) && !info.dtype.starts_with("BF")
+    info.is_one_value() || info.dtype.starts_with(['I', 'U', 'B']) && !info.dtype.starts_with("BF")
 }
 
 /// Whether an unknown name directly in the ViT could be a part of it.

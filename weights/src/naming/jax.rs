@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 
 use super::{Mapped, Part, Translation, Turn, around};
-use crate::Result;
 use crate::format::TensorInfo;
+use crate::{Error, Result};
+
+/// No model has more blocks; a shape without values may claim any number.
+const MAX_DEPTH: usize = 1 << 12;
 
 /// Translates all tensors.
 pub(super) fn assemble(
@@ -48,7 +51,13 @@ pub(super) fn assemble(
     let newer = find(&format!("{first}/LayerNorm_1/scale")).is_some();
     let (attention, mlp, norm2) = if newer { (0, 0, 1) } else { (1, 3, 2) };
     let depth = match stacked {
-        Some(index) => infos[index].shape.first().copied().unwrap_or(0),
+        Some(index) => match infos[index].shape.first().copied().unwrap_or(0) {
+            depth if depth <= MAX_DEPTH => depth,
+            depth => {
+                let place = format!("{origin}: {}", infos[index].name);
+                return Err(Error::format(&place, format!("at most {MAX_DEPTH} blocks"), depth));
+            }
+        },
         None => {
             (0..).take_while(|i| find(&format!("Transformer/encoderblock_{i}/LayerNorm_0/scale")).is_some()).count()
         }
@@ -80,7 +89,7 @@ pub(super) fn assemble(
             translation.left_out.push((index, "state of the optimiser".into()));
         } else if name.starts_with("params/txt/") || matches!(name, "params/t" | "params/b") {
             translation.left_out.push((index, "the text tower, which images do not need".into()));
-        } else if infos[index].shape.iter().product::<usize>() == 1 {
+        } else if infos[index].is_one_value() {
             translation.left_out.push((index, around::reason(name, &infos[index])));
         } else {
             translation.mapped.push(Mapped::whole(name.to_owned(), index, &infos[index]));
