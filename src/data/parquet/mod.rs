@@ -6,6 +6,7 @@
 mod columns;
 mod labels;
 mod pages;
+mod thrift;
 
 use std::{
     collections::BTreeSet,

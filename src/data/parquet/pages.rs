@@ -25,6 +25,7 @@ use parquet::{
 };
 
 use super::columns::{Column, Columns, Label, Labels};
+use super::thrift::{self, Fault};
 use crate::data::{Error, Result};
 
 /// A Parquet file.
@@ -44,6 +45,7 @@ impl Table {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let disk = Disk { file: Arc::new(file), size };
+        check_footer(&disk).map_err(|error| damaged(path, error))?;
         let metadata = guarded(path, || ParquetMetaDataReader::new().parse_and_finish(&disk))?;
         Ok(Self { path: path.into(), pages: Arc::new(Pages(disk)), metadata, rows: Vec::new(), images: 0 })
     }
@@ -202,6 +204,20 @@ fn whole(value: f64, fraction: &mut Option<f64>) -> Label {
     Label::Number(value as i64)
 }
 
+/// Checks what a file says about itself, which stands before its last eight bytes.
+fn check_footer(disk: &Disk) -> ParquetResult<()> {
+    let Some(end) = disk.size.checked_sub(8) else { return Ok(()) };
+    let tail = disk.get_bytes(end, 8)?;
+    if !tail.ends_with(b"PAR1") {
+        return Ok(());
+    }
+    let length = tail[..4].iter().rev().fold(0, |length, &byte| length << 8 | u64::from(byte));
+    // A length that lies, or a file without a footer: the crate says it better.
+    let Some(start) = end.checked_sub(length) else { return Ok(()) };
+    thrift::check_metadata(&disk.get_bytes(start, length as usize)?)
+        .map_err(|fault| ParquetError::General(fault.into()))
+}
+
 /// Runs a piece of the `parquet` crate, and turns its errors, and its panics about files that lie, into ours.
 fn guarded<V>(path: &Path, read: impl FnOnce() -> ParquetResult<V>) -> Result<V> {
     match catch_unwind(AssertUnwindSafe(read)) {
@@ -293,7 +309,13 @@ struct Head {
 impl Read for Head {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.is_checked {
-            check_head(self.inner.fill_buf()?).map_err(|got| io::Error::new(io::ErrorKind::InvalidData, got))?;
+            let bytes = self.inner.fill_buf()?;
+            let checked = check_head(bytes).and_then(|()| match thrift::check_page_head(bytes) {
+                // A head may be longer than what is read at once.
+                Ok(()) | Err(Fault::Cut) => Ok(()),
+                Err(fault) => Err(fault.into()),
+            });
+            checked.map_err(|got| io::Error::new(io::ErrorKind::InvalidData, got))?;
             self.is_checked = true;
         }
         self.inner.read(buffer)
