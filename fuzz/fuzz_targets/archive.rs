@@ -1,0 +1,10 @@
+//! A zip archive: npz or PyTorch.
+
+#![no_main]
+
+#[path = "../parsers/weights.rs"]
+mod weights;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    weights::archive(bytes);
+});

@@ -1,0 +1,10 @@
+//! The index of a checkpoint in parts.
+
+#![no_main]
+
+#[path = "../parsers/weights.rs"]
+mod weights;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    weights::index(bytes);
+});
