@@ -537,7 +537,7 @@ impl Samples for Stripes {
 
     fn image(&self, index: usize) -> tallow::data::Result<Image> {
         let level = |at: usize| if (at + index) % 8 < 4 { 230 } else { 20 };
-        let pixels = (0..28 * 28).map(|at| level(if index % 2 == 0 { at % 28 } else { at / 28 })).collect();
+        let pixels = (0..28 * 28).map(|at| level(if index.is_multiple_of(2) { at % 28 } else { at / 28 })).collect();
         Ok(Image { width: 28, height: 28, channels: 1, pixels })
     }
 

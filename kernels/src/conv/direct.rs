@@ -30,6 +30,13 @@ pub struct Direct {
     places: Vec<u32>,
 }
 
+/// What every window is multiplied with, and what its sums begin from.
+#[derive(Clone, Copy)]
+struct Filters<'a> {
+    w: &'a PackedPanels,
+    start: Start<'a>,
+}
+
 /// A thread's memory: an image with its margin, and a block of the product with a row for every window.
 #[derive(Default)]
 struct Scratch {
@@ -95,7 +102,7 @@ impl Direct {
         self.assert_fits(x, w, batch);
         let threads = rayon::current_num_threads();
         let weights = PackedPanels::new(Matrix::new(w, self.out, self.places.len()).t(), threads);
-        let start = b.map_or(Start::Zero, Start::Row);
+        let filters = Filters { w: &weights, start: b.map_or(Start::Zero, Start::Row) };
         let (before, after) = self.sizes();
         // SAFETY: every image writes its whole output.
         unsafe {
@@ -104,10 +111,10 @@ impl Direct {
                 // Many images: each to one thread. Few: all threads on one.
                 if batch < threads {
                     let scratch = &mut Scratch::default();
-                    images.into_iter().for_each(|(y, x)| self.convolve(x, &weights, start, y, scratch, threads));
+                    images.into_iter().for_each(|(y, x)| self.convolve(x, filters, y, scratch, threads));
                 } else {
                     images.into_par_iter().for_each_init(Scratch::default, |scratch, (y, x)| {
-                        self.convolve(x, &weights, start, y, scratch, 1);
+                        self.convolve(x, filters, y, scratch, 1);
                     });
                 }
             })
@@ -115,7 +122,8 @@ impl Direct {
     }
 
     /// One image, on so many threads; writes all of `y`.
-    fn convolve(&self, x: &[f32], w: &PackedPanels, start: Start, y: &mut Out, scratch: &mut Scratch, threads: usize) {
+    fn convolve(&self, x: &[f32], filters: Filters, y: &mut Out, scratch: &mut Scratch, threads: usize) {
+        let Filters { w, start } = filters;
         let (positions, out) = (self.starts.len(), self.out);
         self.windows.add_margin(x, &mut scratch.padded);
         let to = Shared::new(y);
@@ -161,7 +169,7 @@ impl Direct {
                         self.add_weight_gradient(&x[image * before..][..before], dy, &mut dw, &mut scratch.padded);
                     }
                     if let (Some((back, weights)), Some(dx)) = (&back, dx_images.next()) {
-                        back.convolve(dy, weights, Start::Zero, dx, &mut scratch, 1);
+                        back.convolve(dy, Filters { w: weights, start: Start::Zero }, dx, &mut scratch, 1);
                     }
                 }
                 (dw, db)

@@ -97,7 +97,7 @@ macro_rules! registry {
 pub(super) use registry;
 
 impl Architecture {
-    /// As [`ModelConfig::validate`].
+    /// As [`ModelConfig::validate`](super::ModelConfig::validate).
     ///
     /// # Errors
     /// [`crate::Error::Config`] with the field, what it can be, and what it is.
@@ -158,7 +158,7 @@ impl Architecture {
         self
     }
 
-    /// As [`ModelConfig::set`]: the option `key`, a field of the configuration, from text.
+    /// As [`ModelConfig::set`](super::ModelConfig::set): the option `key`, a field of the configuration, from text.
     ///
     /// # Errors
     /// [`crate::Error::UnknownOption`] lists the keys; [`crate::Error::Config`] if the value is of another type.
@@ -176,7 +176,7 @@ impl Architecture {
         self.config().num_blocks()
     }
 
-    /// As [`ModelConfig::layer_id`]: the layer of a parameter for layer-wise decay of the learning rate.
+    /// As [`ModelConfig::layer_id`](super::ModelConfig::layer_id): the layer of a parameter for layer-wise decay of the learning rate.
     pub fn layer_id(&self, name: &str) -> usize {
         self.config().layer_id(name)
     }
@@ -186,7 +186,7 @@ impl Architecture {
         self.config().num_layers()
     }
 
-    /// As [`ModelConfig::flops`]: floating-point operations of a forward pass for one image.
+    /// As [`ModelConfig::flops`](super::ModelConfig::flops): floating-point operations of a forward pass for one image.
     pub fn flops(&self) -> u64 {
         self.config().flops()
     }
@@ -196,12 +196,12 @@ impl Architecture {
         self.config().is_random()
     }
 
-    /// As [`ModelConfig::head_reads_pooled`].
+    /// As [`ModelConfig::head_reads_pooled`](super::ModelConfig::head_reads_pooled).
     pub fn head_reads_pooled(&self) -> bool {
         self.config().head_reads_pooled()
     }
 
-    /// As [`ModelConfig::filters`]: the weight whose filters read the image itself, and how many of its channels are the image's.
+    /// As [`ModelConfig::filters`](super::ModelConfig::filters): the weight whose filters read the image itself, and how many of its channels are the image's.
     pub fn filters(&self) -> Option<(&'static str, usize)> {
         self.config().filters()
     }

@@ -64,7 +64,8 @@ impl Run<'_> {
             self.warn([warnings::of_features(bytes, limit)]);
         }
         let config = &self.setup.config;
-        if !self.inputs.train.is_fixed() && !(config.data.augment.trim() == "none" && config.mix().is_none()) {
+        let unchanged = config.data.augment.trim() == "none" && config.mix().is_none();
+        if !self.inputs.train.is_fixed() && !unchanged {
             self.warn(warnings::of_augmented_features(config));
         }
         bytes <= limit
