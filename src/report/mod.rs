@@ -53,7 +53,7 @@ use pictures::Pictures;
 
 /// Compares runs, and writes `report.html`, `comparison.json`, and as SVG and PNG the pictures of the report into the folder
 /// `out`, which is made if it is not there: `loss` and `accuracy`, and where there is something to show `results`, `multiples`,
-/// `quickness-by-images` and `quickness-by-seconds`. Files of these names are replaced, each as a whole.
+/// `learning-speed-by-images` and `learning-speed-by-seconds`. Files of these names are replaced, each as a whole.
 ///
 /// # Errors
 /// If there are no runs, a folder is not a run's, a file of a run is damaged, or `out` cannot be written.

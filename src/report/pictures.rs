@@ -14,9 +14,17 @@ use super::multiples::{Multiples, multiples};
 use super::run::Run;
 use super::sweep::{KEYS, Results, label, results};
 
-/// The names of the files that only some reports have.
-const OPTIONAL: [&str; 6] =
-    ["results", "multiples", "quickness-by-images", "quickness-by-seconds", "learning-rate", "gradient-norm"];
+/// The names of the files that only some reports have; the last two are names that earlier versions gave to the learning speed.
+const OPTIONAL: [&str; 8] = [
+    "results",
+    "multiples",
+    "learning-speed-by-images",
+    "learning-speed-by-seconds",
+    "learning-rate",
+    "gradient-norm",
+    "quickness-by-images",
+    "quickness-by-seconds",
+];
 
 /// The pictures of a report.
 pub(super) struct Pictures {
@@ -80,8 +88,8 @@ impl Pictures {
             pictures.push(("multiples", multiples.standalone(&self.styles)));
         }
         if let Some([images, seconds]) = &self.learning_speed {
-            pictures.push(("quickness-by-images", images.standalone(&names, &[])));
-            pictures.push(("quickness-by-seconds", seconds.standalone(&names, &[])));
+            pictures.push(("learning-speed-by-images", images.standalone(&names, &[])));
+            pictures.push(("learning-speed-by-seconds", seconds.standalone(&names, &[])));
         }
         if let Some([rate, norm]) = &self.steps {
             pictures.push(("learning-rate", rate.standalone(&names, &[])));

@@ -138,7 +138,7 @@ fn the_same_runs_give_the_same_page() {
     report::compare(&runs, &root.join("out")).unwrap();
     assert_eq!(first, read(root.join("out/report.html")));
     let pictures =
-        ["accuracy", "gradient-norm", "learning-rate", "loss", "quickness-by-images", "quickness-by-seconds"];
+        ["accuracy", "gradient-norm", "learning-rate", "loss", "learning-speed-by-images", "learning-speed-by-seconds"];
     let png = if cfg!(feature = "png") { Some("png") } else { None };
     let mut expected: Vec<String> = pictures
         .iter()
@@ -389,7 +389,7 @@ fn the_pictures_of_a_run_are_files_of_its_folder_and_its_own_figures_stand_in_th
     for name in ["loss.svg", "accuracy.svg"] {
         assert!(root.join(name).is_file(), "{name}");
     }
-    assert!(!root.join("results.svg").exists() && !root.join("quickness-by-images.svg").exists());
+    assert!(!root.join("results.svg").exists() && !root.join("learning-speed-by-images.svg").exists());
 }
 
 #[test]
