@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use candle_core::Tensor;
 use tallow_models::{AnyModel, Vit};
 
-use crate::commands::train::file_name;
 use crate::error::{Result, usage};
+use crate::file_name::file_name;
 use tallow::Pretrained;
 use tallow::data::Image;
 use tallow::report::{self, AttentionMap};

@@ -7,6 +7,7 @@ mod commands;
 mod download;
 mod error;
 mod estimate;
+mod file_name;
 mod flags;
 mod images;
 mod interrupt;

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use tallow_models::Architecture;
 
-use crate::config::Classifier;
+use crate::config::{Classifier, Told};
 use crate::format::{ReadTensor, TensorFile, TensorInfo};
-use crate::naming::{self, Naming, Translation};
-use crate::selection::{self, Network, Wish};
+use crate::naming::{self, Naming, Network, Translation};
+use crate::selection::{self, Wish};
 use crate::{CheckpointConfig, Error, OpenOptions, Result, config};
 
 /// A checkpoint. Only headers were read; values are read when they are asked for.
@@ -27,14 +27,6 @@ pub struct Checkpoint {
     /// The files, and for every tensor which file it is in and where.
     readers: Vec<Box<dyn ReadTensor>>,
     places: Vec<(usize, usize)>,
-}
-
-/// What is said of weights from outside.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
-    /// A name of the zoo.
-    pub(crate) arch: Option<String>,
-    pub(crate) num_heads: Option<usize>,
 }
 
 impl std::fmt::Debug for Checkpoint {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use crate::format::TensorInfo;
-use crate::naming::{self, Naming, around};
+use crate::naming::{self, Naming, Network, Wrappers, around, words};
 use crate::{Error, Result};
 
 /// What is known of the network that is wanted.
@@ -29,28 +29,6 @@ pub(crate) struct Selection {
     pub(crate) network: Option<Network>,
     /// What a reader should know about the choice.
     pub(crate) notes: Vec<String>,
-}
-
-/// A ViT among the tensors of a checkpoint.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub(crate) naming: Naming,
-    /// What stands before its names, once the names of wrappers are taken out of them.
-    pub(crate) prefix: String,
-    /// The same of the other networks beside it, with what they are called.
-    pub(crate) others: Vec<(String, String)>,
-    /// What was taken out of the names.
-    pub(crate) wrappers: Wrappers,
-}
-
-/// Which parts of names are taken for those of wrappers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wrappers {
-    /// FSDP's, those of activation checkpointing and `torch.compile`, and DDP's `module`.
-    All,
-    /// All but `module`.
-    Private,
-    None,
 }
 
 /// A tensor by its path, without the names of wrappers.
@@ -421,58 +399,4 @@ fn plain(origin: &str, items: &[Item], wrappers: Wrappers, wish: &Wish) -> Resul
         })
         .collect();
     Ok(Selection { fates, network: None, notes })
-}
-
-impl Wrappers {
-    /// Those whose parts can be left out of the names without making two of them equal.
-    fn of(infos: &[TensorInfo]) -> Self {
-        let count = |names: &mut Vec<String>| {
-            names.sort_unstable();
-            names.dedup();
-            names.len()
-        };
-        let all = count(&mut infos.iter().map(|info| info.name.clone()).collect());
-        let same = |wrappers: &Self| count(&mut infos.iter().map(|info| wrappers.without(&info.name)).collect()) == all;
-        [Self::All, Self::Private].into_iter().find(same).unwrap_or(Self::None)
-    }
-
-    /// A name without the parts that wrappers put into it.
-    pub(crate) fn without(self, name: &str) -> String {
-        if self == Self::None || !(name.contains("_mod") || name.contains("module")) {
-            return name.to_owned();
-        }
-        name.split('.').filter(|part| !self.wraps(part)).collect::<Vec<_>>().join(".")
-    }
-
-    fn wraps(self, part: &str) -> bool {
-        const PRIVATE: [&str; 5] =
-            ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module", "_forward_module"];
-        PRIVATE.contains(&part) || (self == Self::All && part == "module")
-    }
-
-    /// What stands before the names in a dictionary.
-    fn before(self, dictionary: &str) -> String {
-        let path = self.without(dictionary);
-        if path.is_empty() { path } else { format!("{path}.") }
-    }
-}
-
-/// The words of a name, in lower case: `model_ema`, `modelEma` and `model.ema` are the same two.
-pub(crate) fn words(name: &str) -> BTreeSet<String> {
-    let mut words = BTreeSet::new();
-    let mut word = String::new();
-    let mut lower = false;
-    for c in name.chars() {
-        let begins = !c.is_alphanumeric() || (lower && c.is_uppercase());
-        if begins && !word.is_empty() {
-            words.insert(std::mem::take(&mut word));
-        }
-        if c.is_alphanumeric() {
-            word.extend(c.to_lowercase());
-        }
-        lower = c.is_lowercase();
-    }
-    words.insert(word);
-    words.remove("");
-    words
 }

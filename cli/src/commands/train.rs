@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 
 use crate::error::{Interrupted, Result};
+use crate::file_name::file_name;
 use crate::flags::TrainArgs;
 use crate::model::account_text;
 use crate::output::{bytes, rate, seconds, thousands};
@@ -86,13 +87,6 @@ fn free_folder(config: &TrainConfig) -> Result<PathBuf> {
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
     }
-}
-
-/// What a text is called as a file: letters, digits, dots, dashes and underscores.
-pub fn file_name(text: &str) -> String {
-    let kept: String =
-        text.chars().map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' }).collect();
-    kept.trim_matches(['-', '.']).to_string()
 }
 
 fn text(summary: &Summary, folder: &RunFolder) -> String {

@@ -28,8 +28,8 @@ use serde::Deserialize;
 use tallow_weights::expanded;
 use toml::{Table, Value};
 
-use crate::commands::train::file_name;
 use crate::error::Result;
+use crate::file_name::file_name;
 use crate::output::thousands;
 use crate::settings::Start;
 use grid::{Grid, Key};

@@ -7,9 +7,16 @@ use tallow_models::vit::GlobalPool;
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
-use crate::checkpoint::Told;
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
+
+/// What is said of weights from outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    /// A name of the zoo.
+    pub(crate) arch: Option<String>,
+    pub(crate) num_heads: Option<usize>,
+}
 
 /// The config that the shapes imply and what is told says, and what had to be assumed because neither says it. `beside` is a
 /// config of another architecture than the one that is told.

@@ -6,7 +6,7 @@ mod inferred;
 mod timm;
 
 pub(crate) use hugging_face::Classifier;
-pub(crate) use inferred::{infer, named};
+pub(crate) use inferred::{Told, infer, named};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::format::TensorInfo;
-use crate::naming::Naming;
-use crate::selection::words;
+use crate::naming::{Naming, words};
 
 /// Words that tell what a tensor outside of the ViT is for.
 const ROLES: [(&str, &str); 9] = [

@@ -6,6 +6,7 @@
 pub(crate) mod around;
 mod hugging_face;
 mod jax;
+mod network;
 mod timm;
 
 use std::collections::HashSet;
@@ -13,9 +14,10 @@ use std::collections::HashSet;
 use candle_core::Tensor;
 
 use crate::format::TensorInfo;
-use crate::selection::Network;
 use crate::{Error, Result};
 use around::Around;
+
+pub(crate) use network::{Network, Wrappers, words};
 
 /// The known namings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,15 +175,6 @@ pub(crate) fn translate(
         return Err(Error::format(origin, "names that are unique", format!("two tensors for {}", twice.name)));
     }
     Ok(translation)
-}
-
-impl Network {
-    /// What another network is called whose tensor this is.
-    fn owner(&self, name: &str) -> Option<&str> {
-        let own = if name.starts_with(&self.prefix) { self.prefix.len() as isize } else { -1 };
-        let others = self.others.iter().filter(|(prefix, _)| name.starts_with(prefix) && prefix.len() as isize > own);
-        others.max_by_key(|(prefix, _)| prefix.len()).map(|(_, called)| called.as_str())
-    }
 }
 
 /// The naming of a ViT whose patch embedding this tensor is, and what stands before its names.

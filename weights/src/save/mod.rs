@@ -4,11 +4,13 @@
 mod config;
 mod gguf;
 mod replace;
+mod safetensors;
 mod stream;
 mod timm;
 
 pub use config::{check_timm, config_json};
 pub use gguf::{Quantisation, gguf};
 pub use replace::{replace, write_bytes, write_text};
+pub use safetensors::safetensors;
 pub use stream::{Stream, stream};
-pub use timm::{safetensors, timm};
+pub use timm::timm;

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use tallow_models::Params;
 
 use super::config::config_json;
-use super::{replace, write_text};
+use super::{safetensors, write_text};
 use crate::{CheckpointConfig, Error, Result};
 
 /// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there, and the
-/// whitening of the input where there is one. Any model of
-/// Tallow's can be saved and opened again; [`super::check_timm`] says whether timm can build it too (`local-dir:DIR`).
+/// whitening of the input where there is one. Any model of Tallow's can be saved and opened again; [`super::check_timm`] says
+/// whether timm can build it too (`local-dir:DIR`).
 ///
 /// # Errors
 /// If the folder cannot be written, or a loaded value has not been asked for by a model.
@@ -36,18 +36,4 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
     }
     // Last, as it is small: where the disk is full, an older pair of files stays as it was.
     write_text(&dir.join("config.json"), &json)
-}
-
-/// Writes tensors, which have to be contiguous, into one safetensors file with `metadata` in its header.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn safetensors(path: &Path, tensors: &[(String, Tensor)], metadata: HashMap<String, String>) -> Result<()> {
-    replace(path, |temporary| {
-        let tensors = tensors.iter().map(|(name, tensor)| (name, tensor));
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(source) => Error::Io { path: path.into(), source },
-            other => Error::format(&path.display().to_string(), "tensors that safetensors can hold", other),
-        })
-    })
 }
