@@ -87,7 +87,7 @@ fn changed(mut architecture: Architecture, flags: &ArchitectureFlags) -> Result<
 /// # Errors
 /// If its run's settings cannot be read.
 pub fn exif(name: &str, flags: &ExifFlags) -> Result<Exif> {
-    if let Some(asked) = flags.asked() {
+    if let Some(asked) = flags.exif {
         return Ok(asked);
     }
     let run = match Source::parse(name) {

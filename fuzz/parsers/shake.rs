@@ -22,6 +22,17 @@ pub struct Parser {
 }
 
 impl Parser {
+    /// A parser of its fields.
+    pub fn new(
+        name: &'static str,
+        run: fn(&[u8]) -> bool,
+        seeds: Vec<Vec<u8>>,
+        mutations: usize,
+        memory: (usize, usize),
+    ) -> Self {
+        Self { name, run, seeds, mutations, memory }
+    }
+
     /// Fails if the parser panics, or takes more memory than it may, on any input.
     pub fn shake(&self) {
         let understood = self.seeds.iter().map(|seed| self.try_on(seed)).collect::<Vec<_>>();

@@ -1,35 +1,11 @@
 //! The CNN and the MLP against PyTorch. `references/nets.py` wrote what PyTorch computes, and says what the formula is.
 
+mod pytorch;
+
 use candle_core::{DType, Device, Tensor};
+use pytorch::{assert_close, flat, formula, numbers};
 use serde_json::Value;
 use tallow_models::{Architecture, CnnConfig, Mode, Model, Params, ops, zoo};
-
-fn formula(shape: &[usize], offset: u64, scale: f64) -> Tensor {
-    let value = |i: u64| {
-        let hashed = (i + offset).wrapping_mul(2_654_435_761) % (1 << 32);
-        (scale * (hashed as f64 / 2f64.powi(32) - 0.5)) as f32
-    };
-    let count: usize = shape.iter().product();
-    Tensor::from_vec((0..count as u64).map(value).collect(), shape, &Device::Cpu).expect("a tensor")
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    match value {
-        Value::Array(values) => values.iter().flat_map(numbers).collect(),
-        value => vec![value.as_f64().expect("a number")],
-    }
-}
-
-fn flat(x: &Tensor) -> Vec<f64> {
-    x.to_dtype(DType::F64).and_then(|x| x.flatten_all()).and_then(|x| x.to_vec1()).expect("numbers")
-}
-
-fn assert_close(what: &str, got: &[f64], expected: &[f64], bound: f64) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
-    let error = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
-    assert!(error <= bound, "{what}: relative error {error:.1e}, allowed {bound:.1e}");
-}
 
 #[test]
 fn logits_loss_gradients_and_running_statistics_equal_pytorchs() {

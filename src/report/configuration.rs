@@ -61,17 +61,7 @@ mod tests {
     use super::*;
 
     fn run(config: &str) -> Run {
-        Run {
-            name: String::new(),
-            folder: "run".into(),
-            steps: vec![],
-            epochs: vec![],
-            summary: None,
-            predictions: None,
-            config: config.parse().unwrap(),
-            load: None,
-            figures: vec![],
-        }
+        Run::of_config("", config)
     }
 
     #[test]

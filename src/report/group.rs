@@ -223,29 +223,15 @@ fn mean_epochs(runs: &[&Run]) -> Vec<Epoch> {
 mod tests {
     use super::*;
 
-    fn run(name: &str, config: &str) -> Run {
-        Run {
-            name: name.into(),
-            folder: name.into(),
-            steps: vec![],
-            epochs: vec![],
-            summary: None,
-            predictions: None,
-            config: config.parse().unwrap(),
-            load: None,
-            figures: vec![],
-        }
-    }
-
     #[test]
     fn runs_that_differ_in_their_seed_alone_are_one_group_and_the_same_run_twice_is_none() {
         let runs = [
-            run("a seed 0", "lr = 0.1\nseed = 0\nthreads = 2\n[resolved]\nversion = '1'"),
-            run("b", "lr = 0.2\nseed = 0"),
-            run("a seed 1", "lr = 0.1\nseed = 1\nthreads = 4\n[resolved]\nversion = '2'"),
-            run("a seed 1 (2)", "lr = 0.1\nseed = 1"),
-            run("unknown", ""),
-            run("unknown (2)", ""),
+            Run::of_config("a seed 0", "lr = 0.1\nseed = 0\nthreads = 2\n[resolved]\nversion = '1'"),
+            Run::of_config("b", "lr = 0.2\nseed = 0"),
+            Run::of_config("a seed 1", "lr = 0.1\nseed = 1\nthreads = 4\n[resolved]\nversion = '2'"),
+            Run::of_config("a seed 1 (2)", "lr = 0.1\nseed = 1"),
+            Run::of_config("unknown", ""),
+            Run::of_config("unknown (2)", ""),
         ];
         let groups = Group::of(&runs);
         let found: Vec<(&str, &[usize])> = groups.iter().map(|g| (g.name.as_str(), &g.runs[..])).collect();
@@ -258,7 +244,7 @@ mod tests {
     #[test]
     fn a_sweep_is_one_setting_with_a_number_of_its_own_in_every_group() {
         let sweep_of = |configs: &[&str]| {
-            let runs: Vec<Run> = configs.iter().map(|config| run("r", config)).collect();
+            let runs: Vec<Run> = configs.iter().map(|config| Run::of_config("r", config)).collect();
             sweep(&Group::of(&runs))
         };
         let numbers = |setting: &str, values: &[f64]| Sweep::Numbers { setting: setting.into(), values: values.into() };

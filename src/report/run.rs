@@ -68,6 +68,22 @@ enum Line {
 }
 
 impl Run {
+    /// A run of which nothing is known but its configuration.
+    #[cfg(test)]
+    pub fn of_config(name: &str, config: &str) -> Self {
+        Self {
+            name: name.into(),
+            folder: name.into(),
+            steps: vec![],
+            epochs: vec![],
+            summary: None,
+            predictions: None,
+            config: config.parse().expect("a configuration"),
+            load: None,
+            figures: vec![],
+        }
+    }
+
     /// Reads the run in `folder`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tallow::data::resize::resize;
 use tallow::data::{Augment, Decoding, Draw, Image, Transform, look_at_file, open_image, open_image_with_alpha};
-use tallow::weights::{Interpolation, Preprocessing};
+use tallow::weights::Preprocessing;
 
 fn references(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/files").join(folder)
@@ -108,16 +108,6 @@ fn what_was_cut_or_is_of_another_kind_is_refused_by_name() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
-fn filter(name: &str) -> Interpolation {
-    match name {
-        "nearest" => Interpolation::Nearest,
-        "bilinear" => Interpolation::Bilinear,
-        "bicubic" => Interpolation::Bicubic,
-        "lanczos" => Interpolation::Lanczos,
-        other => panic!("{other}"),
-    }
-}
-
 #[test]
 fn an_image_with_alpha_is_resized_as_pillow_does_and_what_is_transparent_does_not_shine_through() {
     let source = open_image_with_alpha(references("alpha/rgba.png")).unwrap();
@@ -127,7 +117,8 @@ fn an_image_with_alpha_is_resized_as_pillow_does_and_what_is_transparent_does_no
         let parts: Vec<&str> = name.trim_end_matches(".png").split('-').collect();
         let [_, filter_name, size] = parts[..] else { continue };
         let (width, height) = size.split_once('x').unwrap();
-        let got = resize(&source, width.parse().unwrap(), height.parse().unwrap(), filter(filter_name)).unwrap();
+        let got =
+            resize(&source, width.parse().unwrap(), height.parse().unwrap(), filter_name.parse().unwrap()).unwrap();
         assert_eq!(difference(&got, &open_image_with_alpha(path).unwrap()).0, 0, "{name}");
         count += 1;
     }

@@ -19,26 +19,16 @@ static COUNTING: Counting = Counting;
 
 const MIB: usize = 1 << 20;
 
-fn parser(
-    name: &'static str,
-    run: fn(&[u8]) -> bool,
-    seeds: Vec<Vec<u8>>,
-    mutations: usize,
-    memory: (usize, usize),
-) -> Parser {
-    Parser { name, run, seeds, mutations, memory }
-}
-
 fn all() -> Vec<Parser> {
     vec![
-        parser("idx", data::idx, seeds::idx(), 4000, (4 * MIB, 64)),
+        Parser::new("idx", data::idx, seeds::idx(), 4000, (4 * MIB, 64)),
         // Deflate makes a thousand bytes of one.
-        parser("idx_gz", data::idx_gz, seeds::idx_gz(), 4000, (4 * MIB, 4096)),
-        parser("cifar", data::cifar, seeds::cifar(), 2000, (4 * MIB, 4096)),
-        parser("parquet", data::parquet, seeds::parquet(), 6000, (64 * MIB, 256)),
-        parser("card", data::card, seeds::cards(), 3000, (4 * MIB, 256)),
-        parser("decode", data::decode, seeds::decoded(), 8000, (1024 * MIB, 4096)),
-        parser("run", data::run, seeds::runs(), 500, (64 * MIB, 256)),
+        Parser::new("idx_gz", data::idx_gz, seeds::idx_gz(), 4000, (4 * MIB, 4096)),
+        Parser::new("cifar", data::cifar, seeds::cifar(), 2000, (4 * MIB, 4096)),
+        Parser::new("parquet", data::parquet, seeds::parquet(), 6000, (64 * MIB, 256)),
+        Parser::new("card", data::card, seeds::cards(), 3000, (4 * MIB, 256)),
+        Parser::new("decode", data::decode, seeds::decoded(), 8000, (1024 * MIB, 4096)),
+        Parser::new("run", data::run, seeds::runs(), 500, (64 * MIB, 256)),
     ]
 }
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tallow::train::config::ScheduleKind;
-use tallow::train::{Event, Extension, Listener, Outcome, RunFolder, Start, StepMetrics, TrainConfig, run};
+use tallow::train::{Extension, Outcome, RunFolder, Start, StepMetrics, TrainConfig, run};
 
 use crate::run::{folder, weights};
-use crate::{Heard, finish, small};
+use crate::{Heard, Stopper, finish, small};
 
 /// Epochs of 6 steps.
 fn config(schedule: ScheduleKind, epochs: usize) -> TrainConfig {
@@ -109,20 +109,6 @@ fn a_schedule_that_is_named_begins_with_the_first_new_epoch_and_the_settings_des
     let (_directory, again) = folder();
     finish(&extended.config().unwrap(), &again, Start::New).unwrap();
     assert_eq!(result(&again), result(&extended), "from config.toml");
-}
-
-/// Asks the run to stop after a step.
-struct Stopper<'a> {
-    after: usize,
-    stop: &'a AtomicBool,
-}
-
-impl Listener for Stopper<'_> {
-    fn on(&mut self, event: &Event) {
-        if matches!(event, Event::Step(step) if step.step == self.after) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 #[test]

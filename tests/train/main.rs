@@ -15,7 +15,7 @@ mod svm;
 mod told;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use tallow::train::{Event, Listener, Outcome, Result, RunFolder, Start, Summary, TrainConfig, run};
@@ -80,6 +80,20 @@ impl Heard {
             }
         }
         warnings
+    }
+}
+
+/// Asks the run to stop after a step.
+struct Stopper<'a> {
+    after: usize,
+    stop: &'a AtomicBool,
+}
+
+impl Listener for Stopper<'_> {
+    fn on(&mut self, event: &Event) {
+        if matches!(event, Event::Step(step) if step.step == self.after) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use tallow::train::config::Normalize;
 use tallow::train::{EpochMetrics, Error, Event, Listener, Outcome, RunFolder, Start, StepMetrics, TrainConfig, run};
 use tallow::weights::Whitening;
 
 use crate::run::{folder, weights};
-use crate::{Heard, finish, small};
+use crate::{Heard, Stopper, finish, small};
 
 /// 3 epochs of 6 steps, with a validation split, augmentation, dropped paths and a momentum of every kind.
 fn config() -> TrainConfig {
@@ -89,20 +89,6 @@ fn uninterrupted(config: &TrainConfig) -> Result {
     let (_directory, folder) = folder();
     finish(config, &folder, Start::New).unwrap();
     result(&folder)
-}
-
-/// Asks the run to stop after a step.
-struct Stopper<'a> {
-    after: usize,
-    stop: &'a AtomicBool,
-}
-
-impl Listener for Stopper<'_> {
-    fn on(&mut self, event: &Event) {
-        if matches!(event, Event::Step(step) if step.step == self.after) {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
 }
 
 #[test]

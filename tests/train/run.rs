@@ -376,17 +376,21 @@ fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
     assert!(error.contains("file/run") || error.contains("file"), "{error}");
 }
 
-#[test]
-fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_checkpoint_stands() {
-    let (_directory, folder) = folder();
-    let config = small().with(|c| {
+/// A run whose learning rate lets it diverge within a few steps.
+fn diverging() -> TrainConfig {
+    small().with(|c| {
         c.optimizer.optimizer = OptimizerKind::Sgd;
         c.optimizer.lr = 1e18;
         c.regularization.clip_grad = 0.;
         c.schedule.warmup_steps = Some(0);
         c.schedule.schedule = ScheduleKind::Constant;
-        c.compute.checkpoint_every = Some(1);
-    });
+    })
+}
+
+#[test]
+fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_checkpoint_stands() {
+    let (_directory, folder) = folder();
+    let config = diverging().with(|c| c.compute.checkpoint_every = Some(1));
     let error = finish(&config, &folder, Start::New).unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     let text = error.to_string();
@@ -403,14 +407,7 @@ fn a_learning_rate_that_diverges_ends_with_step_rate_and_remedy_and_the_last_che
 #[test]
 fn a_run_that_diverges_before_its_first_checkpoint_claims_none() {
     let (_directory, folder) = folder();
-    let config = small().with(|c| {
-        c.optimizer.optimizer = OptimizerKind::Sgd;
-        c.optimizer.lr = 1e18;
-        c.regularization.clip_grad = 0.;
-        c.schedule.warmup_steps = Some(0);
-        c.schedule.schedule = ScheduleKind::Constant;
-    });
-    let text = finish(&config, &folder, Start::New).unwrap_err().to_string();
+    let text = finish(&diverging(), &folder, Start::New).unwrap_err().to_string();
     assert!(text.contains("no checkpoint had been written yet") && !text.contains("stands"), "{text}");
     assert!(!folder.last_path().exists());
 }

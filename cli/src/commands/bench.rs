@@ -104,7 +104,7 @@ fn peak(device: &Device) -> Option<u64> {
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
 /// are handed out, so it is their time in all that counts.
 fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
-    let options = DataOptions::default().with(|o| o.exif = args.exif.choice());
+    let options = DataOptions::default().with(|o| o.exif = args.exif.exif.unwrap_or_default());
     let samples = data::open_with(data, &options, &session.open_options())?.train;
     let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
     let (batches, threads) = (WARM_UP + args.steps, session.threads());

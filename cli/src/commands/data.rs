@@ -85,7 +85,7 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         o.limit = args.limit;
         o.train_split = args.parts.train_split.clone();
         o.test_split = args.parts.test_split.clone();
-        o.exif = args.exif.choice();
+        o.exif = args.exif.exif.unwrap_or_default();
     });
     let mut dataset = data::open_with(&args.data, &options, &session.open_options())?;
     dataset.parts.iter_mut().for_each(|part| part.why = with_flags(&part.why).into_owned());
@@ -135,7 +135,11 @@ pub fn run(args: &DataArgs, session: &Session) -> Result {
         sheet: args.sheet.as_deref(),
     };
     session.result(&facts, || text(&facts, points))?;
-    if facts.bad.is_empty() || args.bad.choice() == OnBadImage::Skip { Ok(()) } else { Err(Told.into()) }
+    if facts.bad.is_empty() || args.bad.on_bad_image.unwrap_or_default() == OnBadImage::Skip {
+        Ok(())
+    } else {
+        Err(Told.into())
+    }
 }
 
 /// Reads every image of every part once and names those that cannot be read; what follows is about the others. With the number of
@@ -153,7 +157,7 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
         if checked.bad.is_empty() {
             continue;
         }
-        tell_bad(&checked.bad, args.bad.choice(), session);
+        tell_bad(&checked.bad, args.bad.on_bad_image.unwrap_or_default(), session);
         let good = checked.good();
         if good.is_empty() {
             return Err(Told.into());

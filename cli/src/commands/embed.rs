@@ -135,7 +135,7 @@ fn readable(
         return Ok(samples);
     }
     let good = checked.good();
-    if args.bad.choice() == OnBadImage::Error || good.is_empty() {
+    if args.bad.on_bad_image.unwrap_or_default() == OnBadImage::Error || good.is_empty() {
         tell_bad(&checked.bad, OnBadImage::Error, session);
         return Err(Told.into());
     }

@@ -42,8 +42,8 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         o.test_split = args.parts.test_split.clone();
         o.train_part = args.split == Split::Train;
         o.limit = args.limit;
-        o.on_bad_image = args.bad.asked();
-        o.exif = args.exif.asked();
+        o.on_bad_image = args.bad.on_bad_image;
+        o.exif = args.exif.exif;
         o.device = session.flags().device.clone();
         o.batch_size = args.batch_size;
         o.hub = session.open_options();

@@ -71,7 +71,10 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
         bar.inc(batch.bad.len() as u64);
         let of_bad = |(index, error): &(usize, Arc<_>)| (*index, Prediction::of_bad(images.name(*index), error));
         predictions.extend(batch.bad.iter().map(of_bad));
-        batch.bad.iter().for_each(|(_, error)| bar.suspend(|| tell_one(error, args.bad.choice(), session)));
+        batch
+            .bad
+            .iter()
+            .for_each(|(_, error)| bar.suspend(|| tell_one(error, args.bad.on_bad_image.unwrap_or_default(), session)));
         if batch.indices.is_empty() {
             continue;
         }
@@ -98,7 +101,8 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
 
 fn say(args: &PredictArgs, predictions: &[Prediction], session: &Session) -> Result {
     let bad = predictions.iter().any(|prediction| prediction.error.is_some());
-    let ended = if bad && args.bad.choice() == OnBadImage::Error { Err(Told.into()) } else { Ok(()) };
+    let ended =
+        if bad && args.bad.on_bad_image.unwrap_or_default() == OnBadImage::Error { Err(Told.into()) } else { Ok(()) };
     if session.flags().json {
         let predictions = serde_json::json!({ "model": args.model, "predictions": predictions });
         return stdout(&serde_json::to_string(&predictions)?).and(ended);
@@ -126,7 +130,7 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
     }
     let checked = Checked::of(&**images, false, &|| {});
     checked.notes("images").iter().for_each(|note| session.warn(note));
-    tell_bad(&checked.bad, args.bad.choice(), session);
+    tell_bad(&checked.bad, args.bad.on_bad_image.unwrap_or_default(), session);
     let mut predictions: Vec<Prediction> =
         checked.bad.iter().map(|bad| Prediction::of_bad(bad.name.clone(), &bad.error)).collect();
     let images: &Arc<dyn Samples> = &(Arc::new(Subset::new(images.clone(), checked.good())?) as _);

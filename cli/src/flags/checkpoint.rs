@@ -3,19 +3,17 @@
 use clap::Args;
 use serde::Serialize;
 
-/// Every one is a field of [`tallow::train::TrainConfig`] under the same name; `docs/checkpoints.md` has the rules.
+use super::training::help_of;
+
+/// Every one is a field of [`tallow::train::TrainConfig`] under the same name and has its text; `docs/checkpoints.md` has the rules.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 #[command(next_help_heading = "Weights")]
 pub struct CheckpointFlags {
-    /// The architecture of weights in a file: a name of the zoo, with a tag for how their images were normalised [default: what
-    /// config.json says, else what the tensors' shapes imply]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = help_of("arch"))]
     pub arch: Option<String>,
-    /// Which network of a file with several is meant, by its path, such as state_dict_ema or teacher.backbone [default: averaged
-    /// weights, then a teacher or target encoder, then what is left]
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", help = help_of("checkpoint_key"))]
     pub checkpoint_key: Option<String>,
-    /// Leave out tensors that could be a part of the model but have no place in it, where that is an error otherwise
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        help = help_of("ignore_unknown"))]
     pub ignore_unknown: Option<bool>,
 }

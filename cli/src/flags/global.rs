@@ -1,23 +1,20 @@
-//! Flags that every command has.
+//! Flags that every command has. Those that are settings of a run have the texts of the settings.
 
 use clap::Args;
 
 use super::positive;
+use super::training::help_of;
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct GlobalFlags {
-    /// Where to compute: auto, cpu, cuda[:N] or metal [default: auto, a GPU where this build can use one]
-    #[arg(long, global = true, value_parser = device)]
+    #[arg(long, global = true, value_parser = device, help = help_of("device"))]
     pub device: Option<String>,
-    /// The type of the model's arithmetic; tf32 on CUDA only [default: f32]
-    #[arg(long, global = true, value_parser = ["f32", "bf16", "tf32"])]
+    #[arg(long, global = true, value_parser = ["f32", "bf16", "tf32"], help = help_of("dtype"))]
     pub dtype: Option<String>,
-    /// Where everything random starts; the same seed gives the same run [default: 0]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", help = help_of("seed"))]
     pub seed: Option<u64>,
-    /// Threads for compute and for loading images [default: RAYON_NUM_THREADS, else the cores at hand]
-    #[arg(long, global = true, value_name = "N", value_parser = positive)]
+    #[arg(long, global = true, value_name = "N", value_parser = positive, help = help_of("threads"))]
     pub threads: Option<usize>,
     /// Say more: what became of every tensor that was loaded
     #[arg(short, long, global = true, conflicts_with = "quiet")]

@@ -6,8 +6,9 @@ mod global;
 mod training;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tallow_models::ImgSize;
@@ -385,8 +386,7 @@ pub struct DataArgs {
     /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
     pub normalize: String,
-    /// What ZCA whitening adds to every variance, of pixels in [0, 1]
-    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().data.zca_eps)]
+    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().data.zca_eps, help = training::help_of("zca_eps"))]
     pub zca_eps: f64,
 }
 
@@ -408,8 +408,7 @@ pub struct BenchArgs {
     /// Steps that are measured, after three that are not
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     pub steps: usize,
-    /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time
-    #[arg(long)]
+    #[arg(long, help = training::help_of("grad_checkpointing"))]
     pub grad_checkpointing: bool,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -445,20 +444,8 @@ pub struct ExportArgs {
 pub struct BadImageFlags {
     /// What becomes of images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
     /// [default: error, and in eval the run's own]
-    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"])]
-    on_bad_image: Option<String>,
-}
-
-impl BadImageFlags {
-    /// What was asked for, if anything was.
-    pub fn asked(&self) -> Option<OnBadImage> {
-        self.on_bad_image.as_deref().and_then(|name| name.parse().ok())
-    }
-
-    /// What was asked for, else the default.
-    pub fn choice(&self) -> OnBadImage {
-        self.asked().unwrap_or_default()
-    }
+    #[arg(long, value_name = "WHAT", value_parser = one_of::<OnBadImage>(&["error", "skip"]))]
+    pub on_bad_image: Option<OnBadImage>,
 }
 
 /// What becomes of the orientation that cameras noted, for commands that train nothing.
@@ -466,20 +453,8 @@ impl BadImageFlags {
 pub struct ExifFlags {
     /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as its
     /// pixels lie there, as torchvision does [default: the run's own where a run is named, else apply]
-    #[arg(long, value_name = "WHAT", value_parser = ["apply", "ignore"])]
-    exif: Option<String>,
-}
-
-impl ExifFlags {
-    /// What was asked for, if anything was.
-    pub fn asked(&self) -> Option<Exif> {
-        self.exif.as_deref().and_then(|name| name.parse().ok())
-    }
-
-    /// What was asked for, else the default.
-    pub fn choice(&self) -> Exif {
-        self.asked().unwrap_or_default()
-    }
+    #[arg(long, value_name = "WHAT", value_parser = one_of::<Exif>(&["apply", "ignore"]))]
+    pub exif: Option<Exif>,
 }
 
 #[derive(Debug, Args)]
@@ -548,6 +523,14 @@ pub enum Quantisation {
 /// A path, in which `~` is the home folder.
 pub fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(expanded)
+}
+
+/// One of `names`, as the value that it is the name of.
+fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = tallow::data::Error> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
 /// A side of a heat map.

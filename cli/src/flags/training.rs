@@ -136,6 +136,11 @@ pub fn with_help(arg: Arg) -> Arg {
     }
 }
 
+/// The text of a setting of a run, for the flag of a command that trains nothing and means the same by it.
+pub fn help_of(name: &str) -> String {
+    SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.help()).unwrap_or_default()
+}
+
 fn betas(text: &str) -> Result<[f64; 2], String> {
     let wrong = || "expected two numbers in [0, 1), such as 0.9,0.999".to_string();
     let (first, second) = text.split_once(',').ok_or_else(wrong)?;

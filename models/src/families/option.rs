@@ -1,4 +1,4 @@
-//! Sets one field of a configuration by its name, from text.
+//! The options that are plain fields of a configuration: set by name from text, or asked for as every family has them.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,6 +7,38 @@ use serde_json::Value;
 use super::check::config_error;
 use crate::Error;
 use crate::nearest::nearest;
+
+/// What [`ModelConfig`](super::ModelConfig) asks of the input and the classes, answered from the fields `img_size`, `in_chans` and
+/// `num_classes`, and options set by the names of fields.
+macro_rules! plain_fields {
+    () => {
+        fn set(&mut self, key: &str, value: &str) -> crate::Result<()> {
+            crate::families::option::set(self, key, value)
+        }
+
+        fn input_size(&self) -> [usize; 3] {
+            [self.in_chans, self.img_size.height, self.img_size.width]
+        }
+
+        fn set_img_size(&mut self, img_size: crate::ImgSize) {
+            self.img_size = img_size;
+        }
+
+        fn set_in_chans(&mut self, in_chans: usize) {
+            self.in_chans = in_chans;
+        }
+
+        fn num_classes(&self) -> usize {
+            self.num_classes
+        }
+
+        fn set_num_classes(&mut self, num_classes: usize) {
+            self.num_classes = num_classes;
+        }
+    };
+}
+
+pub(super) use plain_fields;
 
 /// Sets one field of a configuration through its serialised form.
 pub(super) fn set<C: Serialize + DeserializeOwned>(config: &mut C, key: &str, text: &str) -> crate::Result<()> {

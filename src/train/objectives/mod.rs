@@ -41,7 +41,7 @@ use crate::data::{Batch, LoaderOptions};
 
 /// What a step minimises.
 pub(super) trait Objective {
-    /// The batches of the samples at `order`, as the loss needs them.
+    /// The batches of the samples at `order`, as the loss needs them: one view of every sample unless it says otherwise.
     ///
     /// # Errors
     /// If they cannot be loaded.
@@ -51,7 +51,9 @@ pub(super) trait Objective {
         order: Vec<usize>,
         options: LoaderOptions,
         device: &Device,
-    ) -> Result<Batches>;
+    ) -> Result<Batches> {
+        input.batches(order, options, device)
+    }
 
     /// The loss of `model` on a batch of `input`.
     ///

@@ -1,14 +1,14 @@
 //! Supervised training: the cross-entropy between a model's logits and the labels, with label smoothing, mixup and CutMix.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use tallow_models::{Mode, Model};
 
 use super::targets::Targets;
 use super::{Objective, Pass, Place};
-use crate::data::{Batch, LoaderOptions, Mix};
+use crate::data::{Batch, Mix};
 use crate::train::config::TrainConfig;
 use crate::train::error::Result;
-use crate::train::features::{Batches, ModelInput};
+use crate::train::features::ModelInput;
 
 /// The cross-entropy with the labels.
 pub(in crate::train) struct Supervised {
@@ -24,16 +24,6 @@ impl Supervised {
 }
 
 impl Objective for Supervised {
-    fn batches(
-        &self,
-        input: &ModelInput,
-        order: Vec<usize>,
-        options: LoaderOptions,
-        device: &Device,
-    ) -> Result<Batches> {
-        input.batches(order, options, device)
-    }
-
     fn loss(&mut self, model: &dyn Model, input: &ModelInput, batch: Batch, place: Place) -> Result<Pass> {
         let Batch { images, labels, indices, .. } = batch;
         let labels = labels.to_device(images.device())?;

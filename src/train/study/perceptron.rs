@@ -1,15 +1,15 @@
 //! A perceptron whose training is written out by hand ([`Implementation`]), as an objective of the loop; and the settings and models
 //! for which it is.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use tallow_models::mlp::{self, Implementation, Perceptron};
 use tallow_models::optim::Clip;
 use tallow_models::{Architecture, Gradients, Model, Params};
 
-use crate::data::{Batch, LoaderOptions};
+use crate::data::Batch;
 use crate::train::config::{OptimizerKind, Precision, TrainConfig};
 use crate::train::error::{Error, Result};
-use crate::train::features::{Batches, ModelInput};
+use crate::train::features::ModelInput;
 use crate::train::objectives::{Objective, Pass, Place};
 use crate::train::optimizer::Optimizer;
 
@@ -33,16 +33,6 @@ impl ByHand {
 }
 
 impl Objective for ByHand {
-    fn batches(
-        &self,
-        input: &ModelInput,
-        order: Vec<usize>,
-        options: LoaderOptions,
-        device: &Device,
-    ) -> Result<Batches> {
-        input.batches(order, options, device)
-    }
-
     fn loss(&mut self, _: &dyn Model, _: &ModelInput, batch: Batch, _: Place) -> Result<Pass> {
         let labels = batch.labels.to_device(batch.images.device())?;
         let mlp::Pass { loss, logits, gradients } = self.0.pass(&batch.images, &labels)?;

@@ -21,27 +21,17 @@ const PLAIN: (usize, usize) = (4 * MIB, 256);
 /// An archive may unpack to 64 MiB whatever its size, which are then copied into tensors.
 const PACKED: (usize, usize) = (160 * MIB, 512);
 
-fn parser(
-    name: &'static str,
-    run: fn(&[u8]) -> bool,
-    seeds: Vec<Vec<u8>>,
-    mutations: usize,
-    memory: (usize, usize),
-) -> Parser {
-    Parser { name, run, seeds, mutations, memory }
-}
-
 fn all() -> Vec<Parser> {
     vec![
-        parser("pickle", weights::pickle, seeds::pickles(), 20000, PLAIN),
-        parser("archive", weights::archive, seeds::archives(), 6000, PACKED),
-        parser("legacy", weights::legacy, seeds::legacy(), 8000, PLAIN),
-        parser("gguf", weights::gguf, seeds::gguf(), 12000, PLAIN),
-        parser("npy", weights::npy, seeds::npy(), 12000, PLAIN),
-        parser("safetensors", weights::safetensors, seeds::safetensors(), 12000, PLAIN),
-        parser("networks", weights::networks, seeds::networks(), 6000, (64 * MIB, 256)),
-        parser("config", weights::config, seeds::configs(), 20000, PLAIN),
-        parser("index", weights::index, seeds::indices(), 6000, PLAIN),
+        Parser::new("pickle", weights::pickle, seeds::pickles(), 20000, PLAIN),
+        Parser::new("archive", weights::archive, seeds::archives(), 6000, PACKED),
+        Parser::new("legacy", weights::legacy, seeds::legacy(), 8000, PLAIN),
+        Parser::new("gguf", weights::gguf, seeds::gguf(), 12000, PLAIN),
+        Parser::new("npy", weights::npy, seeds::npy(), 12000, PLAIN),
+        Parser::new("safetensors", weights::safetensors, seeds::safetensors(), 12000, PLAIN),
+        Parser::new("networks", weights::networks, seeds::networks(), 6000, (64 * MIB, 256)),
+        Parser::new("config", weights::config, seeds::configs(), 20000, PLAIN),
+        Parser::new("index", weights::index, seeds::indices(), 6000, PLAIN),
     ]
 }
 

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mlp, flops};
 use crate::families::check::{check, check_parameters, check_rate, check_size};
+use crate::families::option::plain_fields;
 use crate::families::stages::stage_of_numbered;
-use crate::families::{ModelConfig, Stage, option};
+use crate::families::{ModelConfig, Stage};
 use crate::{ImgSize, Result};
 
 /// Configuration of an MLP. The default is for MNIST: 784 values, one hidden layer of 256, ReLU, 10 classes.
@@ -122,29 +123,7 @@ impl ModelConfig for MlpConfig {
         check_parameters(flops::multiply_adds(self))
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        option::set(self, key, value)
-    }
-
-    fn input_size(&self) -> [usize; 3] {
-        [self.in_chans, self.img_size.height, self.img_size.width]
-    }
-
-    fn set_img_size(&mut self, img_size: ImgSize) {
-        self.img_size = img_size;
-    }
-
-    fn set_in_chans(&mut self, in_chans: usize) {
-        self.in_chans = in_chans;
-    }
-
-    fn num_classes(&self) -> usize {
-        self.num_classes
-    }
-
-    fn set_num_classes(&mut self, num_classes: usize) {
-        self.num_classes = num_classes;
-    }
+    plain_fields!();
 
     fn num_features(&self) -> usize {
         self.hidden.last().copied().unwrap_or_else(|| self.num_inputs())

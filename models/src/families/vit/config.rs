@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Vit, flops, named, stages};
 use crate::families::check::{check, check_parameters, check_rate, check_size};
-use crate::families::{ModelConfig, Stage, option};
+use crate::families::option::plain_fields;
+use crate::families::{ModelConfig, Stage};
 use crate::layers::SHIFTS;
 use crate::{ImgSize, Result, ops};
 
@@ -369,29 +370,7 @@ impl ModelConfig for VitConfig {
         check_parameters(c.approximate_parameters())
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        option::set(self, key, value)
-    }
-
-    fn input_size(&self) -> [usize; 3] {
-        [self.in_chans, self.img_size.height, self.img_size.width]
-    }
-
-    fn set_img_size(&mut self, img_size: ImgSize) {
-        self.img_size = img_size;
-    }
-
-    fn set_in_chans(&mut self, in_chans: usize) {
-        self.in_chans = in_chans;
-    }
-
-    fn num_classes(&self) -> usize {
-        self.num_classes
-    }
-
-    fn set_num_classes(&mut self, num_classes: usize) {
-        self.num_classes = num_classes;
-    }
+    plain_fields!();
 
     fn num_features(&self) -> usize {
         if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
