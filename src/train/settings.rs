@@ -1,8 +1,8 @@
-//! Every setting of a run, once: its name, which is its key in TOML and its flag, its type, what it is by default, and its text, which
-//! is its documentation and the flag's help.
+//! Every setting of a run is written here once: its name, which is also its key in TOML and its flag, its type, its default, and its
+//! text, which is both its documentation and the flag's help.
 //!
-//! The macro makes of it [`TrainConfig`] with its groups, what is read and written, where all keys stand side by side, and the table
-//! [`SETTINGS`].
+//! From this list the macro makes [`TrainConfig`] with its groups, the form in which it is read and written, with all keys side by
+//! side, and the table [`SETTINGS`].
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use tallow_weights::Interpolation;
 use super::config::{BatchSize, Count, Extension, Head, Normalize, OptimizerKind, Precision, Resolved, ScheduleKind};
 use crate::data::{Exif, OnBadImage};
 
-/// A setting as a command line tells it.
+/// A setting as a command line presents it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Setting {
@@ -24,7 +24,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The first paragraph of its documentation in one line, with the default in brackets where that is told in words.
+    /// The first paragraph of its documentation in one line. If that ends with a sentence about the default, it stands in brackets.
     pub fn help(&self) -> String {
         let lines = self.doc.lines().map(str::trim).skip_while(|line| line.is_empty());
         let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
@@ -159,32 +159,33 @@ settings! {
     /// The model and its weights.
     group model: ModelSettings {
         /// A name of the zoo with an optional tag, `hf-hub:OWNER/REPO[@REVISION]`, or a path; or svm, a support vector machine with an
-        /// RBF kernel, which takes the options c, gamma and img_size by set, and none of the settings under Training.
+        /// RBF kernel, whose options c, gamma and img_size are given by set, and which has none of the settings under Training.
         model: String = String::new();
-        /// Where the weights come from: pretrained, or what MODEL may be.
+        /// Where the weights come from: pretrained, or anything that MODEL may be.
         ///
-        /// None draws them from the seed.
+        /// If this is `None`, they are drawn from the seed.
         #[serde(skip_serializing_if = "Option::is_none")]
         weights: Option<String> = None;
         /// The architecture of weights in a file: a name of the zoo, with a tag for how their images were normalised. Default: what
         /// config.json says, else what the tensors' shapes imply.
         #[serde(skip_serializing_if = "Option::is_none")]
         arch: Option<String> = None;
-        /// Which network of a file with several is meant, by its path, such as state_dict_ema or teacher.backbone. Default: averaged
-        /// weights, then a teacher or target encoder, then what is left.
+        /// Which network to take from a file with several, by its path, such as state_dict_ema or teacher.backbone. Default: averaged
+        /// weights, then a teacher or target encoder, then any other.
         #[serde(skip_serializing_if = "Option::is_none")]
         checkpoint_key: Option<String> = None;
-        /// Leave out tensors that could be a part of the model but have no place in it, where that is an error otherwise.
+        /// Leave out tensors that could be a part of the model but have no place in it, instead of refusing the file.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ignore_unknown: bool = false;
-        /// What becomes of the checkpoint's classification head; auto keeps the rows of the classes that it knows, by name.
+        /// What happens to the checkpoint's classification head: keep uses it, new replaces it, and auto keeps the rows of classes that the
+        /// data has too, matched by name.
         head: Head = Head::Auto;
-        /// What is not trained: backbone, a number of blocks (with all before them), a range of blocks (blocks.0-5), names with *, or
-        /// some of them, separated by commas; running statistics of batch norms still move. With backbone and no augmentation, features
-        /// are computed in the first epoch and kept, where they fit into 1 GiB.
+        /// What is not trained: backbone, a number of blocks (with all that comes before them), a range of blocks (blocks.0-5), names with
+        /// *, or several of these, separated by commas; running statistics of batch norms are still updated. With backbone and no
+        /// augmentation, features are computed in the first epoch and reused in the others if they fit into 1 GiB.
         ///
-        /// See [`super::freeze::rule`]. Features are kept where only the head is left to train and neither augmentation, mixing nor
-        /// dropout make a sample's features differ; they take 4 bytes for each of the head's inputs.
+        /// See [`super::freeze::rule`]. Features are reused if only the head is trained and neither augmentation, mixing nor dropout makes
+        /// the features of a sample change; they take 4 bytes for each of the head's inputs.
         #[serde(skip_serializing_if = "Option::is_none")]
         freeze: Option<String> = None;
         /// Any other option of the architecture, such as embed_dim=64; can be given several times.
@@ -198,14 +199,14 @@ settings! {
     group data: DataSettings {
         /// mnist, fashion-mnist, cifar10, circles, folder:DIR, idx:DIR, cifar:DIR, parquet:PATH or hf:OWNER/NAME.
         data: String = String::new();
-        /// The part to train on, or several with commas between, where the data set has others than the usual ones; . is a folder of
-        /// classes itself. Default: train, see docs/data.md.
+        /// The part to train on, or several, separated by commas, if the data set has other parts than the usual ones; . means the folder
+        /// itself, with its folders as the classes. Default: train, see docs/data.md.
         ///
         /// See [`crate::data::DataOptions::train_split`].
         #[serde(skip_serializing_if = "Option::is_none")]
         train_split: Option<String> = None;
-        /// The part to test on, such as a folder of that name; a folder val/ beside test/ is the validation part. Default: test, else
-        /// val, else a share of every class.
+        /// The part to test on, such as the name of a folder; a folder val/ beside test/ is the validation part. Default: test, or else val,
+        /// or else a share of every class.
         #[serde(skip_serializing_if = "Option::is_none")]
         test_split: Option<String> = None;
         /// Use this many training samples.
@@ -214,91 +215,92 @@ settings! {
         /// Use this many test samples.
         #[serde(skip_serializing_if = "Option::is_none")]
         test_limit: Option<usize> = None;
-        /// Set apart this share of the training samples as the validation part, which chooses the best checkpoint. A folder val/ beside
-        /// test/ is that part without being asked, and no share is set apart then; without test/, val/ is what is tested on. The test
-        /// part is only ever measured: it chooses nothing.
+        /// Set this share of the training samples aside as the validation part, which chooses the best checkpoint. If there is a folder
+        /// val/ beside test/, that is the validation part and no share is set aside; if there is no test/, val/ is what is tested on. The
+        /// test part is only measured and never chooses a checkpoint.
         ///
         /// In [0, 1).
         val_fraction: f64 = 0.;
-        /// What becomes of images that cannot be read: error names them, those that results are measured on before the first epoch;
-        /// skip reads every image once at the start and leaves the bad ones out, with a warning. Default: error.
+        /// What happens to images that cannot be read: error stops and names them, those of the test and validation parts before the first
+        /// epoch; skip reads every image once at the start and leaves the bad ones out, with a warning. Default: error.
         on_bad_image: OnBadImage = OnBadImage::Error;
-        /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as
-        /// its pixels lie there, as torchvision does. Default: apply.
+        /// What happens to the orientation that a camera noted in an image's file: apply turns the image accordingly, ignore reads the
+        /// pixels as they lie in the file, as torchvision does. Default: apply.
         ///
-        /// The run of a folder that states none was made by a version without this setting, which is `ignore` (see
+        /// If the folder of a run does not state it, the run was made by a version without this setting, which is `ignore` (see
         /// [`super::RunFolder::config`]).
         #[serde(skip_serializing_if = "Option::is_none")]
         exif: Option<Exif> = None;
-        /// Changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase (in
-        /// this order, whatever the list's); none; or auto for what suits the data set. Default: auto.
+        /// Random changes to training images, separated by commas: crop or resized-crop, flip, randaugment, jitter, rotate, blur, erase
+        /// (always applied in this order); or none; or auto for what suits the data set. Default: auto.
         ///
         /// See [`crate::data::Augment`].
         augment: String = "auto".into();
-        /// Mix pairs of training images and their labels (mixup), with weights from Beta(ALPHA, ALPHA); usual are 0.2 to 1.
+        /// Mix pairs of training images and their labels (mixup), with weights from Beta(ALPHA, ALPHA); usual values are 0.2 to 1.
         ///
         /// From 0.01 to 100, or 0 for none; see [`crate::data::mix`].
         mixup: f64 = 0.;
-        /// Put a box of one training image into another, and mix their labels (CutMix); usual is 1. With mixup, a fair coin chooses for
-        /// each batch.
+        /// Put a box of one training image into another and mix their labels (CutMix); the usual value is 1. If mixup is given too, a fair
+        /// coin chooses between them for each batch.
         ///
         /// α, from 0.01 to 100, or 0 for none; see [`crate::data::mix`].
         cutmix: f64 = 0.;
-        /// How pixels are normalised: as the checkpoint says (auto), or by the training set: its mean and deviation (standard), or ZCA
-        /// whitening of the whole input (zca, up to 4,096 values).
+        /// How pixels are normalised: as the checkpoint says (auto), by the mean and deviation of the training set (standard), by ZCA
+        /// whitening of the whole input, fitted to the training set (zca, up to 4,096 values), or not at all (none).
         normalize: Normalize = Normalize::Auto;
-        /// What ZCA whitening adds to every variance, of pixels in [0, 1].
+        /// What ZCA whitening adds to every variance; pixels are in [0, 1].
         ///
         /// At least 1e-8.
         zca_eps: f64 = 0.01;
-        /// The filter that resizes images. Default: the checkpoint's, else bicubic.
+        /// The filter that resizes images. Default: the checkpoint's, or else bicubic.
         #[serde(skip_serializing_if = "Option::is_none")]
         interpolation: Option<Interpolation> = None;
-        /// The share of a resized test image that the centre crop keeps. Default: the checkpoint's, else 1.
+        /// The share of a resized test image that the centre crop keeps. Default: the checkpoint's, or else 1.
         ///
         /// In (0, 1].
         #[serde(skip_serializing_if = "Option::is_none")]
         crop_pct: Option<f64> = None;
-        /// Give every epoch an order of its own: true or false.
+        /// Whether the training samples are shuffled anew for every epoch: true or false.
         shuffle: bool = true;
     }
 
-    /// How long is trained, in which batches, and how often is evaluated.
+    /// How long the run trains, in which batches, and how often it is evaluated.
     group length: LengthSettings {
-        /// Passes over the training samples: a number, or auto for as many as their number asks for.
+        /// Passes over the training samples: a number, or auto to choose by how many samples there are.
         ///
         /// See [`super::defaults::by_data`].
         epochs: Count = Count::Of(10);
-        /// Epochs between two evaluations; auto makes ten of them where the number of epochs was left open. Default: auto.
+        /// Epochs between two evaluations; auto evaluates ten times if the number of epochs is auto, too, and otherwise after every epoch.
+        /// Default: auto.
         ///
-        /// The last epoch of the run is always evaluated; an entry of `metrics.jsonl` covers all epochs since the one before. With a
-        /// number of epochs, auto evaluates every one.
+        /// The last epoch of the run is always evaluated; an entry of `metrics.jsonl` covers all epochs since the previous evaluation.
         eval_every: Count = Count::Of(1);
-        /// Images in one forward and backward pass: a number; data for what the number of training samples asks for; or auto for the
-        /// largest power of two up to 1024 that fits the memory of the device.
+        /// Images in one forward and backward pass: a number; or data to choose by how many training samples there are; or auto for the
+        /// largest power of two up to 1024 that fits into the memory of the device.
         batch_size: BatchSize = BatchSize::Of(64);
-        /// Batches whose gradients make one step of the optimiser.
+        /// Batches whose gradients are added up for one step of the optimiser.
         accumulate: usize = 1;
         /// Images in one pass of evaluation.
         ///
-        /// None: the larger of 64 and the batch size.
+        /// `None` is the larger of 64 and the batch size.
         #[serde(skip_serializing_if = "Option::is_none")]
         eval_batch_size: Option<usize> = None;
     }
 
-    /// What steps along the gradients, and how.
+    /// The optimiser and its settings.
     group optimizer: OptimizerSettings {
-        /// How much of the training of a perceptron (an MLP with one hidden layer of tanh) is written out by hand: all of it; all but
-        /// the gradients; SGD alone; nothing. Needs plain SGD (momentum 0). Default: optimizer.
+        /// How much of the training of a perceptron (an MLP with one hidden layer of tanh) is written out by hand: all of it (manual), all
+        /// but the gradients (autograd), SGD alone (layers), or nothing (optimizer). The first three need plain SGD (momentum 0). Default:
+        /// optimizer.
         ///
-        /// All give the same run to rounding; see [`super::study::perceptron`] for what they need.
+        /// All give the same run up to rounding; see [`super::study::perceptron`] for what they need.
         implementation: Implementation = Implementation::Optimizer;
-        /// Steps in which a new head is trained alone, on features of the loaded backbone, before everything is trained from there
-        /// (takes one pass over the images, and next to no time beside); 0 for none.
+        /// Steps in which a new head is first trained alone, on features of the loaded backbone, before all layers are trained; 0 for none.
+        /// This takes one pass over the images and almost no further time.
         ///
         /// See [`super::head_first`].
         head_first_steps: usize = 0;
-        /// What steps along the gradients.
+        /// The optimiser.
         optimizer: OptimizerKind = OptimizerKind::Adamw;
         /// Peak learning rate.
         lr: f64 = 5e-4;
@@ -308,15 +310,15 @@ settings! {
         momentum: f64 = 0.9;
         /// Nesterov's momentum for SGD.
         nesterov: bool = false;
-        /// Weight decay; never on biases, norms, position embeddings and tokens.
+        /// Weight decay; it is never applied to biases, norms, position embeddings and tokens.
         ///
-        /// Decoupled for AdamW, added to the gradient for SGD and Adam.
+        /// It is decoupled for AdamW, and added to the gradient for SGD and Adam.
         weight_decay: f64 = 0.05;
         /// Decay rates of Adam's two moments, such as 0.9,0.999.
         ///
         /// Each in [0, 1).
         betas: [f64; 2] = [0.9, 0.999];
-        /// What Adam adds to the root of the second moment.
+        /// What Adam adds to the square root of the second moment.
         eps: f64 = 1e-8;
     }
 
@@ -326,71 +328,71 @@ settings! {
         schedule: ScheduleKind = ScheduleKind::Cosine;
         /// Steps over which the learning rate rises from 0.
         ///
-        /// None: a tenth of all steps for cosine, else 0.
+        /// `None` is a tenth of all steps for cosine, and 0 otherwise.
         #[serde(skip_serializing_if = "Option::is_none")]
         warmup_steps: Option<usize> = None;
-        /// Where cosine ends.
+        /// The learning rate at which the cosine schedule ends.
         min_lr: f64 = 0.;
-        /// Factor of the exponential and step schedules.
+        /// Factor by which the exponential and step schedules lower the learning rate.
         ///
         /// In (0, 1].
         gamma: f64 = 0.95;
-        /// Epochs between two falls of the step schedule.
+        /// Epochs between two steps of the step schedule.
         step_size: usize = 10;
     }
 
-    /// What holds a model back, so that it learns more.
+    /// Regularisation: what keeps a model from overfitting and training from diverging.
     group regularization: RegularizationSettings {
-        /// Largest global norm of the gradients; 0 leaves them as they are.
+        /// The largest global norm of the gradients, above which they are scaled down; 0 for no limit.
         clip_grad: f64 = 1.;
-        /// Share of the target that is spread over all classes.
+        /// Label smoothing: the share of the target that is spread evenly over all classes.
         ///
         /// In [0, 1).
         label_smoothing: f64 = 0.;
-        /// Factor on the learning rate from layer to layer, from the head down.
+        /// Factor by which the learning rate falls from each layer to the one below it, beginning at the head.
         ///
-        /// In (0, 1]; none is one rate for all.
+        /// In (0, 1]; `None` is the same rate for all layers.
         #[serde(skip_serializing_if = "Option::is_none")]
         layer_decay: Option<f64> = None;
         /// Evaluate and keep a moving average of the weights, with this decay, such as 0.999.
         ///
-        /// In [0, 1): after step t, counted from 0, `min(ema, (1 + t) / (10 + t))`. The average is what is evaluated and what the best
-        /// checkpoint holds; none is the weights themselves.
+        /// In [0, 1). The decay after step t, counted from 0, is `min(ema, (1 + t) / (10 + t))`. The average is what is evaluated and what
+        /// the best checkpoint holds; with `None`, that is the weights themselves.
         #[serde(skip_serializing_if = "Option::is_none")]
         ema: Option<f64> = None;
     }
 
-    /// How and where is computed, and what stands by when something happens.
+    /// How and where the run computes, and how often it saves checkpoints.
     group compute: ComputeSettings {
-        /// Compute what lies inside a ViT's blocks again in the backward pass: less memory for more time.
+        /// Compute what lies inside a ViT's blocks again in the backward pass, which takes less memory and more time.
         grad_checkpointing: bool = false;
-        /// Train on where a trainable parameter receives no gradient, with a warning.
+        /// Go on with a warning if a trainable parameter receives no gradient, instead of stopping with an error.
         ///
-        /// The parameter stays as it is. It is an error otherwise.
+        /// The parameter then keeps its value.
         allow_missing_gradients: bool = false;
         /// Steps between two checkpoints inside an epoch. Default: ten minutes.
         #[serde(skip_serializing_if = "Option::is_none")]
         checkpoint_every: Option<usize> = None;
-        /// Where everything random starts; the same seed gives the same run. Default: 0.
+        /// The seed of everything random; the same seed gives the same run. Default: 0.
         seed: u64 = 0;
-        /// Threads for compute and for loading images. Default: RAYON_NUM_THREADS, else the cores at hand.
+        /// Threads for computing and for loading images. Default: RAYON_NUM_THREADS, or else the available cores.
         threads: usize = 0;
-        /// Where to compute: auto, cpu, `cuda[:N]` or metal. Default: auto, a GPU where this build can use one.
+        /// Where to compute: auto, cpu, `cuda[:N]` or metal. Default: auto, which takes a GPU if this build can use one.
         device: String = "auto".into();
         /// The type of the model's arithmetic; tf32 on CUDA only. Default: f32.
         dtype: Precision = Precision::F32;
     }
 
     last {
-        /// Epochs that were added to the run after it had been planned, with what became of the learning rate: every entry holds from
-        /// its epoch on. Written by a resume with more epochs (see [`super::extension`]).
+        /// Epochs that were added to the run after it had been planned, with their learning rate; every entry applies from its epoch on. A
+        /// resume with more epochs writes it (see [`super::extension`]).
         #[serde(skip_serializing_if = "Vec::is_empty")]
         extended: Vec<Extension> = Vec::new();
-        /// Where the paths among `data`, `model` and `weights` lie, absolute and otherwise as they are written there. Written by the
-        /// run, which looks there first when it is opened again, then where the setting itself points.
+        /// The absolute paths of those of `data`, `model` and `weights` that are paths. The run writes them, and when it is opened again it
+        /// looks there first, and then where the setting itself points.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         paths: BTreeMap<String, String> = BTreeMap::new();
-        /// What the settings above came to. Written for the reader; a run makes its own.
+        /// The values that the settings above resulted in. They are written for the reader; a run computes its own.
         #[serde(skip_serializing_if = "Option::is_none")]
         resolved: Option<Resolved> = None;
     }

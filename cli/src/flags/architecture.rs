@@ -16,13 +16,13 @@ pub struct ArchitectureFlags {
     /// Channels of the input image: 1 (grey), 3 (RGB) or 4 (RGB and alpha)
     #[arg(long, value_name = "N")]
     pub in_chans: Option<usize>,
-    /// Classes of the head [default: the data set's where there is one]
+    /// Classes of the head [default: those of the data set, if there is one]
     #[arg(long, value_name = "N")]
     pub num_classes: Option<usize>,
     /// How tokens become one vector: token, avg, max, avgmax, map or token+avg
     #[arg(long, value_name = "POOL")]
     pub global_pool: Option<String>,
-    /// Stochastic depth of the last block, rising from 0 over depth
+    /// Stochastic depth: the probability of skipping a branch of the last block; it rises from 0 at the first block
     #[arg(long, value_name = "RATE")]
     pub drop_path_rate: Option<f64>,
     /// Dropout before the head
@@ -37,10 +37,11 @@ pub struct ArchitectureFlags {
     /// Dropout on the attention weights
     #[arg(long, value_name = "RATE")]
     pub attn_drop_rate: Option<f64>,
-    /// Shifted patch tokenisation, for small data sets: a patch is read with the image's four diagonal shifts by half a patch
+    /// Shifted patch tokenisation, for small data sets: each patch is read together with those of the image's four diagonal shifts by
+    /// half a patch
     #[arg(long)]
     pub spt: bool,
-    /// Locality self-attention, for small data sets: a learned scale, and no token attends to itself
+    /// Locality self-attention, for small data sets: the scale of attention scores is learned, and no token attends to itself
     #[arg(long)]
     pub lsa: bool,
     /// Any other option of the architecture, such as --set embed_dim=64; can be given several times

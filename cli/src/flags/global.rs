@@ -16,10 +16,10 @@ pub struct GlobalFlags {
     pub seed: Option<u64>,
     #[arg(long, global = true, value_name = "N", value_parser = positive, help = help_of("threads"))]
     pub threads: Option<usize>,
-    /// Say more: what became of every tensor that was loaded
+    /// Print more, such as what became of every tensor that was loaded
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// Say nothing but results and errors
+    /// Print nothing but results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print the result as one JSON object

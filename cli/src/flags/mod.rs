@@ -37,10 +37,10 @@ use tallow::train::TrainConfig;
                   cifar:DIR, parquet:PATH, or hf:OWNER/NAME.\n\n\
                   Environment:\n  \
                   HF_HOME, HF_HUB_CACHE  Where downloads are kept\n  \
-                  HF_TOKEN               Names you to the hub, for models that ask for it\n  \
-                  HF_ENDPOINT            Another hub\n  \
-                  HF_HUB_OFFLINE=1       Use what is there, download nothing\n  \
-                  RAYON_NUM_THREADS      Threads, where --threads is not given\n  \
+                  HF_TOKEN               Your token of the hub, for models that need one\n  \
+                  HF_ENDPOINT            The address of another hub\n  \
+                  HF_HUB_OFFLINE=1       Download nothing, use what is in the cache\n  \
+                  RAYON_NUM_THREADS      The number of threads, if --threads is not given\n  \
                   TALLOW_CUDA_KERNELS    On CUDA: off computes with Candle's operations alone, on without the check of each\n                         \
                   kernel against them at its first use\n\n\
                   Examples:\n  \
@@ -114,7 +114,7 @@ pub enum Command {
                             tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --img-size 224 --features tokens --out f.safetensors")]
     #[command(mut_args(architecture::without_dropout))]
     Embed(EmbedArgs),
-    /// Do every run of a recipe, then compare them
+    /// Perform every run of a recipe, then compare them
     #[command(
         after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n  \
                             tallow run recipes/quickstart.toml --with epochs=1 --with limit=500 --out runs/short\n\n\
@@ -128,7 +128,7 @@ pub enum Command {
         after_help = "Examples:\n  tallow compare runs/a runs/b --out runs/a-and-b\n  tallow compare runs/quickstart/*/ --json"
     )]
     Compare(CompareArgs),
-    /// Say what a data set holds, and draw its images as training sees them
+    /// Describe what a data set holds, and draw its images as training sees them
     #[command(after_help = "Examples:\n  tallow data mnist\n  \
                             tallow data folder:photos --img-size 224 --augment resized-crop,flip,jitter --sheet sheet.png\n  \
                             tallow data cifar10 --augment crop,flip,randaugment,erase --count 20 --sheet sheet.png")]
@@ -187,10 +187,10 @@ pub struct EvalArgs {
     /// The folder of a run
     #[arg(value_parser = path())]
     pub run: PathBuf,
-    /// Other data than the run's own, with the same classes
+    /// Data to measure on instead of the run's own, with the same classes
     #[arg(long)]
     pub data: Option<String>,
-    /// The part to measure on; of other data that has no test part, all is measured
+    /// The part to measure on; if other data has no test part, all of it is measured
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub split: Split,
     #[command(flatten)]
@@ -240,16 +240,16 @@ pub struct DrawArgs {
 /// What `draw` draws.
 #[derive(Debug, Subcommand)]
 pub enum Drawing {
-    /// The sinusoidal position encodings of a sequence as a heat map; or how alike a ViT's position embeddings are
+    /// Draw the sinusoidal position encodings of a sequence as a heat map, or how similar a ViT's position embeddings are
     #[command(after_help = "Examples:\n  tallow draw positions --len 100 --dim 16 --out positions\n  \
                             tallow draw positions vit_small_patch14_dinov2.saliency --out positions\n  \
                             tallow draw positions runs/my-run --out positions")]
     #[command(mut_args(architecture::without_dropout))]
     Positions(PositionsArgs),
-    /// The filters of a model's first layer: a CNN's first convolution, or a ViT's patch embedding
+    /// Draw the filters of a model's first layer: a CNN's first convolution, or a ViT's patch embedding
     #[command(after_help = "Examples:\n  tallow draw filters vit_small_patch14_dinov2.saliency --out filters\n  \
                             tallow draw filters runs/my-run --out filters\n\n\
-                            Up to 64 filters are all drawn; of more, the first 28 principal components.")]
+                            Up to 64 filters are all drawn; if there are more, their first 28 principal components are.")]
     #[command(mut_args(architecture::without_dropout))]
     Filters(FiltersArgs),
 }
@@ -260,13 +260,13 @@ pub struct PositionsArgs {
     /// drawn by their cosine similarity with each other
     #[arg(value_name = "RUN|MODEL")]
     pub model: Option<String>,
-    /// Positions in the sequence, where no model is given
+    /// Positions in the sequence, if no model is given
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = drawable, conflicts_with = "model")]
     pub len: usize,
-    /// Width of the encodings, where no model is given
+    /// Width of the encodings, if no model is given
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = drawable, conflicts_with = "model")]
     pub dim: usize,
-    /// The picture, without its ending: .svg and .png are put behind it
+    /// The picture, without an ending: .svg and .png are appended
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
@@ -280,7 +280,7 @@ pub struct FiltersArgs {
     /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
-    /// The picture, without its ending: .svg and .png are put behind it
+    /// The picture, without an ending: .svg and .png are appended
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub out: PathBuf,
     #[command(flatten)]
@@ -294,7 +294,7 @@ pub struct EmbedArgs {
     /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
-    /// Images, or folders of images, where no --data is given
+    /// Images, or folders of images, if --data is not given
     #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// A data set: mnist, folder:DIR, … (see tallow --help)
@@ -306,7 +306,7 @@ pub struct EmbedArgs {
     /// What to write for every image
     #[arg(long, value_enum, default_value_t = Features::Pooled)]
     pub features: Features,
-    /// The part of the data set; where it has no test part, all of it is taken
+    /// The part of the data set; if it has no test part, all of it is taken
     #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
     pub split: Split,
     #[command(flatten)]
@@ -335,11 +335,11 @@ pub struct RunArgs {
     /// Where the runs and their comparison go [default: the recipe's `out`, else runs/<name of the recipe>]
     #[arg(long, value_name = "DIR", value_parser = path())]
     pub out: Option<PathBuf>,
-    /// Another value for a setting of all runs, in place of the recipe's and of each run's own; of a grid, the list. Keys are as
-    /// in the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
+    /// Another value for a setting of all runs, in place of the recipe's and of each run's own, or another list of values for a
+    /// grid. Keys are those of the recipe: epochs=5, limit=10000, seeds=0,1,2, embed_dim=32. It can be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub with: Vec<String>,
-    /// Print the runs as commands, with about how long they would take, and run none
+    /// Print the runs as commands and about how long they would take, without running any
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -382,8 +382,8 @@ pub struct DataArgs {
     /// images' own size where they have one in common, else 224]
     #[arg(long, value_name = "PIXELS")]
     pub img_size: Option<ImgSize>,
-    /// How pixels are normalised; the sheet shows them as they were before, but what is erased is 0 after it. With zca it shows
-    /// whitened inputs, 0 in grey, and what the whitening makes of the training images is measured
+    /// How pixels are normalised; the sheet shows images before normalisation, with erased pixels as 0 after it. With zca it shows
+    /// whitened inputs, with 0 as grey, and the statistics of the whitened training images are measured
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
     pub normalize: String,
     #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().data.zca_eps, help = training::help_of("zca_eps"))]
@@ -405,7 +405,7 @@ pub struct BenchArgs {
     /// Images in a step
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
     pub batch_size: usize,
-    /// Steps that are measured, after three that are not
+    /// Steps that are measured, after three steps to warm up
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     pub steps: usize,
     #[arg(long, help = training::help_of("grad_checkpointing"))]
@@ -430,7 +430,7 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
-    /// Write timm's layout where timm has no words for the model too, for Tallow alone
+    /// Write timm's layout even if timm cannot express the model, so that only Tallow can read it
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -442,8 +442,8 @@ pub struct ExportArgs {
 /// What becomes of images that cannot be read, for commands that train nothing.
 #[derive(Debug, Args)]
 pub struct BadImageFlags {
-    /// What becomes of images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
-    /// [default: error, and in eval the run's own]
+    /// What happens to images that cannot be read: error names them all, and the exit status is 1; skip leaves them out, with notes
+    /// [default: error, and in eval what the run was trained with]
     #[arg(long, value_name = "WHAT", value_parser = one_of::<OnBadImage>(&["error", "skip"]))]
     pub on_bad_image: Option<OnBadImage>,
 }
@@ -451,8 +451,8 @@ pub struct BadImageFlags {
 /// What becomes of the orientation that cameras noted, for commands that train nothing.
 #[derive(Debug, Args)]
 pub struct ExifFlags {
-    /// What becomes of the orientation that a camera noted in an image's file: apply turns the image as it says, ignore reads it as its
-    /// pixels lie there, as torchvision does [default: the run's own where a run is named, else apply]
+    /// What happens to the orientation that a camera noted in an image's file: apply turns the image accordingly, ignore reads the pixels
+    /// as they lie in the file, as torchvision does [default: if the model is a run, what it was trained with, otherwise apply]
     #[arg(long, value_name = "WHAT", value_parser = one_of::<Exif>(&["apply", "ignore"]))]
     pub exif: Option<Exif>,
 }
@@ -467,10 +467,10 @@ pub struct CompletionsArgs {
 /// Which parts of a data set are for training and for testing.
 #[derive(Debug, Default, Args)]
 pub struct PartFlags {
-    /// The part that is for training, or several with commas between [default: train, see docs/data.md]
+    /// The part for training, or several, separated by commas [default: train, see docs/data.md]
     #[arg(long, value_name = "NAME")]
     pub train_split: Option<String>,
-    /// The part that is for testing, such as a folder of that name [default: test, else val]
+    /// The part for testing, such as the name of a folder [default: test, or else val]
     #[arg(long, value_name = "NAME")]
     pub test_split: Option<String>,
 }

@@ -22,8 +22,8 @@ pub struct TrainArgs {
     /// The folder of the run [default: runs/MODEL-DATA-N]
     #[arg(long, value_name = "DIR", value_parser = path(), help_heading = "The run's folder")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in --out where it stopped, with its own settings; a larger --epochs adds epochs to it, whose learning rate
-    /// goes on as it was, or by --schedule and --lr
+    /// Continue the run in --out where it stopped, with its own settings; a larger --epochs adds epochs, whose learning rate continues the
+    /// run's schedule or follows --schedule and --lr
     #[arg(long, requires = "out", help_heading = "The run's folder")]
     pub resume: bool,
 }
