@@ -1,10 +1,10 @@
 //! Tallow trains vision models: from scratch or from pretrained weights, on bundled data sets or one's own images, and
 //! compares the runs in one report.
 //!
-//! [`Classifier`] names what images show, [`Embedder`] turns them into vectors: the front door, in [`inference`]. Under it are
-//! [`data`] (reading, resizing and normalising images; data sets), the models ([`tallow_models`]) and the weights
-//! ([`tallow_weights`]). Training and reports are behind the features `train` and `report`.
-//! The `tallow` binary on top of all that is a package of its own, `tallow-cli`.
+//! Most programs need [`Classifier`], which predicts the classes of images, or [`Embedder`], which turns images into vectors; both are in
+//! [`inference`]. They are built on [`data`] (reading, resizing and normalising images; data sets), on the models ([`tallow_models`])
+//! and on the weights ([`tallow_weights`]). Training and reports are behind the features `train` and `report`. The `tallow` binary is
+//! a separate package, `tallow-cli`.
 
 pub mod data;
 pub mod inference;
@@ -13,7 +13,7 @@ pub mod report;
 #[cfg(feature = "train")]
 pub mod train;
 
-/// The version of Candle that this crate's tensors are of.
+/// The version of Candle whose tensors this crate uses.
 pub use candle_core;
 pub use candle_nn;
 pub use tallow_models as models;
@@ -24,7 +24,7 @@ pub use inference::{
     PretrainedBuilder, Result,
 };
 
-/// The guide is true: its programs compile, and those that need nothing from elsewhere run.
+/// The programs in the guide and in the README are tests: all of them compile, and those that need nothing from elsewhere run.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/rust.md")]
 #[doc = include_str!("../README.md")]

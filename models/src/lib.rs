@@ -1,13 +1,14 @@
 //! Vision models for [Candle](https://github.com/huggingface/candle) that train: an MLP, a CNN and a configurable ViT,
 //! and the differentiable operations under them.
 //!
-//! Candle's fused LayerNorm and softmax have no backward: whatever lies upstream of them silently gets no gradient. The
-//! operations in [`ops`] have one, checked by finite differences and against a composition of Candle's own ops, and
+//! Candle's fused LayerNorm and softmax have no backward pass, so that whatever lies upstream of them silently gets no gradient. The
+//! operations in [`ops`] have one, which is checked by finite differences and against a composition of Candle's own operations, and
 //! [`Params::backward`] refuses a step in which a trainable parameter received no gradient.
 //!
-//! This crate knows tensors and nothing of files, networks or terminals. What the CPU computes is in `tallow-kernels`.
+//! This crate works on tensors and knows no files, no network and no terminal. The code that computes on the CPU is in
+//! `tallow-kernels`.
 
-// Memory of a CUDA device is not to be had otherwise.
+// Memory of a CUDA device can only be reached with unsafe code.
 #![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 
 pub mod autograd;

@@ -1,4 +1,4 @@
-//! Naming what images show.
+//! The classifier: which classes images belong to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::pass::Pass;
 use super::{Error, Images, Pretrained, PretrainedBuilder, Result};
 use crate::data;
 
-/// A pretrained model that names what images show. Cloning it is cheap, and several threads may use it at once.
+/// A pretrained model that predicts the classes of images. Cloning it is cheap, and several threads may use it at once.
 ///
 /// ```no_run
 /// use tallow::{Classifier, Pretrained};
@@ -66,7 +66,7 @@ impl fmt::Display for Prediction {
 }
 
 impl Classifier {
-    /// Classes that are named of an image, where nothing else is asked for.
+    /// The number of classes of a prediction, unless [`Classifier::top_k`] sets another.
     pub const TOP_K: usize = 5;
 
     /// Opens the model called `name`, as [`Pretrained::builder`] says.
@@ -77,7 +77,7 @@ impl Classifier {
         Self::builder(name).classifier()
     }
 
-    /// How the model called `name` is opened; [`PretrainedBuilder::classifier`] opens it.
+    /// Options for opening the model called `name`; [`PretrainedBuilder::classifier`] opens it.
     pub fn builder(name: impl Into<String>) -> PretrainedBuilder {
         Pretrained::builder(name)
     }
@@ -91,7 +91,7 @@ impl Classifier {
         Ok(Self { pretrained, pass: Pass::default(), top_k: Self::TOP_K })
     }
 
-    /// How many classes are named of an image, at least 1. Default: 5.
+    /// How many classes a prediction holds, at least 1. Default: 5.
     pub fn top_k(mut self, top_k: usize) -> Self {
         self.top_k = top_k.max(1);
         self
@@ -114,7 +114,7 @@ impl Classifier {
         &self.pretrained
     }
 
-    /// What the images show, in their order.
+    /// The predictions for the images, in their order.
     ///
     /// # Errors
     /// If an image cannot be read, or the weights are damaged.
@@ -122,7 +122,7 @@ impl Classifier {
         self.pass.whole(&self.pretrained, images.images(), |input, name| self.predictions(input, name))
     }
 
-    /// As [`Classifier::predict`], but an image that cannot be read is not the end: every image has a result of its own.
+    /// As [`Classifier::predict`], but every image has its own result: one that cannot be read does not stop the others.
     ///
     /// # Errors
     /// If the weights are damaged, or the model reads no images.

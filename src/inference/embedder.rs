@@ -1,4 +1,4 @@
-//! Turning images into vectors.
+//! The embedder: images as vectors.
 
 use candle_core::{D, DType, Device, Tensor};
 use tallow_models::{AnyModel, Mode, Model};
@@ -6,7 +6,7 @@ use tallow_models::{AnyModel, Mode, Model};
 use super::pass::Pass;
 use super::{Error, Images, Pretrained, PretrainedBuilder, Result};
 
-/// A pretrained model that turns images into vectors, of which those of similar images are near each other. Cloning it is cheap,
+/// A pretrained model that turns images into vectors, such that similar images have vectors near each other. Cloning it is cheap,
 /// and several threads may use it at once.
 ///
 /// ```no_run
@@ -25,7 +25,7 @@ pub struct Embedder {
     normalised: bool,
 }
 
-/// What of a model becomes an image's vector.
+/// Which output of a model is an image's vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Features {
@@ -47,7 +47,7 @@ impl Embedder {
         Self::builder(name).embedder()
     }
 
-    /// How the model called `name` is opened; [`PretrainedBuilder::embedder`] opens it.
+    /// Options for opening the model called `name`; [`PretrainedBuilder::embedder`] opens it.
     pub fn builder(name: impl Into<String>) -> PretrainedBuilder {
         Pretrained::builder(name)
     }
@@ -57,7 +57,7 @@ impl Embedder {
         Self { pretrained, pass: Pass::default(), features: Features::default(), normalised: false }
     }
 
-    /// What becomes the vector. Default: [`Features::Pooled`].
+    /// Which output of the model is the vector. Default: [`Features::Pooled`].
     ///
     /// # Errors
     /// If the model has no such features: tokens are those of a ViT, and logits those of a head that was trained.

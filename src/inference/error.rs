@@ -1,4 +1,4 @@
-//! What can go wrong between a model's name and what it says of images.
+//! The errors of opening a model and of using it on images.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! The front door: a pretrained model, ready to be used.
 //!
-//! [`Classifier`] names what images show, [`Embedder`] turns them into vectors. Both take a name of the zoo, `hf-hub:OWNER/REPO`,
+//! [`Classifier`] predicts the classes of images, [`Embedder`] turns images into vectors. Both take a name of the zoo, `hf-hub:OWNER/REPO`,
 //! a file or folder with weights, or the folder of a run; and images as paths, bytes, decoded images or tensors ([`Images`]).
-//! [`Pretrained`] is the model under them, for whoever needs more of it.
+//! [`Pretrained`] is the model under them, for programs that need more of it.
 //!
 //! ```no_run
 //! use tallow::Classifier;

@@ -1,4 +1,4 @@
-//! The way of images through a model: decoded and transformed in threads, a batch at a time, and back in their order.
+//! Passing images through a model: threads decode and transform them, the model computes in batches, results keep the order of the images.
 
 use std::sync::Arc;
 

@@ -86,8 +86,8 @@ impl PretrainedBuilder {
         self
     }
 
-    /// What becomes of the orientation that cameras noted. Default: what the model's run was trained with, if it is from a run; else
-    /// it is applied.
+    /// What happens to the orientation that cameras noted. Default: if the model is from a run, what that was trained with; otherwise
+    /// the orientation is applied.
     pub fn exif(mut self, exif: Exif) -> Self {
         self.exif = Some(exif);
         self
@@ -105,7 +105,7 @@ impl PretrainedBuilder {
         self
     }
 
-    /// What becomes of the head where the number of classes changes. Default: [`Head::Auto`].
+    /// What happens to the head if the number of classes changes. Default: [`Head::Auto`].
     pub fn head(mut self, head: Head) -> Self {
         self.load.head = head;
         self
@@ -159,7 +159,7 @@ impl PretrainedBuilder {
         Ok(Pretrained(Arc::new(inner)))
     }
 
-    /// [`PretrainedBuilder::load`], to name what images show.
+    /// [`PretrainedBuilder::load`], then a classifier of the model.
     ///
     /// # Errors
     /// As there, and as [`Classifier::new`].
@@ -167,7 +167,7 @@ impl PretrainedBuilder {
         Classifier::new(self.load()?)
     }
 
-    /// [`PretrainedBuilder::load`], to turn images into vectors.
+    /// [`PretrainedBuilder::load`], then an embedder of the model.
     ///
     /// # Errors
     /// As there.
@@ -177,7 +177,7 @@ impl PretrainedBuilder {
 }
 
 impl Pretrained {
-    /// How the model called `name` is opened: a name of the zoo, with a tag or without (`vit_small_patch16_224.augreg_in1k`),
+    /// Options for opening the model called `name`: a name of the zoo, with a tag or without (`vit_small_patch16_224.augreg_in1k`),
     /// `hf-hub:OWNER/REPO[@REVISION]`, a file or folder with weights, or the folder of a run.
     pub fn builder(name: impl Into<String>) -> PretrainedBuilder {
         PretrainedBuilder {
@@ -241,12 +241,12 @@ impl Pretrained {
         self.0.dtype
     }
 
-    /// What becomes of the orientation that cameras noted.
+    /// What happens to the orientation that cameras noted.
     pub fn exif(&self) -> Exif {
         self.0.exif
     }
 
-    /// Whether the model has a head that was trained; what another one says means nothing.
+    /// Checks that the model has a trained head; the answers of any other head mean nothing.
     ///
     /// # Errors
     /// [`Error::Head`] if not.
@@ -254,7 +254,7 @@ impl Pretrained {
         self.0.head.clone().map_err(|fault| Error::Head { model: self.0.name.clone(), fault })
     }
 
-    /// The name of a class, its number where it has none.
+    /// The name of a class, or its number if it has no name.
     pub fn label(&self, class: usize) -> String {
         let label = self.0.config.labels.as_ref().and_then(|labels| labels.get(class));
         label.cloned().unwrap_or_else(|| class.to_string())

@@ -434,7 +434,7 @@ mod tests {
         assert_eq!(help("ema"), "Evaluate and keep a moving average of the weights, with this decay, such as 0.999");
         assert_eq!(
             help("crop_pct"),
-            "The share of a resized test image that the centre crop keeps [default: the checkpoint's, else 1]"
+            "The share of a resized test image that the centre crop keeps [default: the checkpoint's, or else 1]"
         );
     }
 }

@@ -8,11 +8,11 @@ use super::collected::collect_gradients;
 use super::function::{Call, Function};
 use super::storage::{take_storage, unread};
 
-/// `f(x)`, of which nothing is kept for the backward but `x`: there, `f` is computed once more.
+/// Computes `f(x)` and keeps nothing but `x` for the backward, which computes `f` once more.
 ///
 /// `parameters` are the variables that `f` reads beside `x`; a gradient of any other tensor is lost. `f` has to give the
-/// same values every time. Where there is nothing to save (no gradient is wanted, or a parameter is computed from others)
-/// or no way to (Metal), this is `f(x)` and no more.
+/// same values every time. If there is nothing to save (no gradient is wanted, or a parameter is computed from others), or no
+/// way to save it (Metal), this computes `f(x)` and nothing else.
 ///
 /// # Errors
 /// Those of `f`.

@@ -1,4 +1,4 @@
-//! Gradients of parameters, past Candle's own sums.
+//! Gradients of parameters, collected without Candle's own sums.
 //!
 //! Candle's backward keeps one sum per tensor: it allocates zeros and adds every gradient to them, which for a model's
 //! weights costs three passes over memory where none is needed. While [`collect_gradients`] runs, differentiable functions leave the

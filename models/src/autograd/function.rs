@@ -8,11 +8,10 @@ use candle_core::{CpuStorage, Result, Shape, Storage, Tensor, bail};
 use super::attach::attach;
 use super::collected::hand_over;
 
-/// A differentiable function of some tensors, on its way to be one: its name, its operands, then its output
-/// ([`Function::output`]) and its backward ([`Computed::backward`]).
+/// The builder of a differentiable function of some tensors. It takes the name and the operands, then the output
+/// ([`Function::output`]), and last the backward ([`Computed::backward`]).
 ///
-/// The forward has run when the output is given; what the backward needs of it beside operands and output, its closure
-/// captures. Where no operand is tracked, the closure is dropped at once and the output has no history.
+/// The forward has already run when the output is given. What the backward needs beside operands and output, its closure captures. Where no operand is tracked, the closure is dropped at once and the output has no history.
 ///
 /// ```
 /// use candle_core::{Device, Result, Tensor, Var};

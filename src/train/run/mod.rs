@@ -36,7 +36,7 @@ use crate::data::{Batch, LoaderOptions, epoch_order};
 /// Time between two checkpoints inside an epoch, where the configuration counts no steps.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(600);
 
-/// What a process is asked to do: to begin the run of a folder, or to go on with it.
+/// What a process is asked to do: to begin the run in a folder, or to continue it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Session<'a> {
     pub folder: &'a RunFolder,
