@@ -8,6 +8,8 @@ use tallow::data::resize::resize;
 use tallow::data::{Augment, Decoding, Draw, Image, Transform, look_at_file, open_image, open_image_with_alpha};
 use tallow::weights::Preprocessing;
 
+use crate::difference;
+
 fn references(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/files").join(folder)
 }
@@ -17,14 +19,6 @@ fn files(folder: &str) -> BTreeMap<String, PathBuf> {
     let entries = std::fs::read_dir(references(folder)).unwrap().map(|entry| entry.unwrap().path());
     let named = entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), path));
     named.filter(|(name, _)| name.matches('.').count() == 1).collect()
-}
-
-/// The largest and the mean absolute difference in levels.
-fn difference(a: &Image, b: &Image) -> (u8, f64) {
-    assert_eq!((a.width, a.height, a.channels), (b.width, b.height, b.channels));
-    let differences = || a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b));
-    let sum: f64 = differences().map(f64::from).sum();
-    (differences().max().unwrap(), sum / a.pixels.len() as f64)
 }
 
 #[test]

@@ -6,6 +6,8 @@ use tallow::data::resize::resize;
 use tallow::data::{Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
 use tallow::weights::Preprocessing;
 
+use crate::difference;
+
 fn references(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(folder)
 }
@@ -15,14 +17,6 @@ fn files(folder: &str) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// The largest and the mean absolute difference in levels.
-fn difference(a: &Image, b: &Image) -> (u8, f64) {
-    assert_eq!((a.width, a.height, a.channels), (b.width, b.height, b.channels));
-    let differences = || a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b));
-    let sum: f64 = differences().map(f64::from).sum();
-    (differences().max().unwrap(), sum / a.pixels.len() as f64)
 }
 
 #[test]
