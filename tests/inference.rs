@@ -136,6 +136,12 @@ fn options_change_the_model_and_a_head_that_is_new_names_nothing() {
 
     let error = Classifier::builder(model()).set("num_classes", 7).classifier().unwrap_err();
     assert!(matches!(error, Error::Head { fault: HeadFault::New { .. }, .. }), "{error}");
+    let error = Classifier::builder(model()).set("num_classes", 0).classifier().unwrap_err();
+    assert!(matches!(error, Error::Head { fault: HeadFault::LeftOut, .. }), "{error}");
+    for dtype in [DType::U8, DType::U32, DType::I64, DType::F8E4M3] {
+        let error = Classifier::builder(model()).dtype(dtype).classifier().unwrap_err().to_string();
+        assert_eq!(error, format!("dtype: expected F32, BF16, F16 or F64, got {dtype:?}"));
+    }
     let error = Classifier::builder(model()).set("num_clases", 7).classifier().unwrap_err().to_string();
     assert!(error.contains("num_classes"), "the nearest name is told: {error}");
     let error = Classifier::from_pretrained("no_such_model").unwrap_err().to_string();
@@ -176,6 +182,17 @@ fn tensors_that_are_no_images_are_refused_with_what_was_expected() {
     assert!(refused(&[5, 16, 16], DType::U8).contains("1 channel"), "five channels");
     assert!(refused(&[3, 0, 16], DType::U8).contains("at least one"), "no pixels");
     assert!(refused(&[3, 16, 16], DType::I64).contains("u8"), "whole numbers");
+    let values = |value: f32| Tensor::full(value, (3, 16, 16), &cpu).unwrap();
+    for value in [f32::NAN, f32::INFINITY] {
+        let images = [values(0.), values(value)];
+        let error = classifier.predict(&images).unwrap_err().to_string();
+        assert_eq!(error, "image 2: expected finite values, got NaN or infinity among them");
+        let embedder = Embedder::new(classifier.pretrained().clone());
+        assert_eq!(embedder.embed(&images).unwrap_err().to_string(), error);
+    }
+    let each = [values(0.), values(f32::NAN), Tensor::zeros((3, 8, 8), DType::F32, &cpu).unwrap(), values(1.)];
+    let each = classifier.predict_each(&each).unwrap();
+    assert_eq!(each.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false, true], "{each:?}");
     let image = tallow::data::Image { width: 4, height: 4, channels: 3, pixels: vec![0; 47] };
     assert!(classifier.predict(&image).unwrap_err().to_string().contains("got 47"));
 }

@@ -64,15 +64,15 @@ impl Samples for ImageFiles {
     }
 
     fn image(&self, index: usize) -> data::Result<Image> {
-        open_image_as(&self.files[index], Decoding { alpha: false, exif: self.exif })
+        open_image_as(&self.files[index], Decoding::new(false, self.exif))
     }
 
     fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
-        open_image_as(&self.files[index], Decoding { alpha: true, exif: self.exif })
+        open_image_as(&self.files[index], Decoding::new(true, self.exif))
     }
 
     fn look(&self, index: usize, alpha: bool) -> data::Result<Look> {
-        data::look_at_file(&self.files[index], Decoding { alpha, exif: self.exif })
+        data::look_at_file(&self.files[index], Decoding::new(alpha, self.exif))
     }
 
     fn name(&self, index: usize) -> String {
@@ -90,7 +90,7 @@ pub fn tell_bad(bad: &[BadImage], choice: OnBadImage, session: &Session) {
 /// A line for an image that cannot be read.
 pub fn tell_one(error: &data::Error, choice: OnBadImage, session: &Session) {
     match choice {
-        OnBadImage::Error => stderr_line(&format!("error: {error}")),
         OnBadImage::Skip => session.warn(format!("skipped: {error}")),
+        _ => stderr_line(&format!("error: {error}")),
     }
 }

@@ -147,6 +147,9 @@ pub fn check_head(model: &Pretrained, flags: &ArchitectureFlags, instead: &str) 
             "{name}: expected a classification head, its config says 0 classes and its head has {rows} rows; take \
              them by number (--num-classes {rows}), or {instead}"
         ))),
+        HeadFault::LeftOut => Err(usage(format!(
+            "{name}: expected a classification head, got none, as --num-classes 0 asks; leave that out, or {instead}"
+        ))),
         HeadFault::New { why } if flags.overrides().iter().any(|(key, _)| key == "num_classes") => Err(usage(format!(
             "{name}: expected a trained head, got a new one: {why}; leave out the options that ask for another head"
         ))),

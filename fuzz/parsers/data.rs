@@ -80,7 +80,7 @@ pub fn card(bytes: &[u8]) -> bool {
 /// An image file.
 pub fn decode(bytes: &[u8]) -> bool {
     let answer = |(alpha, exif)| {
-        let image = one_line(decode_as(bytes, "image", Decoding { alpha, exif }));
+        let image = one_line(decode_as(bytes, "image", Decoding::new(alpha, exif)));
         image.is_some_and(|image| {
             assert_eq!(image.pixels.len(), image.width * image.height * image.channels);
             true

@@ -32,12 +32,14 @@ pub enum Error {
     /// No parameter of that name.
     #[error("no parameter is called {name}")]
     UnknownParameter { name: String },
-    /// A parameter that would be drawn, while a value seems to wait for it under the end of its name.
+    /// A parameter that would be drawn, while a value seems to wait for it under a name that ends alike. `prefix` is the one to load
+    /// with, where the two names tell it.
     #[error(
         "parameter {name}: it would start from random values, while those that were loaded for {provided} wait: \
-         load with the prefix {prefix:?}, or first build the model that they belong to"
+         load with the prefix {}, or first build the model that they belong to",
+        .prefix.as_ref().map_or("that the model is built under".into(), |prefix| format!("{prefix:?}"))
     )]
-    Misplaced { name: String, provided: String, prefix: String },
+    Misplaced { name: String, provided: String, prefix: Option<String> },
     /// Values that were provided and that no model asked for.
     #[error(
         "{} of the loaded values belong to no parameter of the model: {}; build the model that they were loaded for, under the \

@@ -140,7 +140,8 @@ impl Params {
     /// buffers, creating what is not there yet.
     ///
     /// It refuses to draw a parameter for which values seem to wait under another name ([`Error::Misplaced`]): what was provided
-    /// for `cls_token` is not to be forgotten by a model that is built under `pp("vit")` and asks for `vit.cls_token`.
+    /// for `cls_token` is not to be forgotten by a model that is built under `pp("vit")` and asks for `vit.cls_token`, nor the other
+    /// way round.
     pub fn builder(&self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(Creating(self.clone())), self.0.dtype, self.0.device.clone())
     }
@@ -153,6 +154,9 @@ impl Params {
     }
 
     /// The names and shapes that `build` asks for, in order, without allocating any of them.
+    ///
+    /// # Errors
+    /// Those of `build`.
     pub fn declared_by<T>(build: impl FnOnce(VarBuilder) -> candle_core::Result<T>) -> Result<Vec<ParamSpec>> {
         let recorder = Recorder::default();
         let specs = recorder.0.clone();
@@ -429,17 +433,30 @@ impl Params {
 }
 
 impl State {
-    /// Refuses a parameter for which nothing was provided, where a value of its shape waits under the end of its name.
+    /// Refuses a parameter for which nothing was provided, where a value of its shape waits under a name that ends alike: with one
+    /// of the two names whole, or with at least two parts that they share (`blocks.0.norm1.weight`).
     fn check_misplaced(&self, name: &str, shape: &Shape) -> Result<()> {
-        for (at, _) in name.match_indices('.') {
-            let (prefix, rest) = (&name[..at], &name[at + 1..]);
-            let waits = match self.provided.get(rest) {
-                Some(Provided::Whole(value)) => value.shape() == shape,
-                Some(Provided::Rows(_, values)) => values.dims().get(1..) == shape.dims().get(1..),
-                Some(Provided::Drawn) | None => false,
+        if self.provided.is_empty() {
+            return Ok(());
+        }
+        let ends = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
+        for rest in ends.map(|start| &name[start..]) {
+            let waits = |value: &Provided| match value {
+                Provided::Whole(value) => value.shape() == shape,
+                Provided::Rows(_, values) => values.dims().get(1..) == shape.dims().get(1..),
+                Provided::Drawn => false,
             };
-            if waits {
-                return Err(Error::Misplaced { name: name.into(), provided: rest.into(), prefix: prefix.into() });
+            if self.provided.get(rest).is_some_and(waits) {
+                let prefix = name[..name.len() - rest.len()].trim_end_matches('.');
+                return Err(Error::Misplaced { name: name.into(), provided: rest.into(), prefix: Some(prefix.into()) });
+            }
+            if rest != name && !rest.contains('.') {
+                continue;
+            }
+            let other = self.provided.iter().filter(|(_, value)| waits(value)).map(|(provided, _)| provided);
+            let other = other.filter(|provided| provided.strip_suffix(rest).is_some_and(|front| front.ends_with('.')));
+            if let Some(provided) = other.min() {
+                return Err(Error::Misplaced { name: name.into(), provided: provided.clone(), prefix: None });
             }
         }
         Ok(())

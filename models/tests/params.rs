@@ -343,6 +343,21 @@ fn a_value_that_waits_under_the_end_of_a_name_is_not_drawn_over() {
 }
 
 #[test]
+fn a_value_that_waits_under_a_longer_name_or_another_prefix_is_not_drawn_over() {
+    for (asked, waiting) in [("scale", "vit.scale"), ("a.vit.scale", "vit.scale"), ("a.norm.weight", "b.norm.weight")] {
+        let params = store();
+        params.provide(waiting, Tensor::ones(4, DType::F32, &Device::Cpu).expect("a value"));
+        let get = |name: &str, dim: usize| params.builder().get_with_hints(dim, name, Init::Const(0.));
+        let error = get(asked, 4).expect_err("a value waits").to_string();
+        assert!(error.contains(&format!("{asked}: ")) && error.contains(waiting), "{error}");
+        // Other shapes and last parts alone say nothing.
+        get(asked, 5).expect("drawn");
+        get("mine.weight", 4).expect("drawn");
+        get(waiting, 4).expect("taken");
+    }
+}
+
+#[test]
 fn no_gradient_is_taken_while_a_provided_value_has_no_place() {
     let params = store();
     let vit = Vit::new(&small(), params.builder()).expect("it builds");

@@ -15,6 +15,7 @@ use super::{Dataset, Error, Result, Samples, Subset};
 /// What becomes of images that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OnBadImage {
     /// They are an error, which names them.
     #[default]

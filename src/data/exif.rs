@@ -10,6 +10,7 @@ use super::{Error, Result};
 /// What becomes of the orientation that a camera noted in a file (EXIF's tag 274).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Exif {
     /// The image is turned and mirrored as it says, as Pillow's `ImageOps.exif_transpose` does and viewers show it.
     #[default]

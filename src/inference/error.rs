@@ -41,6 +41,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum HeadFault {
     /// The weights have no head.
     Absent,
+    /// The weights have a head, and the model was asked for with 0 classes.
+    LeftOut,
     /// The weights have a head of so many rows, and their config says 0 classes.
     Unclassed { rows: usize },
     /// The head is new, drawn at random: what it says means nothing.
@@ -51,6 +53,9 @@ impl fmt::Display for HeadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str("the weights have none; embed images instead, or train a head"),
+            Self::LeftOut => {
+                f.write_str("it was left out with num_classes 0; embed images instead, or leave num_classes as it is")
+            }
             Self::Unclassed { rows } => {
                 write!(f, "its config says 0 classes and its head has {rows} rows; set num_classes to {rows}")
             }

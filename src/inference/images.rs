@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::Pretrained;
 use crate::data::{self, Decoding, Exif, Image, Samples, decode_as, open_image_as};
 
 /// One image, in one of the forms in which a program has it.
@@ -175,6 +176,22 @@ impl Inputs {
             ImageInput::Tensor(tensor) if tensor.dtype().is_float() => Some(tensor),
             _ => None,
         }
+    }
+
+    /// What `pretrained` reads of image `index`, which is that already, on its device and of its type.
+    pub fn input(&self, index: usize, pretrained: &Pretrained) -> data::Result<Tensor> {
+        let expected = pretrained.config().architecture.input_size();
+        let Some(tensor) = self.ready(index).filter(|tensor| tensor.dims() == expected) else {
+            let got = self.ready(index).map_or(String::new(), |tensor| format!("{:?}", tensor.dims()));
+            let expected = format!("the model's input {expected:?}, or pixels of type u8 in any size");
+            return Err(data::Error::invalid(self.name(index), expected, got));
+        };
+        let input = tensor.detach().to_device(pretrained.device())?.to_dtype(pretrained.dtype())?;
+        // Else the weights would seem to be damaged.
+        if input.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()) {
+            return Err(data::Error::invalid(self.name(index), "finite values", "NaN or infinity among them"));
+        }
+        Ok(input)
     }
 
     fn decoded(&self, index: usize, alpha: bool) -> data::Result<Image> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::images::Inputs;
-use super::{Error, ImageInput, Pretrained, Result};
+use super::{ImageInput, Pretrained, Result};
 use crate::data::{self, LoaderOptions, Samples};
 
 /// How images go through a model.
@@ -78,24 +78,20 @@ impl Pass {
                 }
             }
         }
-        for indices in ready.chunks(self.batch_size) {
-            outcomes.extend(take(indices, &stacked(pretrained, &inputs, indices)?)?);
+        let mut fit = Vec::with_capacity(ready.len());
+        for index in ready {
+            match inputs.input(index, pretrained) {
+                Ok(input) => fit.push((index, input)),
+                Err(error) if tolerant => outcomes.push((index, Err(Arc::new(error)))),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for batch in fit.chunks(self.batch_size) {
+            let (indices, batch): (Vec<usize>, Vec<&Tensor>) =
+                batch.iter().map(|(index, input)| (*index, input)).unzip();
+            outcomes.extend(take(&indices, &Tensor::stack(&batch, 0)?)?);
         }
         outcomes.sort_by_key(|(index, _)| *index);
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
-}
-
-/// The batch of images that are what the model reads already.
-fn stacked(pretrained: &Pretrained, inputs: &Inputs, indices: &[usize]) -> Result<Tensor> {
-    let expected = pretrained.config().architecture.input_size();
-    let own = |&index: &usize| -> Result<Tensor> {
-        let Some(tensor) = inputs.ready(index).filter(|tensor| tensor.dims() == expected) else {
-            let got = inputs.ready(index).map_or(String::new(), |tensor| format!("{:?}", tensor.dims()));
-            let expected = format!("the model's input {expected:?}, or pixels of type u8 in any size");
-            return Err(Error::invalid(inputs.name(index), expected, got));
-        };
-        Ok(tensor.detach().to_device(pretrained.device())?.to_dtype(pretrained.dtype())?)
-    };
-    Ok(Tensor::stack(&indices.iter().map(own).collect::<Result<Vec<_>>>()?, 0)?)
 }

@@ -69,7 +69,7 @@ impl PretrainedBuilder {
         self
     }
 
-    /// The type of the weights. Default: float32.
+    /// The type of the weights: float32, bfloat16, float16 or float64. Default: float32.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
@@ -123,6 +123,9 @@ impl PretrainedBuilder {
     /// If there is no such checkpoint, it does not fit, or an option makes no sense.
     pub fn load(self) -> Result<Pretrained> {
         let Self { name, source, overrides, device, dtype, seed, exif, open, load } = self;
+        if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16 | DType::F64) {
+            return Err(Error::invalid("dtype", "F32, BF16, F16 or F64", format!("{dtype:?}")));
+        }
         let source = source.map_or_else(|| Source::parse(&name), Ok)?;
         let checkpoint = tallow_weights::open(&source, &open)?;
         let (mut config, assumed) = checkpoint.config_or_inferred()?;
@@ -149,6 +152,7 @@ impl PretrainedBuilder {
         let head = match (config.architecture.num_classes(), &config.head_fault) {
             (0, _) => Err(match account.unused_head().filter(|_| !chosen_classes) {
                 Some(rows) => HeadFault::Unclassed { rows },
+                None if chosen_classes && labelled > 0 => HeadFault::LeftOut,
                 None => HeadFault::Absent,
             }),
             (_, Some(why)) => Err(HeadFault::New { why: why.clone() }),

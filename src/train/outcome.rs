@@ -4,6 +4,7 @@ use super::run_folder::Summary;
 
 /// Whether a run begins or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// Begins; the folder must be empty or not exist.
     New,

@@ -8,7 +8,7 @@ use tallow::data::{
     open_image_as,
 };
 
-const IGNORE: Decoding = Decoding { alpha: false, exif: Exif::Ignore };
+const IGNORE: Decoding = Decoding::new(false, Exif::Ignore);
 
 fn references(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(path)
@@ -54,10 +54,10 @@ fn every_orientation_in_every_kind_of_file_is_applied_as_pillow_does() {
         let got = open_image(&path).unwrap();
         assert!(same(&name, &got, &turned_by_pillow(value)), "{name}: {}x{}", got.width, got.height);
         for exif in Exif::ALL {
-            let look = look_at_file(&path, Decoding { alpha: false, exif }).unwrap();
+            let look = look_at_file(&path, Decoding::new(false, exif)).unwrap();
             assert_eq!((look.odd, look.orientation_noted), (None, value > 1), "{name}");
         }
-        let opaque = open_image_as(&path, Decoding { alpha: true, exif: Exif::Apply }).unwrap();
+        let opaque = open_image_as(&path, Decoding::new(true, Exif::Apply)).unwrap();
         assert_eq!((opaque.width, opaque.channels, opaque.to_rgb()), (got.width, 4, got), "{name}");
     }
 }

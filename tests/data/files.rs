@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tallow::data::resize::resize;
-use tallow::data::{Augment, Decoding, Draw, Image, Transform, look_at_file, open_image, open_image_with_alpha};
+use tallow::data::{Augment, Decoding, Draw, Exif, Image, Transform, look_at_file, open_image, open_image_with_alpha};
 use tallow::weights::Preprocessing;
 
 use crate::difference;
@@ -135,7 +135,7 @@ fn a_model_of_four_channels_reads_alpha_and_takes_what_has_none_as_opaque() {
     assert_eq!(values(&rgba), [1., 0., 1., 0., 0., 1., 0., 1., 0.2, 0.2, 0.2, 0.2, -1., 1., -1., 1.]);
     let grey = Image { width: 2, height: 2, channels: 1, pixels: vec![51; 4] };
     assert_eq!(values(&grey), [[0.2; 12].as_slice(), &[1.; 4]].concat());
-    let odd = look_at_file(references("read/rgb.tif"), Decoding { alpha: true, ..Decoding::default() }).unwrap().odd;
+    let odd = look_at_file(references("read/rgb.tif"), Decoding::new(true, Exif::Apply)).unwrap().odd;
     assert_eq!(odd, Some("without an alpha channel, read as opaque"));
     let five = four_channels(2).with(|c| {
         c.input_size = [5, 2, 2];

@@ -270,6 +270,14 @@ fn a_model_inside_another_is_loaded_under_its_prefix_and_a_forgotten_prefix_is_a
         assert!(error.contains("vit.cls_token") && error.contains("load with the prefix \"vit\""), "{error}");
     }
 
+    // Nor does a model start from random values that is built without the prefix, or under another one.
+    for vb in [|params: &Params| params.builder(), |params: &Params| params.builder().pp("decoder")] {
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        load(&checkpoint, &architecture, &prefixed, &params).unwrap();
+        let error = architecture.build(vb(&params)).unwrap_err().to_string();
+        assert!(error.contains("load with the prefix that the model is built under"), "{error}");
+    }
+
     // A model with fewer blocks than were loaded takes a part of the values: neither trained nor saved.
     let AnyModel::Vit(vit) = &model else { panic!("no ViT") };
     let mut shallow = vit.config().clone();

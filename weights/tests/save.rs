@@ -234,6 +234,23 @@ fn a_save_that_fails_leaves_the_old_file_and_no_other() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    for path in [&socket, &link] {
+        let error = save::write_text(path, "text").unwrap_err().to_string();
+        assert!(error.ends_with("expected a file or nothing, got a device, a pipe or a socket"), "{error}");
+    }
+    assert!(std::fs::metadata(&link).unwrap().file_type().is_socket());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn a_stream_writes_the_file_that_is_written_at_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tallow_weights::{Preprocessing, save};
 
 use crate::error::{Result, Told, usage};
+use crate::file_name::check_written;
 use crate::flags::DataArgs;
 use crate::images::tell_bad;
 use crate::output::{Align, Table, thousands};
@@ -78,9 +79,7 @@ struct Images {
 
 pub fn run(args: &DataArgs, session: &Session) -> Result {
     let listed = args.augment.as_deref().filter(|list| list.trim() != "auto").map(Augment::parse_list).transpose()?;
-    if let Some(path) = args.sheet.as_ref().filter(|path| path.is_dir()) {
-        return Err(usage(format!("--sheet {}: expected a file, got a folder", path.display())));
-    }
+    args.sheet.as_ref().map_or(Ok(()), |path| check_written("--sheet", path))?;
     let options = DataOptions::default().with(|o| {
         o.limit = args.limit;
         o.train_split = args.parts.train_split.clone();
@@ -285,13 +284,10 @@ fn text(facts: &Facts, points: Option<usize>) -> String {
     }
     if facts.orientation_noted > 0 {
         let count = thousands(facts.orientation_noted);
-        text.push_str(&match facts.exif {
-            Exif::Apply => format!(
-                "\nturned images    {count}, as their cameras noted (--exif ignore reads them as they lie in their files)"
-            ),
-            Exif::Ignore => format!(
-                "\nunturned images  {count}, although their cameras noted how they lie (--exif apply turns them)"
-            ),
+        text.push_str(&if facts.exif == Exif::Apply {
+            format!("\nturned images    {count}, as their cameras noted (--exif ignore reads them as they lie in their files)")
+        } else {
+            format!("\nunturned images  {count}, although their cameras noted how they lie (--exif apply turns them)")
         });
     }
     if let Some(coordinates) = points {

@@ -11,6 +11,7 @@ use tallow_models::AnyModel;
 use tallow_weights::save;
 
 use crate::error::{Result, Told, usage};
+use crate::file_name::check_written;
 use crate::flags::{EmbedArgs, Features, Split};
 use crate::images::{ImageFiles, tell_bad};
 use crate::model;
@@ -30,9 +31,7 @@ struct Embedded<'a> {
 }
 
 pub fn run(args: &EmbedArgs, session: &Session) -> Result {
-    if args.out.is_dir() {
-        return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
-    }
+    check_written("--out", &args.out)?;
     let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     model::say_account(&loaded, session);
     let embedder = embedder(args, loaded.clone())?;

@@ -6,6 +6,7 @@ use tallow_models::Architecture;
 use tallow_weights::save;
 
 use crate::error::{Result, usage};
+use crate::file_name::check_written;
 use crate::flags::{ExportArgs, ExportFormat, Quantisation};
 use crate::model;
 use crate::session::Session;
@@ -45,9 +46,7 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
             "timm"
         }
         ExportFormat::Gguf => {
-            if args.out.is_dir() {
-                return Err(usage(format!("--out {}: expected a file, got a folder", args.out.display())));
-            }
+            check_written("--out", &args.out)?;
             let quantisation = match args.quantisation {
                 Quantisation::Q8_0 => save::Quantisation::Q8_0,
                 Quantisation::F16 => save::Quantisation::F16,

@@ -8,9 +8,15 @@ use crate::Mode;
 pub trait Model: Send + Sync {
     /// Logits `[batch, num_classes]` of images `[batch, channels, height, width]`; where `num_classes` is 0, what
     /// [`Model::pooled`] gives.
+    ///
+    /// # Errors
+    /// If the images are not of the shape and of a floating-point type that the model reads.
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor>;
 
     /// What the classification head reads: `[batch, num_features]` (timm's pre-logits).
+    ///
+    /// # Errors
+    /// If the images are not of the shape and of a floating-point type that the model reads.
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor>;
 
     /// What the head reads, `[batch, num_features]`, to logits `[batch, num_classes]`: with features that were computed once,

@@ -111,6 +111,9 @@ pub(super) fn head_dim(dim: usize, num_heads: usize) -> Result<usize> {
 
 impl Attention {
     /// `[batch, tokens, dim]` to `[batch, tokens, dim]`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let qkv = self.qkv.forward(x)?;
         let x = if self.attn_drop.is_active(mode) || self.scale.is_some() {
@@ -128,6 +131,9 @@ impl Attention {
 
     /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`: a row says how much one
     /// token takes from every other.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn weights(&self, x: &Tensor) -> Result<Tensor> {
         let (q, k, _) = self.split(&self.qkv.forward(x)?)?;
         self.softmax(&q, &k)

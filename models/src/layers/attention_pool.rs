@@ -84,6 +84,9 @@ pub fn attention_pool(config: &AttentionPoolConfig, vb: VarBuilder) -> Result<At
 
 impl AttentionPool {
     /// `[batch, tokens, dim]` to `[batch, dim]`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let (batch, _, dim) = x.dims3()?;
         let q = self.q.forward(&self.latent)?.broadcast_as((batch, 1, dim))?;

@@ -37,6 +37,9 @@ pub struct BatchNorm {
 }
 
 /// A batch norm of `channels` channels.
+///
+/// # Errors
+/// Those of the builder.
 pub fn batch_norm(channels: usize, vb: VarBuilder) -> Result<BatchNorm> {
     let get = |name, value| vb.get_with_hints(channels, name, Init::Const(value));
     let (weight, bias) = (get("weight", 1.)?, get("bias", 0.)?);
@@ -71,6 +74,9 @@ impl BatchNorm {
 
     /// `[batch, channels, height, width]` to the same shape. A training pass updates the running statistics in the storage
     /// that every model over the same store shares.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let Self { weight, bias, running_mean, running_var } = self;
         let running = ops::Running { mean: running_mean, var: running_var, momentum: MOMENTUM };

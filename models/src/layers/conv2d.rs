@@ -27,6 +27,9 @@ pub struct Conv2d {
 }
 
 /// A convolution from `in_chans` to `out_chans` channels with an odd `kernel`.
+///
+/// # Errors
+/// Those of the builder.
 pub fn conv2d(in_chans: usize, out_chans: usize, kernel: usize, init: LinearInit, vb: VarBuilder) -> Result<Conv2d> {
     let fan_in = in_chans * kernel * kernel;
     let weight = vb.get_with_hints((out_chans, in_chans, kernel, kernel), "weight", init.weight(fan_in))?;
@@ -63,6 +66,9 @@ impl Conv2d {
 
     /// As [`Module::forward`], then the maxima of windows of 2×2, then ReLU: half of height and width, rounded up with
     /// `ceil_mode`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward_pooled(&self, x: &Tensor, ceil_mode: bool) -> Result<Tensor> {
         ops::conv_pool_relu(x, &self.weight, &self.bias, 1, self.padding, ceil_mode)
     }

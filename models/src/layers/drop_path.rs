@@ -35,6 +35,9 @@ impl DropPath {
 
     /// What each sample of a batch is multiplied by, `[batch]`: 0 or `1 / (1 - rate)`; none where this pass drops nothing.
     /// `x` `[batch, ..]` is the branch.
+    ///
+    /// # Errors
+    /// Those of Candle.
     pub fn keep(&self, x: &Tensor, mode: Mode) -> Result<Option<Tensor>> {
         match mode {
             Mode::Train { seed } if self.rate > 0. => {
@@ -45,6 +48,9 @@ impl DropPath {
     }
 
     /// `[batch, ..]` to the same shape.
+    ///
+    /// # Errors
+    /// Those of Candle.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let Some(keep) = self.keep(x, mode)? else { return Ok(x.clone()) };
         let mut shape = vec![1; x.rank()];

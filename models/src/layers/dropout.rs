@@ -34,6 +34,9 @@ impl Dropout {
     }
 
     /// Any shape to the same shape.
+    ///
+    /// # Errors
+    /// Those of Candle.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match mode {
             Mode::Train { seed } if self.rate > 0. => {

@@ -28,6 +28,9 @@ pub struct LayerNorm {
 }
 
 /// A layer norm over the last dimension, `dim` values; `eps` is added to the variance.
+///
+/// # Errors
+/// Those of the builder.
 pub fn layer_norm(dim: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
     let weight = vb.get_with_hints(dim, "weight", Init::Const(1.))?;
     let bias = vb.get_with_hints(dim, "bias", Init::Const(0.))?;

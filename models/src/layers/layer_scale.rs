@@ -23,6 +23,9 @@ pub struct LayerScale {
 }
 
 /// A LayerScale of `dim` channels that starts at `init_values`.
+///
+/// # Errors
+/// Those of the builder.
 pub fn layer_scale(dim: usize, init_values: f64, vb: VarBuilder) -> Result<LayerScale> {
     Ok(LayerScale::new(vb.get_with_hints(dim, "gamma", Init::Const(init_values))?))
 }

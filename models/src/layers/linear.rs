@@ -27,6 +27,9 @@ pub struct Linear {
 }
 
 /// A linear layer from `in_dim` to `out_dim` values.
+///
+/// # Errors
+/// Those of the builder.
 pub fn linear(in_dim: usize, out_dim: usize, bias: bool, init: LinearInit, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get_with_hints((out_dim, in_dim), "weight", init.weight(in_dim))?;
     let bias = bias.then(|| vb.get_with_hints(out_dim, "bias", init.bias(in_dim))).transpose()?;

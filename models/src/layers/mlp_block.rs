@@ -54,6 +54,9 @@ pub struct MlpBlock {
 }
 
 /// The MLP that `config` describes.
+///
+/// # Errors
+/// Those of the builder.
 pub fn mlp_block(config: &MlpBlockConfig, vb: VarBuilder) -> Result<MlpBlock> {
     let MlpBlockConfig { dim, hidden, act, drop_rate, init } = *config;
     Ok(MlpBlock {
@@ -67,6 +70,9 @@ pub fn mlp_block(config: &MlpBlockConfig, vb: VarBuilder) -> Result<MlpBlock> {
 
 impl MlpBlock {
     /// `[.., dim]` to `[.., dim]`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.act.apply(&self.fc1.forward(x)?)?;
         self.drop2.forward(&self.fc2.forward(&self.drop1.forward(&x, mode)?)?, mode)

@@ -63,6 +63,9 @@ pub struct PatchEmbed {
 }
 
 /// The patch embedding that `config` describes.
+///
+/// # Errors
+/// Those of the builder.
 pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmbed> {
     let (dim, size) = (config.dim, config.patch_size);
     let channels = if config.spt { (1 + SHIFTS) * config.in_chans } else { config.in_chans };

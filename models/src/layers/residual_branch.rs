@@ -28,6 +28,9 @@ use crate::ops::{self, Branch, Inner, Prepacked};
 /// What a residual branch computes of its normalised input.
 pub trait BranchInner {
     /// `[batch, tokens, dim]` to the same shape.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
     /// Its parameters and what lies between them, where a pass in this mode is nothing else: then the branch runs as one
@@ -74,6 +77,9 @@ pub struct ResidualBranch<L> {
 
 /// The branch that `config` describes, around what `inner` builds. Norm, inside, LayerScale and stochastic depth are called
 /// `names`, in this order, which is that of the parameters.
+///
+/// # Errors
+/// Those of the builder.
 pub fn residual_branch<'a, L>(
     config: &ResidualBranchConfig,
     names: [&str; 4],
@@ -92,6 +98,9 @@ pub fn residual_branch<'a, L>(
 
 impl<L: BranchInner> ResidualBranch<L> {
     /// `[batch, tokens, dim]` to the same shape: `x + drop_path(ls(inner(norm(x))))`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match self.inner.fused(mode) {
             Some(inner) => {

@@ -1,5 +1,9 @@
 //! `y = x Φ(x)`, exactly and in its two usual approximations.
 //!
+//! Its gradient is `dy (Φ(x) + x φ(x))`, with the distribution function `Φ` and the density `φ` of the normal distribution; that of
+//! the approximations is theirs, not the exact one. `kernels/src/activation.rs` computes both for the CPU, `cuda/activation.rs` for
+//! CUDA, and elsewhere Candle derives it from the composition.
+//!
 //! Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
@@ -11,16 +15,25 @@ use super::elementwise::map;
 use crate::slices::serves;
 
 /// `x (1 + erf(x / sqrt 2)) / 2`: PyTorch's `gelu`.
+///
+/// # Errors
+/// Those of Candle.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     Gelu::Erf.apply(x)
 }
 
 /// `x (1 + tanh(sqrt(2 / π) (x + 0.044715 x³))) / 2`: PyTorch's `gelu` with `approximate='tanh'`.
+///
+/// # Errors
+/// Those of Candle.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     Gelu::Tanh.apply(x)
 }
 
 /// `x sigmoid(1.702 x)`: the form that CLIP uses.
+///
+/// # Errors
+/// Those of Candle.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     Gelu::Quick.apply(x)
 }

@@ -7,6 +7,9 @@ use super::elementwise::map;
 use crate::slices::serves;
 
 /// `max(x, 0)`, with the derivative 0 at 0 as in PyTorch (Candle's own has 1).
+///
+/// # Errors
+/// Those of Candle.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Some(y) = super::cuda::activation(x, None, "relu", composed)? {

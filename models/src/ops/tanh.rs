@@ -7,6 +7,9 @@ use super::elementwise::map;
 use crate::slices::serves;
 
 /// The hyperbolic tangent.
+///
+/// # Errors
+/// Those of Candle.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Some(y) = super::cuda::activation(x, None, "tanh", composed)? {

@@ -6,6 +6,9 @@ use tallow_kernels::sum_of_squares as kernel;
 use crate::slices::{CpuValues, serves};
 
 /// The sum of the squares of all values, accumulated in float64. Its square root is the 2-norm.
+///
+/// # Errors
+/// Those of Candle.
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     if serves([x]) { Ok(kernel::sum_of_squares(&CpuValues::of(&x.contiguous()?)?)) } else { composed(x) }
 }

@@ -30,11 +30,19 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 
 /// How a file becomes an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Decoding {
     /// To red, green, blue and alpha, whatever the file holds; what has no alpha channel is opaque. Default false: to grey or RGB.
     pub alpha: bool,
     /// What becomes of the orientation that a camera noted. Default: it is applied.
     pub exif: Exif,
+}
+
+impl Decoding {
+    /// With or without an alpha channel, turned or not.
+    pub const fn new(alpha: bool, exif: Exif) -> Self {
+        Self { alpha, exif }
+    }
 }
 
 /// Reads and decodes an image file, as [`decode`].

@@ -6,14 +6,19 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Lets `write` write a file under a temporary name beside `path`, syncs it to the disk, and renames it to `path`. If
-/// anything fails, the old file stands and the temporary one is removed.
+/// anything fails, the old file stands and the temporary one is removed. A device, a pipe or a socket is not replaced: whoever
+/// writes to `/dev/null` does not mean to have a file there for everybody.
 ///
 /// # Errors
-/// What `write` gives, or [`Error::Io`] for syncing and renaming.
+/// What `write` gives, or [`Error::Io`] for syncing and renaming, and where there is something that is no file.
 pub fn replace<E: From<Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let fault = "expected a file or nothing, got a device, a pipe or a socket";
+        return Err(Error::io(path)(std::io::Error::other(fault)).into());
+    }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     // Hidden, and always the same: what a killed process left behind is overwritten by the next.
     let temporary = path.with_file_name(format!(".{name}.partial"));

@@ -41,6 +41,9 @@ impl Block {
     }
 
     /// `[batch, tokens, dim]` to the same shape.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         if self.grad_checkpointing {
             let block = self.clone();
@@ -60,6 +63,9 @@ impl Block {
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` for an input `[batch, tokens, dim]`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
         self.attn.inner().weights(&self.attn.norm().forward(x)?)
     }

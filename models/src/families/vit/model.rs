@@ -137,6 +137,9 @@ impl Vit {
     }
 
     /// The norm after the last block, where there is one before the pool.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
     pub fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
         apply(&self.norm, x)
     }

@@ -4,6 +4,9 @@ use candle_core::{Device, Result, Tensor};
 
 /// Position encodings `[len, dim]` in float32: `sin(pos / 10000^(2i/dim))` in column `2i`, the cosine of the same angle in
 /// column `2i + 1`.
+///
+/// # Errors
+/// Those of Candle.
 pub fn sinusoidal(len: usize, dim: usize) -> Result<Tensor> {
     let rates: Vec<f64> = (0..dim).map(|column| 10_000f64.powf((column - column % 2) as f64 / -(dim as f64))).collect();
     let mut values = Vec::with_capacity(len * dim);
