@@ -55,7 +55,16 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result {
     let session = Session::start(cli.global)?;
     // In the pool: work that is shared among threads then begins on the thread that has it, and wakes only the others.
-    rayon::scope(|_| commands::run(cli.command, &session))
+    let result = rayon::scope(|_| commands::run(cli.command, &session));
+    #[cfg(feature = "cuda")]
+    for kernel in tallow_models::cuda::kernels() {
+        if let Some(fault) = kernel.fault {
+            let name = kernel.name;
+            session
+                .warn(format!("the CUDA kernel {name} was not used: {fault}; the composition of Candle's ops served"));
+        }
+    }
+    result
 }
 
 /// Prints what clap has to say: help and version are results, everything else is a wrong command line.

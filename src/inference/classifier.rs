@@ -92,6 +92,7 @@ impl Classifier {
     }
 
     /// How many classes a prediction holds, at least 1. Default: 5.
+    #[must_use]
     pub fn top_k(mut self, top_k: usize) -> Self {
         self.top_k = top_k.max(1);
         self

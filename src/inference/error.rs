@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Errors of the front door. Each is one line.
-#[derive(Debug, thiserror::Error)]
+/// Errors of the front door. Each is one line, which `{:?}` gives as well: a `main` that returns one prints it so.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A model that has no trained head to name classes with.
@@ -67,6 +67,12 @@ impl fmt::Display for HeadFault {
 impl Error {
     pub(super) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
         Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -80,6 +80,7 @@ pub fn load(
     params: &Params,
 ) -> Result<Account> {
     let plan = Plan::new(checkpoint, architecture, options)?;
+    plan.check_placed(options, params)?;
     let values = plan.make(checkpoint)?;
     for (filling, value) in plan.fillings.iter().zip(values) {
         let name = options.placed(&filling.name);
@@ -247,6 +248,24 @@ impl Plan {
         let account =
             Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };
         Ok(Self { fillings, zeros, account })
+    }
+
+    /// Refuses to load for a model that nobody has built, where one stands there already under a prefix that was not given: it
+    /// would keep its random values.
+    fn check_placed(&self, options: &LoadOptions, params: &Params) -> Result<()> {
+        let names: Vec<String> = self.fillings.iter().map(|filling| options.placed(&filling.name)).collect();
+        if names.iter().any(|name| params.get(name).is_some()) {
+            return Ok(());
+        }
+        let built = params.names();
+        for provided in names {
+            let under = built.iter().find_map(|name| Some((name, name.strip_suffix(&provided)?.strip_suffix('.')?)));
+            if let Some((name, prefix)) = under {
+                let (name, prefix) = (name.clone(), Some(prefix.to_string()));
+                return Err(tallow_models::Error::Misplaced { name, provided, prefix }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Reads, changes and checks the values of the fillings, on as many threads as there are cores.

@@ -270,6 +270,12 @@ fn a_model_inside_another_is_loaded_under_its_prefix_and_a_forgotten_prefix_is_a
         assert!(error.contains("vit.cls_token") && error.contains("load with the prefix \"vit\""), "{error}");
     }
 
+    // Nor is anything loaded beside a model that was built before, under a prefix that the load does not know.
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    architecture.build(params.builder().pp("vit")).unwrap();
+    let error = load(&checkpoint, &architecture, &LoadOptions::default(), &params).unwrap_err().to_string();
+    assert!(error.contains("vit.") && error.contains("load with the prefix \"vit\""), "{error}");
+
     // Nor does a model start from random values that is built without the prefix, or under another one.
     for vb in [|params: &Params| params.builder(), |params: &Params| params.builder().pp("decoder")] {
         let params = Params::new(0, DType::F32, &Device::Cpu);

@@ -1,6 +1,6 @@
 //! A kernel is used on a device only after it agreed there with its composition: on a small random case, forward and
-//! backward, the first time that its op meets a type. One that does not agree, or does not run, is named in a warning, and the
-//! composition serves from then on.
+//! backward, the first time that its op meets a type. One that does not agree, or does not run, is listed with
+//! its fault ([`kernels`]), and the composition serves from then on.
 //!
 //! `TALLOW_CUDA_KERNELS=off` takes the compositions for everything, `on` the kernels without asking.
 
@@ -53,11 +53,6 @@ pub(crate) fn trusted(name: &str, device: &CudaDevice, check: impl FnOnce(&Devic
     }
     let fault = unrecorded(|| check(&Device::Cuda(device.clone()))).err().map(|error| one_line(&error));
     let fine = fault.is_none();
-    if let Some(fault) = &fault {
-        eprintln!(
-            "warning: the CUDA kernel {name} is not used: {fault}; its composition serves instead ({VARIABLE}=off silences this)"
-        );
-    }
     CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, fault);
     Ok(fine)
 }
