@@ -63,7 +63,7 @@ pub fn networks(bytes: &[u8]) -> bool {
         let name = words.next().unwrap_or_default();
         let shape: Vec<usize> = words.map_while(|word| word.parse().ok()).collect();
         let count = shape.iter().try_fold(1, |count: usize, &size| count.checked_mul(size));
-        let Some(count) = count.filter(|&count| end + 4 * count <= 4 * MAX_PARAMETERS) else { continue };
+        let Some(count) = count.filter(|&count| count <= MAX_PARAMETERS - end / 4) else { continue };
         if !header.contains_key(name) {
             let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [end, end + 4 * count]});
             header.insert(name.into(), entry);
