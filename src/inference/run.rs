@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tallow_weights::{Source, expanded};
+use tallow_weights::{Source, expanded, quoted};
 
 use super::{Error, Result};
 use crate::data::Exif;
@@ -39,7 +39,7 @@ pub fn exif(root: &Path) -> Result<Exif> {
     let stated: Stated = toml::from_str(&text).map_err(|error| Error::File {
         path,
         expected: "a run's configuration, exif apply or ignore".into(),
-        got: error.message().replace('\n', ", "),
+        got: quoted(error.message().replace('\n', ", ")),
     })?;
     Ok(stated.exif.unwrap_or(Exif::Ignore))
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use tallow_models::Params;
-use tallow_weights::{CheckpointConfig, Whitening, save};
+use tallow_weights::{CheckpointConfig, Whitening, quoted, save};
 
 use super::error::{Error, Result};
 use super::optimizer::Optimizer;
@@ -95,7 +95,7 @@ pub fn read_state(folder: &RunFolder) -> Result<Option<State>> {
     state.map(Some).map_err(|error: toml::de::Error| Error::File {
         path,
         expected: "where a run is".into(),
-        got: error.message().replace('\n', ", "),
+        got: quoted(error.message().replace('\n', ", ")),
     })
 }
 

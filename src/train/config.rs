@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tallow_models::{Architecture, zoo};
 pub use tallow_weights::Head;
-use tallow_weights::{OpenOptions, Preprocessing};
+use tallow_weights::{OpenOptions, Preprocessing, quoted};
 
 use super::error::{Error, Result};
 use super::paths;
@@ -358,7 +358,7 @@ impl TrainConfig {
         toml::from_str(text).map_err(|error| Error::File {
             path: path.into(),
             expected: "a run's configuration".into(),
-            got: toml_message(&error, text),
+            got: quoted(toml_message(&error, text)),
         })
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tallow_weights::{expanded, save};
+use tallow_weights::{expanded, quoted, save};
 
 use super::config::TrainConfig;
 use super::error::{Error, Result};
@@ -154,7 +154,7 @@ impl RunFolder {
                 Ok(MetricsLine::Epoch(epoch)) => metrics.epochs.push(epoch),
                 Err(error) => {
                     let expected = format!("a step or an epoch in line {}", number + 1);
-                    return Err(Error::File { path, expected, got: error.to_string() });
+                    return Err(Error::File { path, expected, got: quoted(error) });
                 }
             }
         }
@@ -201,7 +201,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Res
     serde_json::from_str(&text).map_err(|error| Error::File {
         path: path.into(),
         expected: expected.into(),
-        got: error.to_string(),
+        got: quoted(error),
     })
 }
 

@@ -42,3 +42,9 @@ fn lists_of_elements_without_bytes_are_not_counted_to_their_end() {
     let metadata = [&b"\x15\x02\x89\xf9\xe8\x07"[..], &list, b"\0"].concat();
     try_on("parquet", &parquet(&metadata));
 }
+
+#[test]
+fn names_with_line_breaks_in_a_run_stay_within_a_line() {
+    try_on("run", b"\0[\"st\\nep\"]\n");
+    try_on("run", b"\"a\\nb\" = 1");
+}

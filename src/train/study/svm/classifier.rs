@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tallow_weights::{Preprocessing, save};
+use tallow_weights::{Preprocessing, quoted, save};
 
 use crate::data::{Loader, LoaderOptions, Samples, Transform};
 use crate::train::error::{Error, Result};
@@ -245,8 +245,7 @@ impl Svm {
         let path = folder.join(ABOUT);
         let wrong = |expected: &str, got: String| Error::File { path: path.clone(), expected: expected.into(), got };
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let about: About =
-            serde_json::from_str(&text).map_err(|e| wrong("what an SVM says of itself", e.to_string()))?;
+        let about: About = serde_json::from_str(&text).map_err(|e| wrong("what an SVM says of itself", quoted(e)))?;
         if about.kernel != "rbf" || !(about.gamma.is_finite() && about.gamma > 0.) {
             let got = format!("kernel {:?}, gamma {}", about.kernel, about.gamma);
             return Err(wrong("the kernel rbf with a gamma above 0", got));
