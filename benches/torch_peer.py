@@ -8,7 +8,9 @@
 
 One step of training is forward, cross-entropy, backward, AdamW (SGD with momentum for the CNN), on noise. Prints one JSON
 object: images per second of the median step after warm-up, and the peak memory of the process or, on CUDA, of the device.
-`compare.py` runs it in turn with Tallow. Two more modes are for its sake: `photos` writes pictures of 500x400 pixels into
+With --turns it waits after the warm-up, as `tallow bench --turns` does: every line of standard input is a number of steps,
+answered by a line with their images per second, and the end of the input by a line with the peak memory.
+`compare.py` lets it take turns with Tallow. Three more modes are for its sake: `photos` writes pictures of 500x400 pixels into
 the folder --data, `checkpoint` a ViT with random weights, and `first` loads that and classifies one picture of --data.
 """
 import argparse
@@ -18,7 +20,10 @@ import os
 import pathlib
 import resource
 import statistics
+import sys
 import time
+
+WARM_UP = 3
 
 
 def build(name, img_size):
@@ -36,20 +41,21 @@ def build(name, img_size):
     return timm.create_model(name, num_classes=10, img_size=img_size), (3, img_size, img_size)
 
 
-def median_seconds(step, steps, sync=lambda: None):
-    for _ in range(3):
-        step()
-    sync()
+def median_seconds(step, steps):
     times = []
     for _ in range(steps):
         start = time.perf_counter()
         step()
-        sync()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
+def say(**facts):
+    print(json.dumps(facts), flush=True)
+
+
 def compute(a):
+    """What computes, and one step of it."""
     import torch
     from torch import nn
     torch.set_num_threads(a.threads)
@@ -64,7 +70,6 @@ def compute(a):
            else torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True))
     f = torch.compile(model) if a.compile else model
     amp = lambda: torch.autocast(a.device.split(":")[0], torch.bfloat16, enabled=a.dtype == "bf16")
-    cuda = a.device.startswith("cuda")
 
     def train():
         opt.zero_grad(set_to_none=True)
@@ -77,10 +82,22 @@ def compute(a):
         with torch.inference_mode(), amp():
             f(x)
 
-    sync = torch.cuda.synchronize if cuda else lambda: None
-    seconds = median_seconds(train if a.mode == "train" else infer, a.steps, sync)
-    peak = torch.cuda.max_memory_allocated() if cuda else None
-    return f"torch {torch.__version__}" + (" compiled" if a.compile else ""), a.batch_size / seconds, peak
+    one = train if a.mode == "train" else infer
+
+    def step():
+        one()
+        if a.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    return f"torch {torch.__version__}" + (" compiled" if a.compile else ""), step
+
+
+def peak_memory(a):
+    """Of the process or, on CUDA, of the device."""
+    if a.device.startswith("cuda"):
+        import torch
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def openvino_infer(a):
@@ -91,7 +108,7 @@ def openvino_infer(a):
     hints = {"INFERENCE_PRECISION_HINT": a.dtype, "INFERENCE_NUM_THREADS": a.threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.compile_model(openvino.convert_model(model.eval(), example_input=x), "CPU", hints)
     request, values = compiled.create_infer_request(), x.numpy()
-    return f"openvino {openvino.__version__}", a.batch_size / median_seconds(lambda: request.infer([values]), a.steps), None
+    return f"openvino {openvino.__version__}", lambda: request.infer([values])
 
 
 def load(a):
@@ -102,13 +119,12 @@ def load(a):
     prepare = t.Compose([t.Resize(int(a.img_size / 0.9), t.InterpolationMode.BICUBIC), t.CenterCrop(a.img_size),
                          t.ToTensor(), t.Normalize([0.5] * 3, [0.5] * 3)])
     images = torchvision.datasets.ImageFolder(a.data, prepare)
-    warm_up = 3
-    order = list(itertools.islice(itertools.cycle(range(len(images))), (warm_up + a.steps) * a.batch_size))
+    order = list(itertools.islice(itertools.cycle(range(len(images))), (WARM_UP + a.steps) * a.batch_size))
     batches = torch.utils.data.DataLoader(images, a.batch_size, sampler=order, num_workers=a.threads)
     for step, _ in enumerate(batches):
-        if step + 1 == warm_up:
+        if step + 1 == WARM_UP:
             start = time.perf_counter()
-    return f"torchvision {torchvision.__version__}", a.steps * a.batch_size / (time.perf_counter() - start), None
+    return f"torchvision {torchvision.__version__}", a.steps * a.batch_size / (time.perf_counter() - start)
 
 
 def photos(a):
@@ -155,6 +171,7 @@ def main():
     p.add_argument("--img-size", type=int, default=224)
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
     p.add_argument("--steps", type=int, default=10)
+    p.add_argument("--turns", action="store_true", help="measure when a line of standard input asks for it")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="cpu")
     p.add_argument("--compile", action="store_true")
@@ -164,11 +181,19 @@ def main():
     a = p.parse_args()
     if a.mode in ("photos", "checkpoint", "first"):
         return {"photos": photos, "checkpoint": checkpoint, "first": first}[a.mode](a)
-    work = load if a.mode == "load" else openvino_infer if a.engine == "openvino" else compute
-    peer, speed, peak = work(a)
-    print(json.dumps({"peer": peer, "model": a.model, "mode": a.mode, "dtype": a.dtype, "batch_size": a.batch_size,
-                      "threads": a.threads, "images_per_second": speed,
-                      "peak_memory_bytes": peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    facts = {"model": a.model, "mode": a.mode, "dtype": a.dtype, "batch_size": a.batch_size, "threads": a.threads}
+    if a.mode == "load":
+        peer, speed = load(a)
+        return say(peer=peer, **facts, images_per_second=speed, peak_memory_bytes=peak_memory(a))
+    peer, step = openvino_infer(a) if a.engine == "openvino" else compute(a)
+    median_seconds(step, WARM_UP)
+    if not a.turns:
+        speed = a.batch_size / median_seconds(step, a.steps)
+        return say(peer=peer, **facts, images_per_second=speed, peak_memory_bytes=peak_memory(a))
+    say(peer=peer, **facts)
+    for line in sys.stdin:
+        say(steps=int(line), images_per_second=a.batch_size / median_seconds(step, int(line)))
+    say(peak_memory_bytes=peak_memory(a))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@
 //! | [`activation`], [`softmax`], [`cross_entropy`], [`layer_norm`], [`batch_norm`], [`residual`] | what works on rows and values |
 //! | [`attention`], [`residual_branch`] | parts of a transformer's block |
 //! | [`optim`], [`sum_of_squares`], [`column_sums`] | optimisers' steps and reductions |
+//! | [`peak`] | the most multiply-adds that the CPU can do, measured |
 //! | `simd.rs` | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
 //! | `memory.rs`, `tasks.rs` | memory that kernels fill, and how they share their work among threads |
 //!
@@ -31,6 +32,7 @@ pub mod matmul;
 mod memory;
 pub mod optim;
 pub mod patches;
+pub mod peak;
 #[cfg(test)]
 mod random;
 pub mod residual;

@@ -133,10 +133,10 @@ pub enum Command {
                             tallow data folder:photos --img-size 224 --augment resized-crop,flip,jitter --sheet sheet.png\n  \
                             tallow data cifar10 --augment crop,flip,randaugment,erase --count 20 --sheet sheet.png")]
     Data(DataArgs),
-    /// Measure images per second and peak memory of training, inference or loading
+    /// Measure images per second and peak memory of training, inference or loading, or the peak of the CPU
     #[command(after_help = "Examples:\n  tallow bench vit_small_patch16_224 --mode train --batch-size 16 --json\n  \
                             tallow bench vit_mnist --mode infer --batch-size 128 --steps 50\n  \
-                            tallow bench vit_small_patch16_224 --mode load --data folder:photos")]
+                            tallow bench vit_small_patch16_224 --mode load --data folder:photos\n  tallow bench --mode peak")]
     Bench(BenchArgs),
     /// Write weights for other programs
     #[command(after_help = "Examples:\n  tallow export runs/my-run --format timm --out exported\n  \
@@ -392,9 +392,9 @@ pub struct DataArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// A name of the zoo, or a path
-    pub model: String,
-    /// What one step is
+    /// A name of the zoo, or a path; --mode peak needs none
+    pub model: Option<String>,
+    /// What is measured
     #[arg(long, value_enum, default_value_t = BenchMode::Train)]
     pub mode: BenchMode,
     /// The data set that --mode load reads: mnist, folder:DIR, … (see tallow --help); train and infer compute on noise
@@ -408,6 +408,10 @@ pub struct BenchArgs {
     /// Steps that are measured, after three steps to warm up
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
     pub steps: usize,
+    /// After warming up, take a turn for each line of standard input, which is a number of steps: the answer is a line with images
+    /// per second, and at the end of the input one with the peak memory
+    #[arg(long, conflicts_with = "steps")]
+    pub turns: bool,
     #[arg(long, help = training::help_of("grad_checkpointing"))]
     pub grad_checkpointing: bool,
     #[command(flatten)]
@@ -502,6 +506,8 @@ pub enum BenchMode {
     Infer,
     /// Decoding and transforming images of --data for the model, which is not run
     Load,
+    /// Multiply-adds on numbers in registers, with every instruction set of the CPU: the speed that no model can exceed
+    Peak,
 }
 
 /// Formats that `export` writes.

@@ -1,8 +1,11 @@
 //! Commands that need no run, and what all commands have in common.
 
+use std::io::Write;
 use std::process::Stdio;
 
-use crate::sandbox::Sandbox;
+use serde_json::Value;
+
+use crate::sandbox::{Ended, Sandbox};
 
 const COMMANDS: [&str; 16] = [
     "list",
@@ -76,6 +79,46 @@ fn bench_prints_the_keys_of_the_script_it_is_compared_with() {
         assert!(measured["images_per_second"].as_f64().unwrap() > 0.);
         assert!(measured["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
     }
+}
+
+#[test]
+fn bench_takes_a_turn_for_every_line_and_ends_with_the_input() {
+    let tallow = Sandbox::new();
+    let turns = |input: &str| {
+        let mut command = tallow.command("bench mlp_mnist --mode train --batch-size 8 --turns --threads 1 --json");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Ended::from(child.wait_with_output().unwrap())
+    };
+    let ended = turns("2\n3\n");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let answers: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [ready, first, second, end] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&ready["model"], ready.get("images_per_second")), (&"mlp_mnist".into(), None));
+    assert_eq!((&first["steps"], &second["steps"]), (&2.into(), &3.into()));
+    assert!([first, second].iter().all(|turn| turn["images_per_second"].as_f64().unwrap() > 0.));
+    assert!(end["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+
+    for line in ["0", "many", ""] {
+        let ended = turns(&format!("1\n{line}\n"));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("standard input, line 2: expected a number of steps"), "{ended:?}");
+    }
+    assert!(tallow.run("bench --mode peak --turns").stderr.contains("--turns: expected --mode train or infer"));
+}
+
+#[test]
+fn bench_measures_the_peak_without_a_model_and_anything_else_with_one() {
+    let tallow = Sandbox::new();
+    let peak = tallow.json("bench --mode peak --threads 2");
+    assert_eq!((&peak["mode"], &peak["threads"]), (&"peak".into(), &2.into()));
+    for row in peak["instructions"].as_array().unwrap() {
+        for key in ["gflops_one_thread", "gflops_all_threads", "nanoseconds"] {
+            assert!(row[key].as_f64().is_some_and(|value| value > 0. && value.is_finite()), "{key}: {row}");
+        }
+    }
+    let ended = tallow.run("bench --mode infer");
+    assert!(ended.code == Some(2) && ended.stderr.contains("expected a MODEL"), "{ended:?}");
 }
 
 #[test]

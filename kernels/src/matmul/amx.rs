@@ -90,7 +90,7 @@ impl Tiles {
     /// # Safety
     /// `a` and `b` must be tiles of `steps` steps, one at least; the sums' places valid for a block.
     #[inline]
-    pub unsafe fn block<const PARTS: usize>(&self, a: *const u8, b: *const u8, steps: usize, sums: Sums) {
+    pub(super) unsafe fn block<const PARTS: usize>(&self, a: *const u8, b: *const u8, steps: usize, sums: Sums) {
         let Sums { from, from_stride, to, to_stride } = sums;
         // SAFETY: the caller's; all tile registers are declared to be written.
         unsafe {

@@ -8,7 +8,7 @@
 //! | AVX-512, NEON | `gemm`; convolutions in `float32.rs` |
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]

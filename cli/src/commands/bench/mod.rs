@@ -1,4 +1,8 @@
-//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images.
+//! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images; and
+//! the peak of the CPU.
+
+mod peak;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,9 +12,8 @@ use serde::Serialize;
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params, ops, zoo};
 use tallow_weights::{Interpolation, Preprocessing};
 
-use crate::error::Result;
+use crate::error::{Result, usage};
 use crate::flags::{BenchArgs, BenchMode};
-use crate::output::bytes;
 use crate::session::Session;
 use crate::{model, progress};
 use tallow::data::{self, DataOptions, Loader, LoaderOptions, Transform};
@@ -24,7 +27,7 @@ const WARM_UP: usize = 3;
 /// Classes where the architecture has no head, as the labels need some.
 const CLASSES: usize = 10;
 
-/// The keys are those of the PyTorch script that this is compared with.
+/// The keys are those of the PyTorch script that this is compared with. What is measured is left out before the first turn.
 #[derive(Serialize)]
 struct Measured {
     model: String,
@@ -33,25 +36,55 @@ struct Measured {
     device: String,
     batch_size: usize,
     threads: usize,
+    #[serde(flatten)]
+    result: Option<Speed>,
+}
+
+#[derive(Serialize)]
+struct Speed {
     images_per_second: f64,
     peak_memory_bytes: Option<u64>,
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result {
-    let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
-    let architecture = model::architecture(&args.model, &args.architecture, &options)?;
-    let measured = match &args.data {
-        Some(data) if args.mode == BenchMode::Load => loading(args, data, &architecture, session)?,
-        _ => computing(args, architecture, session)?,
+    if args.turns && !matches!(args.mode, BenchMode::Train | BenchMode::Infer) {
+        return Err(usage("--turns: expected --mode train or infer, which compute step by step; leave it out"));
+    }
+    if args.mode == BenchMode::Peak {
+        return peak::run(session);
+    }
+    let Some(model) = &args.model else {
+        return Err(usage(
+            "expected a MODEL to measure, got none; only --mode peak needs none (tallow list has names)",
+        ));
     };
-    session.result(&measured, || {
-        let peak = measured.peak_memory_bytes.map_or(String::new(), |peak| format!(", peak memory {}", bytes(peak)));
-        format!("{:.1} images/s{peak}", measured.images_per_second)
+    let options = model::open_options(model, &args.architecture, &args.checkpoint, session)?;
+    let architecture = model::architecture(model, &args.architecture, &options)?;
+    match &args.data {
+        Some(data) if args.mode == BenchMode::Load => loading(args, data, (model, &architecture), session),
+        _ => computing(args, model, architecture, session),
+    }
+}
+
+/// Prints what was measured.
+fn say(measured: &Measured, session: &Session) -> Result {
+    session.result(measured, || {
+        measured.result.as_ref().map_or(String::new(), |speed| {
+            let peak = speed
+                .peak_memory_bytes
+                .map_or(String::new(), |_| format!(", {}", peak_in_words(speed.peak_memory_bytes)));
+            format!("{:.1} images/s{peak}", speed.images_per_second)
+        })
     })
 }
 
+/// `peak memory 1.23 GB`.
+fn peak_in_words(bytes: Option<u64>) -> String {
+    bytes.map_or("peak memory unknown".into(), |bytes| format!("peak memory {}", crate::output::bytes(bytes)))
+}
+
 /// Steps of training or inference, on noise.
-fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) -> Result<Measured> {
+fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session: &Session) -> Result {
     let (device, dtype) = session.device()?;
     let architecture =
         if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
@@ -64,36 +97,31 @@ fn computing(args: &BenchArgs, architecture: Architecture, session: &Session) ->
     if args.grad_checkpointing {
         memory::spare();
     }
-    let bar = progress::count(session, WARM_UP + args.steps, "steps");
-    let mut times = Vec::with_capacity(args.steps);
-    let mut training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };
-    for step in 0..WARM_UP + args.steps {
-        let start = Instant::now();
-        match &mut training {
-            Some(training) => training.step(&work, step)?,
-            None => drop(work.eval.forward(&work.images, Mode::Eval)?),
-        }
-        device.synchronize()?;
-        if step >= WARM_UP {
-            times.push(start.elapsed().as_secs_f64());
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(Measured {
-        model: args.model.clone(),
+    let training = if args.mode == BenchMode::Train { Some(Training::new(&work)?) } else { None };
+    let mut measured = Measured {
+        model: model.into(),
         mode: if training.is_some() { "train" } else { "infer" },
         dtype: session.precision().name(),
         device: train::device_name(&device),
         batch_size: args.batch_size,
         threads: session.threads(),
-        images_per_second: args.batch_size as f64 / train::median(&times).unwrap_or(f64::INFINITY),
-        peak_memory_bytes: peak(&device),
-    })
+        result: None,
+    };
+    let mut steps = Steps { work, training, taken: 0 };
+    let bar = progress::count(session, if args.turns { WARM_UP } else { WARM_UP + args.steps }, "steps");
+    steps.speed(WARM_UP, || bar.inc(1))?;
+    if args.turns {
+        bar.finish_and_clear();
+        return turns::take(&measured, session, |count| steps.speed(count, || {}), || peak_memory(&device));
+    }
+    let images_per_second = steps.speed(args.steps, || bar.inc(1))?;
+    bar.finish_and_clear();
+    measured.result = Some(Speed { images_per_second, peak_memory_bytes: peak_memory(&device) });
+    say(&measured, session)
 }
 
 /// The peak memory of the process or, on CUDA, of tensors on the device.
-fn peak(device: &Device) -> Option<u64> {
+fn peak_memory(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         return tallow_models::cuda::peak_memory(device);
@@ -103,10 +131,10 @@ fn peak(device: &Device) -> Option<u64> {
 
 /// Batches of training images as evaluation reads them, over and over where there are fewer. Threads make them while others
 /// are handed out, so it is their time in all that counts.
-fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &Session) -> Result<Measured> {
+fn loading(args: &BenchArgs, data: &str, (model, architecture): (&str, &Architecture), session: &Session) -> Result {
     let options = DataOptions::default().with(|o| o.exif = args.exif.exif.unwrap_or_default());
     let samples = data::open_with(data, &options, &session.open_options())?.train;
-    let transform = Arc::new(Transform::evaluation(&preprocessing(&args.model, architecture))?);
+    let transform = Arc::new(Transform::evaluation(&preprocessing(model, architecture))?);
     let (batches, threads) = (WARM_UP + args.steps, session.threads());
     let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
     let options = LoaderOptions::default().with(|o| {
@@ -124,16 +152,17 @@ fn loading(args: &BenchArgs, data: &str, architecture: &Architecture, session: &
     }
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    Ok(Measured {
-        model: args.model.clone(),
+    let images_per_second = (args.steps * args.batch_size) as f64 / seconds;
+    let measured = Measured {
+        model: model.into(),
         mode: "load",
         dtype: "f32",
         device: "cpu".into(),
         batch_size: args.batch_size,
         threads,
-        images_per_second: (args.steps * args.batch_size) as f64 / seconds,
-        peak_memory_bytes: memory::peak(),
-    })
+        result: Some(Speed { images_per_second, peak_memory_bytes: memory::peak() }),
+    };
+    say(&measured, session)
 }
 
 /// How an image becomes the input: as the model's weights in the zoo were trained, else the whole image, normalised to
@@ -174,6 +203,33 @@ impl Work {
         let classes = architecture.num_classes() as u32;
         let labels = Tensor::from_iter((0..batch_size as u32).map(|i| i % classes), device)?;
         Ok(Self { architecture, params, model, eval, images, labels })
+    }
+}
+
+/// Steps of training or, where there is no optimiser, of inference.
+struct Steps {
+    work: Work,
+    training: Option<Training>,
+    taken: usize,
+}
+
+impl Steps {
+    /// Images per second of the median of `count` steps. `each` is called after every one.
+    fn speed(&mut self, count: usize, each: impl Fn()) -> Result<f64> {
+        let Self { work, training, taken } = self;
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            match training {
+                Some(training) => training.step(work, *taken)?,
+                None => drop(work.eval.forward(&work.images, Mode::Eval)?),
+            }
+            work.images.device().synchronize()?;
+            times.push(start.elapsed().as_secs_f64());
+            *taken += 1;
+            each();
+        }
+        Ok(work.images.dim(0)? as f64 / train::median(&times).unwrap_or(f64::INFINITY))
     }
 }
 
