@@ -454,13 +454,24 @@ impl State {
                 continue;
             }
             let other = self.provided.iter().filter(|(_, value)| waits(value)).map(|(provided, _)| provided);
-            let other = other.filter(|provided| provided.strip_suffix(rest).is_some_and(|front| front.ends_with('.')));
+            let other = other.filter(|provided| {
+                let front = provided.strip_suffix(rest).filter(|front| front.ends_with('.'));
+                front.is_some_and(|front| !are_siblings(front, &name[..name.len() - rest.len()]))
+            });
             if let Some(provided) = other.min() {
                 return Err(Error::Misplaced { name: name.into(), provided: provided.clone(), prefix: None });
             }
         }
         Ok(())
     }
+}
+
+/// Whether two fronts of names differ in nothing but numbers, as those of the layers of one stack: values for one of them are not
+/// meant for the other.
+fn are_siblings(one: &str, other: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let alike = |(one, other): (&str, &str)| one == other || is_number(one) && is_number(other);
+    one.split('.').count() == other.split('.').count() && one.split('.').zip(other.split('.')).all(alike)
 }
 
 struct Creating(Params);

@@ -355,6 +355,12 @@ fn a_value_that_waits_under_a_longer_name_or_another_prefix_is_not_drawn_over() 
         get("mine.weight", 4).expect("drawn");
         get(waiting, 4).expect("taken");
     }
+    // Layers of one stack are not prefixes of one another.
+    let params = store();
+    params.provide("blocks.2.attn.proj.weight", Tensor::ones(4, DType::F32, &Device::Cpu).expect("a value"));
+    let get = |name: &str| params.builder().get_with_hints(4, name, Init::Const(0.));
+    get("blocks.0.attn.proj.weight").expect("drawn");
+    get("vit.blocks.0.attn.proj.weight").expect_err("another prefix");
 }
 
 #[test]
