@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::memory::{Out, filled, written};
 use crate::simd::{self, vectorised};
 use crate::tasks::rows_per_task;
+use crate::value::Value;
 
 /// Functions of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,23 +63,23 @@ impl Activation {
     }
 
     /// The function of every value, on this thread; gives what was written.
-    pub(crate) fn values<'a>(self, x: &[f32], y: &'a mut Out) -> &'a mut [f32] {
+    pub(crate) fn values<'a, V: Value>(self, x: &[V], y: &'a mut Out) -> &'a mut [f32] {
         assert_eq!(x.len(), y.len(), "values and functions that do not fit");
-        with_function!(self, F, values::<F>(x, y));
+        with_function!(self, F, values::<F, V>(x, y));
         // SAFETY: as many were written as there are.
         unsafe { written(y) }
     }
 
     /// The function in place of every value, on this thread.
-    pub(crate) fn replace(self, x: &mut [f32]) {
-        with_function!(self, F, replace::<F>(x))
+    pub(crate) fn replace<V: Value>(self, x: &mut [V]) {
+        with_function!(self, F, replace::<F, V>(x))
     }
 
-    /// Multiplies `gradient` by the derivative at every value of `x`, in whose place the function's value is put; on this
-    /// thread.
-    pub(crate) fn backward_in_place(self, x: &mut [f32], gradient: &mut [f32]) {
-        assert_eq!(x.len(), gradient.len(), "values and gradients that do not fit");
-        with_function!(self, F, backward_in_place::<F>(x, gradient))
+    /// Multiplies `gradient` by the derivative at every value of `x`, in whose place the function's value is put, and writes
+    /// it to `dx`; on this thread.
+    pub(crate) fn backward_in_place<V: Value>(self, x: &mut [V], gradient: &[f32], dx: &mut Out<V>) {
+        assert!([gradient.len(), dx.len()] == [x.len(); 2], "values and gradients that do not fit");
+        with_function!(self, F, backward_in_place::<F, V>(x, gradient, dx))
     }
 }
 
@@ -96,7 +97,7 @@ fn forward<F: Function>(x: &[f32]) -> Vec<f32> {
     // SAFETY: the chunks cover the output, and every value of a chunk is written.
     unsafe {
         filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| values::<F>(x, y));
+            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| values::<F, f32>(x, y));
         })
     }
 }
@@ -120,36 +121,36 @@ fn backward<F: Function>(x: &[f32], dy: &[f32]) -> Vec<f32> {
     }
 }
 
-fn values<F: Function>(x: &[f32], y: &mut Out) {
+fn values<F: Function, V: Value>(x: &[V], y: &mut Out) {
     vectorised(
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
-                y.write(F::value(x));
+                y.write(F::value(x.wide()));
             }
         },
     )
 }
 
-fn replace<F: Function>(x: &mut [f32]) {
+fn replace<F: Function, V: Value>(x: &mut [V]) {
     vectorised(
         #[inline(always)]
         || {
             for x in x {
-                *x = F::value(*x);
+                *x = V::of(F::value(x.wide()));
             }
         },
     )
 }
 
-fn backward_in_place<F: Function>(x: &mut [f32], gradient: &mut [f32]) {
+fn backward_in_place<F: Function, V: Value>(x: &mut [V], gradient: &[f32], dx: &mut Out<V>) {
     vectorised(
         #[inline(always)]
         || {
-            for (x, gradient) in x.iter_mut().zip(gradient) {
-                let at = *x;
-                *gradient *= F::slope(at);
-                *x = F::value(at);
+            for ((x, &gradient), dx) in x.iter_mut().zip(gradient).zip(dx) {
+                let at = x.wide();
+                dx.write(V::of(gradient * F::slope(at)));
+                *x = V::of(F::value(at));
             }
         },
     )
@@ -278,8 +279,9 @@ mod tests {
                 let kink = activation == Activation::Relu && x[i].abs() < 2e-2;
                 assert!(kink || (dx[i] - slope * dy[i]).abs() < 2e-3, "{activation:?} at {}", x[i]);
             }
-            let (mut value, mut gradient) = (x.clone(), dy.clone());
-            activation.backward_in_place(&mut value, &mut gradient);
+            let (mut value, mut gradient) = (x.clone(), vec![0.; dy.len()]);
+            // SAFETY: the kernel writes values.
+            activation.backward_in_place(&mut value, &dy, unsafe { as_out(&mut gradient) });
             assert!(value == y && gradient == dx, "{activation:?}");
             value.copy_from_slice(&x);
             activation.replace(&mut value);

@@ -9,9 +9,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::matmul::{Matrix, Output, Start, Threads, multiply_to};
-use crate::memory::{Shared, filled};
+use crate::memory::{Scratch, Shared, filled};
 use crate::simd::{exp, sum2, vectorised};
 use crate::softmax::softmax_row;
+use crate::value::Value;
 
 /// How much attends to what.
 #[derive(Debug, Clone, Copy)]
@@ -63,24 +64,24 @@ impl Sizes {
 
 /// q, k and v, each with its rows `row_stride` apart.
 #[derive(Debug, Clone, Copy)]
-pub struct Operands<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+pub struct Operands<'a, V = f32> {
+    q: &'a [V],
+    k: &'a [V],
+    v: &'a [V],
     row_stride: usize,
     sizes: Sizes,
 }
 
-impl<'a> Operands<'a> {
+impl<'a, V: Value> Operands<'a, V> {
     /// `q [batch, queries, width]`, `k` and `v [batch, keys, width]`.
-    pub fn separate(q: &'a [f32], k: &'a [f32], v: &'a [f32], sizes: Sizes) -> Self {
+    pub fn separate(q: &'a [V], k: &'a [V], v: &'a [V], sizes: Sizes) -> Self {
         let Sizes { batch, keys, width, .. } = sizes;
         assert_eq!([q.len(), k.len(), v.len()], [sizes.len(), batch * keys * width, batch * keys * width]);
         Self { q, k, v, row_stride: width, sizes }.checked()
     }
 
     /// q, k and v behind one another in every row: `[batch, tokens, 3 * width]`.
-    pub fn packed(qkv: &'a [f32], sizes: Sizes) -> Self {
+    pub fn packed(qkv: &'a [V], sizes: Sizes) -> Self {
         assert!(sizes.queries == sizes.keys && qkv.len() == 3 * sizes.len(), "rows that do not fit");
         let part = |i: usize| qkv.get(i * sizes.width..).unwrap_or_default();
         Self { q: part(0), k: part(1), v: part(2), row_stride: 3 * sizes.width, sizes }.checked()
@@ -95,17 +96,17 @@ impl<'a> Operands<'a> {
 }
 
 /// The output, and `log Σ exp(scores)` of every row, `[batch, heads, queries]`, which the backward starts from.
-pub fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
+pub fn forward<V: Value>(operands: Operands<V>) -> (Vec<V>, Vec<f32>) {
     let sizes = operands.sizes;
     let Sizes { batch, queries, keys, width, heads } = sizes;
     let (head_dim, stride, scale) = (sizes.head_dim(), sizes.score_stride(), sizes.scale());
     let row_stride = operands.row_stride;
     let mut log_sums = vec![0f32; batch * heads * queries];
-    let head = |y: Shared, scores: &mut Vec<f32>, b: usize, h: usize, log_sums: &mut [f32]| {
+    let head = |y: Shared<V>, scores: &mut Scratch, b: usize, h: usize, log_sums: &mut [f32]| {
         let columns = h * head_dim..(h + 1) * head_dim;
         let k = block(operands.k, row_stride, b * keys..(b + 1) * keys, columns.clone());
         let v = block(operands.v, row_stride, b * keys..(b + 1) * keys, columns.clone());
-        scores.resize(sizes.block() * stride, 0.);
+        let scores = scores.values(sizes.block() * stride);
         for (i, log_sums) in log_sums.chunks_mut(sizes.block()).enumerate() {
             let first = b * queries + i * sizes.block();
             let rows = first..first + log_sums.len();
@@ -132,14 +133,14 @@ pub fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
         filled(batch * queries * width, |y| {
             let y = Shared::new(y);
             let units = sizes.units().zip(log_sums.par_chunks_mut(queries));
-            units.for_each_init(Vec::new, |scores, ((b, h), log_sums)| head(y, scores, b, h, log_sums));
+            units.for_each_init(Scratch::take, |scores, ((b, h), log_sums)| head(y, scores, b, h, log_sums));
         })
     };
     (y, log_sums)
 }
 
 /// The gradient of q, k and v behind one another in every row.
-pub fn packed_backward(qkv: &[f32], sizes: Sizes, log_sums: &[f32], (y, dy): (&[f32], &[f32])) -> Vec<f32> {
+pub fn packed_backward<V: Value>(qkv: &[V], sizes: Sizes, log_sums: &[f32], (y, dy): (&[V], &[V])) -> Vec<V> {
     let operands = Operands::packed(qkv, sizes);
     // SAFETY: the three parts of every row are written.
     unsafe {
@@ -176,19 +177,26 @@ pub fn backward(operands: Operands, log_sums: &[f32], (y, dy): (&[f32], &[f32]))
 ///
 /// # Safety
 /// There must be room for the gradients, which nobody else may use meanwhile.
-unsafe fn write_gradients(operands: Operands, log_sums: &[f32], (y, dy): (&[f32], &[f32]), out: [Shared; 3]) {
+unsafe fn write_gradients<V: Value>(
+    operands: Operands<V>,
+    log_sums: &[f32],
+    (y, dy): (&[V], &[V]),
+    out: [Shared<V>; 3],
+) {
     let sizes = operands.sizes;
     assert!(y.len() == sizes.len() && dy.len() == sizes.len(), "an output or its gradient that does not fit");
     assert_eq!(log_sums.len(), sizes.batch * sizes.heads * sizes.queries, "the forward has run");
     let Sizes { queries, keys, width, .. } = sizes;
     let (head_dim, stride, scale) = (sizes.head_dim(), sizes.score_stride(), sizes.scale());
     let row_stride = operands.row_stride;
-    let head = |(p, dp): &mut (Vec<f32>, Vec<f32>), b: usize, h: usize, log_sums: &[f32]| {
+    // What several blocks of queries add to the gradients of keys and values is added up in float32.
+    let in_parts = V::NARROW && sizes.block() < queries;
+    let head = |[p, dp, key_sums]: &mut [Scratch; 3], b: usize, h: usize, log_sums: &[f32]| {
         let columns = h * head_dim..(h + 1) * head_dim;
         let k = block(operands.k, row_stride, b * keys..(b + 1) * keys, columns.clone());
         let v = block(operands.v, row_stride, b * keys..(b + 1) * keys, columns.clone());
-        p.resize(sizes.block() * stride, 0.);
-        dp.resize(sizes.block() * stride, 0.);
+        let [p, dp] = [p, dp].map(|scores| scores.values(sizes.block() * stride));
+        let key_sums = key_sums.values(if in_parts { 2 * keys * head_dim } else { 0 });
         for (i, log_sums) in log_sums.chunks(sizes.block()).enumerate() {
             let first = b * queries + i * sizes.block();
             let rows = first..first + log_sums.len();
@@ -205,7 +213,7 @@ unsafe fn write_gradients(operands: Operands, log_sums: &[f32], (y, dy): (&[f32]
                     let scratch = p.chunks_exact_mut(stride).zip(dp.chunks_exact_mut(stride));
                     for ((row, &log_sum), (p, dp)) in rows.clone().zip(log_sums).zip(scratch) {
                         let at = row * width + columns.start;
-                        let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y * dy);
+                        let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y.wide() * dy.wide());
                         for (p, dp) in p.iter_mut().zip(dp) {
                             *p = exp(*p - log_sum);
                             *dp = *p * (*dp - along) * scale;
@@ -222,22 +230,41 @@ unsafe fn write_gradients(operands: Operands, log_sums: &[f32], (y, dy): (&[f32]
             unsafe {
                 let dq = dq.at(first * row_stride + columns.start);
                 multiply_to(place(dq, row_stride, Start::Zero, 1.), ds, k, Threads::One);
-                multiply_to(place(dk.at(keys_at), row_stride, so_far, 1.), ds.t(), q, Threads::One);
-                multiply_to(place(dv.at(keys_at), row_stride, so_far, 1.), p.t(), dy_block, Threads::One);
+                if in_parts {
+                    let [dk, dv] = [0, keys * head_dim].map(|at| key_sums.as_mut_ptr().add(at));
+                    multiply_to(place(dk, head_dim, so_far, 1.), ds.t(), q, Threads::One);
+                    multiply_to(place(dv, head_dim, so_far, 1.), p.t(), dy_block, Threads::One);
+                } else {
+                    multiply_to(place(dk.at(keys_at), row_stride, so_far, 1.), ds.t(), q, Threads::One);
+                    multiply_to(place(dv.at(keys_at), row_stride, so_far, 1.), p.t(), dy_block, Threads::One);
+                }
+            }
+        }
+        if in_parts {
+            let keys_at = b * keys * row_stride + columns.start;
+            for (out, sums) in out[1..].iter().zip(key_sums.chunks_exact(keys * head_dim)) {
+                for (key, sums) in sums.chunks_exact(head_dim).enumerate() {
+                    // SAFETY: only this call writes these columns of these rows.
+                    let row = unsafe { out.part(keys_at + key * row_stride, head_dim) };
+                    row.iter_mut().zip(sums).for_each(|(to, &sum)| {
+                        to.write(V::of(sum));
+                    });
+                }
             }
         }
     };
     let units = sizes.units().zip(log_sums.par_chunks(queries));
-    units.for_each_init(Default::default, |scratch, ((b, h), log_sums)| head(scratch, b, h, log_sums));
+    let memory = || [(); 3].map(|()| Scratch::take());
+    units.for_each_init(memory, |memory, ((b, h), log_sums)| head(memory, b, h, log_sums));
 }
 
 /// Where a product goes; see [`Output`].
-fn place(to: *mut f32, row_stride: usize, start: Start<'_>, scale: f32) -> Output<'_> {
+fn place<V>(to: *mut V, row_stride: usize, start: Start<'_>, scale: f32) -> Output<'_, V> {
     Output { to, row_stride, start, scale }
 }
 
 /// The `columns` of one head in `rows` rows, `row_stride` apart.
-fn block(x: &[f32], row_stride: usize, rows: Range<usize>, columns: Range<usize>) -> Matrix<'_> {
+fn block<V: Value>(x: &[V], row_stride: usize, rows: Range<usize>, columns: Range<usize>) -> Matrix<'_, V> {
     Matrix::strided(&x[rows.start * row_stride + columns.start..], rows.len(), columns.len(), row_stride)
 }
 

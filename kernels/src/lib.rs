@@ -14,6 +14,7 @@
 //! | [`optim`], [`sum_of_squares`], [`column_sums`] | optimisers' steps and reductions |
 //! | [`peak`] | the most multiply-adds that the CPU can do, measured |
 //! | `simd.rs` | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
+//! | [`value`] | values in memory: float32, or bfloat16 |
 //! | `memory.rs`, `tasks.rs` | memory that kernels fill, and how they share their work among threads |
 //!
 //! The same operands give the same digits, however many threads there are, but for sums over a batch, which depend on how
@@ -42,3 +43,4 @@ pub mod softmax;
 pub mod sum_of_squares;
 mod tasks;
 mod transpose;
+pub mod value;

@@ -2,20 +2,31 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::bfloat16::{BLOCK, Operand, ROWS, STEP, Side, Sums, TILE};
+use crate::value::Value;
 
 /// Packs `steps` steps from `first_step` of block `block` of an operand at `to`: step after step the parts, highest first,
 /// and of every part two tiles.
 ///
 /// # Safety
 /// `to` must be aligned to 64 and have room; the CPU must have the vectors.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub unsafe fn pack<const PARTS: usize>(operand: &Operand, block: usize, first_step: usize, steps: usize, to: *mut u8) {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn pack<const PARTS: usize, V: Value>(
+    operand: &Operand<V>,
+    block: usize,
+    first_step: usize,
+    steps: usize,
+    to: *mut u8,
+) {
     let along_depth = operand.depth_stride == 1;
     // What is read in vectors along one dimension has to be turned where tiles hold it along the other.
     let turn = along_depth != (operand.side == Side::Left);
     let scale = _mm512_set1_ps(operand.scale);
     let values = operand.values.as_ptr();
+    // bfloat16 is taken as it is.
+    let plain = V::NARROW && operand.scale == 1.;
     let first_lanes = |count: usize| -> u16 { if count >= 16 { u16::MAX } else { (1 << count) - 1 } };
     for step in 0..steps {
         let depth = (first_step + step) * STEP;
@@ -23,42 +34,108 @@ pub unsafe fn pack<const PARTS: usize>(operand: &Operand, block: usize, first_st
         for tile in 0..2 {
             let at = block * BLOCK + tile * ROWS;
             let count = operand.len.saturating_sub(at).min(ROWS);
-            let mut rows = [[_mm512_setzero_si512(); ROWS]; PARTS];
+            let to = |part: usize| to.wrapping_add(((step * PARTS + part) * 2 + tile) * TILE).cast::<__m512i>();
+            // The parts of a row of a tile, or of a column where it is turned.
             // SAFETY: lanes beyond the operand are masked out and not read.
-            unsafe {
+            let row = |i: usize| unsafe {
                 if along_depth {
+                    let from = values.wrapping_add((at + i) * operand.stride + depth);
                     let masks = [first_lanes(depths), first_lanes(depths.saturating_sub(16))];
-                    for i in 0..count {
-                        let from = values.wrapping_add((at + i) * operand.stride + depth);
-                        let low = _mm512_mul_ps(_mm512_maskz_loadu_ps(masks[0], from), scale);
-                        let high = _mm512_mul_ps(_mm512_maskz_loadu_ps(masks[1], from.wrapping_add(16)), scale);
-                        for (rows, part) in rows.iter_mut().zip(split::<PARTS, true>(low, high)) {
-                            rows[i] = part;
+                    if plain {
+                        let mask = u32::from(masks[0]) | u32::from(masks[1]) << 16;
+                        return [_mm512_maskz_loadu_epi16(mask, from.cast()); PARTS];
+                    }
+                    let low = _mm512_mul_ps(load(masks[0], from), scale);
+                    let high = _mm512_mul_ps(load(masks[1], from.wrapping_add(16)), scale);
+                    split::<PARTS, true>(low, high)
+                } else {
+                    let mask = first_lanes(count);
+                    let second = if 2 * i + 1 < depths { mask } else { 0 };
+                    let from = values.wrapping_add((depth + 2 * i) * operand.depth_stride + at);
+                    let next = from.wrapping_add(operand.depth_stride);
+                    if plain {
+                        let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast()));
+                        let high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(second, next.cast()));
+                        return [_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)); PARTS];
+                    }
+                    split::<PARTS, false>(
+                        _mm512_mul_ps(load(mask, from), scale),
+                        _mm512_mul_ps(load(second, next), scale),
+                    )
+                }
+            };
+            let there = if along_depth { count } else { depths.div_ceil(2) };
+            // SAFETY: the caller's: there is room for all tiles.
+            unsafe {
+                if !turn {
+                    for i in 0..there {
+                        for (part, row) in row(i).into_iter().enumerate() {
+                            _mm512_store_si512(to(part).add(i), row);
+                        }
+                    }
+                    for i in there..ROWS {
+                        for part in 0..PARTS {
+                            _mm512_store_si512(to(part).add(i), _mm512_setzero_si512());
+                        }
+                    }
+                    continue;
+                }
+                let mut rows = [[_mm512_setzero_si512(); ROWS]; PARTS];
+                // A whole tile in a loop that can be unrolled, so that it stays in registers.
+                if there == ROWS {
+                    for i in 0..ROWS {
+                        for (rows, row) in rows.iter_mut().zip(row(i)) {
+                            rows[i] = row;
                         }
                     }
                 } else {
-                    for i in 0..depths.div_ceil(2) {
-                        let mask = first_lanes(count);
-                        let from = values.wrapping_add((depth + 2 * i) * operand.depth_stride + at);
-                        let second = if 2 * i + 1 < depths { mask } else { 0 };
-                        let low = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, from), scale);
-                        let from = from.wrapping_add(operand.depth_stride);
-                        let high = _mm512_mul_ps(_mm512_maskz_loadu_ps(second, from), scale);
-                        for (rows, part) in rows.iter_mut().zip(split::<PARTS, false>(low, high)) {
-                            rows[i] = part;
+                    for i in 0..there {
+                        for (rows, row) in rows.iter_mut().zip(row(i)) {
+                            rows[i] = row;
                         }
                     }
                 }
                 for (part, rows) in rows.iter_mut().enumerate() {
-                    if turn {
-                        transpose(rows);
-                    }
-                    let to = to.add(((step * PARTS + part) * 2 + tile) * TILE).cast::<__m512i>();
+                    transpose(rows);
                     for (i, row) in rows.iter().enumerate() {
-                        _mm512_store_si512(to.add(i), *row);
+                        _mm512_store_si512(to(part).add(i), *row);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Those of 16 values that `mask` names, as float32; zeros for the others.
+///
+/// # Safety
+/// They must be readable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn load<V: Value>(mask: u16, from: *const V) -> __m512 {
+    // SAFETY: the caller's; lanes that are masked out are not read.
+    unsafe {
+        if V::NARROW {
+            let values = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(values))
+        } else {
+            _mm512_maskz_loadu_ps(mask, from.cast())
+        }
+    }
+}
+
+/// Writes so many rows of a block of sums as bfloat16.
+///
+/// # Safety
+/// `sums` must be those of a block, `to` valid for the rows; the CPU must have the vectors.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub unsafe fn store_narrow(sums: *const f32, to: *mut bf16, row_stride: usize, rows: usize) {
+    for row in 0..rows {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = sums.add(row * BLOCK);
+            let rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
+            _mm512_storeu_si512(to.add(row * row_stride).cast(), std::mem::transmute::<__m512bh, __m512i>(rounded));
         }
     }
 }
@@ -67,7 +144,7 @@ pub unsafe fn pack<const PARTS: usize>(operand: &Operand, block: usize, first_st
 /// of `low` and one of `high`. Every part is what is left rounded to nearest, so that the products that are left out are small
 /// and of either sign; the last one is exact.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn split<const PARTS: usize, const IN_ORDER: bool>(mut low: __m512, mut high: __m512) -> [__m512i; PARTS] {
     const ODD: [u16; 32] = indices(1, 2, 32);
     const IN_PAIRS: [u16; 32] = indices(0, 16, 2);
@@ -145,7 +222,7 @@ fn transpose(r: &mut [__m512i; 16]) {
 ///
 /// # Safety
 /// As [`super::amx::Tiles::block`]; the CPU must have the dot products.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps: usize, sums: Sums) {
     let Sums { from, from_stride, to, to_stride } = sums;
     const PAIRS: [(usize, usize); 6] = [(2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)];

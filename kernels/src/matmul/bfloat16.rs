@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::amx::{Tiles, amx_is_allowed};
-use super::avx512_bf16::{dot_products, pack};
+use super::avx512_bf16::{dot_products, pack, store_narrow};
 use super::{Matrix, Output, Start};
+use crate::value::Value;
 
 /// Rows and columns of the part of a product that is summed up at a time: 2 x 2 tiles.
 pub(super) const BLOCK: usize = 32;
@@ -28,6 +29,8 @@ pub(super) const TILE: usize = ROWS * STEP * size_of::<u16>();
 const MOST_STEPS: usize = 16;
 /// The longest common dimension that is packed at once.
 pub const SLICE: usize = 2 * MOST_STEPS * STEP;
+/// As above, for factors of one part: the product is then written fewer times.
+pub const SLICE_OF_ONE: usize = 4 * MOST_STEPS * STEP;
 /// Blocks of rows that one task takes, for the same reason.
 const MOST_BLOCKS: usize = 8;
 
@@ -46,6 +49,7 @@ pub fn unit() -> Option<Unit> {
     *UNIT.get_or_init(|| {
         let vectors = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bf16");
         vectors.then(|| if amx_is_allowed() { Unit::Amx } else { Unit::Avx512Bf16 })
     })
@@ -62,8 +66,8 @@ pub(super) enum Side {
 
 /// An operand, seen along its own and the common dimension.
 #[derive(Clone, Copy)]
-pub(super) struct Operand<'a> {
-    pub values: &'a [f32],
+pub(super) struct Operand<'a, V = f32> {
+    pub values: &'a [V],
     pub side: Side,
     /// Rows of a left operand, columns of a right one.
     pub len: usize,
@@ -139,7 +143,7 @@ impl Drop for PackedTiles {
 
 impl PackedTiles {
     /// Packs `b` in `parts` parts (1 or 3), on `threads` threads.
-    pub fn new(unit: Unit, parts: usize, b: Matrix, threads: usize) -> Self {
+    pub fn new<B: Value>(unit: Unit, parts: usize, b: Matrix<B>, threads: usize) -> Self {
         Self::within(RIGHT.take(), (unit, parts), b, threads)
     }
 
@@ -148,13 +152,19 @@ impl PackedTiles {
         Self::within(vec![], (unit, parts), b, threads)
     }
 
-    fn within(tiles: Vec<Line>, (unit, parts): (Unit, usize), b: Matrix, threads: usize) -> Self {
+    fn within<B: Value>(tiles: Vec<Line>, (unit, parts): (Unit, usize), b: Matrix<B>, threads: usize) -> Self {
         let mut right = Self { unit, parts, depth: b.rows, columns: b.columns, tiles };
-        match parts {
-            1 => right.pack::<1>(b, threads),
-            _ => right.pack::<3>(b, threads),
+        match (parts, b.as_wide()) {
+            (1, _) => right.pack::<1, B>(b, threads),
+            (_, Some(b)) => right.pack::<3, f32>(b, threads),
+            (_, None) => unreachable!("bfloat16 is one part"),
         }
         right
+    }
+
+    /// Whether it is of one part, as products with bfloat16 need it.
+    pub fn is_narrow(&self) -> bool {
+        self.parts == 1
     }
 
     fn blocks(&self) -> usize {
@@ -166,7 +176,7 @@ impl PackedTiles {
         block_bytes::<PARTS>(first * self.blocks() + steps * block)
     }
 
-    fn pack<const PARTS: usize>(&mut self, b: Matrix, threads: usize) {
+    fn pack<const PARTS: usize, B: Value>(&mut self, b: Matrix<B>, threads: usize) {
         let operand = Operand {
             values: b.values,
             side: Side::Right,
@@ -179,17 +189,23 @@ impl PackedTiles {
         let passes = Passes::over(self.depth);
         let mut tiles = std::mem::take(&mut self.tiles);
         let to = Shared(lines(&mut tiles, block_bytes::<PARTS>(self.blocks() * passes.all)));
-        let pack_block = |block: usize| {
-            for (first, steps) in passes.iter() {
-                let offset = self.offset::<PARTS>((first, steps), block);
-                // SAFETY: there is room for all blocks, and every task writes another; the CPU has the vectors.
-                unsafe { pack::<PARTS>(&operand, block, first, steps, to.get().add(offset)) }
+        let size = self.blocks().div_ceil(2 * threads).clamp(1, MOST_BLOCKS);
+        let groups = self.blocks().div_ceil(size);
+        let pack_group = |group: usize| {
+            let blocks = group * size..self.blocks().min((group + 1) * size);
+            for pass in passes.iter() {
+                // SAFETY: there is room for all blocks, and every task writes others; the CPU has the vectors.
+                unsafe {
+                    pack_blocks::<PARTS, B>(&operand, blocks.clone(), pass, |i| {
+                        to.get().add(self.offset::<PARTS>(pass, blocks.start + i))
+                    })
+                }
             }
         };
         if threads == 1 {
-            (0..self.blocks()).for_each(pack_block);
+            (0..groups).for_each(pack_group);
         } else {
-            (0..self.blocks()).into_par_iter().for_each(pack_block);
+            (0..groups).into_par_iter().for_each(pack_group);
         }
         self.tiles = tiles;
     }
@@ -220,9 +236,7 @@ impl PackedTiles {
                 let start = if pass > 0 { Start::Out } else { start };
                 for chunk in (0..rows).step_by(MOST_BLOCKS) {
                     let chunk = chunk..rows.min(chunk + MOST_BLOCKS);
-                    for (i, block) in chunk.clone().enumerate() {
-                        pack::<PARTS>(&left, block, first, steps, left_tiles.add(i * bytes));
-                    }
+                    pack_blocks::<PARTS, f32>(&left, chunk.clone(), (first, steps), |i| left_tiles.add(i * bytes));
                     for column in blocks.clone() {
                         let offset = self.offset::<PARTS>((first, steps), column);
                         let b = self.tiles.as_ptr().cast::<u8>().add(offset);
@@ -240,19 +254,98 @@ impl PackedTiles {
         LEFT.set(scratch);
     }
 
+    /// As [`PackedTiles::multiply_blocks`], of one part: what a task has of the left operand is packed once for all passes, and
+    /// sums of several passes stay in the cache until the last one.
+    ///
+    /// # Safety
+    /// As [`super::multiply_to`].
+    unsafe fn multiply_blocks_of_one<A: Value, O: Value>(
+        &self,
+        out: Output<O>,
+        a: Matrix<A>,
+        blocks: std::ops::Range<usize>,
+    ) {
+        let Output { to: out, row_stride, start, scale } = out;
+        let left = Operand {
+            values: a.values,
+            side: Side::Left,
+            len: a.rows,
+            stride: a.row_stride,
+            depth: self.depth,
+            depth_stride: a.column_stride,
+            scale,
+        };
+        let rows = a.rows.div_ceil(BLOCK);
+        let passes = Passes::over(self.depth);
+        let mut scratch = LEFT.take();
+        let left_bytes = MOST_BLOCKS.min(rows) * block_bytes::<1>(passes.all);
+        let memory = lines(&mut scratch, left_bytes + MOST_BLOCKS * BLOCK * BLOCK * size_of::<f32>());
+        // SAFETY: the scratch is large enough, and the caller vouches for the output; whoever made this has the unit.
+        unsafe {
+            let all_sums: *mut f32 = memory.add(left_bytes).cast();
+            let tiles = (self.unit == Unit::Amx).then(|| Tiles::configure());
+            for chunk in (0..rows).step_by(MOST_BLOCKS) {
+                let chunk = chunk..rows.min(chunk + MOST_BLOCKS);
+                let left_tiles = |(first, steps): (usize, usize), i: usize| {
+                    memory.add(block_bytes::<1>(first * chunk.len() + steps * i))
+                };
+                for (first, steps) in passes.iter() {
+                    pack_blocks::<1, A>(&left, chunk.clone(), (first, steps), |i| left_tiles((first, steps), i));
+                }
+                for column in blocks.clone() {
+                    let width = BLOCK.min(self.columns - column * BLOCK);
+                    let mut bias = [0f32; BLOCK];
+                    if let Start::Row(row) = start {
+                        bias[..width].copy_from_slice(&row[column * BLOCK..][..width]);
+                    }
+                    for (first, steps) in passes.iter() {
+                        let b = self.tiles.as_ptr().cast::<u8>().add(self.offset::<1>((first, steps), column));
+                        for (i, row) in chunk.clone().enumerate() {
+                            let height = BLOCK.min(a.rows - row * BLOCK);
+                            let to = out.add(row * BLOCK * row_stride + column * BLOCK);
+                            let own = all_sums.add(i * BLOCK * BLOCK);
+                            let direct = !O::NARROW && (height, width) == (BLOCK, BLOCK);
+                            let (from, from_stride) = match start {
+                                _ if first > 0 => (own.cast_const(), BLOCK),
+                                Start::Row(_) => (bias.as_ptr(), 0),
+                                Start::Out if direct => (to.cast_const().cast(), row_stride),
+                                Start::Zero | Start::Out => (std::ptr::null(), 0),
+                            };
+                            let last = first + steps == passes.all;
+                            let (sums, stride) = if last && direct { (to.cast(), row_stride) } else { (own, BLOCK) };
+                            let sums = Sums { from, from_stride, to: sums, to_stride: stride };
+                            let a = left_tiles((first, steps), i);
+                            match &tiles {
+                                Some(tiles) => tiles.block::<1>(a, b, steps, sums),
+                                None => dot_products::<1>(a, b, steps, sums),
+                            }
+                            if last && !direct {
+                                let add = matches!(start, Start::Out);
+                                write_block(own, (to, row_stride), (height, width), add);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        LEFT.set(scratch);
+    }
+
     /// Writes `start + scale · a b` to `out` on `threads` threads.
     ///
     /// # Safety
     /// As [`super::multiply_to`].
-    pub unsafe fn multiply(&self, out: Output, a: Matrix, threads: usize) {
+    pub unsafe fn multiply<A: Value, O: Value>(&self, out: Output<O>, a: Matrix<A>, threads: usize) {
         let Output { row_stride, start, scale, .. } = out;
-        let multiply = |to: *mut f32, a: Matrix, blocks| {
+        assert!(self.depth > 0 || self.columns == 0, "a product over nothing");
+        let multiply = |to: *mut O, a: Matrix<A>, blocks| {
             let out = Output { to, row_stride, start, scale };
             // SAFETY: the caller's.
             unsafe {
-                match self.parts {
-                    1 => self.multiply_blocks::<1>(out, a, blocks),
-                    _ => self.multiply_blocks::<3>(out, a, blocks),
+                match (self.parts, out.as_wide(), a.as_wide()) {
+                    (1, ..) => self.multiply_blocks_of_one(out, a, blocks),
+                    (_, Some(out), Some(a)) => self.multiply_blocks::<3>(out, a, blocks),
+                    _ => unreachable!("bfloat16 is one part"),
                 }
             }
         };
@@ -270,6 +363,32 @@ impl PackedTiles {
             let blocks = group * columns / groups..(group + 1) * columns / groups;
             multiply(out.get().wrapping_add(first * row_stride), a.rows_from(first, end - first), blocks);
         });
+    }
+}
+
+/// Packs blocks of an operand for a pass, the `i`th of them to `to(i)`, in an order that walks along the operand's memory.
+///
+/// # Safety
+/// As [`pack`].
+unsafe fn pack_blocks<const PARTS: usize, V: Value>(
+    operand: &Operand<V>,
+    blocks: std::ops::Range<usize>,
+    (first, steps): (usize, usize),
+    to: impl Fn(usize) -> *mut u8,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if operand.depth_stride == 1 {
+            for (i, block) in blocks.enumerate() {
+                pack::<PARTS, V>(operand, block, first, steps, to(i));
+            }
+            return;
+        }
+        for step in 0..steps {
+            for (i, block) in blocks.clone().enumerate() {
+                pack::<PARTS, V>(operand, block, first + step, 1, to(i).add(block_bytes::<PARTS>(step)));
+            }
+        }
     }
 }
 
@@ -294,6 +413,26 @@ pub(super) struct Sums {
     pub from_stride: usize,
     pub to: *mut f32,
     pub to_stride: usize,
+}
+
+/// Writes the sums of a block, of `size` rows and columns, or adds them to what is there.
+///
+/// # Safety
+/// `sums` must be those of a block, `out` valid for its rows and columns.
+#[inline(always)]
+unsafe fn write_block<O: Value>(sums: *const f32, (out, row_stride): (*mut O, usize), size: (usize, usize), add: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        if O::NARROW && size.1 == BLOCK && !add {
+            return store_narrow(sums, out.cast(), row_stride, size.0);
+        }
+        for y in 0..size.0 {
+            for x in 0..size.1 {
+                let (sum, to) = (*sums.add(y * BLOCK + x), out.add(y * row_stride + x));
+                to.write(O::of(if add { (*to).wide() + sum } else { sum }));
+            }
+        }
+    }
 }
 
 /// One block of the product, of `size` rows and columns.

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::{Matrix, Start};
 use crate::memory::Shared;
 use crate::transpose::transpose;
+use crate::value::Value;
 
 /// Columns of a panel: a cache line.
 pub const PANEL: usize = 16;
@@ -214,11 +215,19 @@ impl Drop for PackedPanels {
 
 /// Where a product goes: rows `row_stride` apart, times `scale`, added to `start`.
 #[derive(Clone, Copy)]
-pub struct Output<'a> {
-    pub to: *mut f32,
+pub struct Output<'a, O = f32> {
+    pub to: *mut O,
     pub row_stride: usize,
     pub start: Start<'a>,
     pub scale: f32,
+}
+
+impl<'a, O: Value> Output<'a, O> {
+    /// The same as an output of float32; none if it is not.
+    pub fn as_wide(self) -> Option<Output<'a>> {
+        let Self { to, row_stride, start, scale } = self;
+        (!O::NARROW).then(|| Output { to: to.cast(), row_stride, start, scale })
+    }
 }
 
 impl PackedPanels {

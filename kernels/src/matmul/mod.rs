@@ -22,27 +22,28 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use gemm::Parallelism;
 
 use crate::memory::filled;
+use crate::value::Value;
 
 pub(crate) use float32::{Gathered, Operand, Output, PANEL, PackedPanels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    values: &'a [f32],
+pub struct Matrix<'a, V = f32> {
+    values: &'a [V],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, V: Value> Matrix<'a, V> {
     /// A matrix whose rows follow one another.
-    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(values: &'a [V], rows: usize, columns: usize) -> Self {
         Self::strided(values, rows, columns, columns)
     }
 
     /// A matrix whose rows start `row_stride` values apart.
-    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub fn strided(values: &'a [V], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(reach(rows, columns, row_stride) <= values.len(), "a matrix larger than its memory");
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
@@ -67,6 +68,12 @@ impl<'a> Matrix<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// The same as a matrix of float32; none if it is not.
+    pub(crate) fn as_wide(self) -> Option<Matrix<'a>> {
+        let Self { values, rows, columns, row_stride, column_stride } = self;
+        V::as_wide(values).map(|values| Matrix { values, rows, columns, row_stride, column_stride })
     }
 }
 
@@ -181,9 +188,16 @@ pub fn product(start: Start, a: Matrix, b: Matrix) -> Vec<f32> {
 }
 
 /// `aᵀ b` for two matrices of as many rows, each given with the length of its rows.
-pub fn product_of_rows((a, a_width): (&[f32], usize), (b, b_width): (&[f32], usize)) -> Vec<f32> {
+pub fn product_of_rows<A: Value, B: Value>((a, a_width): (&[A], usize), (b, b_width): (&[B], usize)) -> Vec<f32> {
     let rows = a.len() / a_width;
-    product(Start::Zero, Matrix::new(a, rows, a_width).t(), Matrix::new(b, rows, b_width))
+    let (a, b) = (Matrix::new(a, rows, a_width).t(), Matrix::new(b, rows, b_width));
+    // SAFETY: the product covers the output.
+    unsafe {
+        filled(a_width * b_width, |out| {
+            let to: *mut f32 = out.as_mut_ptr().cast();
+            multiply_to(Output { to, row_stride: b_width, start: Start::Zero, scale: 1. }, a, b, Threads::All)
+        })
+    }
 }
 
 /// Writes `a b` into `out`, a matrix whose rows follow one another, added to `start`.
@@ -192,7 +206,12 @@ pub(crate) fn multiply(out: &mut [MaybeUninit<f32>], start: Start, a: Matrix, b:
     assert!(!matches!(start, Start::Out), "what is there may not be initialised");
     // SAFETY: `out` has room for the product, and is only written to.
     unsafe {
-        multiply_to(Output { to: out.as_mut_ptr().cast(), row_stride: b.columns, start, scale: 1. }, a, b, threads)
+        multiply_to(
+            Output::<f32> { to: out.as_mut_ptr().cast(), row_stride: b.columns, start, scale: 1. },
+            a,
+            b,
+            threads,
+        )
     }
 }
 
@@ -205,11 +224,81 @@ pub(crate) fn multiply_add(out: &mut [f32], a: Matrix, b: Matrix, threads: Threa
     }
 }
 
-/// Writes `out.start + out.scale · a b` to `out`.
+/// Writes `out.start + out.scale · a b` to `out`. Where one of them is bfloat16, so are the factors.
 ///
 /// # Safety
 /// Every place of the product must be valid for writes by this thread alone, and initialised if it is what is added to.
-pub(crate) unsafe fn multiply_to(out: Output, a: Matrix, b: Matrix, threads: Threads) {
+pub(crate) unsafe fn multiply_to<A: Value, B: Value, O: Value>(
+    out: Output<O>,
+    a: Matrix<A>,
+    b: Matrix<B>,
+    threads: Threads,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (out.as_wide(), a.as_wide(), b.as_wide()) {
+            (Some(out), Some(a), Some(b)) => multiply_wide_to(out, a, b, threads),
+            _ => multiply_narrow_to(out, a, b, threads),
+        }
+    }
+}
+
+/// As [`multiply_to`], on the unit for bfloat16, whatever the sizes.
+///
+/// # Safety
+/// As [`multiply_to`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_narrow_to<A: Value, B: Value, O: Value>(
+    out: Output<O>,
+    a: Matrix<A>,
+    b: Matrix<B>,
+    threads: Threads,
+) {
+    assert!(a.columns == b.rows && a.columns > 0, "matrices that do not fit");
+    out.start.assert_fits(b.columns);
+    let threads = match threads {
+        Threads::All => rayon::current_num_threads(),
+        Threads::One => 1,
+    };
+    let Output { to, row_stride, start, scale } = out;
+    for first in (0..a.columns).step_by(bfloat16::SLICE_OF_ONE) {
+        let count = bfloat16::SLICE_OF_ONE.min(a.columns - first);
+        let start = if first > 0 { Start::Out } else { start };
+        let out = Output { to, row_stride, start, scale };
+        let right = bfloat16::PackedTiles::new(narrow_unit(), 1, b.rows_from(first, count), threads);
+        // SAFETY: the caller's.
+        unsafe { right.multiply(out, a.columns_from(first, count), threads) };
+    }
+}
+
+/// As above.
+///
+/// # Safety
+/// As [`multiply_to`].
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn multiply_narrow_to<A: Value, B: Value, O: Value>(_: Output<O>, _: Matrix<A>, _: Matrix<B>, _: Threads) {
+    unreachable!("values are bfloat16 only where `keeps_narrow` says so")
+}
+
+/// Whether values that only kernels see are to be kept in bfloat16: where products read it ([`MatmulPrecision::BFloat16`]).
+pub(crate) fn keeps_narrow() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return computes_narrow() && bfloat16::unit().is_some();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// What multiplies bfloat16.
+#[cfg(target_arch = "x86_64")]
+fn narrow_unit() -> bfloat16::Unit {
+    bfloat16::unit().unwrap_or_else(|| unreachable!("values are bfloat16 only where `keeps_narrow` says so"))
+}
+
+/// As [`multiply_to`], for float32.
+///
+/// # Safety
+/// As [`multiply_to`].
+unsafe fn multiply_wide_to(out: Output, a: Matrix, b: Matrix, threads: Threads) {
     let Output { to: out, row_stride, start, scale } = out;
     assert_eq!(a.columns, b.rows, "matrices that do not fit");
     start.assert_fits(b.columns);
@@ -220,8 +309,9 @@ pub(crate) unsafe fn multiply_to(out: Output, a: Matrix, b: Matrix, threads: Thr
     #[cfg(target_arch = "x86_64")]
     if let Some((unit, parts)) = tiles(a.rows, b.columns, a.columns) {
         // A long common dimension (the rows of a batch, for gradients of weights) in slices, whose tiles stay in the cache.
-        for first in (0..a.columns).step_by(bfloat16::SLICE) {
-            let count_of_slice = bfloat16::SLICE.min(a.columns - first);
+        let slice = if parts == 1 { bfloat16::SLICE_OF_ONE } else { bfloat16::SLICE };
+        for first in (0..a.columns).step_by(slice) {
+            let count_of_slice = slice.min(a.columns - first);
             let start = if first > 0 { Start::Out } else { start };
             let right = bfloat16::PackedTiles::new(unit, parts, b.rows_from(first, count_of_slice), count);
             // SAFETY: the caller's.
@@ -315,22 +405,23 @@ struct Contents {
 }
 
 impl Contents {
-    /// Packs `b`, on all threads, in memory of its own if it is to be kept.
-    fn new(b: Matrix, keep: bool) -> Self {
+    /// Packs `b`, on all threads, in memory of its own if it is to be kept; for factors of bfloat16 if it is to be `narrow`.
+    fn new(b: Matrix, keep: bool, narrow: bool) -> Self {
         let threads = rayon::current_num_threads();
         let panels = if keep { PackedPanels::to_keep } else { PackedPanels::new };
         #[cfg(target_arch = "x86_64")]
         let tiles = {
             let packed = if keep { bfloat16::PackedTiles::to_keep } else { bfloat16::PackedTiles::new };
             // Whatever the number of rows, so that a row comes out the same among few as among many.
-            tiles(1 << 20, b.columns, b.rows).map(|(unit, parts)| packed(unit, parts, b, threads))
+            let chosen = if narrow { Some((narrow_unit(), 1)) } else { tiles(1 << 20, b.columns, b.rows) };
+            chosen.map(|(unit, parts)| packed(unit, parts, b, threads))
         };
         Self {
             depth: b.rows,
             columns: b.columns,
             #[cfg(target_arch = "x86_64")]
             tiles,
-            panels: float32::serves().then(|| panels(b, threads)),
+            panels: (!narrow && float32::serves()).then(|| panels(b, threads)),
         }
     }
 
@@ -353,12 +444,26 @@ impl std::fmt::Debug for Packed<'_> {
 impl<'a> Packed<'a> {
     /// Packs `b`.
     pub fn new(b: Matrix<'a>) -> Self {
-        Self { b: Some(b), contents: Contents::new(b, false).into(), precision: precision() }
+        Self { b: Some(b), contents: Contents::new(b, false, false).into(), precision: precision() }
+    }
+
+    /// Packs `b` for products with matrices of such values.
+    pub(crate) fn for_values<V: Value>(b: Matrix<'a>) -> Self {
+        Self { b: Some(b), contents: Contents::new(b, false, V::NARROW).into(), precision: precision() }
+    }
+
+    /// Whether products with matrices of such values read it as it is packed.
+    pub(crate) fn serves<V: Value>(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let is_narrow = self.contents.tiles.as_ref().is_some_and(bfloat16::PackedTiles::is_narrow);
+        #[cfg(not(target_arch = "x86_64"))]
+        let is_narrow = false;
+        is_narrow || !V::NARROW
     }
 
     /// What is packed of `b`, without `b`, to be kept for as long as that does not change; none where products read it as it is.
     pub fn to_keep(b: Matrix) -> Option<Packed<'static>> {
-        let contents = Contents::new(b, true);
+        let contents = Contents::new(b, true, false);
         (!contents.is_empty()).then(|| Packed { b: None, contents: contents.into(), precision: precision() })
     }
 
@@ -376,22 +481,25 @@ impl<'a> Packed<'a> {
     ///
     /// # Safety
     /// As [`multiply_to`].
-    pub(crate) unsafe fn multiply_at(&self, out: *mut f32, start: Start, a: Matrix) {
+    pub(crate) unsafe fn multiply_at<A: Value, O: Value>(&self, out: *mut O, start: Start, a: Matrix<A>) {
         let Contents { depth, columns, .. } = *self.contents;
         assert_eq!(a.columns, depth, "matrices that do not fit");
         start.assert_fits(columns);
+        let out = Output { to: out, row_stride: columns, start, scale: 1. };
         // SAFETY: the caller's.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &self.contents.tiles {
-                return tiles.multiply(Output { to: out, row_stride: columns, start, scale: 1. }, a, 1);
+                return tiles.multiply(out, a, 1);
             }
+            let (Some(out), Some(a)) = (out.as_wide(), a.as_wide()) else {
+                unreachable!("what is packed for float32 is not asked for bfloat16")
+            };
             if let Some(panels) = &self.contents.panels {
-                let out = Output { to: out, row_stride: columns, start, scale: 1. };
                 return panels.multiply(out, Operand::Matrix(a), 1);
             }
             let Some(b) = self.b else { unreachable!("only what is packed is kept") };
-            multiply_to(Output { to: out, row_stride: columns, start, scale: 1. }, a, b, Threads::One)
+            multiply_wide_to(out, a, b, Threads::One)
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The branch's gradients.
 
+use half::bf16;
 use rayon::prelude::*;
 
-use super::{Each, Kept, Middle, Parameters, ResidualBranch, Sizes, scale_rows, span};
+use super::{Each, Either, Kept, KeptValues, Middle, Parameters, ResidualBranch, Sizes, scale_rows, span};
 use crate::attention;
 use crate::column_sums::{add_up, column_sums};
 use crate::layer_norm::{backward_rows, normalise_rows};
-use crate::matmul::{Matrix, Packed, Start, product_of_rows};
-use crate::memory::{Shared, as_out, filled, scratch, written};
+use crate::matmul::{Matrix, Packed, Start, keeps_narrow, product_of_rows};
+use crate::memory::{Out, Scratch, Shared, as_out, filled, written};
 use crate::simd::{sum2, vectorised};
+use crate::value::Value;
 
 impl Each<bool> {
     /// Whether something below the second layer is asked for.
@@ -33,8 +35,28 @@ impl ResidualBranch {
     ) -> Each<Option<Vec<f32>>> {
         self.assert_fits(x, parameters);
         assert_eq!(x.len(), dy.len(), "a gradient that does not fit");
+        match kept {
+            Some(Kept(Either::Wide(kept))) => self.backward_with((x, dy), parameters, kept, wanted),
+            Some(Kept(Either::Narrow(kept))) => self.backward_with((x, dy), parameters, kept, wanted),
+            None if keeps_narrow() => {
+                let kept = self.first_half::<bf16>(x, parameters, None);
+                self.backward_with((x, dy), parameters, kept, wanted)
+            }
+            None => {
+                let kept = self.first_half::<f32>(x, parameters, None);
+                self.backward_with((x, dy), parameters, kept, wanted)
+            }
+        }
+    }
+
+    pub(super) fn backward_with<V: Value>(
+        &self,
+        (x, dy): (&[f32], &[f32]),
+        parameters: &Parameters,
+        kept: KeptValues<V>,
+        wanted: Each<bool>,
+    ) -> Each<Option<Vec<f32>>> {
         let Sizes { dim, .. } = self.sizes;
-        let kept = kept.unwrap_or_else(|| self.first_half(x, parameters, None));
         let with_keep = self.keep.is_some().then(|| {
             let mut scaled = dy.to_vec();
             self.scale_by_keep(&(0..self.sizes.rows()), dim, &mut scaled);
@@ -55,34 +77,38 @@ impl ResidualBranch {
     }
 
     /// What the second layer read, and if something below is asked for the gradient of what the first layer gave.
-    fn through_second(
+    fn through_second<V: Value>(
         &self,
-        kept: Kept,
+        kept: KeptValues<V>,
         dy_kept: &[f32],
         parameters: &Parameters,
         below: bool,
-    ) -> (Vec<f32>, Vec<f32>) {
+    ) -> (Vec<V>, Vec<V>) {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let rows = self.sizes.rows();
-        let Kept { hidden: mut hidden_values, attended, log_sums } = kept;
+        let KeptValues { hidden: mut hidden_values, attended, log_sums } = kept;
         assert_eq!(hidden_values.len(), rows * hidden, "what another forward kept");
         // The activation takes the place of what it was computed from.
         let mut dhidden = vec![];
         if below {
             let weight = self.second_with_gamma(parameters);
-            let second = Packed::new(Matrix::new(&weight, dim, inner));
+            let second = Packed::for_values::<V>(Matrix::new(&weight, dim, inner));
             // SAFETY: the chunks cover the output, and a product covers its chunk; only values are written in place of values.
             dhidden = unsafe {
                 let into = Shared::new(as_out(&mut hidden_values));
                 filled(rows * inner, |out| {
                     let out = Shared::new(out);
-                    self.sizes.chunks().for_each(|rows| {
+                    self.sizes.chunks().for_each_init(Scratch::take, |memory, rows| {
                         let a = Matrix::new(&dy_kept[span(&rows, dim)], rows.len(), dim);
-                        second.multiply_at(out.at(rows.start * inner), Start::Zero, a);
-                        if let Middle::Activation(activation) = self.middle {
-                            let (start, count) = (rows.start * hidden, rows.len() * hidden);
-                            let gradient = written(out.part(start, count));
-                            activation.backward_in_place(written(into.part(start, count)), gradient);
+                        let (start, count) = (rows.start * inner, rows.len() * inner);
+                        match self.middle {
+                            Middle::Attention(_) => second.multiply_at(out.at(start), Start::Zero, a),
+                            Middle::Activation(activation) => {
+                                let gradient = memory.out(count);
+                                second.multiply_at(gradient.as_mut_ptr().cast::<f32>(), Start::Zero, a);
+                                let (x, dx) = (written(into.part(start, count)), out.part(start, count));
+                                activation.backward_in_place(x, written(gradient), dx);
+                            }
                         }
                     })
                 })
@@ -103,9 +129,9 @@ impl ResidualBranch {
     }
 
     /// Those of the second layer and LayerScale. `middle` is what the layer read.
-    fn second_gradients(
+    fn second_gradients<V: Value>(
         &self,
-        middle: Vec<f32>,
+        middle: Vec<V>,
         dy_kept: &[f32],
         parameters: &Parameters,
         wanted: Each<bool>,
@@ -141,28 +167,30 @@ impl ResidualBranch {
     }
 
     /// Those of `x`, the norm and the first layer, for that of what the layer gave.
-    fn first_gradients(
+    fn first_gradients<V: Value>(
         &self,
         (x, dy): (&[f32], &[f32]),
-        dhidden: &[f32],
+        dhidden: &[V],
         parameters: &Parameters,
         wanted: Each<bool>,
         gradients: &mut Each<Option<Vec<f32>>>,
     ) {
         let Sizes { dim, hidden, .. } = self.sizes;
         let (norm_weight, norm_bias) = parameters.norm;
-        let first = wanted.through_norm().then(|| Packed::new(Matrix::new(parameters.first.0, hidden, dim)));
-        let mut normalised = vec![];
+        let first =
+            wanted.through_norm().then(|| Packed::for_values::<V>(Matrix::new(parameters.first.0, hidden, dim)));
+        let mut normalised: Vec<V> = vec![];
         let mut dx = vec![];
         let mut parts = vec![];
         // SAFETY: the chunks cover both outputs, and write every value of theirs.
         unsafe {
-            let mut fill = |normalised: Option<Shared>, dx: Option<Shared>| {
-                let chunks = self.sizes.chunks().map_init(Vec::new, |memory, rows| {
+            let mut fill = |normalised: Option<Shared<V>>, dx: Option<Shared>| {
+                let chunks = self.sizes.chunks().map_init(Scratch::take, |memory, rows| {
                     let (own, count) = (span(&rows, dim), rows.len() * dim);
                     if let Some(normalised) = normalised {
-                        let to = normalised.part(own.start, count);
-                        normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, to);
+                        let wide = memory.out(count);
+                        let wide = normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, wide);
+                        narrow(wide, normalised.part(own.start, count));
                     }
                     let dhidden = &dhidden[span(&rows, hidden)];
                     let mut sums = vec![0f32; 2 * dim + hidden];
@@ -171,9 +199,9 @@ impl ResidualBranch {
                         add_rows(dhidden, bias_sums);
                     }
                     if let (Some(first), Some(dx)) = (&first, dx) {
-                        let dnormalised = scratch(memory, count);
+                        let dnormalised = memory.out(count);
                         let a = Matrix::new(dhidden, rows.len(), hidden);
-                        first.multiply_at(dnormalised.as_mut_ptr().cast(), Start::Zero, a);
+                        first.multiply_at(dnormalised.as_mut_ptr().cast::<f32>(), Start::Zero, a);
                         let operands = (&x[own.clone()], &*written(dnormalised), &dy[own.clone()]);
                         backward_rows(dx.part(own.start, count), operands, norm_weight, norm_sums, self.eps);
                     }
@@ -181,7 +209,7 @@ impl ResidualBranch {
                 });
                 parts = chunks.collect();
             };
-            let mut with_dx = |normalised: Option<Shared>| {
+            let mut with_dx = |normalised: Option<Shared<V>>| {
                 if wanted.through_norm() {
                     dx = filled(x.len(), |dx| fill(normalised, Some(Shared::new(dx))));
                 } else {
@@ -205,12 +233,24 @@ impl ResidualBranch {
 }
 
 /// Adds every row to `sums`.
-fn add_rows(rows: &[f32], sums: &mut [f32]) {
+fn add_rows<V: Value>(rows: &[V], sums: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
             for row in rows.chunks_exact(sums.len()) {
-                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value);
+                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value.wide());
+            }
+        },
+    );
+}
+
+/// Writes values as what they are kept as.
+fn narrow<V: Value>(values: &[f32], out: &mut Out<V>) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (out, &value) in out.iter_mut().zip(values) {
+                out.write(V::of(value));
             }
         },
     );
