@@ -11,6 +11,7 @@ mod file_name;
 mod flags;
 mod images;
 mod interrupt;
+mod kernels;
 mod model;
 mod output;
 mod progress;

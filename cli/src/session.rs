@@ -10,6 +10,7 @@ use tallow_weights::OpenOptions;
 use crate::download::Downloads;
 use crate::error::Result;
 use crate::flags::GlobalFlags;
+use crate::kernels;
 use crate::output;
 use crate::threads::{self, Threads};
 use tallow::train::{self, Precision};
@@ -26,6 +27,7 @@ impl Session {
     /// Checks the global flags and sets the number of threads.
     pub fn start(flags: GlobalFlags) -> Result<Self> {
         let threads = threads::set(flags.threads)?;
+        kernels::set(flags.kernels.as_deref())?;
         Ok(Self { flags, threads, said: Mutex::default() })
     }
 

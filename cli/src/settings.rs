@@ -5,8 +5,8 @@ use toml::{Table, Value};
 
 use crate::error::{Result, usage};
 use crate::flags::{ArchitectureFlags, TrainArgs};
-use crate::model;
 use crate::session::Session;
+use crate::{kernels, model};
 use tallow::data::{Augment, whitening};
 use tallow::train::config::{Normalize, SETTINGS};
 use tallow::train::defaults::{self, Family};
@@ -123,6 +123,7 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
 pub fn of_session(session: &Session) -> Result<Table> {
     let flags = session.flags();
     let mut table = Table::from_iter([("threads".to_string(), Value::Integer(session.threads() as i64))]);
+    table.extend(kernels::forced().map(|kernels| ("kernels".into(), kernels.to_string().into())));
     table.extend(flags.device.clone().map(|device| ("device".into(), device.into())));
     table.extend(flags.dtype.clone().map(|dtype| ("dtype".into(), dtype.into())));
     if let Some(seed) = flags.seed {

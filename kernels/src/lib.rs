@@ -17,7 +17,7 @@
 //! | [`value`] | values in memory: float32, or bfloat16 |
 //! | `memory.rs`, `tasks.rs` | memory that kernels fill, and how they share their work among threads |
 //!
-//! The same operands give the same digits, however many threads there are, but for sums over a batch, which depend on how
+//! The same operands give the same digits on the same [kernels](matmul::Kernels), however many threads there are, but for sums over a batch, which depend on how
 //! many tasks it is shared out to.
 
 #![deny(missing_docs)]

@@ -2,6 +2,9 @@
 
 /// Rows and columns of a block.
 const BLOCK: usize = 8;
+/// Rows of a block of half the height.
+#[cfg(target_arch = "x86_64")]
+const FEW: usize = 4;
 
 /// Writes `rows × columns` values, whose rows lie `from_stride` apart, as `columns` rows `to_stride` apart; on this thread.
 ///
@@ -14,12 +17,19 @@ pub(crate) unsafe fn transpose(
     to: *mut f32,
     to_stride: usize,
 ) {
-    let whole = (rows / BLOCK * BLOCK, columns / BLOCK * BLOCK);
+    let mut whole = (rows / BLOCK * BLOCK, columns / BLOCK * BLOCK);
     // SAFETY: the caller's; the CPU has what is asked for.
     unsafe {
         match () {
             #[cfg(target_arch = "x86_64")]
-            () if is_x86_feature_detected!("avx") => on_avx(from, from_stride, whole, to, to_stride),
+            () if is_x86_feature_detected!("avx") => {
+                on_avx(from, from_stride, whole, to, to_stride);
+                if rows - whole.0 >= FEW {
+                    let from = from.add(whole.0 * from_stride);
+                    few_on_sse(from, from_stride, whole.1, to.add(whole.0), to_stride);
+                    whole.0 += FEW;
+                }
+            }
             () => one_by_one(from, from_stride, (0, 0), whole, to, to_stride),
         }
         one_by_one(from, from_stride, (whole.0, 0), (rows, whole.1), to, to_stride);
@@ -90,13 +100,33 @@ unsafe fn on_avx(
     }
 }
 
+/// [`FEW`] rows of whole blocks.
+///
+/// # Safety
+/// As [`transpose`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn few_on_sse(from: *const f32, from_stride: usize, columns: usize, to: *mut f32, to_stride: usize) {
+    use std::arch::x86_64::*;
+    for column in (0..columns).step_by(FEW) {
+        // SAFETY: the caller's; every x86-64 CPU has SSE.
+        unsafe {
+            let load = |i: usize| _mm_loadu_ps(from.add(i * from_stride + column));
+            let (mut a, mut b, mut c, mut d) = (load(0), load(1), load(2), load(3));
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            for (i, values) in [a, b, c, d].into_iter().enumerate() {
+                _mm_storeu_ps(to.add((column + i) * to_stride), values);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_value_gets_to_its_place() {
-        for (rows, columns) in [(1, 1), (8, 8), (16, 24), (7, 9), (33, 18)] {
+        for (rows, columns) in [(1, 1), (8, 8), (16, 24), (7, 9), (12, 20), (33, 18)] {
             let (from_stride, to_stride) = (columns + 3, rows + 5);
             let from: Vec<f32> = (0..rows * from_stride).map(|i| i as f32).collect();
             let mut to = vec![-1f32; columns * to_stride];

@@ -9,7 +9,7 @@ use super::run::{Epoch, Run, Step};
 use super::statistics;
 
 /// Settings that cannot make another experiment of a run.
-const HARMLESS: [&str; 6] = ["name", "seed", "threads", "device", "checkpoint_every", "eval_batch_size"];
+const HARMLESS: [&str; 7] = ["name", "seed", "threads", "kernels", "device", "checkpoint_every", "eval_batch_size"];
 
 /// Settings that a run fills in by itself from others.
 const FILLED_IN: [&str; 3] = ["warmup_steps", "interpolation", "crop_pct"];

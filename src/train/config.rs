@@ -9,11 +9,11 @@ pub use tallow_weights::Head;
 use tallow_weights::{OpenOptions, Preprocessing, quoted};
 
 use super::error::{Error, Result};
-use super::paths;
 pub use super::settings::{
     ComputeSettings, DataSettings, LengthSettings, ModelSettings, OptimizerSettings, RegularizationSettings, SETTINGS,
     ScheduleSettings, Setting, TrainConfig,
 };
+use super::{kernels, paths};
 use crate::data::Mix;
 
 /// A number of epochs, or what the number of training samples asks for (see [`super::defaults::by_data`]).
@@ -273,6 +273,7 @@ impl TrainConfig {
         self.regularization.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
         self.regularization.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.compute.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        self.compute.kernels.as_deref().map_or(Ok(()), kernels::check)?;
         self.check_extended()?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.compute.seed).is_ok(), format!("at most {}", i64::MAX), self.compute.seed)
@@ -393,10 +394,10 @@ impl TrainConfig {
     }
 
     /// The fields in which two configurations differ, each as `field (this one's against other's)`. What cannot change a
-    /// result or only tells about it (`name`, `paths`, `resolved`, `checkpoint_every`, `threads`) is left out, as is another
+    /// result or only tells about it (`name`, `paths`, `resolved`, `checkpoint_every`, `threads`, `kernels`) is left out, as is another
     /// spelling of the same file or folder.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        const HARMLESS: [&str; 5] = ["name", "paths", "resolved", "checkpoint_every", "threads"];
+        const HARMLESS: [&str; 6] = ["name", "paths", "resolved", "checkpoint_every", "threads", "kernels"];
         let (Ok(mine), Ok(theirs)) = (toml::Table::try_from(self), toml::Table::try_from(other)) else {
             return vec!["config".into()];
         };

@@ -1,6 +1,7 @@
 //! The defaults of a run by kind of model and start: the one table of them.
 
 use tallow_models::Architecture;
+use tallow_models::ops::Kernels;
 
 use super::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
 
@@ -160,6 +161,8 @@ pub fn in_words(config: &TrainConfig, steps_per_epoch: usize, head_first: bool) 
     if config.eval_every() > 1 {
         words.push(format!("evaluated every {} epochs", config.eval_every()));
     }
+    let kernels = config.compute.kernels.iter().filter(|_| config.compute.device == "cpu");
+    words.extend(kernels.filter(|kernels| **kernels != Kernels::fixed().to_string()).map(|k| format!("kernels {k}")));
     words.join(", ")
 }
 

@@ -15,7 +15,7 @@ use super::run_folder::RunFolder;
 use super::setup::Setup;
 use super::study::svm;
 use super::watch::Watch;
-use super::{batch_size, data_record, features, memory};
+use super::{batch_size, data_record, features, kernels, memory};
 
 /// Trains what `config` says: [`Setup::new`], then [`fit()`]; or [`svm::run`].
 ///
@@ -54,6 +54,11 @@ pub fn fit(
 
 /// [`fit()`], in a session.
 pub(super) fn fit_in(session: Session, mut setup: Setup, listener: &mut dyn Listener) -> Result<Outcome> {
+    if session.start == Start::Resume && setup.config.compute.kernels.is_none() && session.folder.config_path().exists()
+    {
+        setup.config.compute.kernels = session.folder.config()?.compute.kernels;
+    }
+    setup.dataset.notes.extend(kernels::take_up(&mut setup.config));
     batch_size::settle(&mut setup, session.folder, session.start, listener)?;
     let batch_size = setup.config.batch_size();
     begin_and_train(session, setup, listener)

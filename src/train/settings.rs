@@ -373,10 +373,17 @@ settings! {
         /// Steps between two checkpoints inside an epoch. Default: ten minutes.
         #[serde(skip_serializing_if = "Option::is_none")]
         checkpoint_every: Option<usize> = None;
-        /// The seed of everything random; the same seed gives the same run. Default: 0.
+        /// The seed of everything random; the same seed gives the same run with the same kernels. Default: 0.
         seed: u64 = 0;
         /// Threads for computing and for loading images. Default: RAYON_NUM_THREADS, or else the available cores.
         threads: usize = 0;
+        /// What the CPU's matrix products run on: amx, avx512, avx2 or gemm, if the CPU has it; fixed to choose by the CPU's instructions
+        /// alone; or auto to measure once on this machine. Default: TALLOW_KERNELS, or else auto.
+        ///
+        /// A run writes down what it computes with, and goes on with it. That may be a list: the kernels of large products, of small
+        /// ones, and of those in bfloat16.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kernels: Option<String> = None;
         /// Where to compute: auto, cpu, `cuda[:N]` or metal. Default: auto, which takes a GPU if this build can use one.
         device: String = "auto".into();
         /// The type of the model's arithmetic; tf32 on CUDA only. Default: f32.

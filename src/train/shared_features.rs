@@ -57,7 +57,7 @@ impl SharedFeatures {
             }
         }
         let backbone = format!(
-            "tallow {}\narchitecture {}\npreprocessing {:?}\nexif {}\nweights {}\ndtype {:?}\ndevice {}\nthreads {}\n",
+            "tallow {}\narchitecture {}\npreprocessing {:?}\nexif {}\nweights {}\ndtype {:?}\ndevice {}\nthreads {}\nkernels {:?}\n",
             env!("CARGO_PKG_VERSION"),
             serde_json::to_string(&checkpoint.architecture).unwrap_or_default(),
             checkpoint.preprocessing,
@@ -66,6 +66,7 @@ impl SharedFeatures {
             config.compute.dtype,
             config.compute.device,
             config.compute.threads,
+            config.compute.kernels,
         );
         Ok(Some(Self { folder: path, backbone }))
     }

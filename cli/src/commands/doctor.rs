@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tallow_models::ops::{MatmulPrecision, matmul_kernel};
+use tallow_models::ops::{Kernel, Kernels, MatmulPrecision, matmul_kernel};
 
 use crate::error::Result;
 use crate::output::bytes;
@@ -25,6 +25,7 @@ struct Findings {
     cpu_features: Vec<&'static str>,
     matmul: Option<&'static str>,
     matmul_bf16: Option<&'static str>,
+    kernels: KernelsFound,
     cores: usize,
     threads: usize,
     threads_from: &'static str,
@@ -35,6 +36,46 @@ struct Findings {
     hub: Vec<(&'static str, String)>,
     bundled_models: Vec<&'static str>,
     bundled_data: Vec<&'static str>,
+}
+
+/// What serves each class of matrix product.
+#[derive(Serialize)]
+struct KernelsFound {
+    large: &'static str,
+    small: &'static str,
+    bf16: Option<&'static str>,
+    /// forced, measured, kept or default.
+    from: &'static str,
+    /// Those that this CPU has, as `--kernels` takes them.
+    here: Vec<&'static str>,
+}
+
+impl KernelsFound {
+    fn new() -> Self {
+        let (kernels, from) = train::chosen_kernels();
+        Self {
+            large: kernels.large.name(),
+            small: kernels.small.name(),
+            bf16: kernels.bfloat16.map(Kernel::name),
+            from: from.name(),
+            here: Kernels::names(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let from = match self.from {
+            "forced" => "as --kernels or TALLOW_KERNELS says",
+            "kept" => "measured on this machine",
+            _ => "by the CPU's instructions; not measured yet",
+        };
+        let bf16 = self.bf16.unwrap_or("none");
+        format!(
+            "{} for large products, {} for small ones, {bf16} for bf16: {from}; there are {}",
+            self.large,
+            self.small,
+            self.here.join(", ")
+        )
+    }
 }
 
 impl Findings {
@@ -48,6 +89,7 @@ impl Findings {
             cpu_features: cpu_features(),
             matmul: matmul_kernel(MatmulPrecision::Float32),
             matmul_bf16: matmul_kernel(MatmulPrecision::BFloat16),
+            kernels: KernelsFound::new(),
             cores: cores(),
             threads: session.threads(),
             threads_from: session.threads_from(),
@@ -70,6 +112,7 @@ impl Findings {
             ("instructions", list(&self.cpu_features)),
             ("matmul in f32", self.matmul.unwrap_or("none").into()),
             ("matmul in bf16", self.matmul_bf16.unwrap_or("no instructions: float32 in its place").into()),
+            ("kernels", self.kernels.text()),
             ("memory", self.memory_bytes.map_or("unknown".into(), bytes)),
             ("threads", format!("{} ({})", self.threads, self.threads_from)),
             ("device", format!("auto takes {}: {}", self.device, self.device_reason)),

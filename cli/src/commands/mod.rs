@@ -18,6 +18,7 @@ pub mod train;
 
 use crate::error::Result;
 use crate::flags::Command;
+use crate::kernels;
 use crate::session::Session;
 use crate::settings;
 
@@ -26,6 +27,9 @@ use crate::settings;
 /// # Errors
 /// Whatever the command ends with; [`crate::error::report`] says it.
 pub fn run(command: Command, session: &Session) -> Result {
+    if kernels::matter(&command) {
+        tallow::train::settle_kernels();
+    }
     match command {
         Command::List(args) => list::run(&args, session),
         Command::Info(args) => info::run(&args, session),

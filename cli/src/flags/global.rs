@@ -16,6 +16,8 @@ pub struct GlobalFlags {
     pub seed: Option<u64>,
     #[arg(long, global = true, value_name = "N", value_parser = positive, help = help_of("threads"))]
     pub threads: Option<usize>,
+    #[arg(long, global = true, value_name = "KERNELS", help = help_of("kernels"))]
+    pub kernels: Option<String>,
     /// Print more, such as what became of every tensor that was loaded
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,

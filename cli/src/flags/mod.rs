@@ -41,6 +41,8 @@ use tallow::train::TrainConfig;
                   HF_ENDPOINT            The address of another hub\n  \
                   HF_HUB_OFFLINE=1       Download nothing, use what is in the cache\n  \
                   RAYON_NUM_THREADS      The number of threads, if --threads is not given\n  \
+                  TALLOW_KERNELS         What matrix products run on, if --kernels is not given
+  \
                   TALLOW_CUDA_KERNELS    On CUDA: off computes with Candle's operations alone, on without the check of each\n                         \
                   kernel against them at its first use\n\n\
                   Examples:\n  \

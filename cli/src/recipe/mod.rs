@@ -161,6 +161,7 @@ impl Entry {
         with.apply(&mut settings, &mut grid, gridded)?;
         for (key, instead) in [
             ("threads", "--threads"),
+            ("kernels", "--kernels"),
             ("paths", "data, model or weights"),
             ("resolved", "nothing"),
             ("out", "out at the top of the file"),

@@ -24,7 +24,7 @@ impl Overrides {
             let Some((key, value)) = split.filter(|(key, _)| !key.is_empty()) else {
                 return Err(usage(format!("--with: expected KEY=VALUE, such as epochs=5, got {word:?}")));
             };
-            if ["name", "threads", "paths", "resolved", "out", "grid", "set"].contains(&key) {
+            if ["name", "threads", "kernels", "paths", "resolved", "out", "grid", "set"].contains(&key) {
                 return Err(usage(format!(
                     "--with {key}: expected a setting of the runs, such as epochs=5, got {key}"
                 )));

@@ -56,6 +56,8 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("doctor --threads 0", "--threads"),
         ("doctor --threads 100000", "--threads"),
         ("doctor --device tpu", "--device"),
+        ("doctor --kernels sse", "--kernels: expected auto, fixed, or what this CPU has ("),
+        ("train mlp_mnist --data mnist --kernels avx512-bf16", "gemm), got avx512-bf16"),
         ("bench mlp_mnist --device cuda:x", "--device"),
         ("embed vit_small_patch14_dinov2.saliency --out f.safetensors", "required arguments"),
         ("predict vit_small_patch14_dinov2.saliency d.png", "classification head"),

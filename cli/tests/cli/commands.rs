@@ -139,8 +139,56 @@ fn doctor_tells_what_is_used_and_why() {
     let found = tallow.json("doctor --threads 3");
     assert_eq!((&found["threads"], &found["threads_from"]), (&3.into(), &"--threads".into()));
     assert!(found["device"].is_string() && found["device_reason"].is_string());
+    assert_eq!(found["kernels"]["from"], "forced");
+    let found = tallow.json("doctor --kernels gemm");
+    assert_eq!((&found["kernels"]["large"], &found["kernels"]["small"]), (&"gemm".into(), &"gemm".into()));
+    assert_eq!((&found["kernels"]["bf16"], &found["kernels"]["from"]), (&Value::Null, &"forced".into()));
     let token = tallow.command("doctor").env("HF_TOKEN", "hf_secret").output().unwrap();
     assert!(!String::from_utf8_lossy(&token.stdout).contains("hf_secret"));
+}
+
+#[test]
+fn a_run_records_the_kernels_that_it_computes_with_and_goes_on_with_them() {
+    let tallow = Sandbox::new();
+    let train = "mlp_mnist --data mnist --limit 64 --test-limit 16 --out r";
+    tallow.ok(&format!("train {train} --epochs 1 --kernels gemm"));
+    let config = || std::fs::read_to_string(tallow.path("r/config.toml")).unwrap();
+    assert!(config().contains("kernels = \"gemm\""), "{}", config());
+    // Nobody forces others now.
+    let mut resume = tallow.command("train --out r --resume --epochs 2");
+    let resumed = resume.env_remove("TALLOW_KERNELS").env("XDG_CACHE_HOME", tallow.path("caches")).output().unwrap();
+    assert!(resumed.status.success(), "{resumed:?}");
+    assert!(config().contains("kernels = \"gemm\""), "{}", config());
+}
+
+/// Where Linux tells the processor, of which there may be several kinds in one home.
+#[test]
+fn kernels_are_measured_once_for_a_long_command_and_kept() {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !["cpu family", "stepping", "microcode", "model name"].iter().all(|field| cpu.contains(field)) {
+        eprintln!("skipped: nothing tells the processor");
+        return;
+    }
+    let tallow = Sandbox::new();
+    let run = |line: &str| {
+        let mut command = tallow.command(line);
+        let output =
+            command.env_remove("TALLOW_KERNELS").env("XDG_CACHE_HOME", tallow.path("caches")).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let doctor = || serde_json::from_str::<Value>(&run("doctor --json")).unwrap()["kernels"].clone();
+    assert_eq!(doctor()["from"], "default");
+    let kept = tallow.path("caches/tallow/kernels.json");
+    assert!(!kept.exists(), "a short command measures nothing");
+    run("train mlp_mnist --data mnist --limit 64 --test-limit 16 --epochs 1 --out r");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    assert_eq!(doctor()["from"], "kept");
+    run("eval r");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), text);
+    // What is no list of kernels is measured anew.
+    std::fs::write(&kept, "{").unwrap();
+    assert_eq!(doctor()["from"], "default");
 }
 
 #[test]

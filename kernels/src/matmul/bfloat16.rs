@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::amx::{Tiles, amx_is_allowed};
 use super::avx512_bf16::{dot_products, pack, store_narrow};
-use super::{Matrix, Output, Start};
+use super::{Kernel, Matrix, Output, Start};
 use crate::value::Value;
 
 /// Rows and columns of the part of a product that is summed up at a time: 2 x 2 tiles.
@@ -41,6 +41,13 @@ pub enum Unit {
     Amx,
     /// Dot products of pairs in AVX-512.
     Avx512Bf16,
+}
+
+impl Unit {
+    /// What a kernel for bfloat16 multiplies with.
+    pub fn of(kernel: Kernel) -> Self {
+        if kernel == Kernel::Amx { Self::Amx } else { Self::Avx512Bf16 }
+    }
 }
 
 /// What this CPU has, found out once.

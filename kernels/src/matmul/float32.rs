@@ -11,7 +11,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Matrix, Start};
+use super::{Kernel, Matrix, Start, kernels};
 use crate::memory::Shared;
 use crate::transpose::transpose;
 use crate::value::Value;
@@ -48,18 +48,6 @@ thread_local! {
     static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
     /// Factors of the left operand, as [`PackedRows`] has them.
     static FACTORS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
-/// Whether this CPU's products run here: with AVX2 and no AVX-512, for which `gemm` does as well.
-#[cfg(target_arch = "x86_64")]
-pub fn serves() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && !is_x86_feature_detected!("avx512f")
-}
-
-/// As above.
-#[cfg(not(target_arch = "x86_64"))]
-pub fn serves() -> bool {
-    false
 }
 
 /// Some steps of a left operand: the factor of a row at a step lies at the start of the row plus the step's offset.
@@ -165,6 +153,12 @@ impl<'a> PackedRows<'a> {
                 continue;
             }
             let row_of = |r: usize| (row + r).min(rows.end - 1);
+            if a.column_stride == 1 && R % 4 == 0 && row + R <= rows.end {
+                let from = &a.values[row * a.row_stride..][..(R - 1) * a.row_stride + steps.end][steps.start..];
+                // SAFETY: the rows were checked just now; there is room for as many factors.
+                unsafe { transpose(from.as_ptr(), a.row_stride, (R, steps.len()), factors.as_mut_ptr(), R) };
+                continue;
+            }
             if a.column_stride == 1 {
                 let all: [&[f32]; R] = std::array::from_fn(|r| &a.values[row_of(r) * a.row_stride..][steps.clone()]);
                 for (i, factors) in factors.chunks_exact_mut(R).enumerate() {
@@ -204,6 +198,9 @@ pub struct PackedPanels {
     columns: usize,
     /// Lines from one panel to the next.
     stride: usize,
+    /// Whether vectors are to be shorter than the CPU's longest.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 has several"))]
+    narrow: bool,
     lines: Vec<Line>,
 }
 
@@ -241,10 +238,17 @@ impl PackedPanels {
         Self::within(vec![], b, threads)
     }
 
+    /// The same, multiplied with the vectors of `kernel`; else it is those of small products.
+    pub fn on(mut self, kernel: Kernel) -> Self {
+        self.narrow = is_narrow(kernel);
+        self
+    }
+
     /// PackedPanels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
     /// set of the first-level cache.
     pub fn blank(depth: usize, columns: usize) -> Self {
-        let mut panels = Self { depth, columns, stride: depth + 1, lines: PANELS.take() };
+        let mut panels =
+            Self { depth, columns, stride: depth + 1, narrow: is_narrow(kernels().small), lines: PANELS.take() };
         panels.grow();
         panels
     }
@@ -271,7 +275,8 @@ impl PackedPanels {
     }
 
     fn within(lines: Vec<Line>, b: Matrix, threads: usize) -> Self {
-        let mut panels = Self { depth: b.rows, columns: b.columns, stride: b.rows, lines };
+        let mut panels =
+            Self { depth: b.rows, columns: b.columns, stride: b.rows, narrow: is_narrow(kernels().small), lines };
         let lines = panels.grow();
         if !lines.is_empty() {
             if threads > 1 && b.rows * b.columns >= LARGE {
@@ -331,8 +336,20 @@ impl PackedPanels {
         let (all, steps) = a.size();
         assert!(steps == self.depth && rows.end <= all, "matrices that do not fit");
         out.start.assert_fits(self.columns);
-        pulp::Arch::new().dispatch(Product { panels: self, out, a, rows, columns: panels });
+        let product = Product { panels: self, out, a, rows, columns: panels };
+        #[cfg(target_arch = "x86_64")]
+        if self.narrow
+            && let Some(simd) = pulp::x86::V3::try_new()
+        {
+            return Simd::vectorize(simd, product);
+        }
+        pulp::Arch::new().dispatch(product);
     }
+}
+
+/// Whether a kernel's vectors are shorter than the CPU's longest may be.
+fn is_narrow(kernel: Kernel) -> bool {
+    kernel == Kernel::Avx2
 }
 
 /// Packs the columns of `b` from `first` on as a panel.
@@ -391,18 +408,18 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         // As many sums as the registers hold: of 16 (two a line), 32 with twice as long vectors, 32 with half as long ones.
         match S::F32_LANES {
-            8 => self.run::<S, 6, 2, 1>(simd),
-            16 => self.run::<S, 12, 1, 1>(simd),
-            4 => self.run::<S, 6, 4, 2>(simd),
-            _ => self.run::<S, 2, 16, 8>(simd),
+            8 => self.run::<S, 6, 2, 1, 1>(simd),
+            16 => self.run::<S, 12, 1, 2, 1>(simd),
+            4 => self.run::<S, 6, 4, 1, 2>(simd),
+            _ => self.run::<S, 2, 16, 1, 8>(simd),
         }
     }
 }
 
 impl Product<'_> {
-    /// In blocks of `R` rows and `V` vectors, or `HALF` where no more are needed.
+    /// In blocks of `R` rows and `V` vectors of `P` panels, or `HALF` of one panel where no more are needed.
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const V: usize, const HALF: usize>(self, simd: S) {
+    fn run<S: Simd, const R: usize, const V: usize, const P: usize, const HALF: usize>(self, simd: S) {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
         // Of one size, up to a third above that: few rows left over would read all panels again.
@@ -417,16 +434,16 @@ impl Product<'_> {
                     Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
                         let mut memory = FACTORS.take();
                         let a = PackedRows::new::<R>(a, &rows, &steps, &mut memory);
-                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
                         FACTORS.set(memory);
                     }
                     Operand::Matrix(a) => {
                         let a = Rows(a.columns_from(steps.start, steps.len()));
-                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                     Operand::Gathered(a) => {
                         let a = Gathered { offsets: &a.offsets[steps.clone()], ..a };
-                        self.pass::<S, R, V, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                 }
             }
@@ -434,7 +451,7 @@ impl Product<'_> {
     }
 
     #[inline(always)]
-    fn pass<S: Simd, const R: usize, const V: usize, const HALF: usize>(
+    fn pass<S: Simd, const R: usize, const V: usize, const P: usize, const HALF: usize>(
         &self,
         simd: S,
         a: impl Left<R>,
@@ -442,31 +459,49 @@ impl Product<'_> {
         steps: Range<usize>,
         start: Start,
     ) {
-        let lanes = S::F32_LANES;
-        for panel in self.columns.clone() {
-            let first = panel * PANEL;
-            let count = PANEL.min(self.panels.columns - first);
-            let lines = &self.panels.lines[panel * self.panels.stride..][steps.clone()];
-            for row in rows.clone().step_by(R) {
-                let starts = a.starts(row, rows.end);
-                let to = Place { row, rows: R.min(rows.end - row), first, count, start };
-                self.fetch_output(&to);
-                // The next panel, a share of it with every block of rows.
-                let (block, blocks) = ((row - rows.start) / R, rows.len().div_ceil(R));
-                let next = lines.as_ptr().wrapping_add(self.panels.stride);
+        let mut panel = self.columns.start;
+        while panel < self.columns.end {
+            let narrow = self.panels.columns - panel * PANEL <= HALF * S::F32_LANES;
+            if self.columns.end - panel >= P && !(P == 1 && narrow) {
+                self.strip::<S, R, V, P>(simd, a, rows.clone(), steps.clone(), (panel, start));
+                panel += P;
+            } else {
+                self.strip::<S, R, HALF, 1>(simd, a, rows.clone(), steps.clone(), (panel, start));
+                panel += 1;
+            }
+        }
+    }
+
+    /// All rows of `P` neighbouring panels.
+    #[inline(always)]
+    fn strip<S: Simd, const R: usize, const V: usize, const P: usize>(
+        &self,
+        simd: S,
+        a: impl Left<R>,
+        rows: Range<usize>,
+        steps: Range<usize>,
+        (panel, start): (usize, Start),
+    ) {
+        let first = panel * PANEL;
+        let count = (P * PANEL).min(self.panels.columns - first);
+        let lines: [&[Line]; P] =
+            std::array::from_fn(|p| &self.panels.lines[(panel + p) * self.panels.stride..][steps.clone()]);
+        for row in rows.clone().step_by(R) {
+            let starts = a.starts(row, rows.end);
+            let to = Place { row, rows: R.min(rows.end - row), first, count, start };
+            self.fetch_output(&to);
+            // The next panels, a share of them with every block of rows.
+            let (block, blocks) = ((row - rows.start) / R, rows.len().div_ceil(R));
+            for lines in lines {
+                let next = lines.as_ptr().wrapping_add(P * self.panels.stride);
                 for line in steps.len() * block / blocks..steps.len() * (block + 1) / blocks {
                     fetch(next.wrapping_add(line));
                 }
-                // SAFETY: the left operand vouches for its places.
-                unsafe {
-                    if count <= HALF * lanes {
-                        let sums = sums::<S, R, HALF>(simd, starts, a, lines);
-                        self.put(simd, sums, &to);
-                    } else {
-                        let sums = sums::<S, R, V>(simd, starts, a, lines);
-                        self.put(simd, sums, &to);
-                    }
-                }
+            }
+            // SAFETY: the left operand vouches for its places.
+            unsafe {
+                let sums = sums::<S, R, V, P>(simd, starts, a, lines);
+                self.put(simd, sums, &to);
             }
         }
     }
@@ -478,6 +513,9 @@ impl Product<'_> {
         for row in to.row..to.row + to.rows {
             let first = self.out.to.wrapping_add(row * self.out.row_stride + to.first);
             fetch(first);
+            if to.count > PANEL {
+                fetch(first.wrapping_add(PANEL));
+            }
             fetch(first.wrapping_add(to.count - 1));
         }
     }
@@ -487,16 +525,21 @@ impl Product<'_> {
     /// # Safety
     /// As [`PackedPanels::multiply`].
     #[inline(always)]
-    unsafe fn put<S: Simd, const R: usize, const V: usize>(&self, simd: S, sums: [[S::f32s; V]; R], to: &Place) {
+    unsafe fn put<S: Simd, const R: usize, const V: usize, const P: usize>(
+        &self,
+        simd: S,
+        sums: [[[S::f32s; V]; P]; R],
+        to: &Place,
+    ) {
         let &Place { row, rows, first, count, start } = to;
         let lanes = S::F32_LANES;
         let scale = simd.splat_f32s(self.out.scale);
-        if count == V * lanes {
+        if count == P * V * lanes {
             for (r, sums) in sums.iter().enumerate() {
                 if r >= rows {
                     break;
                 }
-                for (v, &sum) in sums.iter().enumerate() {
+                for (v, &sum) in sums.as_flattened().iter().enumerate() {
                     // SAFETY: the caller's; a whole vector lies within the product's row.
                     unsafe {
                         let to = self.out.to.add((row + r) * self.out.row_stride + first + v * lanes).cast::<S::f32s>();
@@ -541,30 +584,34 @@ struct Place<'a> {
     start: Start<'a>,
 }
 
-/// The sums over `lines` of the factors of `R` rows times `V` vectors of a line.
+/// The sums over as many lines of `P` panels of the factors of `R` rows times `V` vectors of a line.
 ///
 /// # Safety
 /// The factors of all rows at as many steps as there are lines must be readable.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize, const V: usize>(
+unsafe fn sums<S: Simd, const R: usize, const V: usize, const P: usize>(
     simd: S,
     starts: [*const f32; R],
     a: impl Left<R>,
-    lines: &[Line],
-) -> [[S::f32s; V]; R] {
-    let mut sums = [[simd.splat_f32s(0.); V]; R];
+    lines: [&[Line]; P],
+) -> [[[S::f32s; V]; P]; R] {
+    let mut sums = [[[simd.splat_f32s(0.); V]; P]; R];
+    let steps = lines[0].len();
+    let lines = lines.map(|lines| {
+        assert_eq!(lines.len(), steps);
+        lines.as_ptr()
+    });
     // Two steps at a time, which halves the counting.
-    let (pairs, last) = lines.as_chunks::<2>();
-    for (i, [line, next]) in pairs.iter().enumerate() {
-        // SAFETY: the caller's.
+    for i in (0..steps / 2 * 2).step_by(2) {
+        // SAFETY: the caller's; every panel has a line for each of the steps.
         unsafe {
-            add_step(simd, &mut sums, starts, a.offset(2 * i), line);
-            add_step(simd, &mut sums, starts, a.offset(2 * i + 1), next);
+            add_step(simd, &mut sums, starts, a.offset(i), lines.map(|lines| lines.add(i)));
+            add_step(simd, &mut sums, starts, a.offset(i + 1), lines.map(|lines| lines.add(i + 1)));
         }
     }
-    if let [line] = last {
-        // SAFETY: the caller's.
-        unsafe { add_step(simd, &mut sums, starts, a.offset(lines.len() - 1), line) };
+    if steps % 2 == 1 {
+        // SAFETY: as above.
+        unsafe { add_step(simd, &mut sums, starts, a.offset(steps - 1), lines.map(|lines| lines.add(steps - 1))) };
     }
     sums
 }
@@ -572,25 +619,26 @@ unsafe fn sums<S: Simd, const R: usize, const V: usize>(
 /// Adds the products of one step.
 ///
 /// # Safety
-/// There must be a factor so far from every start.
+/// There must be a factor so far from every start, and the lines.
 #[inline(always)]
-unsafe fn add_step<S: Simd, const R: usize, const V: usize>(
+unsafe fn add_step<S: Simd, const R: usize, const V: usize, const P: usize>(
     simd: S,
-    sums: &mut [[S::f32s; V]; R],
+    sums: &mut [[[S::f32s; V]; P]; R],
     starts: [*const f32; R],
     offset: usize,
-    line: &Line,
+    lines: [*const Line; P],
 ) {
-    let line: *const f32 = line.0.as_ptr();
-    // SAFETY: a line has room for all vectors; the factors are the caller's.
+    // SAFETY: a line has room for all vectors; lines and factors are the caller's.
     unsafe {
-        let mut vectors = [simd.splat_f32s(0.); V];
-        for (v, vector) in vectors.iter_mut().enumerate() {
-            *vector = line.add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+        let mut vectors = [[simd.splat_f32s(0.); V]; P];
+        for (line, vectors) in lines.into_iter().zip(&mut vectors) {
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                *vector = line.cast::<f32>().add(v * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+            }
         }
         for (sums, start) in sums.iter_mut().zip(starts) {
             let factor = simd.splat_f32s(*start.add(offset));
-            for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+            for (sum, &vector) in sums.as_flattened_mut().iter_mut().zip(vectors.as_flattened()) {
                 *sum = simd.mul_add_e_f32s(factor, vector, *sum);
             }
         }
@@ -600,6 +648,29 @@ unsafe fn add_step<S: Simd, const R: usize, const V: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn vectors_of_8_and_of_16_give_the_same_digits() {
+        let (Some(eight), Some(sixteen)) = (pulp::x86::V3::try_new(), pulp::x86::V4::try_new()) else {
+            eprintln!("skipped: this CPU has no AVX-512");
+            return;
+        };
+        for (rows, columns, depth) in [(1, 1, 1), (13, 40, 7), (48, 32, 900), (25, 24, 385), (700, 17, 97)] {
+            let (a, b) = (numbers(rows * depth, 7919), numbers(depth * columns, 6007));
+            let panels = PackedPanels::new(Matrix::new(&b, depth, columns), 1);
+            let product = |run: &dyn Fn(Product)| {
+                let mut out = vec![0.25f32; rows * columns];
+                let to = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Out, scale: 0.7 };
+                let a = Operand::Matrix(Matrix::new(&a, rows, depth));
+                run(Product { panels: &panels, out: to, a, rows: 0..rows, columns: 0..columns.div_ceil(PANEL) });
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            let of_eight = product(&|product| Simd::vectorize(eight, product));
+            let of_sixteen = product(&|product| Simd::vectorize(sixteen, product));
+            assert!(of_eight == of_sixteen, "{rows}x{columns}x{depth}");
+        }
+    }
 
     fn numbers(count: usize, factor: usize) -> Vec<f32> {
         (0..count).map(|i| (i * factor % 997) as f32 / 500. - 1.).collect()

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | AMX | `amx.rs`, of bfloat16 parts that `bfloat16.rs` packs as tiles |
 //! | AVX512-BF16, where bfloat16 is asked for | `avx512_bf16.rs`, of the same |
-//! | AVX2 | `float32.rs`, of panels that are packed there; small products by the crate `gemm` |
-//! | AVX-512, NEON | `gemm`; convolutions in `float32.rs` |
+//! | AVX-512, AVX2 | `float32.rs`, of panels that are packed there; products that are not worth packing by the crate `gemm` |
+//! | NEON | `gemm`; convolutions in `float32.rs` |
+//!
+//! Which of them serves where a CPU has several is in `choice.rs`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -13,6 +15,7 @@ pub(crate) mod amx;
 mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 mod bfloat16;
+mod choice;
 mod float32;
 
 use std::mem::MaybeUninit;
@@ -24,6 +27,7 @@ use gemm::Parallelism;
 use crate::memory::filled;
 use crate::value::Value;
 
+pub use choice::{Kernel, Kernels, KernelsError, kernels, set_kernels};
 pub(crate) use float32::{Gathered, Operand, Output, PANEL, PackedPanels};
 
 /// A matrix somewhere in memory: rows and columns lie any distance apart.
@@ -150,35 +154,27 @@ fn precision() -> MatmulPrecision {
     }
 }
 
-/// What large matrix products run on for a precision, in words; `None` if this CPU has no instructions for it.
+/// What large matrix products run on for a precision, in words; `None` if nothing multiplies at that precision.
 pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    return Some(match (precision, bfloat16::unit()) {
-        (MatmulPrecision::Float32, Some(bfloat16::Unit::Amx)) => "AMX, float32 in three bfloat16 parts",
-        (MatmulPrecision::BFloat16, Some(bfloat16::Unit::Amx)) => "AMX, bfloat16",
-        (MatmulPrecision::BFloat16, Some(bfloat16::Unit::Avx512Bf16)) => "AVX512-BF16",
-        (MatmulPrecision::BFloat16, None) => return None,
-        (MatmulPrecision::Float32, _) if is_x86_feature_detected!("avx512f") => "AVX-512",
-        (MatmulPrecision::Float32, _) if is_x86_feature_detected!("fma") => "AVX2",
-        (MatmulPrecision::Float32, _) => "scalar",
-    });
-    #[cfg(not(target_arch = "x86_64"))]
-    match precision {
-        MatmulPrecision::Float32 if cfg!(target_arch = "aarch64") => Some("NEON"),
-        MatmulPrecision::Float32 => Some("scalar"),
-        MatmulPrecision::BFloat16 => None,
-    }
+    let kernels = kernels();
+    let kernel = match precision {
+        MatmulPrecision::Float32 => kernels.large,
+        MatmulPrecision::BFloat16 => kernels.bfloat16?,
+    };
+    Some(match (kernel, precision) {
+        (Kernel::Amx, MatmulPrecision::Float32) => "AMX, float32 in three bfloat16 parts",
+        (Kernel::Amx, MatmulPrecision::BFloat16) => "AMX, bfloat16",
+        (Kernel::Avx512Bf16, _) => "AVX512-BF16",
+        (Kernel::Avx512, _) => "AVX-512",
+        (Kernel::Avx2, _) => "AVX2",
+        (Kernel::Gemm, _) if cfg!(target_arch = "aarch64") => "NEON",
+        (Kernel::Gemm, _) => "the crate gemm",
+    })
 }
 
 /// Whether a product of these sizes runs on tiles, whose operands have to be packed.
 pub(crate) fn on_tiles(rows: usize, columns: usize, depth: usize) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return tiles(rows, columns, depth).is_some();
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (rows, columns, depth);
-        false
-    }
+    service(kernels(), precision(), (rows, columns, depth)).packs_tiles()
 }
 
 /// `start + a b`, on all threads.
@@ -283,7 +279,7 @@ unsafe fn multiply_narrow_to<A: Value, B: Value, O: Value>(_: Output<O>, _: Matr
 /// Whether values that only kernels see are to be kept in bfloat16: where products read it ([`MatmulPrecision::BFloat16`]).
 pub(crate) fn keeps_narrow() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return computes_narrow() && bfloat16::unit().is_some();
+    return computes_narrow() && kernels().bfloat16.is_some();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -291,7 +287,10 @@ pub(crate) fn keeps_narrow() -> bool {
 /// What multiplies bfloat16.
 #[cfg(target_arch = "x86_64")]
 fn narrow_unit() -> bfloat16::Unit {
-    bfloat16::unit().unwrap_or_else(|| unreachable!("values are bfloat16 only where `keeps_narrow` says so"))
+    let chosen = kernels().bfloat16.map(bfloat16::Unit::of);
+    chosen
+        .or_else(bfloat16::unit)
+        .unwrap_or_else(|| unreachable!("values are bfloat16 only where `keeps_narrow` says so"))
 }
 
 /// As [`multiply_to`], for float32.
@@ -299,51 +298,69 @@ fn narrow_unit() -> bfloat16::Unit {
 /// # Safety
 /// As [`multiply_to`].
 unsafe fn multiply_wide_to(out: Output, a: Matrix, b: Matrix, threads: Threads) {
-    let Output { to: out, row_stride, start, scale } = out;
-    assert_eq!(a.columns, b.rows, "matrices that do not fit");
-    start.assert_fits(b.columns);
     let count = match threads {
         Threads::All => rayon::current_num_threads(),
         Threads::One => 1,
     };
-    #[cfg(target_arch = "x86_64")]
-    if let Some((unit, parts)) = tiles(a.rows, b.columns, a.columns) {
-        // A long common dimension (the rows of a batch, for gradients of weights) in slices, whose tiles stay in the cache.
-        let slice = if parts == 1 { bfloat16::SLICE_OF_ONE } else { bfloat16::SLICE };
-        for first in (0..a.columns).step_by(slice) {
-            let count_of_slice = slice.min(a.columns - first);
-            let start = if first > 0 { Start::Out } else { start };
-            let right = bfloat16::PackedTiles::new(unit, parts, b.rows_from(first, count_of_slice), count);
-            // SAFETY: the caller's.
-            unsafe {
-                right.multiply(
-                    Output { to: out, row_stride, start, scale },
-                    a.columns_from(first, count_of_slice),
-                    count,
-                )
-            };
+    let service = service(kernels(), precision(), (a.rows, b.columns, a.columns));
+    // SAFETY: the caller's.
+    unsafe { multiply_on(service, out, a, b, count) }
+}
+
+/// As above, on what serves and so many threads.
+///
+/// # Safety
+/// As above; the CPU must have what serves.
+unsafe fn multiply_on(service: Service, out: Output, a: Matrix, b: Matrix, threads: usize) {
+    let Output { to: out, row_stride, start, scale } = out;
+    assert_eq!(a.columns, b.rows, "matrices that do not fit");
+    start.assert_fits(b.columns);
+    let slice = match service {
+        #[cfg(target_arch = "x86_64")]
+        Service::Tiles(_, 1) => bfloat16::SLICE_OF_ONE,
+        #[cfg(target_arch = "x86_64")]
+        Service::Tiles(..) => bfloat16::SLICE,
+        Service::Panels(_) => float32::SLICE,
+        // SAFETY: the caller's.
+        Service::Gemm => {
+            return unsafe { multiply_by_gemm(Output { to: out, row_stride, start, scale }, a, b, threads) };
         }
-        return;
-    }
-    if float32::serves() && a.rows >= float32::FEWEST_ROWS && a.rows * b.columns * a.columns >= float32::FEWEST {
-        // In slices, as above: what is packed stays small.
-        for first in (0..a.columns).step_by(float32::SLICE) {
-            let count_of_slice = float32::SLICE.min(a.columns - first);
-            let start = if first > 0 { Start::Out } else { start };
-            let out = Output { to: out, row_stride, start, scale };
-            let a = Operand::Matrix(a.columns_from(first, count_of_slice));
-            // SAFETY: the caller's.
-            unsafe { PackedPanels::new(b.rows_from(first, count_of_slice), count).multiply(out, a, count) };
+    };
+    // A long common dimension (the rows of a batch, for gradients of weights) in slices, so that what is packed stays small.
+    for first in (0..a.columns).step_by(slice) {
+        let steps = slice.min(a.columns - first);
+        let start = if first > 0 { Start::Out } else { start };
+        let out = Output { to: out, row_stride, start, scale };
+        let (a, b) = (a.columns_from(first, steps), b.rows_from(first, steps));
+        // SAFETY: the caller's.
+        unsafe {
+            match service {
+                #[cfg(target_arch = "x86_64")]
+                Service::Tiles(unit, parts) => {
+                    bfloat16::PackedTiles::new(unit, parts, b, threads).multiply(out, a, threads)
+                }
+                Service::Panels(kernel) => {
+                    PackedPanels::new(b, threads).on(kernel).multiply(out, Operand::Matrix(a), threads)
+                }
+                Service::Gemm => {}
+            }
         }
-        return;
     }
+}
+
+/// As [`multiply_to`], by the crate `gemm`.
+///
+/// # Safety
+/// As [`multiply_to`].
+unsafe fn multiply_by_gemm(out: Output, a: Matrix, b: Matrix, threads: usize) {
+    let Output { to: out, row_stride, start, scale } = out;
     if let Start::Row(bias) = start {
         for row in 0..a.rows {
             // SAFETY: the caller's.
             unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * row_stride), bias.len()) };
         }
     }
-    let parallelism = if count == 1 { Parallelism::None } else { Parallelism::Rayon(count) };
+    let parallelism = if threads == 1 { Parallelism::None } else { Parallelism::Rayon(threads) };
     // SAFETY: the operands lie within their slices (checked when they were made), the output is the caller's.
     unsafe {
         gemm::gemm(
@@ -370,20 +387,52 @@ unsafe fn multiply_wide_to(out: Output, a: Matrix, b: Matrix, threads: Threads) 
     }
 }
 
-/// What tiles a product runs on at the precision that is set, and the parts of a factor; `None` where vector registers do as
-/// well.
-#[cfg(target_arch = "x86_64")]
-fn tiles(rows: usize, columns: usize, depth: usize) -> Option<(bfloat16::Unit, usize)> {
-    /// Sizes from which packing three parts of every factor pays, and multiplications from which one part does.
-    const SMALLEST: usize = 96;
-    const FEWEST: usize = 1 << 15;
-    match (precision(), bfloat16::unit()?) {
-        (MatmulPrecision::BFloat16, unit) => (rows * columns * depth >= FEWEST).then_some((unit, 1)),
-        (MatmulPrecision::Float32, bfloat16::Unit::Amx) => {
-            (rows.min(columns).min(depth) >= SMALLEST).then_some((bfloat16::Unit::Amx, 3))
-        }
-        (MatmulPrecision::Float32, bfloat16::Unit::Avx512Bf16) => None,
+/// What serves a product.
+#[derive(Clone, Copy)]
+enum Service {
+    /// Tiles of so many parts of a factor.
+    #[cfg(target_arch = "x86_64")]
+    Tiles(bfloat16::Unit, usize),
+    /// Packed panels, with the vectors of this kernel.
+    Panels(Kernel),
+    /// The crate `gemm`, which reads the operands as they are.
+    Gemm,
+}
+
+impl Service {
+    fn packs_tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return matches!(self, Self::Tiles(..));
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
+}
+
+/// Sizes from which packing three parts of every factor pays.
+const LARGE: usize = 96;
+
+/// What serves a product of so many rows and columns and such a common dimension.
+fn service(kernels: Kernels, precision: MatmulPrecision, (rows, columns, depth): (usize, usize, usize)) -> Service {
+    let is_large = rows.min(columns).min(depth) >= LARGE;
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// Multiplications from which packing one part of every factor pays.
+        const FEWEST: usize = 1 << 15;
+        match (precision, kernels.bfloat16) {
+            (MatmulPrecision::BFloat16, Some(kernel)) => {
+                if rows * columns * depth >= FEWEST {
+                    return Service::Tiles(bfloat16::Unit::of(kernel), 1);
+                }
+            }
+            _ if is_large && kernels.large == Kernel::Amx => return Service::Tiles(bfloat16::Unit::Amx, 3),
+            _ => {}
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = precision;
+    let kernel = if is_large && kernels.large != Kernel::Amx { kernels.large } else { kernels.small };
+    let pays = rows >= float32::FEWEST_ROWS && rows * columns * depth >= float32::FEWEST;
+    if pays && kernel != Kernel::Gemm { Service::Panels(kernel) } else { Service::Gemm }
 }
 
 /// A right operand that is packed once, by all threads, for products that each run on one thread. Clones share what is packed.
@@ -392,7 +441,8 @@ pub struct Packed<'a> {
     /// The operand, where products read it as it is; none where what was packed of it is kept.
     b: Option<Matrix<'a>>,
     contents: Arc<Contents>,
-    precision: MatmulPrecision,
+    /// What it was packed for.
+    settings: (Kernels, MatmulPrecision),
 }
 
 /// A right operand as products read it; empty where they read it as it is.
@@ -408,20 +458,28 @@ impl Contents {
     /// Packs `b`, on all threads, in memory of its own if it is to be kept; for factors of bfloat16 if it is to be `narrow`.
     fn new(b: Matrix, keep: bool, narrow: bool) -> Self {
         let threads = rayon::current_num_threads();
+        // Whatever the number of rows, so that a row comes out the same among few as among many.
+        let service = service(kernels(), precision(), (1 << 20, b.columns, b.rows));
         let panels = if keep { PackedPanels::to_keep } else { PackedPanels::new };
-        #[cfg(target_arch = "x86_64")]
-        let tiles = {
-            let packed = if keep { bfloat16::PackedTiles::to_keep } else { bfloat16::PackedTiles::new };
-            // Whatever the number of rows, so that a row comes out the same among few as among many.
-            let chosen = if narrow { Some((narrow_unit(), 1)) } else { tiles(1 << 20, b.columns, b.rows) };
-            chosen.map(|(unit, parts)| packed(unit, parts, b, threads))
-        };
         Self {
             depth: b.rows,
             columns: b.columns,
             #[cfg(target_arch = "x86_64")]
-            tiles,
-            panels: (!narrow && float32::serves()).then(|| panels(b, threads)),
+            tiles: match service {
+                _ if narrow => {
+                    let packed = if keep { bfloat16::PackedTiles::to_keep } else { bfloat16::PackedTiles::new };
+                    Some(packed(narrow_unit(), 1, b, threads))
+                }
+                Service::Tiles(unit, parts) => {
+                    let packed = if keep { bfloat16::PackedTiles::to_keep } else { bfloat16::PackedTiles::new };
+                    Some(packed(unit, parts, b, threads))
+                }
+                _ => None,
+            },
+            panels: match service {
+                Service::Panels(kernel) if !narrow => Some(panels(b, threads).on(kernel)),
+                _ => None,
+            },
         }
     }
 
@@ -444,12 +502,12 @@ impl std::fmt::Debug for Packed<'_> {
 impl<'a> Packed<'a> {
     /// Packs `b`.
     pub fn new(b: Matrix<'a>) -> Self {
-        Self { b: Some(b), contents: Contents::new(b, false, false).into(), precision: precision() }
+        Self { b: Some(b), contents: Contents::new(b, false, false).into(), settings: (kernels(), precision()) }
     }
 
     /// Packs `b` for products with matrices of such values.
     pub(crate) fn for_values<V: Value>(b: Matrix<'a>) -> Self {
-        Self { b: Some(b), contents: Contents::new(b, false, V::NARROW).into(), precision: precision() }
+        Self { b: Some(b), contents: Contents::new(b, false, V::NARROW).into(), settings: (kernels(), precision()) }
     }
 
     /// Whether products with matrices of such values read it as it is packed.
@@ -464,12 +522,16 @@ impl<'a> Packed<'a> {
     /// What is packed of `b`, without `b`, to be kept for as long as that does not change; none where products read it as it is.
     pub fn to_keep(b: Matrix) -> Option<Packed<'static>> {
         let contents = Contents::new(b, true, false);
-        (!contents.is_empty()).then(|| Packed { b: None, contents: contents.into(), precision: precision() })
+        (!contents.is_empty()).then(|| Packed {
+            b: None,
+            contents: contents.into(),
+            settings: (kernels(), precision()),
+        })
     }
 
-    /// Whether it was packed for the precision that is set now.
+    /// Whether it was packed for the kernels and the precision that are set now.
     pub fn is_current(&self) -> bool {
-        self.precision == precision()
+        self.settings == (kernels(), precision())
     }
 
     /// Panics if the operand has another size.
@@ -597,6 +659,34 @@ mod tests {
                             eight_digits < 1. / 128.,
                             "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {eight_digits:e}"
                         );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Of each class: what is chosen may be any of them.
+    #[test]
+    fn every_kernel_of_this_cpu_gives_the_product() {
+        let float32 = MatmulPrecision::Float32;
+        for kernel in [Kernel::Amx, Kernel::Avx512, Kernel::Avx2, Kernel::Gemm].into_iter().filter(|k| k.is_here()) {
+            for (rows, columns, depth) in SIZES.into_iter().chain([(197, 197, 64), (96, 97, 1700), (650, 130, 100)]) {
+                let mut chosen = Kernels::fixed();
+                chosen.large = kernel;
+                if kernel != Kernel::Amx {
+                    chosen.small = kernel;
+                }
+                let service = service(chosen, float32, (rows, columns, depth));
+                for turned in [(false, false), (false, true), (true, false), (true, true)] {
+                    for threads in [1, 3] {
+                        let run = |out: &mut [f32], a: Matrix, b: Matrix| {
+                            let (to, row_stride) = (out.as_mut_ptr(), b.columns);
+                            let to = Output { to, row_stride, start: Start::Out, scale: 1. };
+                            // SAFETY: the output is the product's, and the CPU has the kernel.
+                            unsafe { multiply_on(service, to, a, b, threads) }
+                        };
+                        let error = error(rows, columns, depth, turned, run);
+                        assert!(error < BOUND, "{kernel:?}, {rows}x{columns}x{depth}, {turned:?}: {error:e}");
                     }
                 }
             }

@@ -39,7 +39,9 @@ pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use residual::{add, scale_add};
 pub use softmax::softmax;
-pub use tallow_kernels::matmul::{MatmulPrecision, matmul_kernel, set_matmul_precision};
+pub use tallow_kernels::matmul::{
+    Kernel, Kernels, KernelsError, MatmulPrecision, kernels, matmul_kernel, set_kernels, set_matmul_precision,
+};
 pub use tanh::tanh;
 
 use candle_core::DType;

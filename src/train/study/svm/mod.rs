@@ -40,7 +40,7 @@ pub const NAME: &str = "svm";
 const SIDE: usize = 32;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 19] = [
     "name",
     "paths",
     "model",
@@ -57,6 +57,7 @@ const SETTINGS: [&str; 18] = [
     "augment",
     "seed",
     "threads",
+    "kernels",
     "device",
     "set",
 ];
