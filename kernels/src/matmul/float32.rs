@@ -422,6 +422,8 @@ impl Product<'_> {
     fn run<S: Simd, const R: usize, const V: usize, const P: usize, const HALF: usize>(self, simd: S) {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
+        // Rows in whole vectors are quickly packed, and where they lie, there are more of them than registers to point there.
+        let enough = if R % 4 == 0 { P } else { ENOUGH };
         // Of one size, up to a third above that: few rows left over would read all panels again.
         let parts = ((self.rows.len() + 2 * MOST * ROWS / 3) / (MOST * ROWS)).max(1);
         let most = self.rows.len().div_ceil(parts).next_multiple_of(ROWS).max(ROWS);
@@ -431,7 +433,7 @@ impl Product<'_> {
                 let steps = depth * pass / passes..depth * (pass + 1) / passes;
                 let start = if pass > 0 { Start::Out } else { self.out.start };
                 match self.a {
-                    Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
+                    Operand::Matrix(a) if self.columns.len() >= enough || a.column_stride != 1 => {
                         let mut memory = FACTORS.take();
                         let a = PackedRows::new::<R>(a, &rows, &steps, &mut memory);
                         self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
