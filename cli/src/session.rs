@@ -60,7 +60,7 @@ impl Session {
             self.warn(format!("{problem}: computing on the CPU (--device cpu says so)"));
         }
         let precision = self.precision();
-        if !device.is_cpu() && !device.is_cuda() && precision != Precision::Tf32 {
+        if !device.is_cpu() && !device.is_cuda() && !matches!(precision, Precision::F32x2 | Precision::Tf32) {
             return Ok((device, if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }));
         }
         train::set_precision(precision, &device)?;
@@ -73,6 +73,7 @@ impl Session {
     /// The type of the arithmetic.
     pub fn precision(&self) -> Precision {
         match self.flags.dtype.as_deref() {
+            Some("f32x2") => Precision::F32x2,
             Some("bf16") => Precision::Bf16,
             Some("tf32") => Precision::Tf32,
             _ => Precision::F32,

@@ -160,6 +160,8 @@ pub enum Precision {
     F32,
     /// bfloat16 arithmetic over 32-bit weights.
     Bf16,
+    /// 32-bit floats of whose factors large matrix products on AMX read some 16 bits, in two parts of bfloat16.
+    F32x2,
     /// 32-bit floats of whose factors matrix products on CUDA read 19 bits.
     Tf32,
 }
@@ -169,6 +171,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::F32x2 => "f32x2",
             Self::Bf16 => "bf16",
             Self::Tf32 => "tf32",
         }

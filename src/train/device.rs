@@ -47,6 +47,9 @@ pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
         Precision::Bf16 if !device.is_cpu() && !device.is_cuda() => {
             return Err(Error::config("dtype", "f32 on this device", "bf16"));
         }
+        Precision::F32x2 if !device.is_cpu() => {
+            return Err(Error::config("dtype", "f32 or bf16 on this device (f32x2 is for CPUs)", "f32x2"));
+        }
         Precision::Tf32 if !device.is_cuda() => {
             return Err(Error::config("dtype", "f32 or bf16 on this device (tf32 is for CUDA)", "tf32"));
         }
@@ -60,6 +63,7 @@ pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
 fn of_matmul(precision: Precision) -> MatmulPrecision {
     match precision {
         Precision::F32 | Precision::Tf32 => MatmulPrecision::Float32,
+        Precision::F32x2 => MatmulPrecision::Float32x2,
         Precision::Bf16 => MatmulPrecision::BFloat16,
     }
 }

@@ -132,6 +132,24 @@ impl Tiles {
                     a = inout(reg) a => _, b = inout(reg) b => _, fours = inout(reg) steps / 4 => _,
                     rest = inout(reg) steps % 4 => _, row = in(reg) 64_usize, idle = in(reg) self.idle.get(),
                 );
+            } else if PARTS == 2 {
+                // As above.
+                from_start_to_store!(
+                    [
+                        "2:",
+                        "tileloadd tmm4, [{a} + {row} + 2048]", "tileloadd tmm6, [{b} + {row}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{a} + {row} + 3072]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm4, [{a} + {row}]", "tileloadd tmm6, [{b} + {row} + 2048]",
+                        "tdpbf16ps tmm0, tmm4, tmm6", "tileloadd tmm7, [{b} + {row} + 3072]", "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{a} + {row} + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "tileloadd tmm6, [{b} + {row}]", "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tileloadd tmm7, [{b} + {row} + 1024]", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm3, tmm5, tmm7",
+                        "add {a}, 4096", "add {b}, 4096", "dec {steps}", "jnz 2b",
+                    ],
+                    (from, from_stride) => (to, to_stride),
+                    a = inout(reg) a => _, b = inout(reg) b => _, steps = inout(reg) steps => _, row = in(reg) 64_usize,
+                );
             } else {
                 from_start_to_store!(
                     [

@@ -142,7 +142,7 @@ pub unsafe fn store_narrow(sums: *const f32, to: *mut bf16, row_stride: usize, r
 
 /// The parts of 32 numbers, highest first: in order if `low` and `high` follow one another (`IN_ORDER`), else in pairs of one
 /// of `low` and one of `high`. Every part is what is left rounded to nearest, so that the products that are left out are small
-/// and of either sign; the last one is exact.
+/// and of either sign; the last one of three is exact.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn split<const PARTS: usize, const IN_ORDER: bool>(mut low: __m512, mut high: __m512) -> [__m512i; PARTS] {
@@ -162,7 +162,7 @@ fn split<const PARTS: usize, const IN_ORDER: bool>(mut low: __m512, mut high: __
     let half_a_unit = _mm512_set1_epi32(0x8000);
     for (i, part) in parts.iter_mut().enumerate() {
         let mut bits = [_mm512_castps_si512(low), _mm512_castps_si512(high)];
-        if i + 1 < PARTS {
+        if i + 1 < PARTS || PARTS < 3 {
             bits = bits.map(|bits| _mm512_add_epi32(bits, half_a_unit));
         }
         let upper = bits.map(|bits| _mm512_and_si512(bits, upper_half));
@@ -226,7 +226,11 @@ fn transpose(r: &mut [__m512i; 16]) {
 pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps: usize, sums: Sums) {
     let Sums { from, from_stride, to, to_stride } = sums;
     const PAIRS: [(usize, usize); 6] = [(2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)];
-    let pairs = if PARTS == 3 { &PAIRS[..] } else { &PAIRS[5..] };
+    let pairs = match PARTS {
+        3 => &PAIRS[..],
+        2 => &[(1, 0), (0, 1), (0, 0)][..],
+        _ => &PAIRS[5..],
+    };
     /// Rows whose sums stay in registers.
     const HEIGHT: usize = 8;
     // SAFETY: the caller's.

@@ -3,7 +3,7 @@
 //! A float32 is the exact sum of three bfloat16 numbers (three times eight of its 24 digits). Six of the nine products of the
 //! parts of two factors hold all digits that float32 keeps; on tiles they take less time than one product in float32 on vector
 //! registers. (Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-//! Computations", 2019.) With one part this is plain bfloat16.
+//! Computations", 2019.) With two parts and three products, about 16 digits are kept; with one part this is plain bfloat16.
 //!
 //! Both operands are first packed as tiles, rows of 16 pairs along the common dimension, zeros where a matrix ends.
 
@@ -149,7 +149,7 @@ impl Drop for PackedTiles {
 }
 
 impl PackedTiles {
-    /// Packs `b` in `parts` parts (1 or 3), on `threads` threads.
+    /// Packs `b` in `parts` parts (1 to 3), on `threads` threads.
     pub fn new<B: Value>(unit: Unit, parts: usize, b: Matrix<B>, threads: usize) -> Self {
         Self::within(RIGHT.take(), (unit, parts), b, threads)
     }
@@ -163,6 +163,7 @@ impl PackedTiles {
         let mut right = Self { unit, parts, depth: b.rows, columns: b.columns, tiles };
         match (parts, b.as_wide()) {
             (1, _) => right.pack::<1, B>(b, threads),
+            (2, Some(b)) => right.pack::<2, f32>(b, threads),
             (_, Some(b)) => right.pack::<3, f32>(b, threads),
             (_, None) => unreachable!("bfloat16 is one part"),
         }
@@ -351,6 +352,7 @@ impl PackedTiles {
             unsafe {
                 match (self.parts, out.as_wide(), a.as_wide()) {
                     (1, ..) => self.multiply_blocks_of_one(out, a, blocks),
+                    (2, Some(out), Some(a)) => self.multiply_blocks::<2>(out, a, blocks),
                     (_, Some(out), Some(a)) => self.multiply_blocks::<3>(out, a, blocks),
                     _ => unreachable!("bfloat16 is one part"),
                 }

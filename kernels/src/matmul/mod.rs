@@ -130,6 +130,8 @@ pub enum MatmulPrecision {
     /// Those of float32.
     #[default]
     Float32,
+    /// About 16 of 24, on CPUs with AMX: two bfloat16 parts of every factor, three products of parts. PyTorch calls it "high".
+    Float32x2,
     /// Those of bfloat16 (8 instead of 24), on CPUs that have instructions for it.
     BFloat16,
 }
@@ -150,6 +152,7 @@ pub fn computes_narrow() -> bool {
 fn precision() -> MatmulPrecision {
     match PRECISION.load(Ordering::Relaxed) {
         0 => MatmulPrecision::Float32,
+        1 => MatmulPrecision::Float32x2,
         _ => MatmulPrecision::BFloat16,
     }
 }
@@ -158,11 +161,12 @@ fn precision() -> MatmulPrecision {
 pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     let kernels = kernels();
     let kernel = match precision {
-        MatmulPrecision::Float32 => kernels.large,
+        MatmulPrecision::Float32 | MatmulPrecision::Float32x2 => kernels.large,
         MatmulPrecision::BFloat16 => kernels.bfloat16?,
     };
     Some(match (kernel, precision) {
         (Kernel::Amx, MatmulPrecision::Float32) => "AMX, float32 in three bfloat16 parts",
+        (Kernel::Amx, MatmulPrecision::Float32x2) => "AMX, float32 in two bfloat16 parts",
         (Kernel::Amx, MatmulPrecision::BFloat16) => "AMX, bfloat16",
         (Kernel::Avx512Bf16, _) => "AVX512-BF16",
         (Kernel::Avx512, _) => "AVX-512",
@@ -408,7 +412,7 @@ impl Service {
     }
 }
 
-/// Sizes from which packing three parts of every factor pays.
+/// Sizes from which packing several parts of every factor pays.
 const LARGE: usize = 96;
 
 /// What serves a product of so many rows and columns and such a common dimension.
@@ -424,7 +428,10 @@ fn service(kernels: Kernels, precision: MatmulPrecision, (rows, columns, depth):
                     return Service::Tiles(bfloat16::Unit::of(kernel), 1);
                 }
             }
-            _ if is_large && kernels.large == Kernel::Amx => return Service::Tiles(bfloat16::Unit::Amx, 3),
+            _ if is_large && kernels.large == Kernel::Amx => {
+                let parts = if precision == MatmulPrecision::Float32x2 { 2 } else { 3 };
+                return Service::Tiles(bfloat16::Unit::Amx, parts);
+            }
             _ => {}
         }
     }
@@ -654,6 +661,12 @@ mod tests {
                         };
                         let all_digits = error(rows, columns, depth, turned, |out, a, b| run(3, out, a, b));
                         assert!(all_digits < 1e-6, "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {all_digits:e}");
+                        // Of every factor 2^-17 is lost, of their product what is left out besides.
+                        let sixteen_digits = error(rows, columns, depth, turned, |out, a, b| run(2, out, a, b));
+                        assert!(
+                            sixteen_digits < 1. / (1 << 15) as f64,
+                            "{unit:?}, {rows}x{columns}x{depth}, {turned:?}: {sixteen_digits:e}"
+                        );
                         let eight_digits = error(rows, columns, depth, turned, |out, a, b| run(1, out, a, b));
                         assert!(
                             eight_digits < 1. / 128.,

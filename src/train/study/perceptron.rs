@@ -75,7 +75,7 @@ pub(in crate::train) fn check_settings(config: &TrainConfig) -> Result<()> {
     )?;
     let freeze = config.model.freeze.as_deref().unwrap_or("none");
     check("freeze", freeze.trim() == "none", "none", &freeze)?;
-    check("dtype", config.compute.dtype == Precision::F32, "f32", &"bf16")
+    check("dtype", config.compute.dtype == Precision::F32, "f32", &config.compute.dtype.name())
 }
 
 /// Checks that settings and model are such as the configuration's implementation is written for.

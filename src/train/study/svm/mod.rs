@@ -109,7 +109,7 @@ pub fn check(config: &TrainConfig) -> Result<()> {
         "cpu with an SVM",
         &config.compute.device,
     )?;
-    check("dtype", config.compute.dtype == Precision::F32, "f32 with an SVM", "bf16")?;
+    check("dtype", config.compute.dtype == Precision::F32, "f32 with an SVM", config.compute.dtype.name())?;
     Options::of(config).map(drop)
 }
 
