@@ -536,44 +536,58 @@ impl Product<'_> {
         let &Place { row, rows, first, count, start } = to;
         let lanes = S::F32_LANES;
         let scale = simd.splat_f32s(self.out.scale);
-        if count == P * V * lanes {
-            for (r, sums) in sums.iter().enumerate() {
-                if r >= rows {
-                    break;
-                }
-                for (v, &sum) in sums.as_flattened().iter().enumerate() {
-                    // SAFETY: the caller's; a whole vector lies within the product's row.
-                    unsafe {
-                        let to = self.out.to.add((row + r) * self.out.row_stride + first + v * lanes).cast::<S::f32s>();
-                        let value = match start {
-                            Start::Zero => simd.mul_f32s(sum, scale),
-                            Start::Row(row) => {
-                                let bias = row.as_ptr().add(first + v * lanes).cast::<S::f32s>().read_unaligned();
-                                simd.mul_add_e_f32s(sum, scale, bias)
+        for (r, sums) in sums.iter().enumerate() {
+            if r >= rows {
+                break;
+            }
+            for (v, &sum) in sums.as_flattened().iter().enumerate() {
+                let first = first + v * lanes;
+                let to = self.out.to.wrapping_add((row + r) * self.out.row_stride + first);
+                let before = match start {
+                    Start::Zero => std::ptr::null(),
+                    Start::Row(row) => row.as_ptr().wrapping_add(first),
+                    Start::Out => to.cast_const(),
+                };
+                // SAFETY: the caller's; so many values lie within the product's row.
+                unsafe {
+                    match count.saturating_sub(v * lanes).min(lanes) {
+                        0 => break,
+                        all if all == lanes => put_vector(simd, sum, scale, before, to),
+                        some => {
+                            // By the same instructions, so that a value does not depend on how many stand beside it.
+                            let mut vector = [0f32; MOST_LANES];
+                            if !before.is_null() {
+                                std::ptr::copy_nonoverlapping(before, vector.as_mut_ptr(), some);
                             }
-                            Start::Out => simd.mul_add_e_f32s(sum, scale, to.read_unaligned()),
-                        };
-                        to.write_unaligned(value);
+                            let own = vector.as_mut_ptr();
+                            let before = if before.is_null() { before } else { own.cast_const() };
+                            put_vector(simd, sum, scale, before, own);
+                            std::ptr::copy_nonoverlapping(vector.as_ptr(), to, some);
+                        }
                     }
                 }
             }
-            return;
         }
-        for (r, sums) in sums.iter().enumerate().take(rows) {
-            let sums: *const f32 = sums.as_ptr().cast();
-            for i in 0..count {
-                // SAFETY: the caller's; `sums` holds at least `count` values.
-                unsafe {
-                    let to = self.out.to.add((row + r) * self.out.row_stride + first + i);
-                    let before = match start {
-                        Start::Zero => 0.,
-                        Start::Row(row) => row[first + i],
-                        Start::Out => *to,
-                    };
-                    *to = before + *sums.add(i) * self.out.scale;
-                }
-            }
-        }
+    }
+}
+
+/// Lanes of the longest vectors.
+const MOST_LANES: usize = 16;
+
+/// Writes `before + scale · sum`, or `scale · sum` where nothing was before.
+///
+/// # Safety
+/// `to` must be valid for a vector's values, and `before`, if it is not null.
+#[inline(always)]
+unsafe fn put_vector<S: Simd>(simd: S, sum: S::f32s, scale: S::f32s, before: *const f32, to: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        let value = if before.is_null() {
+            simd.mul_f32s(sum, scale)
+        } else {
+            simd.mul_add_e_f32s(sum, scale, before.cast::<S::f32s>().read_unaligned())
+        };
+        to.cast::<S::f32s>().write_unaligned(value);
     }
 }
 
@@ -661,16 +675,18 @@ mod tests {
         for (rows, columns, depth) in [(1, 1, 1), (13, 40, 7), (48, 32, 900), (25, 24, 385), (700, 17, 97)] {
             let (a, b) = (numbers(rows * depth, 7919), numbers(depth * columns, 6007));
             let panels = PackedPanels::new(Matrix::new(&b, depth, columns), 1);
-            let product = |run: &dyn Fn(Product)| {
+            let product = |(start, scale): (Start, f32), run: &dyn Fn(Product)| {
                 let mut out = vec![0.25f32; rows * columns];
-                let to = Output { to: out.as_mut_ptr(), row_stride: columns, start: Start::Out, scale: 0.7 };
+                let to = Output { to: out.as_mut_ptr(), row_stride: columns, start, scale };
                 let a = Operand::Matrix(Matrix::new(&a, rows, depth));
                 run(Product { panels: &panels, out: to, a, rows: 0..rows, columns: 0..columns.div_ceil(PANEL) });
                 out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             };
-            let of_eight = product(&|product| Simd::vectorize(eight, product));
-            let of_sixteen = product(&|product| Simd::vectorize(sixteen, product));
-            assert!(of_eight == of_sixteen, "{rows}x{columns}x{depth}");
+            for of in [(Start::Out, 1.), (Start::Out, 0.7), (Start::Zero, 0.7)] {
+                let of_eight = product(of, &|product| Simd::vectorize(eight, product));
+                let of_sixteen = product(of, &|product| Simd::vectorize(sixteen, product));
+                assert!(of_eight == of_sixteen, "{rows}x{columns}x{depth}");
+            }
         }
     }
 
