@@ -153,7 +153,7 @@ impl<'a> PackedRows<'a> {
                 continue;
             }
             let row_of = |r: usize| (row + r).min(rows.end - 1);
-            if a.column_stride == 1 && R % 4 == 0 && row + R <= rows.end {
+            if a.column_stride == 1 && R.is_multiple_of(4) && row + R <= rows.end {
                 let from = &a.values[row * a.row_stride..][..(R - 1) * a.row_stride + steps.end][steps.start..];
                 // SAFETY: the rows were checked just now; there is room for as many factors.
                 unsafe { transpose(from.as_ptr(), a.row_stride, (R, steps.len()), factors.as_mut_ptr(), R) };
@@ -423,7 +423,7 @@ impl Product<'_> {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
         // Rows in whole vectors are quickly packed, and where they lie, there are more of them than registers to point there.
-        let enough = if R % 4 == 0 { P } else { ENOUGH };
+        let enough = if R.is_multiple_of(4) { P } else { ENOUGH };
         // Of one size, up to a third above that: few rows left over would read all panels again.
         let parts = ((self.rows.len() + 2 * MOST * ROWS / 3) / (MOST * ROWS)).max(1);
         let most = self.rows.len().div_ceil(parts).next_multiple_of(ROWS).max(ROWS);

@@ -325,8 +325,8 @@ unsafe fn multiply_on(service: Service, out: Output, a: Matrix, b: Matrix, threa
         #[cfg(target_arch = "x86_64")]
         Service::Tiles(..) => bfloat16::SLICE,
         Service::Panels(_) => float32::SLICE,
-        // SAFETY: the caller's.
         Service::Gemm => {
+            // SAFETY: the caller's.
             return unsafe { multiply_by_gemm(Output { to: out, row_stride, start, scale }, a, b, threads) };
         }
     };
@@ -423,11 +423,10 @@ fn service(kernels: Kernels, precision: MatmulPrecision, (rows, columns, depth):
         /// Multiplications from which packing one part of every factor pays.
         const FEWEST: usize = 1 << 15;
         match (precision, kernels.bfloat16) {
-            (MatmulPrecision::BFloat16, Some(kernel)) => {
-                if rows * columns * depth >= FEWEST {
-                    return Service::Tiles(bfloat16::Unit::of(kernel), 1);
-                }
+            (MatmulPrecision::BFloat16, Some(kernel)) if rows * columns * depth >= FEWEST => {
+                return Service::Tiles(bfloat16::Unit::of(kernel), 1);
             }
+            (MatmulPrecision::BFloat16, Some(_)) => {}
             _ if is_large && kernels.large == Kernel::Amx => {
                 let parts = if precision == MatmulPrecision::Float32x2 { 2 } else { 3 };
                 return Service::Tiles(bfloat16::Unit::Amx, parts);
