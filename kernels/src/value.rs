@@ -2,8 +2,15 @@
 
 use half::bf16;
 
-/// A number as it lies in memory.
-pub trait Value: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+mod sealed {
+    /// What only this crate can implement.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::bf16 {}
+}
+
+/// A number as it lies in memory. Kernels read memory by what it says, so nobody else can implement it.
+pub trait Value: sealed::Sealed + Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     /// Whether it is bfloat16.
     const NARROW: bool;
 

@@ -85,6 +85,21 @@ pub(super) struct Operand<'a, V = f32> {
     pub scale: f32,
 }
 
+impl<'a, V> Operand<'a, V> {
+    /// The left operand of a product times `scale`.
+    fn left(a: Matrix<'a, V>, scale: f32) -> Self {
+        Self {
+            values: a.values,
+            side: Side::Left,
+            len: a.rows,
+            stride: a.row_stride,
+            depth: a.columns,
+            depth_stride: a.column_stride,
+            scale,
+        }
+    }
+}
+
 /// Scratch memory, a cache line at a time.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
@@ -185,15 +200,8 @@ impl PackedTiles {
     }
 
     fn pack<const PARTS: usize, B: Value>(&mut self, b: Matrix<B>, threads: usize) {
-        let operand = Operand {
-            values: b.values,
-            side: Side::Right,
-            len: b.columns,
-            stride: b.column_stride,
-            depth: b.rows,
-            depth_stride: b.row_stride,
-            scale: 1.,
-        };
+        // A right operand is the left one of the product turned around, but for the side on which tiles hold it.
+        let operand = Operand { side: Side::Right, ..Operand::left(b.t(), 1.) };
         let passes = Passes::over(self.depth);
         let mut tiles = std::mem::take(&mut self.tiles);
         let to = Shared(lines(&mut tiles, block_bytes::<PARTS>(self.blocks() * passes.all)));
@@ -224,15 +232,7 @@ impl PackedTiles {
     /// As [`super::multiply_to`].
     unsafe fn multiply_blocks<const PARTS: usize>(&self, out: Output, a: Matrix, blocks: std::ops::Range<usize>) {
         let Output { to: out, row_stride, start, scale } = out;
-        let left = Operand {
-            values: a.values,
-            side: Side::Left,
-            len: a.rows,
-            stride: a.row_stride,
-            depth: self.depth,
-            depth_stride: a.column_stride,
-            scale,
-        };
+        let left = Operand::left(a, scale);
         let rows = a.rows.div_ceil(BLOCK);
         let mut scratch = LEFT.take();
         // SAFETY: the scratch is large enough, and the caller vouches for the output; whoever made this has the unit.
@@ -274,15 +274,7 @@ impl PackedTiles {
         blocks: std::ops::Range<usize>,
     ) {
         let Output { to: out, row_stride, start, scale } = out;
-        let left = Operand {
-            values: a.values,
-            side: Side::Left,
-            len: a.rows,
-            stride: a.row_stride,
-            depth: self.depth,
-            depth_stride: a.column_stride,
-            scale,
-        };
+        let left = Operand::left(a, scale);
         let rows = a.rows.div_ceil(BLOCK);
         let passes = Passes::over(self.depth);
         let mut scratch = LEFT.take();
@@ -345,7 +337,7 @@ impl PackedTiles {
     /// As [`super::multiply_to`].
     pub unsafe fn multiply<A: Value, O: Value>(&self, out: Output<O>, a: Matrix<A>, threads: usize) {
         let Output { row_stride, start, scale, .. } = out;
-        assert!(self.depth > 0 || self.columns == 0, "a product over nothing");
+        assert!(a.columns == self.depth && self.depth > 0, "matrices that do not fit");
         let multiply = |to: *mut O, a: Matrix<A>, blocks| {
             let out = Output { to, row_stride, start, scale };
             // SAFETY: the caller's.
