@@ -31,8 +31,10 @@ pub const FEWEST: usize = 1 << 20;
 const ROWS: usize = 12;
 /// As many of them at a time have their factors in the second-level cache.
 const MOST: usize = 16;
-/// PackedPanels that make up for packing the left operand.
+/// Panels that make up for packing the left operand.
 const ENOUGH: usize = 8;
+/// Steps from having factors brought near to their use: what takes as long as the third-level cache does.
+const AHEAD: usize = 24;
 /// Values of a right operand from which packing it is work for several threads.
 const LARGE: usize = 1 << 16;
 
@@ -56,6 +58,9 @@ trait Left<const R: usize>: Copy {
     fn starts(&self, row: usize, end: usize) -> [*const f32; R];
     /// How far from the start of any row its factor for a step lies.
     fn offset(&self, step: usize) -> usize;
+    /// Has the factors for a later step brought near, where the CPU does not see them coming; it need not exist.
+    #[inline(always)]
+    fn fetch(&self, _: &[*const f32; R], _step: usize) {}
 }
 
 /// What a left operand can be.
@@ -124,6 +129,33 @@ impl<const R: usize> Left<R> for Rows<'_> {
     }
 }
 
+/// A matrix with contiguous columns, where it lies: a block's factors for a step lie side by side.
+#[derive(Clone, Copy)]
+struct Columns<'a>(Matrix<'a>);
+
+impl<const R: usize> Left<R> for Columns<'_> {
+    #[inline(always)]
+    fn starts(&self, row: usize, end: usize) -> [*const f32; R] {
+        // Whole blocks have one pointer and constant distances from it, which need one register.
+        let first = self.0.values[row.min(end - 1)..].as_ptr();
+        if row + R <= end {
+            return std::array::from_fn(|r| first.wrapping_add(r));
+        }
+        std::array::from_fn(|r| first.wrapping_add(r.min(end - 1 - row)))
+    }
+
+    #[inline(always)]
+    fn offset(&self, step: usize) -> usize {
+        step * self.0.column_stride
+    }
+
+    #[inline(always)]
+    fn fetch(&self, starts: &[*const f32; R], step: usize) {
+        fetch(starts[0].wrapping_add(step * self.0.column_stride));
+        fetch(starts[R - 1].wrapping_add(step * self.0.column_stride));
+    }
+}
+
 /// Rows from `first` on of a matrix, in blocks of as many as are multiplied at a time: their factors for a step lie side by
 /// side, and those of one step after those of the other.
 #[derive(Clone, Copy)]
@@ -144,14 +176,18 @@ impl<'a> PackedRows<'a> {
         if steps.is_empty() {
             return Self { factors: memory, first: rows.start, steps: 0 };
         }
-        for (row, factors) in rows.clone().step_by(R).zip(memory.chunks_exact_mut(R * steps.len())) {
-            let step = |step: usize| &a.values[row * a.row_stride + step * a.column_stride..];
-            if a.row_stride == 1 && row + R <= rows.end {
-                for (i, factors) in steps.clone().zip(factors.chunks_exact_mut(R)) {
-                    factors.copy_from_slice(&step(i)[..R]);
+        let whole = rows.len() / R;
+        if a.row_stride == 1 {
+            // In the order in which they lie: all rows of a step, then the next.
+            for (i, step) in steps.clone().enumerate() {
+                let from = &a.values[step * a.column_stride + rows.start..][..whole * R];
+                for (block, from) in from.chunks_exact(R).enumerate() {
+                    memory[(block * steps.len() + i) * R..][..R].copy_from_slice(from);
                 }
-                continue;
             }
+        }
+        let blocks = rows.clone().step_by(R).zip(memory.chunks_exact_mut(R * steps.len()));
+        for (row, factors) in blocks.skip(if a.row_stride == 1 { whole } else { 0 }) {
             let row_of = |r: usize| (row + r).min(rows.end - 1);
             if a.column_stride == 1 && R.is_multiple_of(4) && row + R <= rows.end {
                 let from = &a.values[row * a.row_stride..][..(R - 1) * a.row_stride + steps.end][steps.start..];
@@ -244,7 +280,7 @@ impl PackedPanels {
         self
     }
 
-    /// PackedPanels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
+    /// Panels whose values are whatever was in their memory, to be written by the caller, and which lie so that few of them share a
     /// set of the first-level cache.
     pub fn blank(depth: usize, columns: usize) -> Self {
         let mut panels =
@@ -408,22 +444,21 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         // As many sums as the registers hold: of 16 (two a line), 32 with twice as long vectors, 32 with half as long ones.
         match S::F32_LANES {
-            8 => self.run::<S, 6, 2, 1, 1>(simd),
-            16 => self.run::<S, 12, 1, 2, 1>(simd),
-            4 => self.run::<S, 6, 4, 1, 2>(simd),
-            _ => self.run::<S, 2, 16, 1, 8>(simd),
+            8 => self.run::<S, 6, 6, 2, 1, 1>(simd),
+            16 => self.run::<S, 12, 6, 1, 2, 1>(simd),
+            4 => self.run::<S, 6, 6, 4, 1, 2>(simd),
+            _ => self.run::<S, 2, 2, 16, 1, 8>(simd),
         }
     }
 }
 
 impl Product<'_> {
-    /// In blocks of `R` rows and `V` vectors of `P` panels, or `HALF` of one panel where no more are needed.
+    /// In blocks of `R` rows, or `F` where every row needs a register that points to it, and `V` vectors of `P` panels, or
+    /// `HALF` of one panel where no more are needed.
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const V: usize, const P: usize, const HALF: usize>(self, simd: S) {
+    fn run<S: Simd, const R: usize, const F: usize, const V: usize, const P: usize, const HALF: usize>(self, simd: S) {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
-        // Rows in whole vectors are quickly packed, and where they lie, there are more of them than registers to point there.
-        let enough = if R.is_multiple_of(4) { P } else { ENOUGH };
         // Of one size, up to a third above that: few rows left over would read all panels again.
         let parts = ((self.rows.len() + 2 * MOST * ROWS / 3) / (MOST * ROWS)).max(1);
         let most = self.rows.len().div_ceil(parts).next_multiple_of(ROWS).max(ROWS);
@@ -433,7 +468,11 @@ impl Product<'_> {
                 let steps = depth * pass / passes..depth * (pass + 1) / passes;
                 let start = if pass > 0 { Start::Out } else { self.out.start };
                 match self.a {
-                    Operand::Matrix(a) if self.columns.len() >= enough || a.column_stride != 1 => {
+                    Operand::Matrix(a) if self.columns.len() < ENOUGH && a.row_stride == 1 => {
+                        let a = Columns(a.columns_from(steps.start, steps.len()));
+                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                    }
+                    Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
                         let mut memory = FACTORS.take();
                         let a = PackedRows::new::<R>(a, &rows, &steps, &mut memory);
                         self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
@@ -441,11 +480,11 @@ impl Product<'_> {
                     }
                     Operand::Matrix(a) => {
                         let a = Rows(a.columns_from(steps.start, steps.len()));
-                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, F, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                     Operand::Gathered(a) => {
                         let a = Gathered { offsets: &a.offsets[steps.clone()], ..a };
-                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, F, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                 }
             }
@@ -503,7 +542,13 @@ impl Product<'_> {
             // SAFETY: the left operand vouches for its places.
             unsafe {
                 let sums = sums::<S, R, V, P>(simd, starts, a, lines);
-                self.put(simd, sums, &to);
+                if to.rows == R && to.count == P * V * S::F32_LANES {
+                    self.put_whole(simd, sums, &to);
+                } else {
+                    // A copy, so that the sums themselves never leave the registers.
+                    let sums = sums;
+                    self.put_part(simd, &sums, &to);
+                }
             }
         }
     }
@@ -512,25 +557,67 @@ impl Product<'_> {
     /// see them coming.
     #[inline(always)]
     fn fetch_output(&self, to: &Place) {
+        let at = |row: usize| self.out.to.wrapping_add(row * self.out.row_stride + to.first);
+        let astride = (at(to.row) as usize | self.out.row_stride * size_of::<f32>()) % size_of::<Line>() != 0;
         for row in to.row..to.row + to.rows {
-            let first = self.out.to.wrapping_add(row * self.out.row_stride + to.first);
+            let first = at(row);
             fetch(first);
             if to.count > PANEL {
                 fetch(first.wrapping_add(PANEL));
             }
-            fetch(first.wrapping_add(to.count - 1));
+            if astride {
+                fetch(first.wrapping_add(to.count - 1));
+            }
         }
     }
 
-    /// Writes a block of sums.
+    /// Writes a block of sums that is whole, straight from the registers.
     ///
     /// # Safety
     /// As [`PackedPanels::multiply`].
     #[inline(always)]
-    unsafe fn put<S: Simd, const R: usize, const V: usize, const P: usize>(
+    unsafe fn put_whole<S: Simd, const R: usize, const V: usize, const P: usize>(
         &self,
         simd: S,
         sums: [[[S::f32s; V]; P]; R],
+        to: &Place,
+    ) {
+        let scale = simd.splat_f32s(self.out.scale);
+        let first = self.out.to.wrapping_add(to.row * self.out.row_stride + to.first);
+        let (before, before_stride) = match to.start {
+            Start::Zero => (std::ptr::null(), 0),
+            Start::Row(row) => (row[to.first..].as_ptr(), 0),
+            Start::Out => (first.cast_const(), self.out.row_stride),
+        };
+        // One turn for each case, so that none asks at every vector.
+        if before.is_null() {
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.as_flattened().iter().enumerate() {
+                    let to = first.wrapping_add(r * self.out.row_stride + v * S::F32_LANES);
+                    // SAFETY: the caller's.
+                    unsafe { put_vector(simd, sum, scale, std::ptr::null(), to) };
+                }
+            }
+            return;
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.as_flattened().iter().enumerate() {
+                let to = first.wrapping_add(r * self.out.row_stride + v * S::F32_LANES);
+                // SAFETY: the caller's; a row that is added to is as long as the product's.
+                unsafe { put_vector(simd, sum, scale, before.wrapping_add(r * before_stride + v * S::F32_LANES), to) };
+            }
+        }
+    }
+
+    /// Writes what the product has of a block of sums.
+    ///
+    /// # Safety
+    /// As [`PackedPanels::multiply`].
+    #[inline(always)]
+    unsafe fn put_part<S: Simd, const R: usize, const V: usize, const P: usize>(
+        &self,
+        simd: S,
+        sums: &[[[S::f32s; V]; P]; R],
         to: &Place,
     ) {
         let &Place { row, rows, first, count, start } = to;
@@ -621,6 +708,8 @@ unsafe fn sums<S: Simd, const R: usize, const V: usize, const P: usize>(
     for i in (0..steps / 2 * 2).step_by(2) {
         // SAFETY: the caller's; every panel has a line for each of the steps.
         unsafe {
+            a.fetch(&starts, i + AHEAD);
+            a.fetch(&starts, i + 1 + AHEAD);
             add_step(simd, &mut sums, starts, a.offset(i), lines.map(|lines| lines.add(i)));
             add_step(simd, &mut sums, starts, a.offset(i + 1), lines.map(|lines| lines.add(i + 1)));
         }

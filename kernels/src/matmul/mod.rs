@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use gemm::Parallelism;
 
 use crate::memory::filled;
+use crate::transpose::transpose;
 use crate::value::Value;
 
 pub use choice::{Kernel, Kernels, KernelsError, kernels, set_kernels};
@@ -191,6 +192,19 @@ pub fn product(start: Start, a: Matrix, b: Matrix) -> Vec<f32> {
 pub fn product_of_rows<A: Value, B: Value>((a, a_width): (&[A], usize), (b, b_width): (&[B], usize)) -> Vec<f32> {
     let rows = a.len() / a_width;
     let (a, b) = (Matrix::new(a, rows, a_width).t(), Matrix::new(b, rows, b_width));
+    let service = service(kernels(), precision(), (a_width, b_width, rows));
+    if let (Service::Panels(_), Some(a), Some(b)) = (service, a.as_wide(), b.as_wide())
+        && a_width < b_width
+    {
+        // Panels of the narrower operand, and the other one where it lies: the product comes out transposed.
+        let transposed = product(Start::Zero, b.t(), a.t());
+        // SAFETY: as many values are written as there is room for.
+        return unsafe {
+            filled(a_width * b_width, |out| {
+                transpose(transposed.as_ptr(), a_width, (b_width, a_width), out.as_mut_ptr().cast(), b_width);
+            })
+        };
+    }
     // SAFETY: the product covers the output.
     unsafe {
         filled(a_width * b_width, |out| {
@@ -752,6 +766,22 @@ mod tests {
             for (column, got) in got.iter().enumerate() {
                 let exact: f32 = (0..3).map(|k| line[row + k] * b[k * 5 + column]).sum();
                 assert!((got - exact).abs() < 1e-5, "{row}, {column}: {got} instead of {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_rows_are_the_same_digits_whichever_operand_is_wider() {
+        for (rows, a_width, b_width) in [(2176, 64, 256), (700, 40, 97), (3000, 16, 24), (40, 5, 7)] {
+            let (a, b) = (numbers(rows * a_width, 1), numbers(rows * b_width, 2));
+            let narrow = product_of_rows((&a, a_width), (&b, b_width));
+            let wide = product_of_rows((&b, b_width), (&a, a_width));
+            for (i, &value) in narrow.iter().enumerate() {
+                let (row, column) = (i / b_width, i % b_width);
+                assert_eq!(value, wide[column * a_width + row], "{rows}: {a_width}x{b_width}, at {row}, {column}");
+                let exact: f64 =
+                    (0..rows).map(|k| f64::from(a[k * a_width + row]) * f64::from(b[k * b_width + column])).sum();
+                assert!((f64::from(value) - exact).abs() < 1e-4 * rows as f64, "{value} instead of {exact}");
             }
         }
     }
