@@ -10,6 +10,8 @@ pub mod data;
 pub mod inference;
 #[cfg(feature = "report")]
 pub mod report;
+#[cfg(feature = "text")]
+pub mod text;
 #[cfg(feature = "train")]
 pub mod train;
 

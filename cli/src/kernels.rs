@@ -42,7 +42,7 @@ pub fn forced() -> Option<Kernels> {
 pub fn matter(command: &Command) -> bool {
     match command {
         Command::Train(_) | Command::Finetune(_) | Command::Run(_) | Command::Eval(_) | Command::Bench(_) => true,
-        Command::Embed(args) => args.images.is_empty() || args.images.len() >= MANY,
+        Command::Embed(args) => args.data.is_some() || args.images.len() >= MANY,
         _ => false,
     }
 }

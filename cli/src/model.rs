@@ -12,6 +12,7 @@ use crate::wording::with_flags;
 use tallow::Pretrained;
 use tallow::data::Exif;
 use tallow::inference::HeadFault;
+use tallow::text::TextEncoder;
 use tallow::train::RunFolder;
 use tallow::train::study::svm;
 
@@ -118,6 +119,20 @@ pub fn open(
     let builder = builder.exif(Exif::default());
     let builder = flags.overrides().into_iter().fold(builder, |builder, (key, value)| builder.set(key, value));
     builder.load().map_err(of_model)
+}
+
+/// Opens the text tower of the checkpoint called `name`, with its tokenizer, and says what a reader should know of it.
+///
+/// # Errors
+/// If there is no such checkpoint, or it has no text tower or no tokenizer.
+pub fn text_encoder(name: &str, checkpoint: &CheckpointFlags, session: &Session) -> Result<TextEncoder> {
+    check_network(name)?;
+    let (device, dtype) = session.device()?;
+    let options = session.open_options().with(|c| c.checkpoint_key = checkpoint.checkpoint_key.clone());
+    let builder = TextEncoder::builder(name).device(&device).dtype(dtype).open_options(options);
+    let encoder = builder.load().map_err(of_model)?;
+    encoder.notes().iter().for_each(|note| session.note(format!("note: {note}")));
+    Ok(encoder)
 }
 
 /// An error of the library's front door as the one that it passes on.

@@ -36,7 +36,7 @@ pub use families::cnn::{Cnn, CnnConfig};
 pub use families::mlp::{Mlp, MlpAct, MlpConfig};
 pub use families::vit::{Vit, VitConfig};
 pub use families::{AnyModel, Architecture, Model, ModelConfig, Stage};
-pub use families::{cnn, mlp, vit};
+pub use families::{cnn, mlp, text, vit};
 pub use hash::fnv1a;
 pub use img_size::ImgSize;
 pub use mode::Mode;

@@ -65,7 +65,7 @@ impl fmt::Display for HeadFault {
 }
 
 impl Error {
-    pub(super) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+    pub(crate) fn invalid(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
         Self::Invalid { what: what.to_string(), expected: expected.to_string(), got: got.to_string() }
     }
 }

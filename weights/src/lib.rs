@@ -44,6 +44,7 @@ mod paths;
 pub mod save;
 mod selection;
 pub mod source;
+pub mod text;
 mod whitening;
 
 pub use account::Account;

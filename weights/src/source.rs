@@ -143,6 +143,49 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Checkpoint> {
     }
 }
 
+/// The files of a checkpoint as they are, without a choice among what they hold.
+pub(crate) struct Opened {
+    pub(crate) origin: String,
+    /// Where they lie, if they are files.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether the configs in the folder are theirs.
+    pub(crate) is_described: bool,
+    pub(crate) files: Vec<TensorFile>,
+}
+
+impl Opened {
+    /// Those of a source, downloaded first where it is on the hub.
+    ///
+    /// # Errors
+    /// As [`open`], and if the weights lie in the binary.
+    pub(crate) fn of(source: &Source, options: &OpenOptions) -> Result<Self> {
+        let folder = match source {
+            Source::Hub { repo, revision } => download(repo, revision.as_deref(), options)?,
+            Source::Folder(path) => run_checkpoint(path)?,
+            Source::File(path) => {
+                let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let is_described =
+                    folder.is_some_and(|folder| WEIGHTS.contains(&name) || is_only_weights(folder, name));
+                let (origin, folder) = (path.display().to_string(), folder.map(Path::to_path_buf));
+                return Ok(Self { origin, folder, is_described, files: open_files(path)? });
+            }
+            Source::Bundled(name) => {
+                let files = vec![bundled::open(name)?];
+                return Ok(Self { origin: source.to_string(), folder: None, is_described: false, files });
+            }
+        };
+        let files = open_files(&find_weights(&folder)?)?;
+        Ok(Self { origin: source.to_string(), folder: Some(folder), is_described: true, files })
+    }
+}
+
+/// A file with weights, or those that an index names.
+fn open_files(path: &Path) -> Result<Vec<TensorFile>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.ends_with(".index.json") { open_shards(path) } else { Ok(vec![format::open(path)?]) }
+}
+
 #[cfg(feature = "hub")]
 fn download(repo: &str, revision: Option<&str>, options: &OpenOptions) -> Result<PathBuf> {
     crate::hub::download_model(repo, revision, options)
@@ -172,9 +215,7 @@ fn run_checkpoint(path: &Path) -> Result<PathBuf> {
 fn open_folder(path: &Path, origin: String, options: &OpenOptions) -> Result<Checkpoint> {
     let said = read_config(path, None)?;
     let weights = find_weights(path)?;
-    let file_name = weights.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let files = if file_name.ends_with(".index.json") { open_shards(&weights)? } else { vec![format::open(&weights)?] };
-    checkpoint(origin, files, Some(path), said, options)
+    checkpoint(origin, open_files(&weights)?, Some(path), said, options)
 }
 
 fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
@@ -183,8 +224,7 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
     let folder = folder.filter(|folder| WEIGHTS.contains(&file_name) || is_only_weights(folder, file_name));
     let said = folder.map(|folder| read_config(folder, None)).transpose()?.flatten();
-    let files = if file_name.ends_with(".index.json") { open_shards(path)? } else { vec![format::open(path)?] };
-    checkpoint(path.display().to_string(), files, folder, said, options)
+    checkpoint(path.display().to_string(), open_files(path)?, folder, said, options)
 }
 
 /// The config beside the weights, in `folder`, goes before the one inside of them.
@@ -234,7 +274,7 @@ fn read_config(folder: &Path, classifier: Option<Classifier>) -> Result<Option<(
 }
 
 /// The text of a file, or nothing where there is none.
-fn read_text(path: &Path) -> Result<Option<String>> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

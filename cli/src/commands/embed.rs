@@ -1,4 +1,6 @@
-//! `tallow embed`: a model's features of images, as a safetensors file.
+//! `tallow embed`: a model's features of images, or of texts, as a safetensors file.
+
+mod texts;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -31,18 +33,24 @@ struct Embedded<'a> {
 }
 
 pub fn run(args: &EmbedArgs, session: &Session) -> Result {
-    check_written("--out", &args.out)?;
+    if let Some(out) = &args.out {
+        check_written("--out", out)?;
+    }
+    if !args.text.is_empty() {
+        return texts::run(args, session);
+    }
+    let out = args.out.as_deref().ok_or_else(|| usage("--out: expected the file to write, got none"))?;
     let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
     model::say_account(&loaded, session);
     let embedder = embedder(args, loaded.clone())?;
     loaded.transform().map_err(model::of_model)?.check_reads_images()?;
     let (samples, classes) = samples(args, &loaded, session)?;
     let samples = readable(args, samples, &loaded, session)?;
-    let shape = write(args, &embedder, &samples, classes.as_deref(), session)?;
-    let embedded = Embedded { out: &args.out, images: samples.len(), shape, labels: args.data.is_some() };
+    let shape = write(args, out, &embedder, &samples, classes.as_deref(), session)?;
+    let embedded = Embedded { out, images: samples.len(), shape, labels: args.data.is_some() };
     session.result(&embedded, || {
         let labels = if embedded.labels { " and labels" } else { "" };
-        format!("{}: features {:?}{labels}", args.out.display(), embedded.shape)
+        format!("{}: features {:?}{labels}", out.display(), embedded.shape)
     })
 }
 
@@ -50,6 +58,7 @@ pub fn run(args: &EmbedArgs, session: &Session) -> Result {
 /// the names of the labels, by number.
 fn write(
     args: &EmbedArgs,
+    out: &Path,
     embedder: &Embedder,
     samples: &Arc<dyn Samples>,
     classes: Option<&[String]>,
@@ -89,7 +98,7 @@ fn write(
     let shape = [&[count], &first.dims()[1..]].concat();
     let mut tensors: Vec<_> = labels.iter().map(|labels| ("labels", DType::I64, labels.dims().to_vec())).collect();
     tensors.push(("features", DType::F32, shape.clone()));
-    save::stream(&args.out, &tensors, about, |stream| -> Result {
+    save::stream(out, &tensors, about, |stream| -> Result {
         labels.iter().try_for_each(|labels| stream.write(labels))?;
         stream.write(&first)?;
         batches.try_for_each(|features| Ok(stream.write(&features?)?))

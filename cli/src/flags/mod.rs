@@ -110,10 +110,11 @@ pub enum Command {
                             tallow draw filters runs/my-run --out filters")]
     #[command(mut_args(architecture::without_dropout))]
     Draw(DrawArgs),
-    /// Write a model's features of images, with their labels, to a safetensors file
+    /// Write a model's features of images, with their labels, or of texts, to a safetensors file
     #[command(after_help = "Examples:\n  \
                             tallow embed vit_small_patch14_dinov2.saliency --data mnist --img-size 56 --limit 1000 --out f.safetensors\n  \
-                            tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --img-size 224 --features tokens --out f.safetensors")]
+                            tallow embed vit_small_patch14_dinov2.saliency a.jpg b.jpg --img-size 224 --features tokens --out f.safetensors\n  \
+                            tallow embed hf-hub:openai/clip-vit-base-patch32 --text 'a photo of a cat' --json")]
     #[command(mut_args(architecture::without_dropout))]
     Embed(EmbedArgs),
     /// Perform every run of a recipe, then compare them
@@ -296,15 +297,18 @@ pub struct EmbedArgs {
     /// The folder of a run, a name of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION], or a path
     #[arg(value_name = "RUN|MODEL")]
     pub model: String,
-    /// Images, or folders of images, if --data is not given
-    #[arg(value_name = "IMAGE", required_unless_present = "data", conflicts_with = "data", value_parser = path())]
+    /// Images, or folders of images, if neither --data nor --text is given
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["data", "text"], conflicts_with = "data", value_parser = path())]
     pub images: Vec<PathBuf>,
     /// A data set: mnist, folder:DIR, … (see tallow --help)
     #[arg(long)]
     pub data: Option<String>,
-    /// The file to write: tensors `features` and `labels`
-    #[arg(long, value_name = "FILE", value_parser = path())]
-    pub out: PathBuf,
+    /// A text in place of images, for a CLIP or SigLIP with both towers; can be given several times
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["images", "data"])]
+    pub text: Vec<String>,
+    /// The file to write: tensors `features` and `labels`; with --text it can be left out, and --json prints the vectors
+    #[arg(long, value_name = "FILE", value_parser = path(), required_unless_present = "text")]
+    pub out: Option<PathBuf>,
     /// What to write for every image
     #[arg(long, value_enum, default_value_t = Features::Pooled)]
     pub features: Features,

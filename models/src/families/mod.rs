@@ -15,6 +15,7 @@ pub mod mlp;
 mod model;
 mod option;
 mod stages;
+pub mod text;
 pub mod vit;
 
 pub use config::{ModelConfig, Stage};

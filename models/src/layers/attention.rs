@@ -40,6 +40,8 @@ pub struct AttentionConfig {
     pub qk_norm: bool,
     /// Locality self-attention: learned scales, and no token attends to itself. Default false.
     pub lsa: bool,
+    /// Whether a token attends to itself and those before it alone, as in text towers. Default false.
+    pub causal: bool,
     /// Epsilon of the norms. Default 1e-6.
     pub norm_eps: f64,
     /// Dropout on the attention weights. Default 0.
@@ -59,6 +61,7 @@ impl AttentionConfig {
             qkv_bias: true,
             qk_norm: false,
             lsa: false,
+            causal: false,
             norm_eps: 1e-6,
             attn_drop_rate: 0.,
             proj_drop_rate: 0.,
@@ -72,6 +75,7 @@ impl AttentionConfig {
 #[derive(Debug, Clone)]
 pub struct Attention {
     num_heads: usize,
+    causal: bool,
     /// The learned scales of locality self-attention.
     scale: Option<Tensor>,
     qkv: Linear,
@@ -92,6 +96,7 @@ pub fn attention(config: &AttentionConfig, vb: VarBuilder) -> Result<Attention> 
     let scale = Init::Const((head_dim as f64).powf(-0.5));
     Ok(Attention {
         num_heads: heads,
+        causal: config.causal,
         scale: config.lsa.then(|| vb.get_with_hints(heads, "scale", scale)).transpose()?,
         qkv: linear(dim, 3 * dim, config.qkv_bias, init, vb.pp("qkv"))?,
         qk_norm: if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None },
@@ -116,7 +121,7 @@ impl Attention {
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let qkv = self.qkv.forward(x)?;
-        let x = if self.attn_drop.is_active(mode) || self.scale.is_some() {
+        let x = if self.attn_drop.is_active(mode) || self.scale.is_some() || self.causal {
             let (q, k, v) = self.split(&qkv)?;
             let weights = self.attn_drop.forward(&self.softmax(&q, &k)?, mode)?;
             weights.matmul(&self.heads(&v)?)?.transpose(1, 2)?.flatten_from(2)?
@@ -155,16 +160,20 @@ impl Attention {
 
     fn softmax(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let (q, k) = (self.heads(q)?, self.heads(k)?);
-        match &self.scale {
+        let scores = match &self.scale {
             None => {
                 let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-                ops::softmax(&(q * scale)?.matmul(&k.t()?)?)
+                (q * scale)?.matmul(&k.t()?)?
             }
             Some(scale) => {
                 let q = q.broadcast_mul(&scale.reshape((1, self.num_heads, 1, 1))?)?;
                 let scores = q.matmul(&k.t()?)?;
-                ops::softmax(&scores.broadcast_add(&without_itself(&scores)?)?)
+                scores.broadcast_add(&masked(&scores, |from, to| from == to)?)?
             }
+        };
+        match self.causal {
+            true => ops::softmax(&scores.broadcast_add(&masked(&scores, |from, to| to > from)?)?),
+            false => ops::softmax(&scores),
         }
     }
 
@@ -180,10 +189,10 @@ impl BranchInner for Attention {
         Attention::forward(self, x, mode)
     }
 
-    /// None where dropout, norms or learned scales lie between its parts.
+    /// None where dropout, norms, learned scales or a mask lie between its parts.
     fn fused(&self, mode: Mode) -> Option<Inner<'_>> {
         let drops = self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode);
-        let plain = !(drops || self.qk_norm.is_some() || self.scale.is_some());
+        let plain = !(drops || self.causal || self.qk_norm.is_some() || self.scale.is_some());
         let middle = Middle::Attention(self.num_heads);
         plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
     }
@@ -203,10 +212,11 @@ impl ModuleT for Attention {
     }
 }
 
-/// What to add to scores `[batch, heads, tokens, tokens]` so that no token attends to itself: minus infinity on the diagonal.
-fn without_itself(scores: &Tensor) -> Result<Tensor> {
+/// What to add to scores `[batch, heads, tokens, tokens]` so that no token attends to one that `hidden` names with it (the token that
+/// attends first): minus infinity there.
+fn masked(scores: &Tensor, hidden: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
     let tokens = scores.dim(D::Minus1)?;
-    let mut mask = vec![0f32; tokens * tokens];
-    mask.iter_mut().step_by(tokens + 1).for_each(|value| *value = f32::NEG_INFINITY);
+    let pairs = (0..tokens * tokens).map(|at| (at / tokens, at % tokens));
+    let mask: Vec<f32> = pairs.map(|(from, to)| if hidden(from, to) { f32::NEG_INFINITY } else { 0. }).collect();
     Tensor::from_vec(mask, (tokens, tokens), scores.device())?.to_dtype(scores.dtype())
 }

@@ -3,10 +3,12 @@
 mod fields;
 mod hugging_face;
 mod inferred;
+mod text;
 mod timm;
 
 pub(crate) use hugging_face::Classifier;
 pub(crate) use inferred::{Told, infer, named};
+pub(crate) use text::{StatedText, hugging_face as text_of_hugging_face, open_clip as text_of_open_clip};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

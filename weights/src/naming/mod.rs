@@ -7,6 +7,7 @@ pub(crate) mod around;
 mod hugging_face;
 mod jax;
 mod network;
+mod text;
 mod timm;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use crate::{Error, Result};
 use around::Around;
 
 pub(crate) use network::{Network, Wrappers, words};
+pub(crate) use text::{TextFate, TextNaming, TextNetwork, networks as text_networks};
 
 /// The known namings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,154 @@
+//! What `config.json` (Hugging Face) and `open_clip_config.json` say of a text tower beyond what the shapes of its tensors tell.
+
+use serde_json::Value;
+use tallow_models::text::TextPool;
+use tallow_models::vit::Act;
+
+use super::fields::Fields;
+use crate::text::{Cleaning, Tokenizing};
+use crate::{Error, Result};
+
+/// What a file says of a text tower.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StatedText {
+    /// None where that is a head for every 64 values.
+    pub(crate) num_heads: Option<usize>,
+    pub(crate) act: Act,
+    pub(crate) norm_eps: f64,
+    pub(crate) causal: bool,
+    pub(crate) pool: TextPool,
+    pub(crate) tokenizing: Tokenizing,
+    /// Sizes that tensors tell too, by the names of their fields.
+    pub(crate) sizes: Vec<(&'static str, usize)>,
+}
+
+/// The text tower of a Hugging Face `config.json`: that of a CLIP or SigLIP model of both towers or of the text tower alone. None where it is
+/// of another model.
+pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText>> {
+    let value = json(text, origin)?;
+    let root = Fields::new(origin, &value)?;
+    let siglip = match root.text("model_type")? {
+        Some("clip" | "clip_text_model") => false,
+        Some("siglip" | "siglip2" | "siglip_text_model" | "siglip2_text_model") => true,
+        _ => return Ok(None),
+    };
+    // As transformers has it: a `text_config_dict` goes before the other one, its defaults too.
+    let own = match root.object("text_config_dict")? {
+        None => root.object("text_config")?,
+        some => some,
+    };
+    let alone = root.text("model_type")?.is_some_and(|kind| kind.ends_with("_text_model"));
+    // Where nothing is said of the tower, transformers' defaults hold.
+    let nothing = Value::Object(serde_json::Map::new());
+    let own = match own {
+        Some(own) => own,
+        None if alone => Fields::new(origin, &value)?,
+        None => Fields::new(origin, &nothing)?,
+    };
+    let act = match own.text("hidden_act")? {
+        None if siglip => Act::GeluTanh,
+        None | Some("quick_gelu") => Act::QuickGelu,
+        Some("gelu") => Act::Gelu,
+        Some("gelu_new" | "gelu_pytorch_tanh") => Act::GeluTanh,
+        Some(_) => return Err(own.unsupported("hidden_act", "known are quick_gelu, gelu and gelu_pytorch_tanh")),
+    };
+    let pool = match own.size("eos_token_id")? {
+        _ if siglip => TextPool::Last,
+        // What OpenAI's configs say is not the token that ends a text: transformers then takes the largest.
+        Some(2) => TextPool::Largest,
+        None => TextPool::Token(49407),
+        Some(number) => TextPool::Token(number as u32),
+    };
+    let (dim, depth, heads) = if siglip { (768, 12, 12) } else { (512, 12, 8) };
+    Ok(Some(StatedText {
+        num_heads: Some(own.size("num_attention_heads")?.unwrap_or(heads)),
+        act,
+        norm_eps: own.number("layer_norm_eps")?.unwrap_or(if siglip { 1e-6 } else { 1e-5 }),
+        causal: !siglip,
+        pool,
+        tokenizing: Tokenizing::HuggingFace,
+        sizes: vec![
+            ("hidden_size", own.size("hidden_size")?.unwrap_or(dim)),
+            ("num_hidden_layers", own.size("num_hidden_layers")?.unwrap_or(depth)),
+        ],
+    }))
+}
+
+/// The text tower of an `open_clip_config.json`.
+pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
+    let value = json(text, origin)?;
+    let root = Fields::new(origin, &value)?;
+    let model = root.object("model_cfg")?.unwrap_or(Fields::new(origin, &value)?);
+    let own = model.object("text_cfg")?.ok_or_else(|| model.error("text_cfg", "the text tower's configuration"))?;
+    for field in [
+        "hf_model_name",
+        "embed_cls",
+        "ls_init_value",
+        "block_type",
+        "qk_norm",
+        "scaled_cosine_attn",
+        "scale_heads",
+        "scale_attn_inner",
+        "scale_attn",
+        "scale_fc",
+    ] {
+        let plain = match own.value(field) {
+            None => true,
+            Some(value) => *value == Value::Bool(false) || (field == "block_type" && value.as_str() == Some("default")),
+        };
+        if !plain {
+            return Err(own.unsupported(field, "choose a CLIP or SigLIP whose text tower is a plain transformer"));
+        }
+    }
+    let tanh = match own.object("act_kwargs")? {
+        None => false,
+        Some(act) => match act.text("approximate")? {
+            Some("tanh") => true,
+            None | Some("none") => false,
+            Some(_) => return Err(act.error("approximate", "tanh or none")),
+        },
+    };
+    let quick = model.bool("quick_gelu")?.unwrap_or(false);
+    let norm_eps = own.object("norm_kwargs")?.map(|norm| norm.number("eps")).transpose()?.flatten();
+    let pool = match own.text("pool_type")? {
+        None | Some("argmax") => TextPool::Largest,
+        Some("eos") => TextPool::Token(own.size("eos_id")?.unwrap_or(2) as u32),
+        Some("first") => TextPool::First,
+        Some("last") => TextPool::Last,
+        Some(_) => return Err(own.error("pool_type", "argmax, eos, first or last")),
+    };
+    let tokenizer = own.object("tokenizer_kwargs")?;
+    let cleaning = match tokenizer.as_ref().map(|kwargs| kwargs.text("clean")).transpose()?.flatten() {
+        None => None,
+        Some("canonicalize") => Some(Cleaning::Canonicalize),
+        Some("lower") => Some(Cleaning::Lower),
+        Some("whitespace") => Some(Cleaning::Whitespace),
+        Some(_) => return Err(own.error("tokenizer_kwargs", "clean of canonicalize, lower or whitespace")),
+    };
+    if own.text("tokenizer_mode")?.is_some_and(|mode| !mode.is_empty()) {
+        return Err(own.unsupported("tokenizer_mode", "choose a model whose tokenizer has none"));
+    }
+    let tokenizing = match own.text("hf_tokenizer_name")? {
+        Some(name) if !name.is_empty() => Tokenizing::OpenClipOverHuggingFace(cleaning.unwrap_or(Cleaning::Whitespace)),
+        _ => Tokenizing::OpenClip(cleaning.unwrap_or(Cleaning::Lower)),
+    };
+    Ok(StatedText {
+        num_heads: Some(own.size("heads")?.unwrap_or(8)),
+        act: if quick {
+            Act::QuickGelu
+        } else if tanh {
+            Act::GeluTanh
+        } else {
+            Act::Gelu
+        },
+        norm_eps: norm_eps.unwrap_or(1e-5),
+        causal: !own.bool("no_causal_mask")?.unwrap_or(false),
+        pool,
+        tokenizing,
+        sizes: vec![("width", own.size("width")?.unwrap_or(512)), ("layers", own.size("layers")?.unwrap_or(12))],
+    })
+}
+
+fn json(text: &str, origin: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| Error::format(origin, "JSON", error))
+}
