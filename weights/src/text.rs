@@ -105,7 +105,11 @@ impl TextCheckpoint {
             Some(folder) => stated(folder, network.naming)?,
             None => None,
         };
-        let half = infos.iter().any(|info| info.name.ends_with("token_embedding.weight") && info.dtype == "F16");
+        // OpenAI's own files have three numbers beside the towers, and are in half precision.
+        let half = infos.iter().any(|info| {
+            info.name.ends_with("token_embedding.weight") && info.dtype == "F16"
+                || info.name == format!("{}input_resolution", network.above)
+        });
         let stated = stated.unwrap_or_else(|| assumed(&network, &shapes, half, &mut notes));
         let config = configuration(&origin, &shapes, &stated)?;
         let value = |name: &str| -> Result<Option<f64>> {

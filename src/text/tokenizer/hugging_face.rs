@@ -82,6 +82,12 @@ impl HuggingFace {
         (id.unwrap_or(0), self.said["padding_side"].as_str() == Some("left"))
     }
 
+    /// The number of a mark that the configuration names.
+    fn mark(&self, field: &str, usual: &str) -> Option<u32> {
+        let token = &self.said[field];
+        self.tokenizer.token_to_id(token.as_str().or(token["content"].as_str()).unwrap_or(usual))
+    }
+
     /// The tokens of a text, with the marks that the tokenizer puts around it; how many are its own; and whether it was cut.
     ///
     /// # Errors
@@ -90,7 +96,17 @@ impl HuggingFace {
         let encoding = self.tokenizer.encode(text, true).map_err(|error| unusable(&error))?;
         let (mut ids, marks) = (encoding.get_ids().to_vec(), encoding.get_special_tokens_mask());
         let words = marks.iter().filter(|&&mark| mark == 0).count();
-        let at_beginning = marks.iter().take_while(|&&mark| mark == 1).count().min(ids.len() - words);
+        let mut at_beginning = marks.iter().take_while(|&&mark| mark == 1).count().min(ids.len() - words);
+        // What the configuration says of the marks goes before what the file does, as in transformers.
+        if self.said["add_bos_token"] == Value::Bool(false) && at_beginning == 1 && ids.first().copied() == self.mark("bos_token", "<bos>") {
+            ids.remove(0);
+            at_beginning = 0;
+        }
+        if let Some(end) = self.mark("eos_token", "<eos>").filter(|_| self.said["add_eos_token"] == Value::Bool(true))
+            && ids.last() != Some(&end)
+        {
+            ids.push(end);
+        }
         let is_cut = ids.len() > context_length;
         if is_cut {
             // The marks stay, and of the text what fits between them.

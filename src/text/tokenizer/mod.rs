@@ -119,7 +119,8 @@ impl Tokenizer {
                 let text = match *tidy {
                     Tidy::No => text.to_owned(),
                     Tidy::Siglip => repair::canonicalize_siglip(text),
-                    Tidy::Lower => text.to_lowercase(),
+                    // Letter by letter, as the library's own normaliser: a sigma is the same wherever it stands.
+                    Tidy::Lower => text.chars().flat_map(char::to_lowercase).collect(),
                     Tidy::OpenClip(cleaning) => repair::clean(text, cleaning),
                 };
                 cut.encode(&text, self.context_length)?

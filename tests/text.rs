@@ -1,0 +1,222 @@
+//! Text towers, tokenizers and classifiers by words, beside transformers and open_clip: `tests/references/text/make.py`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use tallow::text::{TextEncoder, ZeroShot};
+use tallow_models::text::TextConfig;
+use tempfile::TempDir;
+
+fn references() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/text")
+}
+
+fn unzipped(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// One of the reference models in a folder of its own.
+fn model(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(references().join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        match file.strip_suffix(".gz").filter(|_| !file.starts_with("bpe")) {
+            Some(plain) => fs::write(folder.path().join(plain), unzipped(&path)).unwrap(),
+            None => drop(fs::copy(&path, folder.path().join(file)).unwrap()),
+        }
+    }
+    folder
+}
+
+fn json(name: &str) -> Value {
+    serde_json::from_slice(&unzipped(&references().join(name))).unwrap()
+}
+
+fn encoder(folder: &TempDir) -> TextEncoder {
+    TextEncoder::from_pretrained(folder.path().to_str().unwrap()).unwrap()
+}
+
+fn error(folder: &TempDir) -> String {
+    TextEncoder::from_pretrained(folder.path().to_str().unwrap()).expect_err("an error").to_string()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+/// The largest difference, relative to the largest value where that is above 1.
+fn furthest(got: &Tensor, expected: &Value) -> f64 {
+    let got = got.to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+    let expected = expected.as_array().unwrap();
+    assert_eq!(got.len(), expected.len());
+    let (mut off, mut largest) = (0f64, 1f64);
+    for (got, expected) in got.iter().zip(expected) {
+        let expected = expected.as_array().unwrap();
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(expected) {
+            let expected = expected.as_f64().unwrap();
+            (off, largest) = (off.max((got - expected).abs()), largest.max(expected.abs()));
+        }
+    }
+    off / largest
+}
+
+#[test]
+fn tokens_and_vectors_of_texts_are_those_of_the_libraries_in_every_layout() {
+    let reference = json("reference.json.gz");
+    let sentences = texts(&reference["sentences"]);
+    for name in ["clip", "siglip", "siglip2", "open_clip", "open_clip_siglip"] {
+        let (folder, expected) = (model(name), &reference[name]);
+        let encoder = encoder(&folder);
+        for (tokens, expected) in encoder.tokens(&sentences).unwrap().iter().zip(expected["tokens"].as_array().unwrap())
+        {
+            assert_eq!(tokens.ids, ids(expected), "{name}");
+        }
+        let off = furthest(&encoder.embed(&sentences).unwrap(), &expected["texts"]);
+        assert!(off < 2e-5, "{name}: {off}");
+    }
+}
+
+#[test]
+fn a_tower_is_told_by_names_and_shapes_where_no_config_is_there() {
+    let reference = json("reference.json.gz");
+    let sentences = texts(&reference["sentences"]);
+    for (name, config, heads) in [("siglip", "config.json", 2), ("open_clip", "open_clip_config.json", 2)] {
+        let folder = model(name);
+        let known: TextConfig = encoder(&folder).config().clone();
+        fs::remove_file(folder.path().join(config)).unwrap();
+        let bare = encoder(&folder);
+        assert!(bare.notes()[0].contains("no config says what the text tower is made of"), "{:?}", bare.notes());
+        // Heads cannot be told: so narrow a tower is taken to have one.
+        let got = bare.config().clone().with(|c| c.num_heads = heads);
+        assert_eq!(
+            (got.embed_dim, got.depth, got.causal, got.pool),
+            (known.embed_dim, known.depth, known.causal, known.pool)
+        );
+        assert_eq!(bare.tokens(&sentences).unwrap()[0].ids, ids(&reference[name]["tokens"][0]), "{name}");
+    }
+}
+
+/// The characters that stand for bytes in CLIP's vocabulary, in its order.
+fn characters() -> Vec<char> {
+    let seen = |byte: &u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let hidden = (0..256u32).filter(|byte| !seen(byte)).count() as u32;
+    (0..256u32).filter(seen).chain(0x100..0x100 + hidden).map(|code| char::from_u32(code).unwrap()).collect()
+}
+
+/// A model with a table for so many tokens, all of it zeros: its tokenizer is what is looked at.
+fn with_table(folder: &TempDir, file: &str, table: &str, rows: usize) {
+    let path = folder.path().join(file);
+    let mut tensors: HashMap<String, Tensor> = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let width = tensors[table].dim(1).unwrap();
+    tensors.insert(table.into(), Tensor::zeros((rows, width), DType::F32, &Device::Cpu).unwrap());
+    let positions = ["positional_embedding", "text_model.embeddings.position_embedding.weight"];
+    for name in positions.into_iter().filter(|name| tensors.contains_key(*name)).collect::<Vec<_>>() {
+        tensors.insert(name.into(), Tensor::zeros((77, width), DType::F32, &Device::Cpu).unwrap());
+    }
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+#[test]
+fn clips_own_pairs_cut_texts_of_all_kinds_as_open_clip_and_transformers_cut_them() {
+    let (reference, pairs) = (json("tokens.json.gz"), references().join("bpe_2000.txt.gz"));
+    let sentences = texts(&reference["texts"]);
+    let lines = String::from_utf8(unzipped(&pairs)).unwrap();
+    let lines: Vec<&str> = lines.split('\n').skip(1).collect();
+
+    let open_clip = model("open_clip");
+    fs::copy(&pairs, open_clip.path().join("bpe_simple_vocab_16e6.txt.gz")).unwrap();
+    with_table(&open_clip, "open_clip_model.safetensors", "token_embedding.weight", 2514);
+
+    let clip = model("clip");
+    let characters = characters();
+    let tokens = characters.iter().map(char::to_string).chain(characters.iter().map(|c| format!("{c}</w>")));
+    let tokens = tokens.chain(lines.iter().map(|line| line.replace(' ', "")));
+    let tokens = tokens.chain(["<|startoftext|>", "<|endoftext|>"].map(String::from));
+    let vocabulary: HashMap<String, usize> = tokens.zip(0..).collect();
+    fs::write(clip.path().join("vocab.json"), serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    fs::write(clip.path().join("merges.txt"), format!("#version: 0.2\n{}\n", lines.join("\n"))).unwrap();
+    with_table(&clip, "model.safetensors", "text_model.embeddings.token_embedding.weight", 2514);
+
+    for (folder, name) in [(&open_clip, "open_clip"), (&clip, "transformers")] {
+        let encoder = encoder(folder);
+        for (text, expected) in sentences.iter().zip(reference[name].as_array().unwrap()) {
+            let tokens = encoder.tokenizer().encode(text).unwrap();
+            assert_eq!(tokens.ids[..tokens.length], ids(expected), "{name}: {text:?}");
+            assert_eq!(tokens.ids.len(), 77);
+        }
+    }
+    // The files of transformers serve open_clip's way too, with the same numbers.
+    fs::remove_file(open_clip.path().join("bpe_simple_vocab_16e6.txt.gz")).unwrap();
+    for file in ["vocab.json", "merges.txt"] {
+        fs::copy(clip.path().join(file), open_clip.path().join(file)).unwrap();
+    }
+    let encoder = encoder(&open_clip);
+    for (text, expected) in sentences.iter().zip(reference["open_clip"].as_array().unwrap()) {
+        let tokens = encoder.tokenizer().encode(text).unwrap();
+        assert_eq!(tokens.ids[..tokens.length], ids(expected), "{text:?}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_is_missing_or_of_another_model_is_refused_before_anything_is_computed() {
+    let folder = model("clip");
+    for file in ["vocab.json", "merges.txt"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    let message = error(&folder);
+    assert!(
+        message.contains("the tokenizer: expected tokenizer.json, or vocab.json with merges.txt, got none"),
+        "{message}"
+    );
+
+    let (clip, siglip) = (model("clip"), model("siglip"));
+    fs::copy(siglip.path().join("tokenizer.json"), clip.path().join("tokenizer.json")).unwrap();
+    let message = error(&clip);
+    assert!(message.contains("expected a tokenizer of 538 tokens") && message.contains("another model"), "{message}");
+
+    fs::write(clip.path().join("tokenizer.json"), "{\"model\": 3").unwrap();
+    let message = error(&clip);
+    assert!(message.contains("tokenizer.json: expected a tokenizer of the library"), "{message}");
+
+    fs::remove_file(siglip.path().join("tokenizer.json")).unwrap();
+    fs::write(siglip.path().join("spiece.model"), "x").unwrap();
+    let message = error(&siglip);
+    assert!(message.contains("a model of sentencepiece alone; save the tokenizer with transformers"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_of_images_alone_has_no_words() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/train/vit.safetensors");
+    let message = TextEncoder::from_pretrained(path.to_str().unwrap()).expect_err("an error").to_string();
+    assert!(message.contains("holds no text tower: it is a model of images alone"), "{message}");
+}
+
+#[test]
+fn texts_without_words_and_classes_of_equal_names_are_refused() {
+    let folder = model("clip");
+    let encoder = encoder(&folder);
+    for text in ["", " \n\t "] {
+        let message = encoder.embed(&["a cat", text]).expect_err("an error").to_string();
+        assert!(message.starts_with("text 2: expected at least one word that the tokenizer knows"), "{message}");
+    }
+    let none: [&str; 0] = [];
+    assert!(encoder.embed(&none).expect_err("an error").to_string().contains("at least one"));
+    let path = folder.path().to_str().unwrap();
+    let message = ZeroShot::new(&["a cat", "a dog", "A Cat"]).load(path).expect_err("an error").to_string();
+    assert!(message.contains("names that differ") && message.contains("class 0 and class 2"), "{message}");
+    let message = ZeroShot::new(&["a cat", ""]).load(path).expect_err("an error").to_string();
+    assert!(message.starts_with("the name of a class"), "{message}");
+}
