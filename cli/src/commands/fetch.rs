@@ -1,7 +1,7 @@
 //! `tallow fetch`: models and data sets into the cache.
 
 use serde::Serialize;
-use tallow_weights::Source;
+use tallow_weights::{Source, expanded};
 
 use crate::error::Result;
 use crate::flags::FetchArgs;
@@ -35,7 +35,20 @@ fn fetch(what: &str, session: &Session) -> Result<Fetched> {
         let contents = format!("{train} training and {test} test samples of {} classes", dataset.classes.len());
         return Ok(Fetched { what: what.into(), kind: "data set", contents });
     }
-    let checkpoint = tallow_weights::open(&Source::parse(what)?, &session.open_options())?;
+    let checkpoint = tallow_weights::open(&source(what)?, &session.open_options())?;
     let contents = format!("{} tensors from {}", checkpoint.tensors().len(), checkpoint.origin());
     Ok(Fetched { what: what.into(), kind: "model", contents })
+}
+
+/// What is to be fetched is elsewhere: OWNER/REPO is a repository on the hub here, if there is no such path.
+fn source(what: &str) -> Result<Source> {
+    let parts: Vec<&str> = what.split('/').collect();
+    match parts.as_slice() {
+        [owner, repo]
+            if !owner.is_empty() && !repo.is_empty() && !owner.starts_with('.') && !expanded(what).exists() =>
+        {
+            Ok(Source::parse(&format!("hf-hub:{what}"))?)
+        }
+        _ => Ok(Source::parse(what)?),
+    }
 }

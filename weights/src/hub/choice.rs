@@ -7,11 +7,27 @@ use super::repo::is_safe_path;
 use crate::{Error, Result};
 
 /// Files beside the weights that say what they are and how their input is made.
-pub(super) const CONFIGS: [&str; 4] =
-    ["config.json", "preprocessor_config.json", "processor_config.json", crate::Whitening::FILE];
+pub(super) const CONFIGS: [&str; 5] = [
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "open_clip_config.json",
+    crate::Whitening::FILE,
+];
+/// What cuts texts into tokens for the text tower of a model, the best first: the files of one of these lines.
+pub(super) const TOKENIZERS: [&[&str]; 4] =
+    [&["tokenizer.json"], &["vocab.json", "merges.txt"], &["bpe_simple_vocab_16e6.txt.gz"], &["spiece.model"]];
+/// What goes with them.
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Weights under the names that libraries give them, the best first. An index names the parts that the weights are split in.
-pub(super) const WEIGHTS: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+pub(super) const WEIGHTS: [&str; 6] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+];
 /// What other files with weights end in, the best first.
 const ENDINGS: [&str; 6] = [".safetensors", ".gguf", ".npz", ".pth", ".pt", ".bin"];
 
@@ -21,7 +37,7 @@ pub(super) const CARD: &str = "README.md";
 /// The problem of a repository without a single Parquet file.
 pub(super) const NO_PARQUET: &str = "it holds no Parquet files";
 
-/// Config and weights among `names`. `index` reads the index of weights in parts, if it was downloaded already; without it
+/// Config, tokenizer and weights among `names`. `index` reads the index of weights in parts, if it was downloaded already; without it
 /// the parts are not among the result yet.
 pub(super) fn model_files(
     place: &str,
@@ -30,6 +46,10 @@ pub(super) fn model_files(
 ) -> Result<Vec<String>> {
     let has = |name: &str| names.iter().any(|other| other == name);
     let mut wanted: Vec<String> = CONFIGS.iter().filter(|name| has(name)).map(|name| (*name).to_string()).collect();
+    let tokenizer = TOKENIZERS.iter().find(|files| files.iter().all(|name| has(name)));
+    if let Some(files) = tokenizer {
+        wanted.extend(files.iter().chain([&TOKENIZER_CONFIG]).filter(|name| has(name)).map(|name| (*name).to_string()));
+    }
     let weights = match WEIGHTS.iter().find(|name| has(name)) {
         Some(name) => (*name).to_string(),
         None => only_weights(place, names)?,
@@ -142,6 +162,13 @@ mod tests {
     fn safetensors_are_preferred_and_other_files_left_alone() -> Result<()> {
         let names = ["README.md", "pytorch_model.bin", "model.safetensors", "config.json", "onnx/model.onnx", "a.gguf"];
         assert_eq!(chosen(&names)?, ["config.json", "model.safetensors"]);
+        let clip =
+            ["tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "spiece.model", "tf_model.h5"];
+        let clip = [&clip[..], &["open_clip_pytorch_model.bin", "pytorch_model.bin", "open_clip_config.json"]].concat();
+        let wanted = ["open_clip_config.json", "tokenizer.json", "tokenizer_config.json", "pytorch_model.bin"];
+        assert_eq!(chosen(&clip)?, wanted);
+        let older = [&clip[1..3], &["model.safetensors"]].concat();
+        assert_eq!(chosen(&older)?, ["vocab.json", "merges.txt", "model.safetensors"]);
         assert_eq!(chosen(&["x.npz", "tiny.gguf", "sub/other.gguf"])?, ["tiny.gguf"]);
         assert_eq!(chosen(&["pytorch_model.bin", "config.json"])?, ["config.json", "pytorch_model.bin"]);
         assert!(chosen(&["a.gguf", "b.gguf"]).is_err_and(|e| e.to_string().contains("a.gguf, b.gguf")));

@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf};
 
 use self::{
     cache::{Cache, files_of, io_error},
-    choice::{CARD, CONFIGS, NO_PARQUET, WEIGHTS, dataset_files, model_files},
+    choice::{CARD, CONFIGS, NO_PARQUET, TOKENIZER_CONFIG, TOKENIZERS, WEIGHTS, dataset_files, model_files},
     client::{Client, Stated},
     error::Trouble,
     repo::{Kind, Repo, is_commit, is_safe_path},
@@ -24,8 +24,8 @@ use self::{
 };
 use crate::{Error, OpenOptions, Result};
 
-/// Downloads a model: `config.json`, `preprocessor_config.json` and the weights, as far as they are there and not in the
-/// cache yet. Returns the folder of the snapshot.
+/// Downloads a model: `config.json`, `preprocessor_config.json`, the weights and, if it reads texts, its tokenizer, as far as they are there
+/// and not in the cache yet. Returns the folder of the snapshot.
 ///
 /// `repo` is `OWNER/NAME`; no `revision` means `main`. Of several files with weights, `model.safetensors` is preferred, whole
 /// or in parts, then `pytorch_model.bin`, then the only file that ends in `.safetensors`, `.gguf`, `.npz`, `.pth` or `.pt`.
@@ -165,7 +165,8 @@ fn get(
         Ok(names) => names,
         Err(no_listing) => {
             // A mirror without lists: ask for what models usually have.
-            for name in CONFIGS.iter().chain(&WEIGHTS) {
+            let tokenizers = TOKENIZERS.iter().copied().flatten().chain([&TOKENIZER_CONFIG]);
+            for name in CONFIGS.iter().chain(&WEIGHTS).chain(tokenizers) {
                 stated.extend(client.state(name).map_err(|trouble| client.error(trouble))?);
             }
             if stated.is_empty() {
