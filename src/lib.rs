@@ -30,4 +30,5 @@ pub use inference::{
 #[cfg(doctest)]
 #[doc = include_str!("../docs/rust.md")]
 #[doc = include_str!("../README.md")]
+#[cfg_attr(feature = "text", doc = include_str!("../docs/words.md"))]
 mod guide {}

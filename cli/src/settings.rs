@@ -134,7 +134,8 @@ pub fn of_session(session: &Session) -> Result<Table> {
     Ok(table)
 }
 
-fn of_architecture(flags: &ArchitectureFlags) -> Table {
+/// What the flags of the architecture stand for.
+pub fn of_architecture(flags: &ArchitectureFlags) -> Table {
     let overrides: Table = flags.overrides().into_iter().map(|(key, value)| (key, value.into())).collect();
     if overrides.is_empty() { Table::new() } else { Table::from_iter([("set".to_string(), overrides.into())]) }
 }

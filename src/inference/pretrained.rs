@@ -139,28 +139,14 @@ impl PretrainedBuilder {
         let params = Params::new(seed, dtype, &device);
         let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;
         account.notes.extend(assumed);
-        // What is written of this model says so too.
-        config.head_fault = account
-            .initialised()
-            .find(|(name, _)| config.architecture.stage_of(name) == Stage::Head)
-            .map(|(_, why)| why.to_string());
-        let mut model = config.architecture.build(params.eval_builder())?;
-        params.check_taken()?;
-        model.set_prepacking(true);
         let exif = exif.map_or_else(|| run::exif_of(&source), Ok)?;
         let chosen_classes = overrides.iter().any(|(option, _)| option == "num_classes");
-        let head = match (config.architecture.num_classes(), &config.head_fault) {
-            (0, _) => Err(match account.unused_head().filter(|_| !chosen_classes) {
-                Some(rows) => HeadFault::Unclassed { rows },
-                None if chosen_classes && labelled > 0 => HeadFault::LeftOut,
-                None => HeadFault::Absent,
-            }),
-            (_, Some(why)) => Err(HeadFault::New { why: why.clone() }),
-            (_, None) => Ok(()),
+        let without_head = match account.unused_head().filter(|_| !chosen_classes) {
+            Some(rows) => HeadFault::Unclassed { rows },
+            None if chosen_classes && labelled > 0 => HeadFault::LeftOut,
+            None => HeadFault::Absent,
         };
-        let transform = OnceLock::new();
-        let inner = Inner { name, config, params, model, account, device, dtype, exif, head, transform };
-        Ok(Pretrained(Arc::new(inner)))
+        Inner::build(name, config, params, account, exif, without_head)
     }
 
     /// [`PretrainedBuilder::load`], then a classifier of the model.
@@ -180,7 +166,44 @@ impl PretrainedBuilder {
     }
 }
 
+impl Inner {
+    /// Builds the model over parameters that are provided. `without_head` says why it has no head, where it has none.
+    fn build(
+        name: String,
+        mut config: CheckpointConfig,
+        params: Params,
+        account: Account,
+        exif: Exif,
+        without_head: HeadFault,
+    ) -> Result<Pretrained> {
+        // What is written of this model says so too.
+        config.head_fault = account
+            .initialised()
+            .find(|(name, _)| config.architecture.stage_of(name) == Stage::Head)
+            .map(|(_, why)| why.to_string());
+        let mut model = config.architecture.build(params.eval_builder())?;
+        params.check_taken()?;
+        model.set_prepacking(true);
+        let head = match (config.architecture.num_classes(), &config.head_fault) {
+            (0, _) => Err(without_head),
+            (_, Some(why)) => Err(HeadFault::New { why: why.clone() }),
+            (_, None) => Ok(()),
+        };
+        let (device, dtype, transform) = (params.device().clone(), params.dtype(), OnceLock::new());
+        Ok(Pretrained(Arc::new(Self { name, config, params, model, account, device, dtype, exif, head, transform })))
+    }
+}
+
 impl Pretrained {
+    /// The model whose parameters were provided to `params` already, ready for inference.
+    ///
+    /// # Errors
+    /// If a parameter was not provided, or something else was.
+    #[cfg(feature = "text")]
+    pub(crate) fn assembled(name: &str, config: CheckpointConfig, params: Params, account: Account) -> Result<Self> {
+        Inner::build(name.into(), config, params, account, Exif::default(), HeadFault::Absent)
+    }
+
     /// Options for opening the model called `name`: a name of the zoo, with a tag or without (`vit_small_patch16_224.augreg_in1k`),
     /// `hf-hub:OWNER/REPO[@REVISION]`, a file or folder with weights, or the folder of a run.
     pub fn builder(name: impl Into<String>) -> PretrainedBuilder {

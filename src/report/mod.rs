@@ -17,6 +17,7 @@ mod figure;
 mod filters;
 mod group;
 mod heatmap;
+mod interpolation;
 mod learning_speed;
 #[cfg(feature = "png")]
 mod lettering;
@@ -45,6 +46,7 @@ pub use error::{Error, Result};
 pub use figure::{Figure, write_figure};
 pub use filters::{draw_filters, filters, first_layer};
 pub use group::{Group, Spread};
+pub use interpolation::interpolation;
 pub use positions::{position_similarity, position_table};
 pub use sheet::{SheetRow, contact_sheet};
 

@@ -17,5 +17,8 @@ mod entities;
 mod repair;
 pub mod templates;
 pub mod tokenizer;
+pub mod zero_shot;
 
 pub use encoder::{TextEncoder, TextEncoderBuilder};
+pub use templates::Templates;
+pub use zero_shot::ZeroShot;

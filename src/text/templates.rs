@@ -30,7 +30,7 @@ impl Templates {
         let sentences: Vec<String> = match name {
             "openai-80" => owned(&OPENAI_80),
             "openai-7" => owned(&OPENAI_7),
-            "simple" => owned(&["a photo of a {}."]),
+            "simple" => return Ok(Self::simple()),
             sentence if sentence.contains("{}") => vec![sentence.to_owned()],
             file => {
                 let path: PathBuf = expanded(file);
@@ -55,6 +55,11 @@ impl Templates {
             }
         };
         Ok(Self { name: name.into(), sentences })
+    }
+
+    /// "a photo of a {}." alone.
+    pub fn simple() -> Self {
+        Self { name: "simple".into(), sentences: vec!["a photo of a {}.".into()] }
     }
 
     /// As it was named.

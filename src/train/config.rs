@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tallow_models::{Architecture, zoo};
-pub use tallow_weights::Head;
 use tallow_weights::{OpenOptions, Preprocessing, quoted};
 
 use super::error::{Error, Result};
@@ -101,6 +100,33 @@ fn one() -> f64 {
 
 fn once() -> usize {
     1
+}
+
+/// What happens to the checkpoint's classification head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Head {
+    /// Keep what belongs to the data's classes, as [`tallow_weights::Head::Auto`].
+    #[default]
+    Auto,
+    /// Keep it, as [`tallow_weights::Head::Keep`].
+    Keep,
+    /// A new one.
+    New,
+    /// One that is made of the names of the classes by the text tower of the weights, see [`super::zero_shot`].
+    ZeroShot,
+}
+
+impl Head {
+    /// What the load makes of the checkpoint's own head.
+    pub(super) fn of_load(self) -> tallow_weights::Head {
+        match self {
+            Self::Auto => tallow_weights::Head::Auto,
+            Self::Keep => tallow_weights::Head::Keep,
+            Self::New | Self::ZeroShot => tallow_weights::Head::New,
+        }
+    }
 }
 
 /// How pixels are normalised.

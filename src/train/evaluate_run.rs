@@ -278,7 +278,7 @@ pub fn score_points(folder: &RunFolder, points: &[[f32; 2]]) -> Result<Scores> {
 }
 
 /// The chosen checkpoint of a run, ready to be used; on another device than the run's where `on` names one.
-fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Pretrained> {
+pub(super) fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Pretrained> {
     checkpoint::recover(folder)?;
     if !folder.best_path().exists() {
         return Err(Error::File {

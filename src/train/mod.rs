@@ -22,6 +22,7 @@ pub mod freeze;
 pub mod gradients;
 pub mod head_first;
 mod img_size;
+pub mod interpolate;
 mod kernels;
 mod median;
 pub mod memory;
@@ -45,6 +46,7 @@ mod trial;
 mod warnings;
 mod watch;
 mod whitening;
+pub mod zero_shot;
 
 pub use config::{Extension, Precision, TrainConfig};
 pub use cost::Estimate;

@@ -177,9 +177,17 @@ settings! {
         /// Leave out tensors that could be a part of the model but have no place in it, instead of refusing the file.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ignore_unknown: bool = false;
-        /// What happens to the checkpoint's classification head: keep uses it, new replaces it, and auto keeps the rows of classes that the
-        /// data has too, matched by name.
+        /// What happens to the checkpoint's classification head: keep uses it, new replaces it, auto keeps the rows of classes that the
+        /// data has too, matched by name, and zero-shot makes one of the names of the classes, by the text tower of a CLIP or SigLIP.
         head: Head = Head::Auto;
+        /// The sentences that a zero-shot head puts the names of classes into: openai-80, openai-7, simple (a photo of a {}.), a sentence with {}
+        /// in it, or a file with one in every line. Default: openai-80.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        templates: Option<String> = None;
+        /// What a zero-shot head calls the classes: names separated by commas, or a file with one in every line, in the data's order. Default:
+        /// the data's names, with spaces for underscores.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        classes: Option<String> = None;
         /// What is not trained: backbone, a number of blocks (with all that comes before them), a range of blocks (blocks.0-5), names with
         /// *, or several of these, separated by commas; running statistics of batch norms are still updated. With backbone and no
         /// augmentation, features are computed in the first epoch and reused in the others if they fit into 1 GiB.

@@ -19,6 +19,7 @@ use super::outcome::Start;
 use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::study::perceptron;
+use super::zero_shot::WordHead;
 use super::{device, device_name, freeze, memory, paths, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
 
@@ -96,7 +97,10 @@ impl Setup {
             Some(source) => Some(tallow_weights::open(&Source::parse(source)?, &of_weights(config, options))?),
         };
         let own = OwnModel::of(config, loaded.as_ref(), options)?;
-        let architecture = architecture(config, own.architecture, &dataset)?;
+        let words = WordHead::of(config, &dataset, options)?;
+        let with_head =
+            words.as_ref().map_or(Ok(own.architecture.clone()), |words| words.architecture(&own.architecture))?;
+        let architecture = architecture(config, with_head, &dataset)?;
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
         check_channels(&dataset, &architecture)?;
@@ -123,7 +127,7 @@ impl Setup {
             params.freeze(freeze::rule(text, &architecture)?);
         }
         let load = LoadOptions::default().with(|load| {
-            load.head = config.model.head;
+            load.head = config.model.head.of_load();
             load.labels = Some(dataset.classes.clone());
             load.ignore_unknown = config.model.ignore_unknown;
         });
@@ -131,6 +135,9 @@ impl Setup {
             Some(checkpoint) => Some(tallow_weights::load(checkpoint, &architecture, &load, &params)?),
             None => None,
         };
+        if let (Some(words), Some(account)) = (words, &mut account) {
+            words.provide(&params, account)?;
+        }
         match &mut account {
             Some(account) => account.notes.extend(own.assumed),
             None => dataset.notes.extend(own.assumed),

@@ -160,7 +160,7 @@ struct Plan {
 impl Plan {
     fn new(checkpoint: &Checkpoint, architecture: &Architecture, options: &LoadOptions) -> Result<Self> {
         let origin = checkpoint.origin();
-        let translation = checkpoint.translation()?;
+        let translation = with_projection(checkpoint, architecture, checkpoint.translation()?)?;
         if translation.naming == Naming::Plain && matches!(architecture, Architecture::Vit(_)) {
             return Err(naming::unknown(origin, checkpoint.tensors()));
         }
@@ -514,6 +514,39 @@ impl Planner<'_> {
             })
             .collect()
     }
+}
+
+/// CLIP's projection is what checkpoints of the vision tower have for a head: where the model has a head behind it, that is `head_proj`.
+fn with_projection(
+    checkpoint: &Checkpoint,
+    architecture: &Architecture,
+    mut translation: Translation,
+) -> Result<Translation> {
+    let Architecture::Vit(vit @ VitConfig { head_proj: Some(width), .. }) = architecture else {
+        return Ok(translation);
+    };
+    if translation.get("head_proj.weight").is_some() {
+        return Ok(translation);
+    }
+    let shape = [*width, vit.pool_width()];
+    let Some(weight) =
+        translation.mapped.iter_mut().find(|mapped| mapped.name == "head.weight" && mapped.shape == shape)
+    else {
+        return Ok(translation);
+    };
+    weight.name = "head_proj.weight".into();
+    let Some(at) = translation.mapped.iter().position(|mapped| mapped.name == "head.bias") else {
+        return Ok(translation);
+    };
+    let bias = translation.mapped.remove(at);
+    let values = bias.make(|at| finite(checkpoint, at))?.flatten_all()?.to_vec1::<f32>()?;
+    if values.iter().any(|&value| value != 0.) {
+        let what = "a projection with a bias before a classifier";
+        return Err(Error::unsupported(checkpoint.origin(), what, "use the model with a new head"));
+    }
+    let indices = bias.parts.iter().map(|part| (part.index, "a projection's bias, which is zero".to_owned()));
+    translation.left_out.extend(indices);
+    Ok(translation)
 }
 
 /// How kernels `[dim, channels, size, size]`, or `[dim, channels * size * size]` from linear layers, become the model's.

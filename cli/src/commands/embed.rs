@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
-use tallow_models::AnyModel;
+use tallow_models::{AnyModel, ImgSize};
 use tallow_weights::save;
 
 use crate::error::{Result, Told, usage};
@@ -66,11 +66,16 @@ fn write(
 ) -> Result<Vec<usize>> {
     let count = samples.len();
     let names: Vec<String> = (0..count).map(|index| samples.name(index)).collect();
+    let input = embedder.pretrained().config().architecture.input_size();
     let mut about = HashMap::from([
         ("model".to_string(), args.model.clone()),
         ("features".into(), format!("{:?}", args.features).to_lowercase()),
         ("images".into(), serde_json::to_string(&names)?),
     ]);
+    about.insert("img_size".into(), ImgSize::from([input[1], input[2]]).to_string());
+    let parts =
+        [("train_split", &args.parts.train_split), ("test_split", &args.parts.test_split), ("data", &args.data)];
+    about.extend(parts.into_iter().filter_map(|(key, value)| Some((key.to_string(), value.clone()?))));
     if let Some(classes) = classes {
         about.insert("classes".into(), serde_json::to_string(classes)?);
     }

@@ -11,10 +11,13 @@ mod eval;
 mod export;
 mod fetch;
 mod info;
+mod interpolate;
 mod list;
 mod predict;
 mod run;
+mod search;
 pub mod train;
+mod zeroshot;
 
 use crate::error::Result;
 use crate::flags::Command;
@@ -36,11 +39,14 @@ pub fn run(command: Command, session: &Session) -> Result {
         Command::Fetch(args) => fetch::run(&args, session),
         Command::Train(args) => train::run(&args, settings::Start::Scratch, session),
         Command::Finetune(args) => train::run(&args, settings::Start::Pretrained, session),
+        Command::Zeroshot(args) => zeroshot::run(&args, session),
+        Command::Interpolate(args) => interpolate::run(&args, session),
         Command::Run(args) => run::run(&args, session),
         Command::Eval(args) => eval::run(&args, session),
         Command::Predict(args) => predict::run(&args, session),
         Command::Draw(args) => draw::run(&args, session),
         Command::Embed(args) => embed::run(&args, session),
+        Command::Search(args) => search::run(&args, session),
         Command::Data(args) => data::run(&args, session),
         Command::Compare(args) => compare::run(&args, session),
         Command::Bench(args) => bench::run(&args, session),

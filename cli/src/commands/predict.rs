@@ -15,6 +15,7 @@ use crate::output::stdout;
 use crate::progress;
 use crate::session::Session;
 use tallow::data::{self, Checked, LoaderOptions, OnBadImage, Samples, Subset};
+use tallow::text::ZeroShot;
 use tallow::train::RunFolder;
 use tallow::train::study::svm::{self, Svm};
 use tallow::{Classifier, Pretrained};
@@ -49,7 +50,10 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     if let Some(svm) = svm::of_run(&RunFolder::new(&args.model))? {
         return by_votes(args, &svm, &images, session);
     }
-    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let loaded = match &args.labels {
+        Some(labels) => by_words(args, labels, session)?,
+        None => model::open(&args.model, &args.architecture, &args.checkpoint, session)?,
+    };
     let classifier = classifier(args, &loaded, session)?;
     model::say_account(&loaded, session);
     let attention = args.attention.as_deref();
@@ -121,6 +125,19 @@ impl Prediction {
     fn of_bad(image: String, error: &data::Error) -> Self {
         Self { image, error: Some(error.to_string()), ..Self::default() }
     }
+}
+
+/// The model as a classifier of the classes that are called `labels`.
+fn by_words(args: &PredictArgs, labels: &str, session: &Session) -> Result<Pretrained> {
+    let words: Vec<&str> = labels.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let (device, dtype) = session.device()?;
+    let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let classifier =
+        ZeroShot::new(&words).sentences(args.templates.as_deref().unwrap_or("{}")).map_err(model::of_model)?;
+    let classifier = classifier.device(&device, dtype).open_options(options);
+    let overrides = args.architecture.overrides().into_iter();
+    let classifier = overrides.fold(classifier, |classifier, (key, value)| classifier.set(key, value));
+    classifier.load(&args.model).map_err(model::of_model)
 }
 
 /// What an SVM says of images.

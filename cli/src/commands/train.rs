@@ -74,7 +74,7 @@ pub fn one(
 
 /// Makes `runs/MODEL-DATA-N` with the first N that is free. Whoever makes a folder has it: of runs that start at once, each gets
 /// one of its own.
-fn free_folder(config: &TrainConfig) -> Result<PathBuf> {
+pub fn free_folder(config: &TrainConfig) -> Result<PathBuf> {
     let (parent, name) =
         (Path::new("runs"), format!("{}-{}", file_name(&config.model.model), file_name(&config.data.data)));
     std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;

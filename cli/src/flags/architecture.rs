@@ -57,6 +57,11 @@ pub fn without_dropout(arg: clap::Arg) -> clap::Arg {
 }
 
 impl ArchitectureFlags {
+    /// For images of a size that was written down.
+    pub fn sized(img_size: Option<&String>) -> Self {
+        Self { img_size: img_size.and_then(|size| size.parse().ok()), ..Self::default() }
+    }
+
     /// What is overridden, by timm's names. `--set` comes last and so wins.
     pub fn overrides(&self) -> Vec<(String, String)> {
         let named = [

@@ -70,6 +70,7 @@ pub enum Command {
     /// Download models and data sets into the cache, verified
     #[command(after_help = "Examples:\n  tallow fetch vit_small_patch16_224.augreg_in21k_ft_in1k\n  \
                             tallow fetch hf-hub:timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k@main\n  \
+                            tallow fetch openai/clip-vit-base-patch32 timm/ViT-B-16-SigLIP2\n  \
                             tallow fetch hf:ylecun/mnist")]
     Fetch(FetchArgs),
     /// Train a model from scratch, or from the checkpoint that --weights names
@@ -92,6 +93,20 @@ pub enum Command {
     #[command(mut_arg("model", |model| model
         .help("A name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path")))]
     Finetune(TrainArgs),
+    /// Classify by the names of classes alone, with a CLIP or SigLIP, and measure that as a run
+    #[command(after_help = "Examples:\n  \
+                            tallow zeroshot hf-hub:openai/clip-vit-base-patch32 --data folder:photos\n  \
+                            tallow zeroshot models/siglip --data cifar10 --templates openai-7 --limit 1000\n  \
+                            tallow zeroshot models/clip --data folder:photos --classes 'red fox,grey wolf' --templates 'a photo of a {}.'\n\n\
+                            tallow finetune MODEL --data DATA --head zero-shot begins where this ends, and tallow compare sets the two beside \
+                            each other.")]
+    #[command(mut_args(architecture::without_dropout))]
+    Zeroshot(ZeroshotArgs),
+    /// Measure the models between a base and what was fine-tuned from it, and write the best (WiSE-FT)
+    #[command(after_help = "Examples:\n  tallow interpolate runs/zeroshot runs/finetuned --alpha 0:1:0.1\n  \
+                            tallow interpolate hf-hub:openai/clip-vit-base-patch32 runs/finetuned --data folder:sketches\n  \
+                            tallow interpolate runs/zeroshot runs/finetuned --alpha 0.5 --out models/between")]
+    Interpolate(InterpolateArgs),
     /// Measure a run's chosen checkpoint again, on its own test set or on other data
     #[command(
         after_help = "Examples:\n  tallow eval runs/my-run\n  tallow eval runs/my-run --data folder:new-photos --json"
@@ -101,6 +116,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  tallow predict runs/my-run photo.jpg other.png\n  \
                             tallow predict vit_small_patch16_224.augreg_in1k photo.jpg --topk 3\n  \
                             tallow predict runs/my-run photos/ --json\n  \
+                            tallow predict hf-hub:openai/clip-vit-base-patch32 photo.jpg --labels 'a cat,a dog'\n  \
                             tallow predict vit_small_patch14_dinov2.saliency photo.jpg --img-size 224 --attention attention")]
     #[command(mut_args(architecture::without_dropout))]
     Predict(PredictArgs),
@@ -117,6 +133,12 @@ pub enum Command {
                             tallow embed hf-hub:openai/clip-vit-base-patch32 --text 'a photo of a cat' --json")]
     #[command(mut_args(architecture::without_dropout))]
     Embed(EmbedArgs),
+    /// Find the embedded images that are nearest to words or to an image
+    #[command(after_help = "Examples:\n  \
+                            tallow embed models/clip photos/ --features logits --out photos.safetensors\n  \
+                            tallow search photos.safetensors --text 'a red fox in the snow' --topk 9 --sheet foxes.png\n  \
+                            tallow search photos.safetensors fox.jpg --json")]
+    Search(SearchArgs),
     /// Perform every run of a recipe, then compare them
     #[command(
         after_help = "Examples:\n  tallow run recipes/quickstart.toml\n  tallow run recipes/quickstart.toml --dry-run\n  \
@@ -176,9 +198,112 @@ pub struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub struct FetchArgs {
-    /// Models (names of the zoo with a tag, hf-hub:OWNER/REPO[@REVISION]) and data sets (hf:OWNER/NAME)
+    /// Models (names of the zoo with a tag, OWNER/REPO[@REVISION]) and data sets (hf:OWNER/NAME)
     #[arg(required = true, value_name = "MODEL|DATA")]
     pub what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ZeroshotArgs {
+    /// A CLIP or SigLIP with both towers: hf-hub:OWNER/REPO[@REVISION], or a path
+    pub model: String,
+    /// A data set: mnist, folder:DIR, … (see tallow --help)
+    #[arg(long)]
+    pub data: String,
+    #[arg(long, value_name = "NAMES", help = training::help_of("classes"))]
+    pub classes: Option<String>,
+    #[arg(long, value_name = "SENTENCES", help = training::help_of("templates"))]
+    pub templates: Option<String>,
+    #[command(flatten)]
+    pub parts: PartFlags,
+    /// At most this many test samples
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub limit: Option<usize>,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    pub batch_size: usize,
+    #[command(flatten)]
+    pub bad: BadImageFlags,
+    #[command(flatten)]
+    pub exif: ExifFlags,
+    /// The run's name in reports [default: the name of its folder]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The folder of the run [default: runs/MODEL-DATA-N]
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct InterpolateArgs {
+    /// Where alpha is 0: the folder of a run or model with the run's parameters, or the CLIP or SigLIP that its zero-shot head was made by
+    pub base: String,
+    /// Where alpha is 1: the folder of a run
+    #[arg(value_parser = path())]
+    pub run: PathBuf,
+    /// Values from 0 to 1: FROM:TO:STEP, or some, separated by commas
+    #[arg(long, value_name = "VALUES", default_value = "0:1:0.1", value_parser = Alphas::parse)]
+    pub alpha: Alphas,
+    /// Other data with the same classes to measure on as well; if it has no test part, all of it
+    #[arg(long)]
+    pub data: Option<String>,
+    /// The folder to write: the chosen model, the accuracies, and their picture [default: interpolated in the run's folder]
+    #[arg(long, value_name = "DIR", value_parser = path())]
+    pub out: Option<PathBuf>,
+}
+
+/// Values between 0 and 1.
+#[derive(Debug, Clone)]
+pub struct Alphas(pub Vec<f64>);
+
+impl Alphas {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "expected FROM:TO:STEP such as 0:1:0.1, or numbers from 0 to 1 such as 0,0.5,1".to_string();
+        let number = |text: &str| text.trim().parse::<f64>().ok().filter(|value| (0. ..=1.).contains(value));
+        let parts: Vec<&str> = text.split(':').collect();
+        let values = match parts.as_slice() {
+            [list] => list.split(',').map(number).collect::<Option<Vec<_>>>(),
+            [from, to, step] => match (number(from), number(to), number(step)) {
+                (Some(from), Some(to), Some(step)) if step >= 1e-3 && from <= to => {
+                    let count = ((to - from) / step + 1e-9).floor() as usize;
+                    // Sums of steps would miss the round values.
+                    let value = |at: usize| ((from + at as f64 * step) * 1e9).round() / 1e9;
+                    Some((0..=count).map(value).collect())
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        values.filter(|values| !values.is_empty()).map(Self).ok_or_else(wrong)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// A file that tallow embed wrote
+    #[arg(value_parser = path())]
+    pub embeddings: PathBuf,
+    /// An image to search by, in place of words
+    #[arg(value_parser = path(), required_unless_present = "text", conflicts_with = "text")]
+    pub image: Option<PathBuf>,
+    /// Words to search by, if the embeddings are of a CLIP or SigLIP with both towers
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// The model that the embeddings are by [default: the one that they name]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// How many images to find
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = positive)]
+    pub topk: usize,
+    /// A PNG to draw of the images that were found
+    #[arg(long, value_name = "FILE", value_parser = path())]
+    pub sheet: Option<PathBuf>,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
 }
 
 #[derive(Debug, Args)]
@@ -214,6 +339,13 @@ pub struct PredictArgs {
     /// Images, or folders of images
     #[arg(required = true, value_name = "IMAGE", value_parser = path())]
     pub images: Vec<PathBuf>,
+    /// Classes in words, separated by commas, for a CLIP or SigLIP with both towers: 'a cat,a dog'
+    #[arg(long, value_name = "TEXTS", conflicts_with = "attention")]
+    pub labels: Option<String>,
+    /// The sentences that --labels are put into: openai-80, openai-7, simple, a sentence with {} in it, or a file of sentences
+    /// [default: {}, the words alone]
+    #[arg(long, value_name = "SENTENCES", requires = "labels")]
+    pub templates: Option<String>,
     /// How many of the most probable classes to show
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = positive)]
     pub topk: usize,

@@ -66,8 +66,12 @@ pub struct TrainingFlags {
 
     #[arg(long, value_name = "SOURCE", help_heading = "Weights")]
     pub weights: Option<String>,
-    #[arg(long, value_parser = ["auto", "keep", "new"], help_heading = "Weights")]
+    #[arg(long, value_parser = ["auto", "keep", "new", "zero-shot"], help_heading = "Weights")]
     pub head: Option<String>,
+    #[arg(long, value_name = "SENTENCES", help_heading = "Weights")]
+    pub templates: Option<String>,
+    #[arg(long, value_name = "NAMES", help_heading = "Weights")]
+    pub classes: Option<String>,
     #[arg(long, value_name = "WHAT", help_heading = "Weights")]
     pub freeze: Option<String>,
 

@@ -7,16 +7,19 @@ use serde_json::Value;
 
 use crate::sandbox::{Ended, Sandbox};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "list",
     "info",
     "fetch",
     "train",
     "finetune",
     "eval",
+    "zeroshot",
+    "interpolate",
     "predict",
     "draw",
     "embed",
+    "search",
     "data",
     "run",
     "compare",

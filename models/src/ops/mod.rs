@@ -21,6 +21,7 @@ mod relu;
 mod residual;
 mod softmax;
 mod tanh;
+mod unit_length;
 mod windows;
 
 #[cfg(feature = "cuda")]
@@ -43,6 +44,7 @@ pub use tallow_kernels::matmul::{
     Kernel, Kernels, KernelsError, MatmulPrecision, kernels, matmul_kernel, set_kernels, set_matmul_precision,
 };
 pub use tanh::tanh;
+pub use unit_length::unit_length;
 
 use candle_core::DType;
 

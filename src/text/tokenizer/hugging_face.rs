@@ -98,7 +98,10 @@ impl HuggingFace {
         let words = marks.iter().filter(|&&mark| mark == 0).count();
         let mut at_beginning = marks.iter().take_while(|&&mark| mark == 1).count().min(ids.len() - words);
         // What the configuration says of the marks goes before what the file does, as in transformers.
-        if self.said["add_bos_token"] == Value::Bool(false) && at_beginning == 1 && ids.first().copied() == self.mark("bos_token", "<bos>") {
+        if self.said["add_bos_token"] == Value::Bool(false)
+            && at_beginning == 1
+            && ids.first().copied() == self.mark("bos_token", "<bos>")
+        {
             ids.remove(0);
             at_beginning = 0;
         }

@@ -196,7 +196,7 @@ pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a 
 impl Naming {
     /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
     fn knows(self, name: &str) -> bool {
-        const TIMM: [&str; 14] = [
+        const TIMM: [&str; 15] = [
             "cls_token",
             "pos_embed",
             "reg_token",
@@ -211,6 +211,7 @@ impl Naming {
             "fc_norm",
             "attn_pool",
             "pre_logits",
+            "head_proj",
         ];
         const HUGGING_FACE: [&str; 5] = ["embeddings", "encoder", "layers", "layernorm", "pooler"];
         let first = name.split('.').next().unwrap_or(name);

@@ -76,6 +76,10 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
         VitConfig { lsa: true, .. } => {
             refuse("locality self-attention in its ViT", "train without lsa, or export as GGUF")
         }
+        VitConfig { head_norm: true, .. } | VitConfig { head_proj: Some(_), .. } => refuse(
+            "a head that reads projected features of length one (zero-shot)",
+            "fine-tune with a new head, or export as GGUF",
+        ),
         VitConfig { distilled: true, .. } if !known_name(config).is_some_and(|name| name.contains("distilled")) => {
             refuse("a distillation token outside of its distilled DeiTs", "export as GGUF")
         }
@@ -157,7 +161,13 @@ fn norm_eps_of(name: &str) -> Option<f64> {
 /// Whether a ViT has a part for which timm has no words at all.
 fn has_no_words(vit: &VitConfig) -> bool {
     let concatenates = vit.global_pool == GlobalPool::TokenAvg && vit.num_classes > 0;
-    vit.pos_embed == PosEmbed::Sinusoidal || vit.spt || vit.lsa || vit.distilled || concatenates
+    vit.pos_embed == PosEmbed::Sinusoidal
+        || vit.spt
+        || vit.lsa
+        || vit.distilled
+        || concatenates
+        || vit.head_norm
+        || vit.head_proj.is_some()
 }
 
 /// Keyword arguments of timm's constructor. Where timm's default says the same, newer ones are left out, so that versions that

@@ -64,6 +64,11 @@ pub struct VitConfig {
     pub pool_include_prefix: bool,
     /// Whether there is a final norm at all. Default true.
     pub final_norm: bool,
+    /// Width of a projection without bias between the pool and the head (CLIP's); none leaves it out. Default none.
+    pub head_proj: Option<usize>,
+    /// Whether what the head reads is divided by its length, so that logits are scaled cosines, as in a classifier that was made of the
+    /// names of its classes. Default false.
+    pub head_norm: bool,
     /// Activation of the MLP. Default gelu.
     pub act: Act,
     /// Epsilon of every LayerNorm. Default 1e-6.
@@ -107,6 +112,8 @@ impl VitConfig {
             fc_norm: None,
             pool_include_prefix: false,
             final_norm: true,
+            head_proj: None,
+            head_norm: false,
             act: Act::Gelu,
             norm_eps: 1e-6,
             drop_rate: 0.,
@@ -250,6 +257,11 @@ impl VitConfig {
         (self.embed_dim as f64 * self.mlp_ratio) as usize
     }
 
+    /// Width of what the pool gives.
+    pub fn pool_width(&self) -> usize {
+        if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
+    }
+
     /// Whether the final norm comes after the pool.
     pub fn uses_fc_norm(&self) -> bool {
         self.fc_norm.unwrap_or(matches!(self.global_pool, GlobalPool::Avg | GlobalPool::AvgMax | GlobalPool::Max))
@@ -270,6 +282,7 @@ impl VitConfig {
         let [dim, hidden, depth] = [self.embed_dim, self.mlp_dim(), self.depth].map(|n| n as u64);
         let stem = dim.saturating_mul((self.patch_size.pow(2) * self.patch_chans() + self.num_tokens()) as u64);
         let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
+        let heads = heads + (self.head_proj.unwrap_or(0) * self.pool_width()) as u64;
         stem.saturating_add(depth * dim * (4 * dim + 2 * hidden) + heads)
     }
 }
@@ -348,12 +361,14 @@ impl ModelConfig for VitConfig {
             || "a pool over patches (avg, max, avgmax, map) or none, as there is no class token".into(),
             c.global_pool.name(),
         )?;
+        c.head_proj.map_or(Ok(()), |width| check_size("head_proj", width, 1 << 16))?;
         if c.distilled {
             let needs = |what: &'static str| move || format!("false, or {what}");
             check(c.class_token, "distilled", needs("class_token"), true)?;
             check(c.global_pool == GlobalPool::Token, "distilled", needs("global_pool token"), true)?;
             check(c.reg_tokens == 0, "distilled", needs("no reg_tokens"), true)?;
             check(!c.uses_fc_norm(), "distilled", needs("fc_norm unset"), true)?;
+            check(c.head_proj.is_none() && !c.head_norm, "distilled", needs("neither head_proj nor head_norm"), true)?;
         }
         check(
             c.pos_embed != PosEmbed::Sinusoidal || c.num_positions() * c.embed_dim <= MAX_SINUSOIDAL,
@@ -373,7 +388,7 @@ impl ModelConfig for VitConfig {
     plain_fields!();
 
     fn num_features(&self) -> usize {
-        if self.global_pool == GlobalPool::TokenAvg { 2 * self.embed_dim } else { self.embed_dim }
+        self.head_proj.unwrap_or_else(|| self.pool_width())
     }
 
     fn flops(&self) -> u64 {

@@ -17,5 +17,6 @@ pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
         _ => 0,
     };
     let rows = if c.global_pool == GlobalPool::None { tokens } else { 1 + u64::from(c.distilled) };
+    let pool = pool + (c.head_proj.unwrap_or(0) * c.pool_width()) as u64;
     patch_embed + c.depth as u64 * block + pool + rows * (c.num_features() * c.num_classes) as u64
 }

@@ -8,7 +8,7 @@ use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::families::check::check_images;
 use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed};
 use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
-use crate::{Mode, Model, ModelConfig};
+use crate::{Mode, Model, ModelConfig, ops};
 
 /// A vision transformer.
 #[derive(Debug, Clone)]
@@ -25,6 +25,7 @@ pub struct Vit {
     norm: Option<LayerNorm>,
     attn_pool: Option<AttentionPool>,
     fc_norm: Option<LayerNorm>,
+    head_proj: Option<Linear>,
     head_drop: Dropout,
     head_drop_dist: Dropout,
     head: Option<Linear>,
@@ -38,7 +39,7 @@ impl Vit {
     /// If the configuration makes no sense ([`crate::Error::Config`]), or a parameter of the builder has another shape.
     pub fn new(config: &VitConfig, vb: VarBuilder) -> Result<Self> {
         config.validate().map_err(candle_core::Error::wrap)?;
-        let (dim, width, classes) = (config.embed_dim, config.num_features(), config.num_classes);
+        let (dim, width, classes) = (config.embed_dim, config.pool_width(), config.num_classes);
         let normal = |stdev| Init::Randn { mean: 0., stdev };
         let token = |name, count, stdev| match count {
             0 => Ok(None),
@@ -49,7 +50,7 @@ impl Vit {
             false => Ok(None),
         };
         let head = |wanted, name| match wanted {
-            true => linear(width, classes, true, INIT, vb.pp(name)).map(Some),
+            true => linear(config.num_features(), classes, true, INIT, vb.pp(name)).map(Some),
             false => Ok(None),
         };
         // Field by field, in the order in which timm lists the parameters.
@@ -78,6 +79,10 @@ impl Vit {
                 _ => None,
             },
             fc_norm: norm(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
+            head_proj: match config.head_proj {
+                Some(to) => Some(linear(width, to, false, INIT, vb.pp("head_proj"))?),
+                None => None,
+            },
             head_drop: Dropout::new(config.drop_rate, "head_drop"),
             head_drop_dist: Dropout::new(config.drop_rate, "head_drop_dist"),
             head: head(classes > 0, "head")?,
@@ -191,7 +196,14 @@ impl Vit {
             Some(attn_pool) => attn_pool.forward(&self.without_prefix(tokens)?, mode)?,
             None => pool::pool(tokens, self.config.global_pool, self.pooled_from())?,
         };
-        let x = self.head_drop.forward(&apply(&self.fc_norm, &x)?, mode)?;
+        let mut x = apply(&self.fc_norm, &x)?;
+        if let Some(head_proj) = &self.head_proj {
+            x = head_proj.forward(&x)?;
+        }
+        if self.config.head_norm {
+            x = ops::unit_length(&x)?;
+        }
+        let x = self.head_drop.forward(&x, mode)?;
         if pre_logits { Ok(x) } else { self.head(&x) }
     }
 

@@ -10,7 +10,7 @@ pub(super) fn stage_of(name: &str) -> Stage {
             let block = name.split('.').nth(1).and_then(|number| number.parse().ok());
             block.map_or(Stage::Neck, Stage::Block)
         }
-        "norm" | "fc_norm" | "attn_pool" => Stage::Neck,
+        "norm" | "fc_norm" | "attn_pool" | "head_proj" => Stage::Neck,
         "head" | "head_dist" => Stage::Head,
         _ => Stage::Stem,
     }
