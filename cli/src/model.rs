@@ -48,12 +48,19 @@ pub fn open_options(
         let number = value.parse().ok().filter(|&heads: &usize| heads > 0);
         number.ok_or_else(|| usage(format!("--set num_heads: expected a whole number above 0, got {value}")))
     });
+    let act = flags
+        .overrides()
+        .into_iter()
+        .rev()
+        .find(|(key, _)| key == "act")
+        .map(|(_, value)| value.parse().map_err(|e: tallow_models::Error| usage(format!("--set {e}"))));
     let (arch, checkpoint_key) = (checkpoint.arch.clone(), checkpoint.checkpoint_key.clone());
     Ok({
         let mut made = session.open_options();
         made.arch = arch;
         made.checkpoint_key = checkpoint_key;
         made.num_heads = heads.transpose()?;
+        made.act = act.transpose()?;
         made
     })
 }
@@ -152,7 +159,19 @@ pub fn of_model(error: tallow::Error) -> anyhow::Error {
 /// # Errors
 /// If not, with the reason.
 pub fn check_head(model: &Pretrained, flags: &ArchitectureFlags, instead: &str) -> Result {
-    let (name, fault) = match model.check_head() {
+    faultless(model.check_head(), flags, instead)
+}
+
+/// The same, where the projection of a CLIP is as good as a classifier.
+///
+/// # Errors
+/// As there.
+pub fn check_logits(model: &Pretrained, flags: &ArchitectureFlags, instead: &str) -> Result {
+    faultless(model.check_logits(), flags, instead)
+}
+
+fn faultless(head: tallow::Result<()>, flags: &ArchitectureFlags, instead: &str) -> Result {
+    let (name, fault) = match head {
         Ok(()) => return Ok(()),
         Err(tallow::Error::Head { model, fault }) => (model, fault),
         Err(other) => return Err(of_model(other)),
@@ -167,6 +186,10 @@ pub fn check_head(model: &Pretrained, flags: &ArchitectureFlags, instead: &str) 
         ))),
         HeadFault::New { why } if flags.overrides().iter().any(|(key, _)| key == "num_classes") => Err(usage(format!(
             "{name}: expected a trained head, got a new one: {why}; leave out the options that ask for another head"
+        ))),
+        HeadFault::Projects => Err(usage(format!(
+            "{name}: expected a classification head, got a projection into a space shared with texts, which knows no classes; train \
+             one (tallow finetune), or {instead}"
         ))),
         HeadFault::New { why } => {
             bail!("{name}: expected a trained head, got none: {why}; train one (tallow finetune), or {instead}")

@@ -12,6 +12,9 @@ pub enum Error {
     /// No architecture of that name in the zoo.
     #[error("no architecture is called {name:?}{}", did_you_mean(.nearest))]
     UnknownArchitecture { name: String, nearest: Vec<String> },
+    /// An architecture of timm's that the zoo has not.
+    #[error("{name} is not supported: it has what no model here has, {reason}")]
+    RefusedArchitecture { name: String, reason: String },
     /// An architecture that has no weights of that tag.
     #[error("{name} has no weights called {tag:?}: {}", known_tags(.known))]
     UnknownTag { name: String, tag: String, known: Vec<String> },

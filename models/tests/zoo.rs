@@ -135,6 +135,23 @@ fn a_mistyped_name_is_answered_with_the_nearest() {
 }
 
 #[test]
+fn what_timm_has_and_the_zoo_has_not_is_refused_by_name_as_the_page_on_checkpoints_says() {
+    for (name, reason) in zoo::refused() {
+        let message = zoo::find(name).expect_err("it is refused").to_string();
+        assert!(message.contains(name) && message.contains(reason), "{message}");
+    }
+    // The table of the page has the same rows, in the same order.
+    let page = include_str!("../../docs/checkpoints.md");
+    let table = page.split("| What it has that ours have not | Names |\n|---|---|\n").nth(1).expect("the table");
+    let rows = table.lines().take_while(|line| line.starts_with('|')).flat_map(|line| {
+        let (reason, names) = line.trim_matches(['|', ' ']).split_once(" | ").expect("two cells");
+        names.split(", ").map(move |name| (name.trim_matches('`'), reason))
+    });
+    let (rows, refused): (Vec<_>, Vec<_>) = (rows.collect(), zoo::refused().collect());
+    assert_eq!(rows, refused);
+}
+
+#[test]
 fn wildcards_match_names_and_tags() {
     let names = |pattern| zoo::list(pattern).iter().map(|e| e.name).collect::<Vec<_>>();
     assert_eq!(names("vit_?????_patch8_224"), ["vit_small_patch8_224"]);

@@ -60,10 +60,10 @@ impl Embedder {
     /// Which output of the model is the vector. Default: [`Features::Pooled`].
     ///
     /// # Errors
-    /// If the model has no such features: tokens are those of a ViT, and logits those of a head that was trained.
+    /// If the model has no such features: tokens are those of a ViT, and logits those of a head that was trained, or a projection.
     pub fn features(mut self, features: Features) -> Result<Self> {
         match (features, self.pretrained.model()) {
-            (Features::Logits, _) => self.pretrained.check_head()?,
+            (Features::Logits, _) => self.pretrained.check_logits()?,
             (Features::Tokens, model) if !matches!(model, AnyModel::Vit(_)) => {
                 return Err(Error::invalid("features", "pooled or logits of a model that is no ViT", "tokens"));
             }

@@ -45,6 +45,8 @@ pub enum HeadFault {
     LeftOut,
     /// The weights have a head of so many rows, and their config says 0 classes.
     Unclassed { rows: usize },
+    /// The head projects into a space that images share with texts, as CLIP's: it knows no classes.
+    Projects,
     /// The head is new, drawn at random: what it says means nothing.
     New { why: String },
 }
@@ -59,6 +61,9 @@ impl fmt::Display for HeadFault {
             Self::Unclassed { rows } => {
                 write!(f, "its config says 0 classes and its head has {rows} rows; set num_classes to {rows}")
             }
+            Self::Projects => f.write_str(
+                "got a projection into a space shared with texts, which knows no classes; embed images instead, or train a head",
+            ),
             Self::New { why } => write!(f, "got a new one: {why}"),
         }
     }

@@ -134,6 +134,7 @@ impl PretrainedBuilder {
         config.architecture.validate()?;
         if config.architecture.num_classes() != labelled {
             config.labels = None;
+            config.projection = false;
         }
         config.preprocessing.input_size = config.architecture.input_size();
         let params = Params::new(seed, dtype, &device);
@@ -187,6 +188,7 @@ impl Inner {
         let head = match (config.architecture.num_classes(), &config.head_fault) {
             (0, _) => Err(without_head),
             (_, Some(why)) => Err(HeadFault::New { why: why.clone() }),
+            (_, None) if config.projection => Err(HeadFault::Projects),
             (_, None) => Ok(()),
         };
         let (device, dtype, transform) = (params.device().clone(), params.dtype(), OnceLock::new());
@@ -279,6 +281,18 @@ impl Pretrained {
     /// [`Error::Head`] if not.
     pub fn check_head(&self) -> Result<()> {
         self.0.head.clone().map_err(|fault| Error::Head { model: self.0.name.clone(), fault })
+    }
+
+    /// Checks that what the head gives is what it was trained to give: logits of classes, or the projection of an image into a space
+    /// shared with texts.
+    ///
+    /// # Errors
+    /// [`Error::Head`] if not.
+    pub fn check_logits(&self) -> Result<()> {
+        match &self.0.head {
+            Err(HeadFault::Projects) => Ok(()),
+            _ => self.check_head(),
+        }
     }
 
     /// The name of a class, or its number if it has no name.

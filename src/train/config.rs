@@ -364,8 +364,8 @@ impl TrainConfig {
             return Err(Error::config("arch", expected, format!("{arch} with {}", self.model.model)));
         }
         let (arch, checkpoint_key) = (self.model.arch.clone(), self.model.checkpoint_key.clone());
-        let num_heads = heads.transpose()?;
-        Ok(options.with(|c| (c.arch, c.checkpoint_key, c.num_heads) = (arch, checkpoint_key, num_heads)))
+        let (num_heads, act) = (heads.transpose()?, self.model.set.get("act").map(|text| text.parse()).transpose()?);
+        Ok(options.with(|c| (c.arch, c.checkpoint_key, c.num_heads, c.act) = (arch, checkpoint_key, num_heads, act)))
     }
 
     /// Whether the run reads features of a backbone as it was loaded, in all its epochs or to train its head first.

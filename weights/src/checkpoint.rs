@@ -57,7 +57,7 @@ impl Checkpoint {
         if infos.is_empty() {
             return Err(Error::format(&origin, "weights", "no tensor at all"));
         }
-        let told = Told { arch: options.arch.clone(), num_heads: options.num_heads };
+        let told = Told { arch: options.arch.clone(), num_heads: options.num_heads, act: options.act };
         let named = told.arch.as_deref().map(config::named).transpose()?;
         let sizes = named.as_ref().or(config.as_ref().map(|config| &config.architecture)).and_then(sizes);
         let wish = Wish { key: options.checkpoint_key.clone(), sizes };
@@ -140,10 +140,12 @@ impl Checkpoint {
             return Ok(None);
         };
         let fits = width == vit.embed_dim || width == 2 * vit.embed_dim;
-        if translation.naming != Naming::HuggingFace || !fits || pooled() {
+        let hugging_face = matches!(translation.naming, Naming::HuggingFace | Naming::Clip);
+        if !hugging_face || !fits || pooled() {
             return Ok(None);
         }
-        Ok(Some(Classifier { classes, width, distilled: translation.get("head_dist.weight").is_some() }))
+        let distilled = translation.get("head_dist.weight").is_some();
+        Ok(Some(Classifier { classes, width, distilled, projects: translation.projects }))
     }
 
     /// The same with another config.

@@ -123,6 +123,7 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     fn choose(&self) -> Result<HeadDecision> {
         let (classes, wish) = (self.architecture.num_classes(), self.options.head);
+        self.check_projection()?;
         let Some(theirs) = self.theirs else {
             return match wish {
                 Head::Keep if classes > 0 => {
@@ -169,9 +170,32 @@ impl Chooser<'_> {
         }
     }
 
+    /// A projection is never drawn anew in silence: what a text is compared with would be noise.
+    fn check_projection(&self) -> Result<()> {
+        let stated = match self.checkpoint.config() {
+            Some(config) if config.projection => config.architecture.num_classes(),
+            _ => return Ok(()),
+        };
+        // A head behind the projection is another.
+        let behind = matches!(self.architecture, Architecture::Vit(vit) if vit.head_proj.is_some());
+        let wanted = self.options.head != Head::New && self.options.labels.is_none() && !behind;
+        if !wanted || self.architecture.num_classes() != stated || self.theirs == Some(stated) {
+            return Ok(());
+        }
+        let got = self.theirs.map_or("no projection at all".into(), |rows| format!("one to {rows} values"));
+        Err(self.refuse(
+            format!("the projection to {stated} values that its config says"),
+            got,
+            "ask for num_classes 0, which leaves it out, or mend the config (architectures, projection_dim or embed_dim)",
+        ))
+    }
+
     /// Why the rows of the checkpoint's head must not be used, if so.
     fn fault(&self, theirs: usize) -> Option<String> {
         let config = self.checkpoint.config()?;
+        if config.projection && self.options.labels.is_some() {
+            return Some("that projects into a space shared with texts, and knows no classes".into());
+        }
         if config.head_fault.is_some() {
             return config.head_fault.clone();
         }

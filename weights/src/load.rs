@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::{DType, Device, Storage, Tensor};
 use serde::{Deserialize, Serialize};
-use tallow_models::vit::PosEmbed;
+use tallow_models::vit::{GlobalPool, PosEmbed};
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
@@ -194,11 +194,12 @@ impl Plan {
             }
         }
         let names: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let filled: HashSet<&str> = fillings.iter().map(|filling| filling.mapped.name.as_str()).collect();
         let mut unused = Vec::new();
         for mapped in &translation.mapped {
             let why = if let Some(why) = head.left_out(&mapped.name) {
                 why.clone()
-            } else if names.contains(mapped.name.as_str()) {
+            } else if names.contains(mapped.name.as_str()) || filled.contains(mapped.name.as_str()) {
                 continue;
             } else if let Some(why) = planner.no_place(&mapped.name, &head) {
                 why
@@ -243,7 +244,10 @@ impl Plan {
         let mut notes = checkpoint.notes().to_vec();
         notes.extend(translation.notes.iter().cloned().chain(ignored));
         notes.extend(planner.notes(&fillings));
-        notes.extend(zeros.iter().map(|(name, _)| format!("the head has no bias: {name} is zero")));
+        notes.extend(zeros.iter().map(|(name, _)| match name.strip_prefix("head") {
+            Some(_) => format!("the head has no bias: {name} is zero"),
+            None => format!("the patch embedding has no bias: {name} is zero"),
+        }));
         notes.extend(head.notes);
         let account =
             Account { source: origin.into(), naming: translation.naming.to_string(), tensors, parameters, notes };
@@ -323,33 +327,47 @@ impl Planner<'_> {
             self.translation.mapped.iter().map(|mapped| (mapped.name.as_str(), mapped)).collect();
         let (mut fillings, mut zeros, mut parameters, mut missing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
-            let fate =
-                if let Some(why) = head.new.get(&spec.name) {
-                    Parameter::Initialised { why: why.clone() }
-                } else if let Some(mapped) = by_name.get(spec.name.as_str()) {
-                    fillings.push(self.filling(spec, mapped, head)?);
-                    let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
-                    match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
-                        Some(why) => Parameter::PartlyFilled { from, why },
-                        None => Parameter::Filled { from },
-                    }
-                } else if let Some(why) = self.norm_moved(&spec.name, head) {
-                    Parameter::Initialised { why }
-                } else if let Some(weight) = spec.name.strip_suffix("bias").and_then(|layer| {
-                    by_name.get(format!("{layer}weight").as_str()).filter(|_| layer.starts_with("head"))
-                }) {
-                    // A linear layer without a bias is one whose bias is zero.
-                    zeros.push((spec.name.clone(), spec.shape.clone()));
-                    Parameter::Filled {
-                        from: weight.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect(),
-                    }
-                } else {
-                    missing.push(spec.name.clone());
-                    continue;
-                };
+            let fate = if let Some(why) = head.new.get(&spec.name) {
+                Parameter::Initialised { why: why.clone() }
+            } else if let Some(mapped) = self.source_of(&spec.name, &by_name) {
+                fillings.push(self.filling(spec, mapped, head)?);
+                let from = mapped.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect();
+                match head.rows(&spec.name).and_then(|rows| rows.others.clone()) {
+                    Some(why) => Parameter::PartlyFilled { from, why },
+                    None => Parameter::Filled { from },
+                }
+            } else if let Some(why) = self.norm_moved(&spec.name, head) {
+                Parameter::Initialised { why }
+            } else if let Some(weight) = spec.name.strip_suffix("bias").and_then(|layer| {
+                let without =
+                    layer.starts_with("head") || (self.patches_have_no_bias() && layer == "patch_embed.proj.");
+                by_name.get(format!("{layer}weight").as_str()).filter(|_| without)
+            }) {
+                // A linear layer without a bias is one whose bias is zero.
+                zeros.push((spec.name.clone(), spec.shape.clone()));
+                Parameter::Filled {
+                    from: weight.parts.iter().map(|part| checkpoint.tensors()[part.index].name.clone()).collect(),
+                }
+            } else {
+                missing.push(spec.name.clone());
+                continue;
+            };
             parameters.push(ParameterFate { name: spec.name.clone(), shape: spec.shape.clone(), fate });
         }
         Ok(Filled { fillings, zeros, parameters, missing })
+    }
+
+    /// The tensor that fills a parameter. Where names do not tell whether the norm after the blocks comes before the pool or after it,
+    /// it is the one that the model has.
+    fn source_of<'m>(&self, name: &str, by_name: &HashMap<&str, &'m Mapped>) -> Option<&'m Mapped> {
+        let other = || name.strip_prefix("fc_norm.").filter(|_| self.translation.naming.has_one_norm());
+        let found = by_name.get(name).copied();
+        found.or_else(|| by_name.get(format!("norm.{}", other()?).as_str()).copied())
+    }
+
+    /// open_clip's towers have none, whether a norm follows or not.
+    fn patches_have_no_bias(&self) -> bool {
+        self.translation.naming == Naming::OpenClip
     }
 
     fn filling(&self, spec: &ParamSpec, mapped: &Mapped, head: &HeadDecision) -> Result<Filling> {
@@ -418,7 +436,7 @@ impl Planner<'_> {
             return None;
         }
         let (prefix, new) = (if vit.no_embed_class { 0 } else { vit.num_prefix_tokens() }, vit.grid_size());
-        let antialias = self.translation.naming != Naming::HuggingFace;
+        let antialias = self.translation.naming.antialiases();
         let resample =
             |prefix: usize, old: [usize; 2]| (old != new).then_some(Change::Positions { prefix, old, new, antialias });
         let grid = |patches: usize| self.grid_of(patches);
@@ -464,6 +482,15 @@ impl Planner<'_> {
         let vit = self.vit?;
         if name == "pos_embed" && vit.pos_embed != PosEmbed::Learned {
             return Some("the model's positions are not learned".into());
+        }
+        if self.translation.naming == Naming::Clip {
+            // transformers' classifiers take the mean of what the blocks give.
+            if name.starts_with("attn_pool.") && vit.global_pool != GlobalPool::Map {
+                return Some("the attention pool, which the model's pool does without".into());
+            }
+            if name.starts_with("norm.") && !vit.final_norm {
+                return Some("the norm before the projection, which the classifier does without".into());
+            }
         }
         let norm = match name.split_once('.')? {
             ("norm", kind) => format!("fc_norm.{kind}"),

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use tallow_models::vit::Act;
+
 /// Who is told how a download goes. Called from the thread that downloads; the methods should return quickly.
 pub trait Progress: Send + Sync {
     /// The download of `file` begins; `total` is its size in bytes, where the hub states it.
@@ -37,6 +39,8 @@ pub struct OpenOptions {
     pub arch: Option<String>,
     /// The attention heads of weights without a config, which shapes do not tell.
     pub num_heads: Option<usize>,
+    /// The activation of weights without a config, which shapes do not tell either.
+    pub act: Option<Act>,
 }
 
 impl OpenOptions {
@@ -60,6 +64,7 @@ impl fmt::Debug for OpenOptions {
             .field("checkpoint_key", &self.checkpoint_key)
             .field("arch", &self.arch)
             .field("num_heads", &self.num_heads)
+            .field("act", &self.act)
             .finish()
     }
 }

@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 /// Weights of a folder, the first that is there. A single file of another name is taken too.
-const WEIGHTS: [&str; 8] = [
+const WEIGHTS: [&str; 9] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -36,7 +36,10 @@ const WEIGHTS: [&str; 8] = [
     "pytorch_model.pth",
     "model.pth",
     "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
 ];
+/// What open_clip says of a model, beside weights whose names begin with `open_clip`.
+pub(crate) const OPEN_CLIP: &str = "open_clip_config.json";
 /// How the names of files with weights end.
 const EXTENSIONS: [&str; 9] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "ckpt", "pkl", "tar"];
 /// How the names of files begin that trainers put beside the weights under the same endings.
@@ -213,9 +216,9 @@ fn run_checkpoint(path: &Path) -> Result<PathBuf> {
 }
 
 fn open_folder(path: &Path, origin: String, options: &OpenOptions) -> Result<Checkpoint> {
-    let said = read_config(path, None)?;
     let weights = find_weights(path)?;
-    checkpoint(origin, open_files(&weights)?, Some(path), said, options)
+    let said = read_config(path, &weights, None)?;
+    checkpoint(origin, open_files(&weights)?, Some((path, &weights)), said, options)
 }
 
 fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
@@ -223,15 +226,15 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let folder = path.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
     let folder = folder.filter(|folder| WEIGHTS.contains(&file_name) || is_only_weights(folder, file_name));
-    let said = folder.map(|folder| read_config(folder, None)).transpose()?.flatten();
-    checkpoint(path.display().to_string(), open_files(path)?, folder, said, options)
+    let said = folder.map(|folder| read_config(folder, path, None)).transpose()?.flatten();
+    checkpoint(path.display().to_string(), open_files(path)?, folder.map(|folder| (folder, path)), said, options)
 }
 
-/// The config beside the weights, in `folder`, goes before the one inside of them.
+/// The config beside the weights, in a folder that is given with their path, goes before the one inside of them.
 fn checkpoint(
     origin: String,
     files: Vec<TensorFile>,
-    folder: Option<&Path>,
+    place: Option<(&Path, &Path)>,
     said: Option<(CheckpointConfig, Vec<String>)>,
     options: &OpenOptions,
 ) -> Result<Checkpoint> {
@@ -242,8 +245,8 @@ fn checkpoint(
     };
     let checkpoint = Checkpoint::new(origin, files, Some(config), options)?;
     // Only the weights tell whether there is a head where a Hugging Face config names no class that has one.
-    let told = match (folder, checkpoint.classifier_unsaid()?) {
-        (Some(folder), Some(classifier)) => read_config(folder, Some(classifier))?,
+    let told = match (place, checkpoint.classifier_unsaid()?) {
+        (Some((folder, weights)), Some(classifier)) => read_config(folder, weights, Some(classifier))?,
         _ => None,
     };
     Ok(match told {
@@ -252,10 +255,23 @@ fn checkpoint(
     })
 }
 
-/// What a folder says of its model, and what a reader should know about how that was understood.
-fn read_config(folder: &Path, classifier: Option<Classifier>) -> Result<Option<(CheckpointConfig, Vec<String>)>> {
-    let path = folder.join("config.json");
-    let Some(text) = read_text(&path)? else { return Ok(None) };
+/// What a folder says of the model whose weights are these, and what a reader should know about how that was understood.
+fn read_config(
+    folder: &Path,
+    weights: &Path,
+    classifier: Option<Classifier>,
+) -> Result<Option<(CheckpointConfig, Vec<String>)>> {
+    // A folder may hold the same model in two layouts.
+    let open_clip =
+        weights.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("open_clip"));
+    let names = if open_clip { [OPEN_CLIP, "config.json"] } else { ["config.json", OPEN_CLIP] };
+    let mut said = None;
+    for path in names.map(|name| folder.join(name)) {
+        if said.is_none() {
+            said = read_text(&path)?.map(|text| (path, text));
+        }
+    }
+    let Some((path, text)) = said else { return Ok(None) };
     let read = |name| Ok::<_, Error>(read_text(&folder.join(name))?.map(|text| (text, name)));
     // In this order, as transformers looks for them.
     let processor = match read("processor_config.json")? {

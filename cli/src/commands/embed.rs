@@ -116,7 +116,7 @@ fn write(
 fn embedder(args: &EmbedArgs, loaded: Pretrained) -> Result<Embedder> {
     let features = match args.features {
         Features::Logits => {
-            model::check_head(&loaded, &args.architecture, "take pooled or tokens (--features)")?;
+            model::check_logits(&loaded, &args.architecture, "take pooled or tokens (--features)")?;
             tallow::Features::Logits
         }
         Features::Tokens if !matches!(loaded.model(), AnyModel::Vit(_)) => {

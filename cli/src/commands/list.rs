@@ -21,10 +21,35 @@ pub fn run(args: &ListArgs, session: &Session) -> Result {
         models.iter_mut().for_each(|model| model.weights.retain(|weights| weights.bundled));
         models.retain(|model| !model.weights.is_empty());
     }
-    if models.is_empty() {
+    let wildcards = if pattern.contains(['*', '?']) { pattern.to_owned() } else { format!("*{pattern}*") };
+    let refused: Vec<Refused> = zoo::refused()
+        .filter(|(name, _)| zoo::matches(&wildcards, name))
+        .map(|(name, reason)| Refused { name, reason })
+        .collect();
+    if models.is_empty() && refused.is_empty() {
         bail!("{pattern:?}: no architecture and no tag has such a name; tallow list shows all");
     }
-    session.result(&serde_json::json!({ "models": models }), || table(&models))
+    session.result(&serde_json::json!({ "models": models, "refused": refused }), || {
+        // All of them at once would hide what is there.
+        let refused = if args.pattern.is_some() { not_supported(&refused) } else { String::new() };
+        [table(&models), refused].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
+    })
+}
+
+/// A ViT of timm's that is not in the zoo.
+#[derive(Serialize)]
+struct Refused {
+    name: &'static str,
+    reason: &'static str,
+}
+
+fn not_supported(refused: &[Refused]) -> String {
+    if refused.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([("not supported", Align::Left), ("because of", Align::Left)]);
+    refused.iter().for_each(|Refused { name, reason }| table.row([(*name).into(), (*reason).into()]));
+    table.to_string()
 }
 
 #[derive(Serialize)]
@@ -69,6 +94,9 @@ impl Listed {
 }
 
 fn table(models: &[Listed]) -> String {
+    if models.is_empty() {
+        return String::new();
+    }
     use Align::{Left, Right};
     let mut table = Table::new([
         ("architecture", Left),

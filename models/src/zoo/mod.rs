@@ -9,6 +9,7 @@
 //! ```
 
 mod pretrained;
+mod refused;
 
 pub use pretrained::Pretrained;
 
@@ -37,13 +38,17 @@ pub struct Entry {
 /// The architecture called `name`, with a tag (`vit_small_patch16_224.dino`) or without.
 ///
 /// # Errors
-/// [`Error::UnknownArchitecture`] with the nearest names, [`Error::UnknownTag`] with those that exist.
+/// [`Error::UnknownArchitecture`] with the nearest names, [`Error::RefusedArchitecture`] where timm has it and the zoo has not,
+/// [`Error::UnknownTag`] with those that exist.
 pub fn find(name: &str) -> Result<Entry> {
     let (name, tag) = match name.split_once('.') {
         Some((name, tag)) => (name, Some(tag)),
         None => (name, None),
     };
     let Some((name, architecture)) = architecture(name) else {
+        if let Some((name, reason)) = refused().find(|(refused, _)| *refused == name) {
+            return Err(Error::RefusedArchitecture { name: name.into(), reason: reason.into() });
+        }
         return Err(Error::UnknownArchitecture { name: name.into(), nearest: nearest(name, names()) });
     };
     let weights = weights_of(name);
@@ -76,6 +81,11 @@ pub fn list(pattern: &str) -> Vec<Entry> {
         }
     }
     entries
+}
+
+/// timm's ViTs that the zoo has not, each with what it has that none of the zoo's has.
+pub fn refused() -> impl Iterator<Item = (&'static str, &'static str)> {
+    refused::REFUSED.iter().flat_map(|(reason, names)| names.iter().map(|name| (*name, *reason)))
 }
 
 /// All names, in the order of the table.

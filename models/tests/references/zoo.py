@@ -55,7 +55,7 @@ def config_of(arguments):
         elif value != signature.parameters[name].default:
             return None
     if config["img_size"] % config.get("patch_size", 16):
-        return None  # timm leaves out the last pixels
+        config["trim"] = True  # timm leaves out the last pixels
     return config
 
 
@@ -102,8 +102,7 @@ def main():
     zoo = {}
     for name in timm.list_models():
         entrypoint = timm.models.model_entrypoint(name)
-        # RADIO and FlexiViT resample their positions in ways of their own.
-        if entrypoint.__module__ not in (vit.__name__, deit.__name__) or "radio" in name or "flexi" in name:
+        if entrypoint.__module__ not in (vit.__name__, deit.__name__):
             continue
         with torch.device("meta"):
             model = timm.create_model(name)

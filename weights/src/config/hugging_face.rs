@@ -1,10 +1,10 @@
-//! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE and DINOv2, with the `preprocessor_config.json` beside it.
+//! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA and DINOv2, with the `preprocessor_config.json` beside it.
 
 use tallow_models::vit::{Act, GlobalPool};
 use tallow_models::{Architecture, ImgSize, ModelConfig, VitConfig};
 
 use super::fields::Fields;
-use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
 use crate::Result;
 
 /// `classifier` is the head that the weights have, where the class of the model that the file names has none.
@@ -16,14 +16,97 @@ pub(super) fn parse(
 ) -> Result<CheckpointConfig> {
     let kind = root.text("model_type")?.unwrap_or_default();
     let dinov2 = matches!(kind, "dinov2" | "dinov2_with_registers");
-    if !dinov2 && !matches!(kind, "vit" | "deit" | "vit_mae") {
-        return Err(root.unsupported("model_type", "known are vit, deit, vit_mae, dinov2 and dinov2_with_registers"));
+    if !dinov2 && !matches!(kind, "vit" | "deit" | "vit_mae" | "vit_msn" | "ijepa") {
+        let known = "known are vit, deit, vit_mae, vit_msn, ijepa, dinov2, dinov2_with_registers, clip, siglip and their vision models";
+        return Err(root.unsupported("model_type", known));
     }
     if root.bool("use_swiglu_ffn")? == Some(true) {
         return Err(root.unsupported("use_swiglu_ffn", "choose a model with a plain MLP: small, base or large"));
     }
     let classes = root.value("architectures").and_then(|names| names.get(0)?.as_str());
     let classifies = classes.is_some_and(|class| class.contains("ForImageClassification")) || classifier.is_some();
+    let (num_classes, labels) = classes_of(root, classifies, classifier, notes)?;
+    let embed_dim = root.size("hidden_size")?.unwrap_or(768);
+    let mlp_ratio = match root.size("intermediate_size")? {
+        Some(width) if !dinov2 && embed_dim > 0 => super::mlp_ratio(width, embed_dim),
+        _ => root.number("mlp_ratio")?.unwrap_or(4.),
+    };
+    let teacher = classifier.map_or(classes.is_some_and(|class| class.ends_with("WithTeacher")), |head| head.distilled);
+    if let Some(head) = classifier {
+        notes.push(head.note(classes));
+    }
+    let both_pools = dinov2 && classifies && classifier.is_none_or(|head| head.width == 2 * embed_dim);
+    let registers = match kind {
+        "dinov2_with_registers" => root.size("num_register_tokens")?.unwrap_or(4),
+        // Without the second head, DeiT's distillation token is an extra token as any register.
+        "deit" if !teacher => 1,
+        _ => 0,
+    };
+    let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
+    let in_chans = channels(root)?;
+    let mut vit = {
+        let mut made = VitConfig::default();
+        made.img_size = root.img_size("image_size")?.unwrap_or(224.into());
+        made.patch_size = root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 });
+        made.in_chans = in_chans;
+        made.num_classes = num_classes;
+        made.embed_dim = embed_dim;
+        made.depth = root.size("num_hidden_layers")?.unwrap_or(12);
+        made.num_heads = root.size("num_attention_heads")?.unwrap_or(12);
+        made.mlp_ratio = mlp_ratio;
+        made.qkv_bias = root.bool("qkv_bias")?.unwrap_or(true);
+        made.reg_tokens = registers;
+        made.distilled = teacher;
+        made.no_embed_class = kind == "dinov2_with_registers";
+        made.init_values = if dinov2 { Some(root.number("layerscale_value")?.unwrap_or(1.)) } else { None };
+        made.global_pool = match kind {
+            "ijepa" => GlobalPool::Avg,
+            _ if both_pools => GlobalPool::TokenAvg,
+            _ => GlobalPool::Token,
+        };
+        if kind == "ijepa" {
+            (made.class_token, made.fc_norm) = (false, Some(false));
+        }
+        made.act = act(root, Act::Gelu)?;
+        let usual = if dinov2 || kind == "vit_msn" { 1e-6 } else { 1e-12 };
+        made.norm_eps = root.number("layer_norm_eps")?.unwrap_or(usual);
+        made.pos_drop_rate = dropout;
+        made.proj_drop_rate = dropout;
+        made.attn_drop_rate = root.number("attention_probs_dropout_prob")?.unwrap_or(0.);
+        made.drop_path_rate = root.number("drop_path_rate")?.unwrap_or(0.);
+        made
+    };
+    let preprocessing = preprocessing(processor, kind, &mut vit, dinov2, notes)?;
+    let license = root.text("license")?.map(str::to_lowercase);
+    Ok(CheckpointConfig::new(Architecture::Vit(vit), preprocessing).with(|c| (c.labels, c.license) = (labels, license)))
+}
+
+/// How images become the input: as the processor's file says, else as transformers' processors do. `any_size` says that the model
+/// takes images of any size.
+pub(super) fn preprocessing(
+    processor: Option<&Fields>,
+    kind: &str,
+    vit: &mut VitConfig,
+    any_size: bool,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing> {
+    let Some(file) = processor else { return Ok(unsaid(vit, kind)) };
+    if let Some(class) = Kind::stranger(file)? {
+        notes.push(format!(
+            "{}: {class} is no image processor of these models: what the file says is done, and not what else the class does",
+            file.origin
+        ));
+    }
+    Processor::read(file, kind, vit.in_chans)?.preprocessing(file, vit, any_size, notes)
+}
+
+/// The number of classes of a model that classifies, and their names where they have some.
+pub(super) fn classes_of(
+    root: &Fields,
+    classifies: bool,
+    classifier: Option<Classifier>,
+    notes: &mut Vec<String>,
+) -> Result<(usize, Option<Vec<String>>)> {
     let stated = root.size("num_labels")?;
     let by_name = || root.labels_by_name("label2id").filter(|labels| stated.is_none_or(|count| count == labels.len()));
     let labels = root.labels("id2label")?.or_else(by_name);
@@ -41,79 +124,18 @@ pub(super) fn parse(
         // transformers leaves its default of two classes unsaid in the config of a classifier.
         (true, None) => stated.unwrap_or(classifier.map_or(2, |head| head.classes)),
     };
-    let embed_dim = root.size("hidden_size")?.unwrap_or(768);
-    let mlp_ratio = match root.size("intermediate_size")? {
-        Some(width) if !dinov2 && embed_dim > 0 => width as f64 / embed_dim as f64,
-        _ => root.number("mlp_ratio")?.unwrap_or(4.),
-    };
-    let teacher = classifier.map_or(classes.is_some_and(|class| class.ends_with("WithTeacher")), |head| head.distilled);
-    if let Some(head) = classifier {
-        let named = classes.map_or("names no class of the model".into(), |class| format!("is that of a {class}"));
-        notes.push(format!(
-            "config.json {named}: the weights have a classifier of {} rows, which was taken for its head",
-            head.classes
-        ));
-    }
-    let both_pools = dinov2 && classifies && classifier.is_none_or(|head| head.width == 2 * embed_dim);
-    let registers = match kind {
-        "dinov2_with_registers" => root.size("num_register_tokens")?.unwrap_or(4),
-        // Without the second head, DeiT's distillation token is an extra token as any register.
-        "deit" if !teacher => 1,
-        _ => 0,
-    };
-    let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
+    let unnamed = |labels: &Vec<String>| labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
+    Ok((num_classes, labels.filter(|labels| classifies && !unnamed(labels))))
+}
+
+/// The channels of the input.
+pub(super) fn channels(root: &Fields) -> Result<usize> {
     let in_chans = root.size("num_channels")?.unwrap_or(3);
     // As many numbers stand for a mean that nothing says.
     if !(1..=MAX_CHANNELS).contains(&in_chans) {
         return Err(root.error("num_channels", &format!("1 to {MAX_CHANNELS}")));
     }
-    let mut vit = {
-        let mut made = VitConfig::default();
-        made.img_size = root.img_size("image_size")?.unwrap_or(224.into());
-        made.patch_size = root.side("patch_size")?.unwrap_or(if dinov2 { 14 } else { 16 });
-        made.in_chans = in_chans;
-        made.num_classes = num_classes;
-        made.embed_dim = embed_dim;
-        made.depth = root.size("num_hidden_layers")?.unwrap_or(12);
-        made.num_heads = root.size("num_attention_heads")?.unwrap_or(12);
-        made.mlp_ratio = mlp_ratio;
-        made.qkv_bias = root.bool("qkv_bias")?.unwrap_or(true);
-        made.reg_tokens = registers;
-        made.distilled = teacher;
-        made.no_embed_class = kind == "dinov2_with_registers";
-        made.init_values = if dinov2 { Some(root.number("layerscale_value")?.unwrap_or(1.)) } else { None };
-        made.global_pool = if both_pools { GlobalPool::TokenAvg } else { GlobalPool::Token };
-        made.act = act(root)?;
-        made.norm_eps = root.number("layer_norm_eps")?.unwrap_or(if dinov2 { 1e-6 } else { 1e-12 });
-        made.pos_drop_rate = dropout;
-        made.proj_drop_rate = dropout;
-        made.attn_drop_rate = root.number("attention_probs_dropout_prob")?.unwrap_or(0.);
-        made.drop_path_rate = root.number("drop_path_rate")?.unwrap_or(0.);
-        made
-    };
-    let preprocessing = match processor {
-        None => unsaid(&vit, dinov2),
-        Some(file) => {
-            if let Some(class) = Kind::stranger(file)? {
-                notes.push(format!(
-                    "{}: {class} is no image processor of these models: what the file says is done, and not what else the class does",
-                    file.origin
-                ));
-            }
-            Processor::read(file, kind, vit.in_chans)?.preprocessing(file, &mut vit, dinov2, notes)?
-        }
-    };
-    let unnamed = |labels: &Vec<String>| labels.iter().enumerate().all(|(i, label)| *label == format!("LABEL_{i}"));
-    Ok(CheckpointConfig {
-        name: None,
-        tag: None,
-        preprocessing,
-        architecture: Architecture::Vit(vit),
-        whitening: None,
-        labels: labels.filter(|labels| classifies && !unnamed(labels)),
-        head_fault: None,
-        license: root.text("license")?.map(str::to_lowercase),
-    })
+    Ok(in_chans)
 }
 
 /// No model reads more channels.
@@ -128,11 +150,24 @@ pub(crate) struct Classifier {
     pub(crate) width: usize,
     /// Whether there is a second one for DeiT's distillation token.
     pub(crate) distilled: bool,
+    /// Whether it projects into a space that images share with texts, and is no classifier.
+    pub(crate) projects: bool,
 }
 
-fn act(root: &Fields) -> Result<Act> {
+impl Classifier {
+    /// What is said where the class of the model that the config names has no such head.
+    pub(super) fn note(self, class: Option<&str>) -> String {
+        let named = class.map_or("names no class of the model".into(), |class| format!("is that of a {class}"));
+        let what = if self.projects { "projection" } else { "classifier" };
+        format!("config.json {named}: the weights have a {what} of {} rows, which was taken for its head", self.classes)
+    }
+}
+
+/// The activation of the MLPs; `unsaid` is transformers' default.
+pub(super) fn act(root: &Fields, unsaid: Act) -> Result<Act> {
     Ok(match root.text("hidden_act")? {
-        None | Some("gelu") => Act::Gelu,
+        None => unsaid,
+        Some("gelu") => Act::Gelu,
         Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Act::GeluTanh,
         Some("quick_gelu") => Act::QuickGelu,
         Some(_) => {
@@ -142,19 +177,20 @@ fn act(root: &Fields) -> Result<Act> {
 }
 
 /// What transformers' processors of these models do when nothing is said.
-fn unsaid(vit: &VitConfig, dinov2: bool) -> Preprocessing {
-    let (mean, std): (Vec<f64>, Vec<f64>) = if dinov2 {
-        (IMAGENET_MEAN.into(), IMAGENET_STD.into())
-    } else {
-        (vec![0.5; vit.in_chans], vec![0.5; vit.in_chans])
+fn unsaid(vit: &VitConfig, kind: &str) -> Preprocessing {
+    let half = || vec![0.5; vit.in_chans];
+    let (dinov2, clip) = (kind.starts_with("dinov2"), Kind::of_model(kind) == Kind::Bit && !kind.starts_with("dinov2"));
+    let (mean, std) = match (dinov2, clip) {
+        (true, _) => (IMAGENET_MEAN.into(), IMAGENET_STD.into()),
+        (_, true) => CLIP.map(Vec::from).into(),
+        _ => (half(), half()),
     };
-    let interpolation = if dinov2 { Interpolation::Bicubic } else { Interpolation::Bilinear };
-    let crop_pct = if dinov2 { 224. / 256. } else { 1. };
+    let cubic = dinov2 || clip || Kind::of_model(kind) == Kind::Siglip;
     Preprocessing {
         input_size: vit.input_size(),
-        interpolation,
-        crop_pct,
-        squash: !dinov2,
+        interpolation: if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear },
+        crop_pct: if dinov2 { 224. / 256. } else { 1. },
+        squash: !(dinov2 || clip),
         crop_floor: true,
         mean,
         std,
@@ -166,6 +202,8 @@ fn unsaid(vit: &VitConfig, dinov2: bool) -> Preprocessing {
 enum Kind {
     /// Both sides to 224.
     Vit,
+    /// The same by the cubic filter.
+    Siglip,
     /// Both sides to 256, then the centre of 224.
     Deit,
     /// The shorter side to 224, then the centre of 224: BiT's, which DINOv2 uses, and CLIP's.
@@ -174,22 +212,25 @@ enum Kind {
     ConvNext,
 }
 
-/// The mean and deviation of CLIP's training images.
-const CLIP: [[f64; 3]; 2] = [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
-
 impl Kind {
     /// By the name of the processor's class, else by the model that it belongs to.
     fn of(file: &Fields, model: &str) -> Result<Self> {
         let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?).unwrap_or(model);
+        Ok(Self::of_model(name))
+    }
+
+    /// By the name of a model or of a class.
+    fn of_model(name: &str) -> Self {
         let name = name.to_lowercase();
         let kinds = [
+            ("siglip", Self::Siglip),
             ("deit", Self::Deit),
             ("bit", Self::Bit),
             ("clip", Self::Bit),
             ("dinov2", Self::Bit),
             ("convnext", Self::ConvNext),
         ];
-        Ok(kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind))
+        kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind)
     }
 
     /// The class of the processor, where it is none of those whose ways are known here.
@@ -327,7 +368,7 @@ impl Processor {
 }
 
 /// The share of `whole` that `part` is, so that `part` divided by it, in floating point, is `whole` and not just below.
-fn share(part: usize, whole: usize) -> f64 {
+pub(super) fn share(part: usize, whole: usize) -> f64 {
     let (part, whole) = (part as f64, whole as f64);
     let share = part / whole;
     if part / share < whole { share.next_down() } else { share }
@@ -371,7 +412,7 @@ fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
             Resize::Shorter(height)
         }
         (Some(sides), _) => Resize::Both(sides),
-        (None, Kind::Vit) => Resize::Both([224; 2]),
+        (None, Kind::Vit | Kind::Siglip) => Resize::Both([224; 2]),
         (None, Kind::Deit) => Resize::Both([256; 2]),
         (None, Kind::Bit) => Resize::Shorter(224),
         (None, Kind::ConvNext) => Resize::Shorter(384),

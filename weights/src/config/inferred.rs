@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use tallow_models::layers::SHIFTS;
-use tallow_models::vit::GlobalPool;
-use tallow_models::{Architecture, VitConfig, zoo};
+use tallow_models::vit::{Act, GlobalPool};
+use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
-use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use super::hugging_face::share;
+use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, mlp_ratio};
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
 
@@ -16,6 +17,7 @@ pub(crate) struct Told {
     /// A name of the zoo.
     pub(crate) arch: Option<String>,
     pub(crate) num_heads: Option<usize>,
+    pub(crate) act: Option<Act>,
 }
 
 /// The config that the shapes imply and what is told says, and what had to be assumed because neither says it. `beside` is a
@@ -31,7 +33,7 @@ pub(crate) fn infer(
 ) -> Result<(CheckpointConfig, Vec<String>)> {
     match &told.arch {
         Some(name) => of_name(origin, name, translation, told, beside),
-        None => of_shapes(origin, translation, told.num_heads),
+        None => of_shapes(origin, translation, told),
     }
 }
 
@@ -66,6 +68,7 @@ fn of_name(
         }
         vit.num_classes = shape("head.weight").map_or(0, |shape| shape.first().copied().unwrap_or(0));
         vit.num_heads = told.num_heads.unwrap_or(vit.num_heads);
+        vit.act = told.act.unwrap_or(vit.act);
     }
     super::check_architecture(&architecture, origin)?;
     let mut notes = vec![format!(
@@ -84,6 +87,7 @@ fn of_name(
             tag: None,
             preprocessing,
             whitening: None,
+            projection: translation.projects,
             head_fault: None,
             labels: beside.and_then(|beside| beside.labels.clone()).filter(|labels| labels.len() == classes),
             license: beside.and_then(|beside| beside.license.clone()),
@@ -138,7 +142,7 @@ fn assumed(input_size: [usize; 3]) -> Preprocessing {
     }
 }
 
-fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Result<(CheckpointConfig, Vec<String>)> {
+fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(CheckpointConfig, Vec<String>)> {
     let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
     let has = |name: &str| shape(name).is_some();
     let ask = |expected: &str, got: String| {
@@ -156,11 +160,16 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
         .iter()
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
         .collect();
+    if translation.naming == Naming::OpenClip && !has("norm_pre.weight") {
+        let got = "a CLIP without a norm before its blocks (CLIPA), whose pool no tensor tells".into();
+        return Err(ask("open_clip_config.json beside the weights", got));
+    }
+    let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
     let (spt, lsa) = (has("patch_embed.patch_norm.weight"), shape("blocks.0.attn.scale"));
     let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
     let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa) {
-        _ if told.is_some() => told.unwrap_or(1),
+        _ if told.num_heads.is_some() => told.num_heads.unwrap_or(1),
         (Some(&[head]), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
         (_, Some(&[heads])) => heads,
         _ => heads(origin, embed_dim, blocks.len(), &mut notes)?,
@@ -201,7 +210,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
         c.embed_dim = embed_dim;
         c.depth = blocks.len();
         c.num_heads = num_heads;
-        c.mlp_ratio = hidden as f64 / embed_dim as f64;
+        c.mlp_ratio = mlp_ratio(hidden, embed_dim);
         c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias");
         c.qk_norm = has("blocks.0.attn.q_norm.weight");
         c.lsa = lsa.is_some();
@@ -214,34 +223,86 @@ fn of_shapes(origin: &str, translation: &Translation, told: Option<usize>) -> Re
         c.global_pool = global_pool;
         c.fc_norm = (global_pool == GlobalPool::Avg && !fc_norm).then_some(false);
         c.final_norm = fc_norm || has("norm.weight");
+        c.act = act;
         c.norm_eps = match translation.naming {
             Naming::HuggingFace => 1e-12,
+            Naming::OpenClip => 1e-5,
             // Only CLIP's ViTs begin with a norm.
             _ if has("norm_pre.weight") => 1e-5,
             _ => 1e-6,
         };
     });
+    let (preprocessing, images) = images(origin, translation, &vit);
     notes.push(format!(
-        "no config.json: the architecture was read off the tensors' shapes; exact GELU, norms with eps {:e}, and, of \
-         images, the centre (a share of 0.875), normalised with ImageNet's mean and deviation, were assumed",
+        "no config.json: the architecture was read off the tensors' shapes; {}, norms with eps {:e}, and {images}, were assumed",
+        act.in_words(),
         vit.norm_eps
     ));
     let architecture = Architecture::Vit(vit);
     super::check_architecture(&architecture, origin)?;
-    let preprocessing = assumed(architecture.input_size());
-    Ok((
-        CheckpointConfig {
-            name: None,
-            tag: None,
-            architecture,
-            preprocessing,
-            whitening: None,
-            head_fault: None,
-            labels: None,
-            license: None,
-        },
-        notes,
-    ))
+    let config = CheckpointConfig::new(architecture, preprocessing).with(|c| c.projection = translation.projects);
+    Ok((config, notes))
+}
+
+/// The activation of the MLPs, which no tensor tells.
+fn act(origin: &str, translation: &Translation, told: &Told) -> Result<Act> {
+    let siglip = translation.get("attn_pool.latent").is_some();
+    match translation.naming {
+        _ if told.act.is_some() => Ok(told.act.unwrap_or_default()),
+        Naming::Clip if siglip => Ok(Act::GeluTanh),
+        // What OpenAI's own files hold beside the towers.
+        Naming::Clip | Naming::OpenClip if translation.is_openai => Ok(Act::QuickGelu),
+        Naming::Clip | Naming::OpenClip => Err(Error::format(
+            origin,
+            "a config beside the weights (config.json, open_clip_config.json), the model that they belong to (`arch = NAME`), \
+             `set act=quick_gelu` (CLIP of OpenAI, MetaCLIP, DFN) or `set act=gelu` (LAION's, DataComp's)",
+            "weights of a CLIP alone, whose activation no tensor tells, and a wrong one gives wrong features",
+        )),
+        _ => Ok(Act::Gelu),
+    }
+}
+
+/// How images become the input of weights without a config, and the same in words.
+fn images(origin: &str, translation: &Translation, vit: &VitConfig) -> (Preprocessing, String) {
+    let input_size = vit.input_size();
+    let imagenet = assumed(input_size);
+    let centre = "of images, the centre (a share of 0.875), normalised with ImageNet's mean and deviation";
+    let colour = input_size[0] == 3;
+    let whole = |mean: [f64; 3], std: [f64; 3]| Preprocessing::new(input_size, mean.into(), std.into());
+    match translation.naming {
+        Naming::Clip if colour && !vit.class_token => (
+            whole([0.5; 3], [0.5; 3]).with(|c| c.squash = true),
+            "images resized whole, normalised with 0.5, as SigLIP's".into(),
+        ),
+        Naming::Clip | Naming::OpenClip if colour => {
+            let made = whole(CLIP[0], CLIP[1]).with(|c| c.crop_floor = translation.naming == Naming::Clip);
+            (made, "of images, the centre (all of the shorter side), normalised with CLIP's mean and deviation".into())
+        }
+        Naming::Torchvision if colour => torchvision(origin, vit, imagenet),
+        _ => (imagenet, centre.into()),
+    }
+}
+
+/// As the presets of torchvision's weights have it: SWAG's are told by the name of the file, or by an image size that the others
+/// have not.
+fn torchvision(origin: &str, vit: &VitConfig, imagenet: Preprocessing) -> (Preprocessing, String) {
+    let file = origin.rsplit(['/', '\\']).next().unwrap_or(origin).to_lowercase();
+    let side = vit.img_size.sides()[0];
+    if file.contains("swag") || side > 256 {
+        let made = imagenet.with(|c| (c.crop_pct, c.interpolation) = (1., Interpolation::Bicubic));
+        return (
+            made,
+            "of images, the centre (all of the shorter side, bicubic), as torchvision's presets of SWAG have it".into(),
+        );
+    }
+    // Of ViT-L/16 alone, images are resized to 242.
+    let resized = if (vit.embed_dim, vit.patch_size, side) == (1024, 16, 224) { 242 } else { 256 };
+    let crop_pct = if side == 224 { share(side, resized) } else { 0.875 };
+    let made = imagenet.with(|c| (c.crop_pct, c.interpolation) = (crop_pct, Interpolation::Bilinear));
+    let words = format!(
+        "of images, the centre (a share of {crop_pct:.3}, bilinear), as torchvision's presets of IMAGENET1K_V1 have it"
+    );
+    (made, words)
 }
 
 /// The number of heads, which shapes do not tell: what the zoo's models of this width and depth agree on, else the field's

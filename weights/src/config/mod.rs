@@ -1,8 +1,11 @@
-//! What a checkpoint's `config.json` says: architecture, preprocessing, labels. timm's two layouts and Hugging Face's.
+//! What a checkpoint's `config.json` says: architecture, preprocessing, labels. timm's two layouts, Hugging Face's and
+//! open_clip's.
 
+mod clip;
 mod fields;
 mod hugging_face;
 mod inferred;
+mod open_clip;
 mod text;
 mod timm;
 
@@ -12,7 +15,7 @@ pub(crate) use text::{StatedText, hugging_face as text_of_hugging_face, open_cli
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tallow_models::Architecture;
+use tallow_models::{Architecture, zoo};
 
 use crate::{Error, Result, Whitening};
 use fields::Fields;
@@ -21,6 +24,8 @@ use fields::Fields;
 pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 /// The standard deviation of ImageNet's pixels, per channel.
 pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
+/// The mean and deviation of CLIP's training images.
+const CLIP: [[f64; 3]; 2] = [[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]];
 
 /// Filters for resizing images and position embeddings, as Pillow and PyTorch name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -111,6 +116,10 @@ pub struct CheckpointConfig {
     /// it, [`CheckpointConfig::parse`] alone does not.
     #[serde(skip)]
     pub whitening: Option<Whitening>,
+    /// The head is the projection into a space that images share with texts, as CLIP's: its rows are no classes, and what it gives is
+    /// compared with what the text tower gives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projection: bool,
     /// Class names, in the order of the logits.
     pub labels: Option<Vec<String>>,
     /// Why the head's rows must not be used, where that is so: they were drawn and never trained, which what is saved says too, or
@@ -130,6 +139,7 @@ impl CheckpointConfig {
             architecture,
             preprocessing,
             whitening: None,
+            projection: false,
             labels: None,
             head_fault: None,
             license: None,
@@ -181,10 +191,17 @@ impl CheckpointConfig {
             let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;
             let processor = processor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
             let nested = processor.as_ref().map(|fields| fields.object("image_processor")).transpose()?.flatten();
-            hugging_face::parse(&fields, nested.as_ref().or(processor.as_ref()), classifier, &mut notes)?
+            let processor = nested.as_ref().or(processor.as_ref());
+            if clip::knows(&fields)? {
+                clip::parse(&fields, processor, classifier, &mut notes)?
+            } else {
+                hugging_face::parse(&fields, processor, classifier, &mut notes)?
+            }
+        } else if fields.has("model_cfg") || fields.has("vision_cfg") {
+            open_clip::parse(&fields, &mut notes)?
         } else {
-            let expected = "architecture (timm's layout) or model_type (Hugging Face's)";
-            return Err(Error::format(origin, expected, "neither"));
+            let expected = "architecture (timm's layout), model_type (Hugging Face's) or model_cfg (open_clip's)";
+            return Err(Error::format(origin, expected, "none of them"));
         };
         config.check(origin)?;
         config.settle_labels();
@@ -235,6 +252,24 @@ impl CheckpointConfig {
         }
         Ok(())
     }
+}
+
+/// What the zoo has under this name of timm's, which stands in a field of the file.
+fn of_timm(name: &str, origin: &str, field: &str) -> Result<zoo::Entry> {
+    zoo::find(name).map_err(|e| {
+        let what = match e {
+            tallow_models::Error::RefusedArchitecture { name, reason } => format!("{name} ({reason})"),
+            other => format!("{other}; it"),
+        };
+        Error::unsupported(&format!("{origin}: {field}"), what, "see `tallow list` for what is")
+    })
+}
+
+/// The ratio by which the MLP's hidden layer has this width: multiplied by the tokens' width and cut to a whole number, as timm
+/// does, it is never one less.
+fn mlp_ratio(hidden: usize, embed_dim: usize) -> f64 {
+    let ratio = hidden as f64 / embed_dim.max(1) as f64;
+    if ((embed_dim as f64 * ratio) as usize) < hidden { ratio.next_up() } else { ratio }
 }
 
 /// Refuses what makes no sense, naming the file: what a damaged config claims must not be built.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tallow_models::vit::{Act, GlobalPool, PosEmbed};
-use tallow_models::{Architecture, VitConfig, zoo};
+use tallow_models::{Architecture, VitConfig};
 
 use super::fields::Fields;
 use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
@@ -20,6 +20,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     // Tallow's own name where timm has none for the model.
     let own_name = own.as_ref().map(|own| own.text("name")).transpose()?;
     let head_fault = own.as_ref().map(head_fault).transpose()?.flatten();
+    let projection = own.as_ref().map(|own| own.bool("projection")).transpose()?.flatten().unwrap_or(false);
     let architecture = match (own, name) {
         (Some(own), _) => {
             let value = own.value("architecture").ok_or_else(|| own.error("architecture", "an architecture"))?;
@@ -36,6 +37,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         preprocessing: preprocessing(cfg, architecture.input_size())?,
         architecture,
         whitening: None,
+        projection,
         labels,
         head_fault,
         license: cfg.text("license")?.map(str::to_lowercase),
@@ -56,10 +58,7 @@ fn head_fault(own: &Fields) -> Result<Option<String>> {
 
 /// The zoo's numbers for the name, overridden as timm does: by `pretrained_cfg`, then by `model_args`.
 fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture> {
-    let found = zoo::find(name).map_err(|e| {
-        let place = format!("{}: architecture", root.origin);
-        Error::unsupported(&place, format!("{e}; it"), "see `tallow list` for what is")
-    })?;
+    let found = super::of_timm(name, root.origin, "architecture")?;
     let mut architecture = found.architecture.clone();
     let Architecture::Vit(vit) = &mut architecture else { return Ok(architecture) };
     if let Some([channels, height, width]) = cfg.input_size("input_size")? {
@@ -77,12 +76,13 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
     if let Some(args) = root.object("model_args")? {
         apply(&args, vit)?;
     }
+    vit.trim = !vit.divides_evenly();
     Ok(architecture)
 }
 
 const POOLS: &str = "token, avg, max, avgmax, map or the empty text";
 
-fn global_pool(name: &str) -> Option<GlobalPool> {
+pub(super) fn global_pool(name: &str) -> Option<GlobalPool> {
     Some(match name {
         "token" => GlobalPool::Token,
         "avg" => GlobalPool::Avg,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ChooseFiles;
 use super::repo::is_safe_path;
+use crate::source::OPEN_CLIP;
 use crate::{Error, Result};
 
 /// Files beside the weights that say what they are and how their input is made.
@@ -11,7 +12,7 @@ pub(super) const CONFIGS: [&str; 5] = [
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
-    "open_clip_config.json",
+    OPEN_CLIP,
     crate::Whitening::FILE,
 ];
 /// What cuts texts into tokens for the text tower of a model, the best first: the files of one of these lines.
@@ -49,6 +50,10 @@ pub(super) fn model_files(
     let tokenizer = TOKENIZERS.iter().find(|files| files.iter().all(|name| has(name)));
     if let Some(files) = tokenizer {
         wanted.extend(files.iter().chain([&TOKENIZER_CONFIG]).filter(|name| has(name)).map(|name| (*name).to_string()));
+    }
+    // What says something of open_clip's weights is read for those alone, or where nothing else is there.
+    if has("config.json") && WEIGHTS.iter().find(|name| has(name)).is_some_and(|name| !name.starts_with("open_clip")) {
+        wanted.retain(|name| name != OPEN_CLIP);
     }
     let weights = match WEIGHTS.iter().find(|name| has(name)) {
         Some(name) => (*name).to_string(),
@@ -171,6 +176,9 @@ mod tests {
         assert_eq!(chosen(&older)?, ["vocab.json", "merges.txt", "model.safetensors"]);
         assert_eq!(chosen(&["x.npz", "tiny.gguf", "sub/other.gguf"])?, ["tiny.gguf"]);
         assert_eq!(chosen(&["pytorch_model.bin", "config.json"])?, ["config.json", "pytorch_model.bin"]);
+        let open_clip = ["open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
+        assert_eq!(chosen(&open_clip)?, open_clip[..2]);
+        assert_eq!(chosen(&[&names[..], &open_clip[..]].concat())?, ["config.json", "model.safetensors"]);
         assert!(chosen(&["a.gguf", "b.gguf"]).is_err_and(|e| e.to_string().contains("a.gguf, b.gguf")));
         assert!(chosen(&["README.md"]).is_err_and(|e| e.to_string().contains("README.md")));
         Ok(())

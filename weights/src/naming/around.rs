@@ -117,6 +117,8 @@ pub(crate) struct Settled {
     pub(crate) heads: Vec<(String, usize)>,
     /// What is left out, and why.
     pub(crate) out: Vec<(usize, String)>,
+    /// Whether the head is a projection into a space that images share with texts.
+    pub(crate) projects: bool,
     pub(crate) notes: Vec<String>,
 }
 
@@ -143,16 +145,17 @@ impl<'a> Around<'a> {
     pub(crate) fn add(&mut self, index: usize, name: &'a str) {
         let inner = self.levels.iter().enumerate().find_map(|(at, level)| Some((at, name.strip_prefix(*level)?)));
         let (level, rest) = inner.unwrap_or((self.levels.len(), name));
-        let (module, within) = rest.split_once('.').unwrap_or((rest, ""));
+        let (module, within) = self.naming.module_of(rest);
         self.modules.entry((level, module)).or_default().push((index, within));
     }
 
     /// Finds the classifier of a ViT whose tokens are `width` wide, and says why the rest is left out. `classes` is what the
-    /// config says.
-    pub(crate) fn settle(self, width: usize, classes: Option<usize>) -> Settled {
+    /// config says; `projected` that the ViT itself has a head already.
+    pub(crate) fn settle(self, width: usize, classes: Option<usize>, projected: bool) -> Settled {
         let mut settled = Settled::default();
-        let mut taken = self.own_heads(width, &mut settled);
-        if taken.is_empty() {
+        let mut taken = if projected { Vec::new() } else { self.own_heads(width, &mut settled) };
+        settled.projects = taken.iter().any(|at| self.naming.projects(at.1) || self.is_behind_a_trunk(*at));
+        if taken.is_empty() && !projected {
             taken.extend(self.other_head(width, classes, &mut settled));
         }
         for (at, members) in &self.modules {
@@ -164,6 +167,7 @@ impl<'a> Around<'a> {
                 // What stands before the module says what the whole network is for.
                 let name = format!("{}.{within}", at.1);
                 let why = match role(&name) {
+                    None if self.is_of_the_text(*at) => "the text tower, which images do not need".into(),
                     None if own => "a head that is not, or not surely, a single linear layer over the features".into(),
                     _ => reason(&name, &self.infos[*index]),
                 };
@@ -185,7 +189,20 @@ impl<'a> Around<'a> {
         let (rows, width) = linear(&shapes)?;
         let layer = shapes.iter().find_map(|(name, _)| name.strip_suffix("weight"))?;
         let path = format!("{}.{layer}", self.path(at)).trim_end_matches('.').to_owned();
-        role(&format!("{}.{layer}", at.1)).is_none().then_some(Linear { at, rows, width, path })
+        let own = self.naming.projects(at.1) || self.is_behind_a_trunk(at);
+        (own || role(&format!("{}.{layer}", at.1)).is_none()).then_some(Linear { at, rows, width, path })
+    }
+
+    /// Whether a module is one of CLIP's text tower, which stands beside `visual` under names that say nothing.
+    fn is_of_the_text(&self, (level, module): (usize, &str)) -> bool {
+        const TEXT: [&str; 4] = ["transformer", "positional_embedding", "token_embedding", "ln_final"];
+        let visual = self.levels.get(level.wrapping_sub(1)).is_some_and(|level| level.ends_with("visual."));
+        level < self.levels.len() && visual && TEXT.contains(&module)
+    }
+
+    /// Whether a module is the `head` that open_clip puts beside a tower of timm's, its `trunk`: the projection.
+    fn is_behind_a_trunk(&self, (level, module): (usize, &str)) -> bool {
+        level == 1 && module == "head" && self.levels[0].ends_with("trunk.")
     }
 
     /// The heads that the naming itself has, the nearest of each.

@@ -1,6 +1,6 @@
-//! The names of Hugging Face transformers' ViT, DeiT, ViT-MAE and DINOv2 (with registers), of version 4 and of version 5.
+//! The names of Hugging Face transformers' ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA and DINOv2 (with registers), of version 4 and of version 5.
 
-use super::Fate;
+use super::{Fate, renamed};
 
 /// What becomes of the tensor called `name`, its prefix removed. `distilled` says that there is a second head for DeiT's
 /// distillation token.
@@ -26,8 +26,7 @@ pub(super) fn fate(name: &str, distilled: bool) -> Result<Fate, String> {
 fn top(name: &str) -> Option<Fate> {
     const RENAMED: [(&str, &str); 2] =
         [("embeddings.patch_embeddings.projection.", "patch_embed.proj."), ("layernorm.", "norm.")];
-    let (from, to) = RENAMED.iter().find(|(from, _)| name.starts_with(from))?;
-    Some(Fate::Is(format!("{to}{}", &name[from.len()..])))
+    renamed(name, &RENAMED).map(Fate::Is)
 }
 
 fn block(name: &str) -> Option<Fate> {
@@ -47,8 +46,8 @@ fn block(name: &str) -> Option<Fate> {
     ];
     const ROWS: [[&str; 3]; 3] = [["query.", "key.", "value."], ["q_proj.", "k_proj.", "v_proj."], ["q.", "k.", "v."]];
     let (number, rest) = block_of(name)?;
-    if let Some((from, to)) = RENAMED.iter().find(|(from, _)| rest.starts_with(from)) {
-        return Some(Fate::Is(format!("blocks.{number}.{to}{}", &rest[from.len()..])));
+    if let Some(name) = renamed(rest, &RENAMED) {
+        return Some(Fate::Is(format!("blocks.{number}.{name}")));
     }
     let rest = rest.strip_prefix("attention.attention.").or_else(|| rest.strip_prefix("attention."))?;
     let (part, kind) = ROWS

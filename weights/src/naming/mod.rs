@@ -4,15 +4,19 @@
 //! `params/img/`, …) is a prefix, and what stands beside it under that or a shorter prefix may be its classifier.
 
 pub(crate) mod around;
+mod clip;
 mod hugging_face;
 mod jax;
+mod mmpretrain;
 mod network;
+mod open_clip;
 mod text;
 mod timm;
+mod torchvision;
 
 use std::collections::HashSet;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use crate::format::TensorInfo;
 use crate::{Error, Result};
@@ -28,6 +32,14 @@ pub(crate) enum Naming {
     Timm,
     /// Hugging Face transformers' ViT, DeiT, ViT-MAE and DINOv2, in the names of version 4 and 5.
     HuggingFace,
+    /// Hugging Face transformers' CLIP and SigLIP.
+    Clip,
+    /// OpenAI's CLIP and open_clip, where the tower is their own and not timm's.
+    OpenClip,
+    /// torchvision's, and those of SWAG's repository.
+    Torchvision,
+    /// mmpretrain's, mmcls' and mmseg's.
+    MmPretrain,
     /// The original ViT repository's and Big Vision's, in JAX.
     Jax,
     /// Names that are no ViT's: taken as they are.
@@ -39,6 +51,10 @@ impl std::fmt::Display for Naming {
         f.write_str(match self {
             Self::Timm => "timm's",
             Self::HuggingFace => "Hugging Face's",
+            Self::Clip => "those of Hugging Face's CLIP and SigLIP",
+            Self::OpenClip => "open_clip's",
+            Self::Torchvision => "torchvision's",
+            Self::MmPretrain => "mmpretrain's",
             Self::Jax => "the original ViT's (JAX)",
             Self::Plain => "Tallow's own",
         })
@@ -79,6 +95,12 @@ pub(crate) enum Turn {
     ToHeads,
     /// To one dimension.
     Flat,
+    /// `[dim]` → `[1, 1, dim]`, `[n, dim]` and `[n, 1, dim]` → `[1, n, dim]`
+    Batched,
+    /// Of queries, keys and values, the queries: `[3 * dim, …]` → `[dim, …]`
+    Queries,
+    /// Of queries, keys and values, the keys and values: `[3 * dim, …]` → `[2 * dim, …]`
+    KeysAndValues,
     /// Positions without the class token's: `[1, 1 + n, dim]` → `[1, n, dim]`
     WithoutFirst,
     /// The class token with its position, which is the first of the tensor at this place, added.
@@ -94,6 +116,10 @@ pub(crate) struct Translation {
     pub(crate) left_out: Vec<(usize, String)>,
     /// Those of them that are only known to lie outside of the ViT.
     pub(crate) outside: Vec<usize>,
+    /// Whether the head is the projection into a space that images share with texts, and no classifier.
+    pub(crate) projects: bool,
+    /// Whether the file holds the three numbers that OpenAI's own files of CLIP have beside the towers.
+    pub(crate) is_openai: bool,
     /// What a reader should know.
     pub(crate) notes: Vec<String>,
 }
@@ -102,6 +128,8 @@ pub(crate) struct Translation {
 enum Fate {
     /// It is the tensor of this name.
     Is(String),
+    /// It is all of these, each turned.
+    Turned(Vec<(String, Turn)>),
     /// It is this part of the rows of the tensor of this name.
     Rows(String, usize),
     /// It is left out, and why.
@@ -110,7 +138,15 @@ enum Fate {
 
 impl Translation {
     fn new(naming: Naming) -> Self {
-        Self { naming, mapped: Vec::new(), left_out: Vec::new(), outside: Vec::new(), notes: Vec::new() }
+        Self {
+            naming,
+            mapped: Vec::new(),
+            left_out: Vec::new(),
+            outside: Vec::new(),
+            projects: false,
+            is_openai: false,
+            notes: Vec::new(),
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Mapped> {
@@ -134,6 +170,9 @@ pub(crate) fn translate(
     let mut translation = Translation::new(naming);
     let names: Vec<String> = infos.iter().map(|info| network.wrappers.without(&info.name)).collect();
     let (mut inside, mut around) = (Vec::new(), Around::new(infos, naming, &network.prefix));
+    // transformers 5 writes the blocks of a ViT-MSN that classifies beside the rest of it, without a prefix.
+    let is_block = |name: &str| naming == Naming::HuggingFace && naming.block_of(name).is_some();
+    let strays = !names.iter().any(|name| name.strip_prefix(network.prefix.as_str()).is_some_and(is_block));
     let mut width = 0;
     for (index, name) in names.iter().enumerate() {
         let info = &infos[index];
@@ -150,12 +189,22 @@ pub(crate) fn translate(
                     width = info.shape[0];
                 }
             }
+            None if strays && is_block(name) => inside.push((index, name)),
             _ => around.add(index, name),
         }
     }
-    let settled = around.settle(width, classes);
+    // open_clip's projection is a tensor of the tower itself.
+    let projected = naming == Naming::OpenClip && inside.iter().any(|(_, name)| *name == "proj");
+    let settled = around.settle(width, classes, projected);
+    translation.projects = projected || settled.projects;
+    let has = |number: &str| names.iter().any(|name| name.rsplit('.').next() == Some(number));
+    translation.is_openai = ["input_resolution", "context_length", "vocab_size"].into_iter().all(has);
     match naming {
         Naming::Timm => assemble(origin, infos, &inside, timm::fate, &mut translation)?,
+        Naming::Clip => assemble(origin, infos, &inside, clip::fate, &mut translation)?,
+        Naming::OpenClip => assemble(origin, infos, &inside, open_clip::fate, &mut translation)?,
+        Naming::Torchvision => assemble(origin, infos, &inside, torchvision::fate, &mut translation)?,
+        Naming::MmPretrain => assemble(origin, infos, &inside, mmpretrain::fate, &mut translation)?,
         Naming::HuggingFace => {
             // DeiT without the distillation head: its second token is an extra token as any register.
             let distilled = settled.heads.iter().any(|(name, _)| name.starts_with("head_dist."));
@@ -179,45 +228,41 @@ pub(crate) fn translate(
     Ok(translation)
 }
 
-/// The naming of a ViT whose patch embedding this tensor is, and what stands before its names.
+/// The naming of a ViT whose patch embedding this tensor is (of open_clip's, whose class token), and what stands before its names.
 pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a str)> {
-    const ANCHORS: [(&str, Naming); 3] = [
-        ("patch_embed.proj.weight", Naming::Timm),
-        ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace),
-        ("embedding/kernel", Naming::Jax),
+    const ANCHORS: [(&str, Naming, &[usize]); 7] = [
+        // Patches may come from a linear layer, and a text's embedding is no convolution.
+        ("patch_embed.proj.weight", Naming::Timm, &[2, 4]),
+        ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace, &[4]),
+        ("embeddings.patch_embedding.weight", Naming::Clip, &[4]),
+        // CLIP's ResNets begin with a `conv1`, too, and have no class token.
+        ("class_embedding", Naming::OpenClip, &[1]),
+        ("conv_proj.weight", Naming::Torchvision, &[4]),
+        ("patch_embed.projection.weight", Naming::MmPretrain, &[4]),
+        ("embedding/kernel", Naming::Jax, &[4]),
     ];
-    // Patches may come from a linear layer, and a text's embedding is no convolution.
-    ANCHORS.iter().find_map(|(anchor, naming)| {
+    ANCHORS.iter().find_map(|(anchor, naming, dims)| {
         let prefix = name.strip_suffix(anchor).filter(|prefix| prefix.is_empty() || prefix.ends_with(['.', '/']))?;
-        (shape.len() == 4 || (shape.len() == 2 && *naming == Naming::Timm)).then_some((*naming, prefix))
+        let other = *naming == Naming::OpenClip && prefix.ends_with("embeddings.");
+        (dims.contains(&shape.len()) && !other).then_some((*naming, prefix))
     })
 }
 
 impl Naming {
     /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
     fn knows(self, name: &str) -> bool {
-        const TIMM: [&str; 15] = [
-            "cls_token",
-            "pos_embed",
-            "reg_token",
-            "register_tokens",
-            "dist_token",
-            "mask_token",
-            "masked_embed",
-            "patch_embed",
-            "norm_pre",
-            "blocks",
-            "norm",
-            "fc_norm",
-            "attn_pool",
-            "pre_logits",
-            "head_proj",
-        ];
-        const HUGGING_FACE: [&str; 5] = ["embeddings", "encoder", "layers", "layernorm", "pooler"];
+        const TIMM: &str = "cls_token pos_embed reg_token register_tokens dist_token mask_token masked_embed patch_embed norm_pre \
+                            blocks norm fc_norm attn_pool pre_logits head_proj";
+        const HUGGING_FACE: &str = "embeddings encoder layers layernorm pooler";
         let first = name.split('.').next().unwrap_or(name);
+        let among = |list: &str| list.split(' ').any(|known| known == first);
         match self {
-            Self::Timm => TIMM.contains(&first),
-            Self::HuggingFace => HUGGING_FACE.contains(&first),
+            Self::Timm => among(TIMM),
+            Self::HuggingFace => among(HUGGING_FACE),
+            Self::Clip => among(clip::MODULES),
+            Self::OpenClip => among(open_clip::MODULES),
+            Self::Torchvision => among(torchvision::MODULES),
+            Self::MmPretrain => among(mmpretrain::MODULES),
             Self::Jax | Self::Plain => true,
         }
     }
@@ -225,31 +270,72 @@ impl Naming {
     /// timm's name of the head that a module of this name is.
     pub(crate) fn head(self, module: &str) -> Option<&'static str> {
         match (self, module) {
-            (Self::Timm, "head") | (Self::HuggingFace, "classifier" | "cls_classifier") => Some("head"),
-            (Self::Timm, "head_dist") | (Self::HuggingFace, "distillation_classifier") => Some("head_dist"),
+            (Self::Timm, "head")
+            | (Self::HuggingFace, "classifier" | "cls_classifier")
+            | (Self::Clip, clip::PROJECTION | "classifier")
+            | (Self::Torchvision, "heads" | "head")
+            | (Self::MmPretrain, "head" | "head.layers.head") => Some("head"),
+            (Self::Timm, "head_dist")
+            | (Self::HuggingFace, "distillation_classifier")
+            | (Self::MmPretrain, "head.layers.head_dist") => Some("head_dist"),
             _ => None,
         }
     }
 
-    /// The same for a tensor, its prefix removed.
+    /// Whether a head of this name projects into a space that images share with texts, and is no classifier.
+    pub(crate) fn projects(self, module: &str) -> bool {
+        self == Self::Clip && module == clip::PROJECTION
+    }
+
+    /// The same as [`Naming::head`] for a tensor, its prefix removed.
     pub(crate) fn head_of(self, name: &str) -> Option<&'static str> {
-        self.head(name.split('.').next().unwrap_or(name))
+        self.head(self.module_of(name).0)
+    }
+
+    /// The module that a tensor belongs to, and what it is called inside of that.
+    pub(crate) fn module_of(self, name: &str) -> (&str, &str) {
+        // mmpretrain's heads are lists of layers.
+        let list = if self == Self::MmPretrain && name.starts_with("head.layers.") { "head.layers.".len() } else { 0 };
+        match name[list..].find('.') {
+            Some(dot) => (&name[..list + dot], &name[list + dot + 1..]),
+            None => (name, ""),
+        }
     }
 
     /// The number of the block that a tensor belongs to.
     pub(crate) fn block_of(self, name: &str) -> Option<usize> {
-        match self {
+        let number = match self {
             Self::Timm => {
                 let mut parts = name.strip_prefix("blocks.")?.split('.');
                 let first = parts.next()?.parse().ok()?;
                 // DINOv2 numbers blocks in chunks.
-                Some(parts.next().and_then(|second| second.parse().ok()).unwrap_or(first))
+                return Some(parts.next().and_then(|second| second.parse().ok()).unwrap_or(first));
             }
-            Self::HuggingFace => hugging_face::block_of(name).and_then(|(number, _)| number.parse().ok()),
-            Self::Jax => name.strip_prefix("Transformer/encoderblock_")?.split('/').next()?.parse().ok(),
-            Self::Plain => None,
-        }
+            Self::HuggingFace | Self::Clip => hugging_face::block_of(name)?.0,
+            Self::OpenClip => open_clip::block_of(name)?.0,
+            Self::Torchvision => torchvision::block_of(name)?.0,
+            Self::MmPretrain => mmpretrain::block_of(name)?.0,
+            Self::Jax => name.strip_prefix("Transformer/encoderblock_")?.split('/').next()?,
+            Self::Plain => return None,
+        };
+        number.parse().ok()
     }
+
+    /// Whether positions that fall together are averaged where they are resampled, as all but transformers and mmpretrain do.
+    pub(crate) fn antialiases(self) -> bool {
+        !matches!(self, Self::HuggingFace | Self::Clip | Self::MmPretrain)
+    }
+
+    /// Whether the norm after the blocks has one name, wherever it stands: before the pool or after it.
+    pub(crate) fn has_one_norm(self) -> bool {
+        matches!(self, Self::Clip | Self::OpenClip)
+    }
+}
+
+/// A name with its beginning replaced, if it begins with one of those of `table`.
+fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
+    let (from, to) = table.iter().find(|(from, _)| name.starts_with(from))?;
+    Some(format!("{to}{}", &name[from.len()..]))
 }
 
 /// The error for names that are no ViT's.
@@ -263,6 +349,10 @@ pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
         (
             count(&["encoder.layer", "embeddings.", "layernorm", "attention.", "classifier."]),
             "Hugging Face (embeddings.patch_embeddings.projection.weight, encoder.layer.0.attention.attention.query.weight)",
+        ),
+        (
+            count(&["visual.", "resblocks.", "vision_model."]),
+            "CLIP (visual.conv1.weight, or vision_model.embeddings.patch_embedding.weight)",
         ),
         (count(&["/"]), "the original ViT's npz (embedding/kernel, Transformer/encoderblock_0/LayerNorm_0/scale)"),
     ];
@@ -310,6 +400,12 @@ fn assemble(
         let place = format!("{origin}: {}", infos[index].name);
         match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a model with a plain MLP"))? {
             Fate::Is(name) => translation.mapped.push(Mapped::whole(name, index, &infos[index])),
+            Fate::Turned(names) => {
+                for (name, turn) in names {
+                    let part = Part { index, layer: None, turn };
+                    translation.mapped.push(Mapped::new(origin, name, vec![part], infos)?);
+                }
+            }
             Fate::Out(why) => translation.left_out.push((index, why.into())),
             Fate::Rows(name, part) => {
                 let at = rows.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
@@ -400,6 +496,10 @@ impl Part {
             (Turn::FromHeads, &[i, h, w]) => vec![h.checked_mul(w)?, i],
             (Turn::ToHeads, &[h, w, o]) => vec![o, h.checked_mul(w)?],
             (Turn::Flat, shape) => vec![shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))?],
+            (Turn::Batched, &[dim]) => vec![1, 1, dim],
+            (Turn::Batched, &[count, dim] | &[1, count, dim] | &[count, 1, dim]) => vec![1, count, dim],
+            (Turn::Queries, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3], &shape[1..]].concat(),
+            (Turn::KeysAndValues, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3 * 2], &shape[1..]].concat(),
             (Turn::WithoutFirst, &[1, count, dim]) if count > 0 => vec![1, count - 1, dim],
             _ => return None,
         })
@@ -417,6 +517,12 @@ impl Part {
             Turn::FromHeads => tensor.flatten_from(1)?.t()?,
             Turn::ToHeads => tensor.flatten_to(1)?.t()?,
             Turn::Flat => tensor.flatten_all()?,
+            Turn::Batched => {
+                let dim = tensor.dim(D::Minus1)?;
+                tensor.reshape((1, (), dim))?
+            }
+            Turn::Queries => tensor.narrow(0, 0, tensor.dim(0)? / 3)?,
+            Turn::KeysAndValues => tensor.narrow(0, tensor.dim(0)? / 3, tensor.dim(0)? / 3 * 2)?,
             Turn::WithoutFirst => tensor.narrow(1, 1, tensor.dim(1)? - 1)?,
             Turn::PlusFirstOf(positions) => (tensor + read(positions)?.narrow(1, 0, 1)?)?,
         })

@@ -18,12 +18,16 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
     let understood = CheckpointConfig::parse(&root.to_string(), None, "config.json");
     let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
     let fault = config.head_fault.as_ref().filter(|_| config.architecture.num_classes() > 0);
-    if !understood || config.whitening.is_some() || fault.is_some() {
+    let projection = config.projection && config.architecture.num_classes() > 0;
+    if !understood || config.whitening.is_some() || fault.is_some() || projection {
         let own = serde_json::to_value(&config.architecture)
             .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
         root["tallow"] = json!({ "name": config.name, "architecture": own });
         if config.whitening.is_some() {
             root["tallow"]["whitening"] = Whitening::FILE.into();
+        }
+        if projection {
+            root["tallow"]["projection"] = true.into();
         }
         if let Some(why) = fault {
             root["tallow"]["head"] = "untrained".into();
@@ -99,7 +103,10 @@ fn check_read_back(config: &CheckpointConfig) -> Result<()> {
     let own = fields(&config.architecture)?;
     let Some(own) = own.as_object() else { return Ok(()) };
     // It is computed with the same tensors where these differ.
-    let same = |field: &str| matches!(field, "fc_norm" | "init_values") && same_meaning(field, &read, config);
+    // timm trims images wherever that is needed.
+    let same = |field: &str| {
+        field == "trim" || matches!(field, "fc_norm" | "init_values") && same_meaning(field, &read, config)
+    };
     match own.iter().find(|(field, value)| read.get(field.as_str()) != Some(*value) && !same(field)) {
         None => Ok(()),
         Some((field, value)) => {

@@ -4,11 +4,11 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::{Vit, flops, named, stages};
-use crate::families::check::{check, check_parameters, check_rate, check_size};
+use crate::families::check::{check, check_parameters, check_rate, check_size, config_error};
 use crate::families::option::plain_fields;
 use crate::families::{ModelConfig, Stage};
 use crate::layers::SHIFTS;
-use crate::{ImgSize, Result, ops};
+use crate::{Error, ImgSize, Result, ops};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct VitConfig {
     pub img_size: ImgSize,
     /// Height and width of a patch in pixels. Default 16.
     pub patch_size: usize,
+    /// Pixels to the right of and below the last whole patch are left out, as timm and transformers do it (SigLIP So400m/14 at 384).
+    /// Default false: `patch_size` divides `img_size`.
+    pub trim: bool,
     /// Input channels. Default 3.
     pub in_chans: usize,
     /// Shifted patch tokenisation (Lee et al. 2021): a patch is read together with the image's four diagonal shifts by half a
@@ -91,6 +94,7 @@ impl VitConfig {
         Self {
             img_size: ImgSize::square(224),
             patch_size: 16,
+            trim: false,
             in_chans: 3,
             spt: false,
             num_classes: 1000,
@@ -204,6 +208,15 @@ impl Act {
         }
     }
 
+    /// What it is called in a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Gelu => "exact GELU",
+            Self::GeluTanh => "GELU by tanh",
+            Self::QuickGelu => "QuickGELU",
+        }
+    }
+
     /// The operation.
     pub fn op(self) -> ops::Gelu {
         match self {
@@ -211,6 +224,17 @@ impl Act {
             Self::GeluTanh => ops::Gelu::Tanh,
             Self::QuickGelu => ops::Gelu::Quick,
         }
+    }
+}
+
+impl std::str::FromStr for Act {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Gelu, Self::GeluTanh, Self::QuickGelu]
+            .into_iter()
+            .find(|act| act.name() == name)
+            .ok_or_else(|| config_error("act", "gelu, gelu_tanh or quick_gelu", name))
     }
 }
 
@@ -230,6 +254,11 @@ impl VitConfig {
     /// Class, distillation and register tokens before the patches.
     pub fn num_prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distilled) + self.reg_tokens
+    }
+
+    /// Whether the image's height and width are whole numbers of patches.
+    pub fn divides_evenly(&self) -> bool {
+        self.img_size.sides().iter().all(|side| side.is_multiple_of(self.patch_size.max(1)))
     }
 
     /// Rows and columns of patches.
@@ -305,7 +334,7 @@ impl ModelConfig for VitConfig {
             check_size("patch_size", c.patch_size, side)?;
         }
         check(
-            c.img_size.sides().iter().all(|side| side.is_multiple_of(c.patch_size)),
+            c.trim || c.divides_evenly(),
             "patch_size",
             || format!("a divisor of img_size {} (or an img_size of {})", c.img_size, nearest_sizes(c)),
             c.patch_size,

@@ -125,7 +125,7 @@ impl Vit {
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         check_images(images, self.config.input_size())?;
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
-        let patches = self.patch_embed.forward(images)?;
+        let patches = self.patch_embed.forward(&self.trimmed(images)?)?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
         let x = match &self.pos_embed {
@@ -139,6 +139,15 @@ impl Vit {
             }
         };
         apply(&self.norm_pre, &x.to_dtype(narrow)?)
+    }
+
+    /// What whole patches cover of the images.
+    fn trimmed(&self, images: &Tensor) -> Result<Tensor> {
+        if self.config.divides_evenly() {
+            return Ok(images.clone());
+        }
+        let [height, width] = self.config.grid_size().map(|patches| patches * self.config.patch_size);
+        images.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()
     }
 
     /// The norm after the last block, where there is one before the pool.

@@ -22,6 +22,8 @@ const CLIP: VitConfig = VitConfig { pre_norm: true, norm_eps: 1e-5, ..BASE };
 /// CLIP as OpenAI and MetaCLIP trained it.
 const QUICK_CLIP: VitConfig = VitConfig { act: Act::QuickGelu, ..CLIP };
 const SIGLIP: VitConfig = VitConfig { class_token: false, global_pool: GlobalPool::Map, ..BASE };
+/// The mean of several teachers' features, without a norm at the end.
+const RADIO: VitConfig = BASE.no_embed_class().no_final_norm();
 /// No class token; the mean of the patches, then the norm.
 const GAP: VitConfig = VitConfig { class_token: false, global_pool: GlobalPool::Avg, ..BASE };
 /// No class token; the norm, then the mean of the patches.
@@ -58,6 +60,9 @@ impl VitConfig {
     const fn pool_include_prefix(self) -> Self {
         Self { pool_include_prefix: true, ..self }
     }
+    const fn trimmed(self) -> Self {
+        Self { trim: true, ..self }
+    }
     const fn registers(self, reg_tokens: usize) -> Self {
         Self { reg_tokens, ..self }
     }
@@ -87,6 +92,9 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("deit_tiny_patch16_224", vit(224, 16, 192, 12, 3, BASE)),
     ("eva_large_patch14_196", vit(196, 14, 1024, 24, 16, BASE.avg())),
     ("eva_large_patch14_336", vit(336, 14, 1024, 24, 16, BASE.avg())),
+    ("flexivit_base", vit(240, 16, 768, 12, 12, BASE.no_embed_class())),
+    ("flexivit_large", vit(240, 16, 1024, 24, 16, BASE.no_embed_class())),
+    ("flexivit_small", vit(240, 16, 384, 12, 6, BASE.no_embed_class())),
     ("test_vit", vit(160, 16, 64, 6, 2, BASE.mlp_ratio(3.0))),
     ("test_vit2", vit(160, 16, 64, 8, 2, GAP.mlp_ratio(3.0).scaled(1e-05).registers(1))),
     ("test_vit3", vit(160, 16, 96, 9, 3, SIGLIP.mlp_ratio(2.0).scaled(1e-05).registers(1).pool_include_prefix())),
@@ -103,6 +111,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_base_patch16_gap_224", vit(224, 16, 768, 12, 16, SIGLIP_GAP)),
     ("vit_base_patch16_plus_240", vit(240, 16, 896, 12, 14, DINOV2)),
     ("vit_base_patch16_plus_clip_240", vit(240, 16, 896, 12, 14, CLIP)),
+    ("vit_base_patch16_radio_v3", vit(512, 16, 768, 12, 12, RADIO.scaled(1e-5).registers(7))),
     ("vit_base_patch16_reg4_gap_256", vit(256, 16, 768, 12, 12, GAP.no_embed_class().registers(4))),
     ("vit_base_patch16_siglip_224", vit(224, 16, 768, 12, 12, SIGLIP)),
     ("vit_base_patch16_siglip_256", vit(256, 16, 768, 12, 12, SIGLIP)),
@@ -130,6 +139,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_giant_patch14_224", vit(224, 14, 1408, 40, 16, BASE.mlp_ratio(4.363636363636363))),
     ("vit_giant_patch14_clip_224", vit(224, 14, 1408, 40, 16, CLIP.mlp_ratio(4.363636363636363))),
     ("vit_giant_patch16_gap_224", vit(224, 16, 1408, 40, 16, SIGLIP_GAP.mlp_ratio(4.363636363636363).no_head())),
+    ("vit_giant_patch16_radio_v3", vit(512, 16, 1536, 40, 24, RADIO.registers(7))),
     ("vit_giantopt_patch16_siglip_256", vit(256, 16, 1536, 40, 16, SIGLIP.gelu_tanh())),
     ("vit_giantopt_patch16_siglip_384", vit(384, 16, 1536, 40, 16, SIGLIP.gelu_tanh())),
     ("vit_giantopt_patch16_siglip_gap_256", vit(256, 16, 1536, 40, 16, SIGLIP_GAP.gelu_tanh())),
@@ -146,6 +156,8 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_huge_patch14_clip_quickgelu_378", vit(378, 14, 1280, 32, 16, QUICK_CLIP)),
     ("vit_huge_patch14_gap_224", vit(224, 14, 1280, 32, 16, SIGLIP_GAP.no_head())),
     ("vit_huge_patch16_gap_448", vit(448, 16, 1280, 32, 16, SIGLIP_GAP.no_head())),
+    ("vit_huge_patch16_radio_v3", vit(512, 16, 1280, 32, 16, RADIO.registers(7))),
+    ("vit_huge_patch16_radio_v4", vit(512, 16, 1280, 32, 16, RADIO.registers(9))),
     ("vit_intern300m_patch14_448", vit(448, 14, 1024, 24, 16, BASE.scaled(0.1).no_final_norm())),
     ("vit_large_patch14_224", vit(224, 14, 1024, 24, 16, BASE)),
     ("vit_large_patch14_clip_224", vit(224, 14, 1024, 24, 16, CLIP)),
@@ -157,6 +169,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_large_patch14_reg4_dinov2", vit(518, 14, 1024, 24, 16, DINOV2.no_embed_class().registers(4))),
     ("vit_large_patch16_224", vit(224, 16, 1024, 24, 16, BASE)),
     ("vit_large_patch16_384", vit(384, 16, 1024, 24, 16, BASE)),
+    ("vit_large_patch16_radio_v3", vit(512, 16, 1024, 24, 16, RADIO.scaled(1e-5).registers(7))),
     ("vit_large_patch16_siglip_256", vit(256, 16, 1024, 24, 16, SIGLIP)),
     ("vit_large_patch16_siglip_384", vit(384, 16, 1024, 24, 16, SIGLIP)),
     ("vit_large_patch16_siglip_512", vit(512, 16, 1024, 24, 16, SIGLIP.gelu_tanh())),
@@ -193,10 +206,13 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_so400m_patch14_reg1_tipsv2", vit(448, 14, 1152, 27, 16, BASE.mlp_ratio(3.736111111111111).scaled(1.0).no_embed_class().registers(1))),
     ("vit_so400m_patch14_siglip_224", vit(224, 14, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362))),
     ("vit_so400m_patch14_siglip_378", vit(378, 14, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_384", vit(384, 14, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).trimmed())),
     ("vit_so400m_patch14_siglip_gap_224", vit(224, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
     ("vit_so400m_patch14_siglip_gap_378", vit(378, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch14_siglip_gap_384", vit(384, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).trimmed())),
     ("vit_so400m_patch14_siglip_gap_448", vit(448, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
     ("vit_so400m_patch14_siglip_gap_896", vit(896, 14, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362))),
+    ("vit_so400m_patch16_radio_v4", vit(512, 16, 1152, 27, 16, RADIO.mlp_ratio(3.736111111111111).registers(9))),
     ("vit_so400m_patch16_siglip_256", vit(256, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),
     ("vit_so400m_patch16_siglip_384", vit(384, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),
     ("vit_so400m_patch16_siglip_512", vit(512, 16, 1152, 27, 16, SIGLIP.mlp_ratio(3.7362).gelu_tanh())),

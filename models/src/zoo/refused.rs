@@ -1,0 +1,105 @@
+//! timm's ViTs that are not in the zoo, by name, each with the reason.
+
+/// What these ViTs have that none of ours has, and their names.
+#[rustfmt::skip]
+pub(super) static REFUSED: &[(&str, &[&str])] = &[
+    ("AIMv2: RMS norms, and a gated MLP (SwiGLU)", &[
+        "aimv2_1b_patch14_224", "aimv2_1b_patch14_336", "aimv2_1b_patch14_448", "aimv2_3b_patch14_224",
+        "aimv2_3b_patch14_336", "aimv2_3b_patch14_448", "aimv2_huge_patch14_224", "aimv2_huge_patch14_336",
+        "aimv2_huge_patch14_448", "aimv2_large_patch14_224", "aimv2_large_patch14_336", "aimv2_large_patch14_448",
+    ]),
+    ("BEiT-3: norms inside of attention and MLP", &[
+        "beit3_base_patch16_224", "beit3_giant_patch14_224", "beit3_giant_patch14_336", "beit3_large_patch16_224",
+    ]),
+    ("RMS norms in place of layer norms", &[
+        "test_vit4",
+    ]),
+    ("two attentions, then two MLPs, side by side in every block", &[
+        "vit_base_patch16_18x2_224", "vit_small_patch16_18x2_224",
+    ]),
+    ("norms after attention and MLP, not before", &[
+        "vit_base_patch16_rpn_224",
+    ]),
+    ("attention and MLP side by side in every block, and RMS norms", &[
+        "vit_base_patch16_xp_224", "vit_huge_patch14_xp_224", "vit_large_patch14_xp_224",
+    ]),
+    ("attention by the difference of two softmaxes", &[
+        "vit_dlittle_patch16_reg1_gap_256", "vit_dpwee_patch16_reg1_gap_256", "vit_dwee_patch16_reg1_gap_256",
+    ]),
+    ("a gated MLP (SwiGLU)", &[
+        "vit_giant_patch14_dinov2", "vit_giant_patch14_reg1_tipsv2", "vit_giant_patch14_reg4_dinov2",
+    ]),
+    ("attention and MLP side by side in every block", &[
+        "vit_pwee_patch16_reg1_gap_256",
+    ]),
+    ("a hybrid: patches are cut out of what convolutions give", &[
+        "vit_base_mci_224", "vit_base_r26_s32_224", "vit_base_r50_s16_224", "vit_base_r50_s16_384",
+        "vit_base_resnet26d_224", "vit_base_resnet50d_224", "vit_large_r50_s32_224", "vit_large_r50_s32_384",
+        "vit_small_r26_s32_224", "vit_small_r26_s32_384", "vit_small_resnet26d_224", "vit_small_resnet50d_s16_224",
+        "vit_tiny_r_s16_p8_224", "vit_tiny_r_s16_p8_384",
+    ]),
+    ("BEiT: a bias by relative positions in every block's attention", &[
+        "beit_base_patch16_224", "beit_base_patch16_384", "beit_large_patch16_224", "beit_large_patch16_384",
+        "beit_large_patch16_512", "beitv2_base_patch16_224", "beitv2_large_patch16_224",
+    ]),
+    ("EVA-02: positions as rotations of queries and keys (RoPE), a gated MLP (SwiGLU)", &[
+        "eva02_base_patch14_224", "eva02_base_patch14_448", "eva02_base_patch16_clip_224",
+        "eva02_enormous_patch14_clip_224", "eva02_large_patch14_224", "eva02_large_patch14_448",
+        "eva02_large_patch14_clip_224", "eva02_large_patch14_clip_336", "eva02_small_patch14_224",
+        "eva02_small_patch14_336", "eva02_tiny_patch14_224", "eva02_tiny_patch14_336",
+    ]),
+    ("EVA giant: queries and values with a bias, keys without", &[
+        "eva_giant_patch14_224", "eva_giant_patch14_336", "eva_giant_patch14_560", "eva_giant_patch14_clip_224",
+    ]),
+    ("Sapiens 2: positions as rotations of queries and keys (RoPE), a gated MLP", &[
+        "vit_5b_patch16_sapiens2", "vit_base_patch16_sapiens2", "vit_giant_patch16_sapiens2",
+        "vit_huge_patch16_sapiens2", "vit_large_patch16_sapiens2",
+    ]),
+    ("DINOv3: positions as rotations of queries and keys (RoPE)", &[
+        "vit_7b_patch16_dinov3", "vit_base_patch16_dinov3", "vit_base_patch16_dinov3_qkvb",
+        "vit_huge_plus_patch16_dinov3", "vit_huge_plus_patch16_dinov3_qkvb", "vit_large_patch16_dinov3",
+        "vit_large_patch16_dinov3_qkvb", "vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb",
+        "vit_small_plus_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb", "vit_tiny_patch16_dinov3_qkvb",
+    ]),
+    ("positions as rotations of queries and keys (RoPE)", &[
+        "vit_base_patch16_lingbot", "vit_base_patch16_rope_224", "vit_base_patch16_rope_ape_224",
+        "vit_base_patch16_rope_mixed_224", "vit_base_patch16_rope_mixed_ape_224",
+        "vit_base_patch16_rope_reg1_gap_256", "vit_betwixt_patch16_rope_reg4_gap_256", "vit_giant_patch16_lingbot",
+        "vit_large_patch16_lingbot", "vit_large_patch16_rope_224", "vit_large_patch16_rope_ape_224",
+        "vit_large_patch16_rope_mixed_224", "vit_large_patch16_rope_mixed_ape_224",
+        "vit_medium_patch16_rope_reg1_gap_256", "vit_mediumd_patch16_rope_reg1_gap_256", "vit_small_patch16_lingbot",
+        "vit_small_patch16_rope_224", "vit_small_patch16_rope_ape_224", "vit_small_patch16_rope_mixed_224",
+        "vit_small_patch16_rope_mixed_ape_224",
+    ]),
+    ("Perception Encoder: positions as rotations of queries and keys (RoPE)", &[
+        "vit_pe_core_base_patch16_224", "vit_pe_core_gigantic_patch14_448", "vit_pe_core_large_patch14_336",
+        "vit_pe_core_small_patch16_384", "vit_pe_core_tiny_patch16_384", "vit_pe_lang_gigantic_patch14_448",
+        "vit_pe_lang_large_patch14_448", "vit_pe_spatial_base_patch16_512", "vit_pe_spatial_gigantic_patch14_448",
+        "vit_pe_spatial_large_patch14_448", "vit_pe_spatial_small_patch16_512", "vit_pe_spatial_tiny_patch16_512",
+    ]),
+    ("a bias by relative positions in every block's attention", &[
+        "test_vit_relpos", "vit_relpos_base_patch16_224", "vit_relpos_base_patch16_cls_224",
+        "vit_relpos_base_patch16_clsgap_224", "vit_relpos_base_patch16_plus_240", "vit_relpos_medium_patch16_224",
+        "vit_relpos_medium_patch16_cls_224", "vit_relpos_small_patch16_224", "vit_srelpos_medium_patch16_224",
+        "vit_srelpos_small_patch16_224",
+    ]),
+    ("norms after attention and MLP, and a bias by relative positions", &[
+        "vit_relpos_base_patch16_rpn_224", "vit_relpos_base_patch32_plus_rpn_256",
+        "vit_relpos_medium_patch16_rpn_224", "vit_relpos_small_patch16_rpn_224",
+    ]),
+    ("SAM: attention in windows, with relative positions", &[
+        "samvit_base_patch16", "samvit_base_patch16_224", "samvit_huge_patch16", "samvit_large_patch16",
+    ]),
+    ("images of any number of patches (NaFlex)", &[
+        "naflexvit_base_patch16_gap", "naflexvit_base_patch16_map", "naflexvit_base_patch16_par_gap",
+        "naflexvit_base_patch16_parfac_gap", "naflexvit_base_patch16_radio_v3", "naflexvit_base_patch16_siglip",
+        "naflexvit_giant_patch16_radio_v3", "naflexvit_huge_patch16_radio_v3", "naflexvit_huge_patch16_radio_v4",
+        "naflexvit_large_patch16_radio_v3", "naflexvit_so150m2_patch16_reg1_gap",
+        "naflexvit_so150m2_patch16_reg1_map", "naflexvit_so400m_patch16_radio_v4", "naflexvit_so400m_patch16_siglip",
+    ]),
+    ("ViTamin: convolutional stages before the blocks", &[
+        "vitamin_base_224", "vitamin_large2_224", "vitamin_large2_256", "vitamin_large2_336", "vitamin_large2_384",
+        "vitamin_large_224", "vitamin_large_256", "vitamin_large_336", "vitamin_large_384", "vitamin_small_224",
+        "vitamin_xlarge_256", "vitamin_xlarge_336", "vitamin_xlarge_384",
+    ]),
+];
