@@ -210,6 +210,7 @@ impl ZeroShot {
         config.architecture.validate()?;
         config.preprocessing.input_size = config.architecture.input_size();
         config.labels = Some(self.words);
+        config.projection = false;
         let params = Params::new(0, self.dtype, &self.device);
         let load = LoadOptions::default().with(|c| c.head = Head::New);
         let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;

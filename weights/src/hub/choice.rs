@@ -8,13 +8,8 @@ use crate::source::OPEN_CLIP;
 use crate::{Error, Result};
 
 /// Files beside the weights that say what they are and how their input is made.
-pub(super) const CONFIGS: [&str; 5] = [
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    OPEN_CLIP,
-    crate::Whitening::FILE,
-];
+pub(super) const CONFIGS: [&str; 5] =
+    ["config.json", "preprocessor_config.json", "processor_config.json", OPEN_CLIP, crate::Whitening::FILE];
 /// What cuts texts into tokens for the text tower of a model, the best first: the files of one of these lines.
 pub(super) const TOKENIZERS: [&[&str]; 4] =
     [&["tokenizer.json"], &["vocab.json", "merges.txt"], &["bpe_simple_vocab_16e6.txt.gz"], &["spiece.model"]];
