@@ -72,7 +72,7 @@ impl Param {
     /// Whether timm's and the papers' recipes decay it: not 1-d parameters (biases, norms, LayerScale), nor position
     /// embeddings and tokens.
     pub fn decayed(&self) -> bool {
-        const NEVER: [&str; 4] = ["pos_embed", "cls_token", "reg_token", "dist_token"];
+        const NEVER: [&str; 5] = ["pos_embed", "cls_token", "reg_token", "dist_token", "mask_token"];
         let last = self.name.rsplit('.').next().unwrap_or(&self.name);
         self.var.rank() > 1 && !NEVER.contains(&last)
     }

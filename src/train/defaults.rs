@@ -3,7 +3,7 @@
 use tallow_models::Architecture;
 use tallow_models::ops::Kernels;
 
-use super::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
+use super::config::{BatchSize, Count, Method, OptimizerKind, ScheduleKind, TrainConfig};
 
 /// Kinds of models, as far as good settings differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +45,20 @@ pub enum Regime {
     Pretrained,
     /// The head alone, on a checkpoint's backbone: a linear probe.
     Probe,
+    /// Everything but a head, without labels, as a masked autoencoder.
+    Mae,
+    /// Everything but a head, without labels, by DINO.
+    Dino,
 }
 
 impl Regime {
     /// What the settings of a run come to.
     pub fn of(config: &TrainConfig) -> Self {
+        match config.pretraining.method {
+            Some(Method::Mae) => return Self::Mae,
+            Some(Method::Dino) => return Self::Dino,
+            Some(Method::Knn) | None => {}
+        }
         match (config.model.weights.is_some(), config.model.freeze.as_deref().map(str::trim)) {
             (false, _) => Self::Scratch,
             (true, Some("backbone")) => Self::Probe,
@@ -72,6 +81,10 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         (Family::Vit, Regime::Pretrained) => Row(Adamw, 1e-4, 0.05, Cosine, 1.),
         (Family::NarrowVit, Regime::Pretrained) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
         (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
+        (Family::NarrowVit, Regime::Mae) => Row(Adamw, 1.5e-3, 0.05, Cosine, 0.),
+        (_, Regime::Mae) => Row(Adamw, 3e-4, 0.05, Cosine, 0.),
+        (Family::NarrowVit, Regime::Dino) => Row(Adamw, 1e-3, 0.04, Cosine, 3.),
+        (_, Regime::Dino) => Row(Adamw, 2.5e-4, 0.04, Cosine, 3.),
         (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.02, 5e-4, Cosine, 0.),
         (Family::Cnn, Regime::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
         (Family::Mlp, Regime::Scratch) => Row(Sgd, 0.01, 0., Cosine, 0.),
@@ -93,7 +106,18 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         c.optimizer.head_first_steps = if is_vit && regime == Regime::Pretrained { 300 } else { 0 };
         c.regularization.layer_decay = (family == Family::Vit && regime == Regime::Pretrained).then_some(0.8);
         c.data.augment = if regime == Regime::Probe { "none" } else { "auto" }.into();
-        c.model.weights = (regime != Regime::Scratch).then(|| "pretrained".to_string());
+        c.model.weights = matches!(regime, Regime::Pretrained | Regime::Probe).then(|| "pretrained".to_string());
+        c.pretraining.method = match regime {
+            Regime::Mae => Some(Method::Mae),
+            Regime::Dino => Some(Method::Dino),
+            _ => None,
+        };
+        if regime == Regime::Mae {
+            c.optimizer.betas = [0.9, 0.95];
+        }
+        if regime == Regime::Dino {
+            c.model.set.insert("drop_path_rate".into(), "0.1".into());
+        }
         c.optimizer.momentum = if family == Family::Points { 0. } else { TrainConfig::default().optimizer.momentum };
     })
 }
@@ -115,6 +139,9 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
         (Family::NarrowVit, Regime::Scratch) => row([128, 128], 10, 2000),
         (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
         (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::NarrowVit, Regime::Mae) => row([64, 128], 20, 5000),
+        (_, Regime::Mae) => row([32, 128], 50, 5000),
+        (_, Regime::Dino) => row([32, 64], 20, 5000),
         (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
         (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),
         (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 2400),

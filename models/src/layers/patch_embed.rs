@@ -78,6 +78,31 @@ pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmb
 }
 
 impl PatchEmbed {
+    /// The patches of images `[batch, channels, height, width]` as the weight reads them, with those of the shifts if there are any:
+    /// `[batch, patches, values]`, in reading order.
+    ///
+    /// # Errors
+    /// If the patches do not tile the images.
+    pub fn cut(&self, images: &Tensor) -> Result<Tensor> {
+        let size = self.weight.dim(2)?;
+        match &self.patch_norm {
+            None => ops::patches(images, [size, size]),
+            Some(_) => ops::patches(&with_shifts(images, size / 2)?, [size, size]),
+        }
+    }
+
+    /// Any patches of [`PatchEmbed::cut`], `[.., values]`, to tokens `[.., dim]`.
+    ///
+    /// # Errors
+    /// If they have another width.
+    pub fn project(&self, patches: &Tensor) -> Result<Tensor> {
+        let weight = self.weight.flatten_from(1)?;
+        match &self.patch_norm {
+            None => ops::linear(patches, &weight, self.bias.as_ref()),
+            Some(norm) => ops::linear(&norm.forward(patches)?, &weight, self.bias.as_ref()),
+        }
+    }
+
     /// The weight, `[dim, channels, patch, patch]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -92,12 +117,10 @@ impl PatchEmbed {
 impl Module for PatchEmbed {
     /// `[batch, channels, height, width]` to `[batch, patches, dim]`, patches in reading order.
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let Some(norm) = &self.patch_norm else {
-            return ops::patch_embed(images, &self.weight, self.bias.as_ref());
-        };
-        let size = self.weight.dim(2)?;
-        let patches = norm.forward(&ops::patches(&with_shifts(images, size / 2)?, [size, size])?)?;
-        ops::linear(&patches, &self.weight.flatten_from(1)?, self.bias.as_ref())
+        match &self.patch_norm {
+            None => ops::patch_embed(images, &self.weight, self.bias.as_ref()),
+            Some(_) => self.project(&self.cut(images)?),
+        }
     }
 }
 

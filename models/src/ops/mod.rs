@@ -18,6 +18,7 @@ mod linear;
 mod patch_embed;
 mod pool;
 mod relu;
+mod resample_grid;
 mod residual;
 mod softmax;
 mod tanh;
@@ -38,6 +39,7 @@ pub use linear::linear;
 pub use patch_embed::{patch_embed, patches};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
+pub use resample_grid::resample_grid;
 pub use residual::{add, scale_add};
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{

@@ -1,6 +1,7 @@
 //! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images; and
 //! the peak of the CPU.
 
+mod mae;
 mod peak;
 mod turns;
 
@@ -60,6 +61,9 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result {
     };
     let options = model::open_options(model, &args.architecture, &args.checkpoint, session)?;
     let architecture = model::architecture(model, &args.architecture, &options)?;
+    if args.method.is_some() {
+        return mae::run(args, model, architecture, session);
+    }
     match &args.data {
         Some(data) if args.mode == BenchMode::Load => loading(args, data, (model, &architecture), session),
         _ => computing(args, model, architecture, session),

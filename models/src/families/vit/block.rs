@@ -18,7 +18,7 @@ pub struct Block {
 
 impl Block {
     /// Builds block `index` of a ViT.
-    pub(super) fn new(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Self> {
+    pub(crate) fn new(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Self> {
         let branch = config.residual_branch(index);
         let attn = |vb| attention(&config.attention(), vb);
         let mlp = |vb| mlp_block(&config.mlp_block(), vb);

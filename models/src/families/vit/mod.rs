@@ -26,6 +26,7 @@ mod flow;
 mod model;
 mod named;
 mod parts;
+mod parts_of_images;
 mod pool;
 mod sinusoidal;
 mod stages;

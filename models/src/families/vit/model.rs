@@ -16,11 +16,11 @@ pub struct Vit {
     config: VitConfig,
     cls_token: Option<Tensor>,
     reg_token: Option<Tensor>,
-    pos_embed: Option<Tensor>,
+    pub(super) pos_embed: Option<Tensor>,
     dist_token: Option<Tensor>,
-    patch_embed: PatchEmbed,
-    pos_drop: Dropout,
-    norm_pre: Option<LayerNorm>,
+    pub(super) patch_embed: PatchEmbed,
+    pub(super) pos_drop: Dropout,
+    pub(super) norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: Option<LayerNorm>,
     attn_pool: Option<AttentionPool>,
@@ -124,11 +124,16 @@ impl Vit {
     /// If the images have another shape than the configuration says.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         check_images(images, self.config.input_size())?;
+        self.embed_at(images, self.pos_embed.as_ref(), mode)
+    }
+
+    /// As [`Vit::embed`], of images of any size that patches tile, with positions of as many patches.
+    pub(super) fn embed_at(&self, images: &Tensor, pos_embed: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
         let patches = self.patch_embed.forward(&self.trimmed(images)?)?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
-        let x = match &self.pos_embed {
+        let x = match pos_embed {
             None => self.with_prefix(&patches)?,
             Some(pos_embed) => {
                 let x = match self.config.no_embed_class {
@@ -198,6 +203,11 @@ impl Vit {
         if !matches!(tokens.dims(), [batch, rest @ ..] if *batch > 0 && rest == [count, dim]) {
             candle_core::bail!("tokens: expected [batch, {count}, {dim}], got: {:?}", tokens.dims())
         }
+        self.head_of(tokens, pre_logits, mode)
+    }
+
+    /// As [`Vit::forward_head`], of any number of tokens.
+    pub(super) fn head_of(&self, tokens: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
         if self.config.distilled {
             return self.distilled_head(tokens, pre_logits, mode);
         }
@@ -231,7 +241,7 @@ impl Vit {
     }
 
     /// Class, distillation and register tokens, then `x`.
-    fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, _, dim) = x.dims3()?;
         let prefix = [&self.cls_token, &self.dist_token, &self.reg_token];
         let mut parts = Vec::with_capacity(prefix.len() + 1);
@@ -294,7 +304,7 @@ impl Model for Vit {
     }
 }
 
-fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
+pub(super) fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(x),
         None => Ok(x.clone()),
