@@ -161,9 +161,9 @@ pub(super) struct DinoSettings {
 }
 
 impl DinoSettings {
-    /// What `settings` say, and what suits `vit` in a run of so many epochs where they say nothing: the paper's values, and for small
+    /// What `settings` say, and what suits `vit` where they say nothing: the paper's values, and for the crops and the outputs of small
     /// images those of Gani et al., "How to Train Vision Transformer on Small-scale Datasets?", 2022.
-    pub fn of(settings: &PretrainingSettings, vit: &VitConfig, epochs: usize) -> Self {
+    pub fn of(settings: &PretrainingSettings, vit: &VitConfig) -> Self {
         let side = vit.img_size.sides().into_iter().min().unwrap_or(1);
         let small = side <= 64;
         let patch = vit.patch_size.max(1);
@@ -179,9 +179,9 @@ impl DinoSettings {
             head_hidden_dim: settings.head_hidden_dim.unwrap_or((4 * vit.embed_dim).min(2048)),
             head_bottleneck_dim: settings.head_bottleneck_dim.unwrap_or(256),
             student_temperature: settings.student_temperature.unwrap_or(0.1),
-            teacher_temperature: settings.teacher_temperature.unwrap_or(if small { 0.07 } else { 0.04 }),
+            teacher_temperature: settings.teacher_temperature.unwrap_or(0.04),
             warmup_teacher_temperature: settings.warmup_teacher_temperature.unwrap_or(0.04),
-            warmup_teacher_epochs: settings.warmup_teacher_epochs.unwrap_or(if small { 10.min(epochs / 3) } else { 0 }),
+            warmup_teacher_epochs: settings.warmup_teacher_epochs.unwrap_or(0),
             teacher_momentum: settings.teacher_momentum.unwrap_or(0.996),
             center_momentum: settings.center_momentum.unwrap_or(0.9),
             weight_decay_end: settings.weight_decay_end.unwrap_or(0.4),
@@ -277,7 +277,7 @@ pub(super) fn check(config: &TrainConfig, architecture: &Architecture, dataset: 
     }
     match method {
         Method::Mae => MaeSettings::of(&config.pretraining, vit).check(vit),
-        _ => DinoSettings::of(&config.pretraining, vit, config.epochs()).check(config, vit),
+        _ => DinoSettings::of(&config.pretraining, vit).check(config, vit),
     }
 }
 
@@ -322,7 +322,6 @@ pub fn prepare(config: &TrainConfig, architecture: &Architecture, params: &Param
 /// Every setting of the method that was left open takes the value that is used; those of other methods stay open.
 pub fn settle(config: &mut TrainConfig, architecture: &Architecture) {
     let Architecture::Vit(vit) = architecture else { return };
-    let epochs = config.epochs();
     let own = &mut config.pretraining;
     match own.method {
         Some(Method::Mae) => {
@@ -335,7 +334,7 @@ pub fn settle(config: &mut TrainConfig, architecture: &Architecture) {
             own.norm_pix = Some(norm_pix);
         }
         Some(Method::Dino) => {
-            let settled = DinoSettings::of(own, vit, epochs);
+            let settled = DinoSettings::of(own, vit);
             own.global_crops = Some(settled.global_crops);
             own.local_crops = Some(settled.local_crops);
             own.global_crops_scale = Some(settled.global_crops_scale);

@@ -427,15 +427,13 @@ settings! {
         /// DINO: the temperature that divides the student's outputs. Default: 0.1.
         #[serde(skip_serializing_if = "Option::is_none")]
         student_temperature: Option<f64> = None;
-        /// DINO: the temperature that divides the teacher's outputs after the warm-up. Default: 0.04, or 0.07 for images of at most 64
-        /// pixels.
+        /// DINO: the temperature that divides the teacher's outputs after the warm-up. Default: 0.04.
         #[serde(skip_serializing_if = "Option::is_none")]
         teacher_temperature: Option<f64> = None;
         /// DINO: the teacher's temperature in the first epoch. Default: 0.04.
         #[serde(skip_serializing_if = "Option::is_none")]
         warmup_teacher_temperature: Option<f64> = None;
-        /// DINO: epochs over which the teacher's temperature goes from its first value to its last. Default: 0, or 10 for images of at
-        /// most 64 pixels; at most a third of the run.
+        /// DINO: epochs over which the teacher's temperature goes from its first value to its last. Default: 0.
         #[serde(skip_serializing_if = "Option::is_none")]
         warmup_teacher_epochs: Option<usize> = None;
         /// DINO: how much of the teacher stays in the first step; it rises to 1 by half a cosine. Default: 0.996.

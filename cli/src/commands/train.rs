@@ -136,11 +136,18 @@ fn text(summary: &Summary, folder: &RunFolder) -> String {
         ));
     }
     lines.extend([
-        format!(
-            "parameters     {} of {} trained",
-            thousands(summary.trainable_parameters),
-            thousands(summary.parameters)
-        ),
+        match summary.trainable_parameters.checked_sub(summary.parameters) {
+            Some(more @ 1..) => format!(
+                "parameters     {}, trained with {} beside them",
+                thousands(summary.parameters),
+                thousands(more)
+            ),
+            _ => format!(
+                "parameters     {} of {} trained",
+                thousands(summary.trainable_parameters),
+                thousands(summary.parameters)
+            ),
+        },
         format!("time           {}, {} images/s", seconds(summary.seconds), rate(summary.images_per_second)),
     ]);
     if let Some(peak) = summary.peak_memory_bytes {

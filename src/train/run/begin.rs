@@ -123,7 +123,7 @@ fn objective(setup: &Setup, augment: &[Augment]) -> Result<Box<dyn Objective>> {
             Box::new(Mae::new(&MaeSettings::of(own, vit), vit, params, config.compute.seed)?)
         }
         (Some(Method::Dino), Architecture::Vit(vit)) => {
-            let settings = DinoSettings::of(own, vit, config.epochs());
+            let settings = DinoSettings::of(own, vit);
             let images = (&checkpoint.preprocessing, augment);
             Box::new(Dino::new(&settings, config, architecture, params, images, setup.steps_per_epoch())?)
         }
