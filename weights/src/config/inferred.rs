@@ -233,9 +233,9 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         };
     });
     let (preprocessing, images) = images(origin, translation, &vit);
+    let act = if told.act.is_some() { String::new() } else { format!("{}, ", act.in_words()) };
     notes.push(format!(
-        "no config.json: the architecture was read off the tensors' shapes; {}, norms with eps {:e}, and {images}, were assumed",
-        act.in_words(),
+        "no config.json: the architecture was read off the tensors' shapes; {act}norms with eps {:e}, and {images}, were assumed",
         vit.norm_eps
     ));
     let architecture = Architecture::Vit(vit);

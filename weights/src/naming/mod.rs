@@ -51,7 +51,7 @@ impl std::fmt::Display for Naming {
         f.write_str(match self {
             Self::Timm => "timm's",
             Self::HuggingFace => "Hugging Face's",
-            Self::Clip => "those of Hugging Face's CLIP and SigLIP",
+            Self::Clip => "Hugging Face's (CLIP, SigLIP)",
             Self::OpenClip => "open_clip's",
             Self::Torchvision => "torchvision's",
             Self::MmPretrain => "mmpretrain's",
@@ -340,6 +340,14 @@ fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
 
 /// The error for names that are no ViT's.
 pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
+    if let Some(info) = infos.iter().find(|info| info.name.contains("to_patch_embedding.")) {
+        let place = format!("{origin}: {}", info.name);
+        return Error::unsupported(
+            &place,
+            "a norm before and after the patch embedding (vit-pytorch's ViT)",
+            "choose a plain ViT",
+        );
+    }
     let count = |words: &[&str]| infos.iter().filter(|info| words.iter().any(|word| info.name.contains(word))).count();
     let scores = [
         (
@@ -398,7 +406,7 @@ fn assemble(
     let mut rows: Vec<(String, [Option<usize>; 3])> = Vec::new();
     for &(index, name) in inside {
         let place = format!("{origin}: {}", infos[index].name);
-        match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a model with a plain MLP"))? {
+        match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a plain ViT"))? {
             Fate::Is(name) => translation.mapped.push(Mapped::whole(name, index, &infos[index])),
             Fate::Turned(names) => {
                 for (name, turn) in names {

@@ -11,6 +11,7 @@ pub(super) fn fate(name: &str) -> Result<Fate, String> {
         _ if name.starts_with("pre_logits.") => {
             Fate::Out("the representation layer, which timm's models leave out too")
         }
+        _ if has(".attn.rel_pos_") => return Err("attention in windows with relative positions (SAM)".into()),
         _ if has(".mlp.w12.") || has(".mlp.w3.") || has(".mlp.fc1_g.") => return Err("a gated MLP (SwiGLU)".into()),
         _ => Fate::Is(renamed(name)),
     })
