@@ -178,6 +178,15 @@ fn mmpretrain_and_mmseg_equal_timm() {
 }
 
 #[test]
+fn vit_pytorch_normalises_patches_before_and_behind() {
+    for (case, pool) in [("vit_pytorch", GlobalPool::Token), ("vit_pytorch_mean", GlobalPool::Avg)] {
+        let (config, _) = check(case, &open_layout(case, &told(|_| ())).unwrap());
+        assert_eq!((vit(&config).global_pool, vit(&config).norm_patches, vit(&config).spt), (pool, true, false));
+        assert!(save::check_timm(&config).unwrap_err().to_string().contains("norms around its patch embedding"));
+    }
+}
+
+#[test]
 fn ijepa_and_msn_equal_transformers() {
     let (config, _) = check("ijepa", &layout("ijepa"));
     assert_eq!((vit(&config).global_pool, vit(&config).uses_fc_norm()), (GlobalPool::Avg, false));
@@ -243,9 +252,8 @@ fn names_of_vits_that_are_not_plain_are_refused_with_what_they_have() {
         ("image_encoder.patch_embed.proj.weight", tensor(&[8, 3, 4, 4])),
         ("image_encoder.blocks.0.attn.rel_pos_h", tensor(&[3, 4])),
     ];
-    let lucidrains =
-        [("to_patch_embedding.1.weight", tensor(&[48])), ("to_patch_embedding.2.weight", tensor(&[8, 48]))];
-    for (tensors, what) in [(sam, "SAM"), (lucidrains, "vit-pytorch")] {
+    let older = [("to_patch_embedding.1.weight", tensor(&[8, 48])), ("cls_token", tensor(&[1, 1, 8]))];
+    for (tensors, what) in [(sam, "SAM"), (older, "older vit-pytorch")] {
         let path = temporary.path().join("model.safetensors");
         candle_core::safetensors::save(&std::collections::HashMap::from(tensors), &path).unwrap();
         let checkpoint = open(&Source::File(path), &OpenOptions::default()).unwrap();

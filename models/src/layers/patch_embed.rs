@@ -40,23 +40,28 @@ pub struct PatchEmbedConfig {
     pub bias: bool,
     /// Shifted patch tokenisation. Default false.
     pub spt: bool,
-    /// Epsilon of its norm. Default 1e-6.
+    /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
+    pub norm: bool,
+    /// Epsilon of the norms. Default 1e-6.
     pub norm_eps: f64,
 }
 
 impl PatchEmbedConfig {
     /// Patches of `patch_size` pixels a side, of `in_chans` channels, to tokens of `dim` values.
     pub fn new(in_chans: usize, patch_size: usize, dim: usize) -> Self {
-        Self { in_chans, patch_size, dim, bias: true, spt: false, norm_eps: 1e-6 }
+        Self { in_chans, patch_size, dim, bias: true, spt: false, norm: false, norm_eps: 1e-6 }
     }
 }
 
 /// A patch embedding with parameters `proj.weight` `[dim, channels, patch, patch]` and, if it has one, `proj.bias` `[dim]`.
 ///
 /// With shifts, the channels are the image's, then those of the image moved down and to the right, down and to the left, up and
-/// to the right, up and to the left; and `patch_norm`, over the values of a patch in the weight's order, comes before.
+/// to the right, up and to the left; and `patch_norm`, over the values of a patch in the weight's order, comes before. With norms it
+/// comes before, too, and `norm` behind.
 #[derive(Debug, Clone)]
 pub struct PatchEmbed {
+    shifts: bool,
+    norm: Option<LayerNorm>,
     patch_norm: Option<LayerNorm>,
     weight: Tensor,
     bias: Option<Tensor>,
@@ -70,11 +75,13 @@ pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmb
     let (dim, size) = (config.dim, config.patch_size);
     let channels = if config.spt { (1 + SHIFTS) * config.in_chans } else { config.in_chans };
     let (fan_in, init) = (channels * size * size, LinearInit::Torch);
-    let patch_norm = config.spt.then(|| layer_norm(fan_in, config.norm_eps, vb.pp("patch_norm"))).transpose()?;
+    let norm = |wanted: bool, dim, name| wanted.then(|| layer_norm(dim, config.norm_eps, vb.pp(name))).transpose();
+    let patch_norm = norm(config.spt || config.norm, fan_in, "patch_norm")?;
+    let behind = norm(config.norm, dim, "norm")?;
     let vb = vb.pp("proj");
     let weight = vb.get_with_hints((dim, channels, size, size), "weight", init.weight(fan_in))?;
     let bias = config.bias.then(|| vb.get_with_hints(dim, "bias", init.bias(fan_in))).transpose()?;
-    Ok(PatchEmbed { patch_norm, weight, bias })
+    Ok(PatchEmbed { shifts: config.spt, norm: behind, patch_norm, weight, bias })
 }
 
 impl PatchEmbed {
@@ -85,9 +92,9 @@ impl PatchEmbed {
     /// If the patches do not tile the images.
     pub fn cut(&self, images: &Tensor) -> Result<Tensor> {
         let size = self.weight.dim(2)?;
-        match &self.patch_norm {
-            None => ops::patches(images, [size, size]),
-            Some(_) => ops::patches(&with_shifts(images, size / 2)?, [size, size]),
+        match self.shifts {
+            false => ops::patches(images, [size, size]),
+            true => ops::patches(&with_shifts(images, size / 2)?, [size, size]),
         }
     }
 
@@ -97,9 +104,13 @@ impl PatchEmbed {
     /// If they have another width.
     pub fn project(&self, patches: &Tensor) -> Result<Tensor> {
         let weight = self.weight.flatten_from(1)?;
-        match &self.patch_norm {
-            None => ops::linear(patches, &weight, self.bias.as_ref()),
-            Some(norm) => ops::linear(&norm.forward(patches)?, &weight, self.bias.as_ref()),
+        let tokens = match &self.patch_norm {
+            None => ops::linear(patches, &weight, self.bias.as_ref())?,
+            Some(norm) => ops::linear(&norm.forward(patches)?, &weight, self.bias.as_ref())?,
+        };
+        match &self.norm {
+            None => Ok(tokens),
+            Some(norm) => norm.forward(&tokens),
         }
     }
 

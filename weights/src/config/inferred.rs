@@ -164,9 +164,14 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         let got = "a CLIP without a norm before its blocks (CLIPA), whose pool no tensor tells".into();
         return Err(ask("open_clip_config.json beside the weights", got));
     }
+    if translation.naming == Naming::VitPytorch && !has("pos_embed") {
+        let what = "fixed positions of sines and cosines in two dimensions (vit-pytorch's SimpleViT)";
+        return Err(Error::unsupported(origin, what, "choose its ViT"));
+    }
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
-    let (spt, lsa) = (has("patch_embed.patch_norm.weight"), shape("blocks.0.attn.scale"));
+    let norm_patches = has("patch_embed.norm.weight");
+    let (spt, lsa) = (has("patch_embed.patch_norm.weight") && !norm_patches, shape("blocks.0.attn.scale"));
     let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
     let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa) {
         _ if told.num_heads.is_some() => told.num_heads.unwrap_or(1),
@@ -206,6 +211,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.patch_size = patch_size;
         c.in_chans = in_chans;
         c.spt = spt;
+        c.norm_patches = norm_patches;
         c.num_classes = num_classes;
         c.embed_dim = embed_dim;
         c.depth = blocks.len();
@@ -226,7 +232,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.act = act;
         c.norm_eps = match translation.naming {
             Naming::HuggingFace => 1e-12,
-            Naming::OpenClip => 1e-5,
+            Naming::OpenClip | Naming::VitPytorch => 1e-5,
             // Only CLIP's ViTs begin with a norm.
             _ if has("norm_pre.weight") => 1e-5,
             _ => 1e-6,

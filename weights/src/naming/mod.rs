@@ -13,6 +13,7 @@ mod open_clip;
 mod text;
 mod timm;
 mod torchvision;
+mod vit_pytorch;
 
 use std::collections::HashSet;
 
@@ -40,6 +41,8 @@ pub(crate) enum Naming {
     Torchvision,
     /// mmpretrain's, mmcls' and mmseg's.
     MmPretrain,
+    /// vit-pytorch's.
+    VitPytorch,
     /// The original ViT repository's and Big Vision's, in JAX.
     Jax,
     /// Names that are no ViT's: taken as they are.
@@ -55,6 +58,7 @@ impl std::fmt::Display for Naming {
             Self::OpenClip => "open_clip's",
             Self::Torchvision => "torchvision's",
             Self::MmPretrain => "mmpretrain's",
+            Self::VitPytorch => "vit-pytorch's",
             Self::Jax => "the original ViT's (JAX)",
             Self::Plain => "Tallow's own",
         })
@@ -97,6 +101,10 @@ pub(crate) enum Turn {
     Flat,
     /// `[dim]` → `[1, 1, dim]`, `[n, dim]` and `[n, 1, dim]` → `[1, n, dim]`
     Batched,
+    /// Values of a patch, pixel by pixel, to channel by channel: `[size * size * channels]`
+    Pixels,
+    /// The same of kernels: `[out, size * size * channels]` → `[out, channels, size, size]`
+    KernelOfPixels,
     /// Of queries, keys and values, the queries: `[3 * dim, …]` → `[dim, …]`
     Queries,
     /// Of queries, keys and values, the keys and values: `[3 * dim, …]` → `[2 * dim, …]`
@@ -176,6 +184,11 @@ pub(crate) fn translate(
     let mut width = 0;
     for (index, name) in names.iter().enumerate() {
         let info = &infos[index];
+        // Without a class token, vit-pytorch has one of no values.
+        if naming == Naming::VitPytorch && info.shape.contains(&0) {
+            translation.left_out.push((index, "it has no values".into()));
+            continue;
+        }
         if let Some(other) = network.owner(name) {
             translation.left_out.push((index, around::another(other)));
             continue;
@@ -210,6 +223,7 @@ pub(crate) fn translate(
             let distilled = settled.heads.iter().any(|(name, _)| name.starts_with("head_dist."));
             assemble(origin, infos, &inside, |name| hugging_face::fate(name, distilled), &mut translation)?;
         }
+        Naming::VitPytorch => assemble(origin, infos, &inside, vit_pytorch::fate, &mut translation)?,
         Naming::Jax => jax::assemble(origin, infos, &inside, &mut translation)?,
         Naming::Plain => {}
     }
@@ -230,7 +244,7 @@ pub(crate) fn translate(
 
 /// The naming of a ViT whose patch embedding this tensor is (of open_clip's, whose class token), and what stands before its names.
 pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a str)> {
-    const ANCHORS: [(&str, Naming, &[usize]); 7] = [
+    const ANCHORS: [(&str, Naming, &[usize]); 8] = [
         // Patches may come from a linear layer, and a text's embedding is no convolution.
         ("patch_embed.proj.weight", Naming::Timm, &[2, 4]),
         ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace, &[4]),
@@ -239,6 +253,8 @@ pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a 
         ("class_embedding", Naming::OpenClip, &[1]),
         ("conv_proj.weight", Naming::Torchvision, &[4]),
         ("patch_embed.projection.weight", Naming::MmPretrain, &[4]),
+        // Behind a norm of the patches.
+        ("to_patch_embedding.2.weight", Naming::VitPytorch, &[2]),
         ("embedding/kernel", Naming::Jax, &[4]),
     ];
     ANCHORS.iter().find_map(|(anchor, naming, dims)| {
@@ -263,6 +279,7 @@ impl Naming {
             Self::OpenClip => among(open_clip::MODULES),
             Self::Torchvision => among(torchvision::MODULES),
             Self::MmPretrain => among(mmpretrain::MODULES),
+            Self::VitPytorch => among(vit_pytorch::MODULES),
             Self::Jax | Self::Plain => true,
         }
     }
@@ -274,7 +291,8 @@ impl Naming {
             | (Self::HuggingFace, "classifier" | "cls_classifier")
             | (Self::Clip, clip::PROJECTION | "classifier")
             | (Self::Torchvision, "heads" | "head")
-            | (Self::MmPretrain, "head" | "head.layers.head") => Some("head"),
+            | (Self::MmPretrain, "head" | "head.layers.head")
+            | (Self::VitPytorch, "mlp_head") => Some("head"),
             (Self::Timm, "head_dist")
             | (Self::HuggingFace, "distillation_classifier")
             | (Self::MmPretrain, "head.layers.head_dist") => Some("head_dist"),
@@ -315,6 +333,7 @@ impl Naming {
             Self::OpenClip => open_clip::block_of(name)?.0,
             Self::Torchvision => torchvision::block_of(name)?.0,
             Self::MmPretrain => mmpretrain::block_of(name)?.0,
+            Self::VitPytorch => vit_pytorch::block_of(name)?.0,
             Self::Jax => name.strip_prefix("Transformer/encoderblock_")?.split('/').next()?,
             Self::Plain => return None,
         };
@@ -332,6 +351,14 @@ impl Naming {
     }
 }
 
+/// Channels, height and width of a patch with so many values: grey or RGB, and square.
+fn patch_of(values: usize) -> Option<[usize; 3]> {
+    [3, 1].into_iter().find_map(|channels| {
+        let size = (values / channels).isqrt();
+        (size > 0 && size * size * channels == values).then_some([channels, size, size])
+    })
+}
+
 /// A name with its beginning replaced, if it begins with one of those of `table`.
 fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
     let (from, to) = table.iter().find(|(from, _)| name.starts_with(from))?;
@@ -344,7 +371,7 @@ pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
         let place = format!("{origin}: {}", info.name);
         return Error::unsupported(
             &place,
-            "a norm before and after the patch embedding (vit-pytorch's ViT)",
+            "the layout of an older vit-pytorch, or another of its models than ViT",
             "choose a plain ViT",
         );
     }
@@ -506,6 +533,8 @@ impl Part {
             (Turn::Flat, shape) => vec![shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))?],
             (Turn::Batched, &[dim]) => vec![1, 1, dim],
             (Turn::Batched, &[count, dim] | &[1, count, dim] | &[count, 1, dim]) => vec![1, count, dim],
+            (Turn::Pixels, &[values]) => vec![patch_of(values)?.iter().product()],
+            (Turn::KernelOfPixels, &[out, values]) => [&[out], &patch_of(values)?[..]].concat(),
             (Turn::Queries, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3], &shape[1..]].concat(),
             (Turn::KeysAndValues, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3 * 2], &shape[1..]].concat(),
             (Turn::WithoutFirst, &[1, count, dim]) if count > 0 => vec![1, count - 1, dim],
@@ -528,6 +557,12 @@ impl Part {
             Turn::Batched => {
                 let dim = tensor.dim(D::Minus1)?;
                 tensor.reshape((1, (), dim))?
+            }
+            Turn::Pixels | Turn::KernelOfPixels => {
+                let rows = tensor.reshape(((), tensor.dim(D::Minus1)?))?;
+                let Some([channels, size, _]) = patch_of(rows.dim(1)?) else { return Ok(tensor) };
+                let kernels = rows.reshape(((), size, size, channels))?.permute((0, 3, 1, 2))?;
+                if self.turn == Turn::Pixels { kernels.flatten_all()? } else { kernels }
             }
             Turn::Queries => tensor.narrow(0, 0, tensor.dim(0)? / 3)?,
             Turn::KeysAndValues => tensor.narrow(0, tensor.dim(0)? / 3, tensor.dim(0)? / 3 * 2)?,

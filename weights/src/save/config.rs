@@ -77,6 +77,7 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
         VitConfig { spt: true, .. } => {
             refuse("shifted patch tokenisation in its ViT", "train without spt, or export as GGUF")
         }
+        VitConfig { norm_patches: true, .. } => refuse("norms around its patch embedding", "export as GGUF"),
         VitConfig { lsa: true, .. } => {
             refuse("locality self-attention in its ViT", "train without lsa, or export as GGUF")
         }
@@ -170,6 +171,7 @@ fn has_no_words(vit: &VitConfig) -> bool {
     let concatenates = vit.global_pool == GlobalPool::TokenAvg && vit.num_classes > 0;
     vit.pos_embed == PosEmbed::Sinusoidal
         || vit.spt
+        || vit.norm_patches
         || vit.lsa
         || vit.distilled
         || concatenates

@@ -27,6 +27,8 @@ pub struct VitConfig {
     /// Shifted patch tokenisation (Lee et al. 2021): a patch is read together with the image's four diagonal shifts by half a
     /// patch, and normalised. Default false.
     pub spt: bool,
+    /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
+    pub norm_patches: bool,
     /// Classes; 0 leaves out the head. Default 1000.
     pub num_classes: usize,
     /// Width of a token. Default 768.
@@ -97,6 +99,7 @@ impl VitConfig {
             trim: false,
             in_chans: 3,
             spt: false,
+            norm_patches: false,
             num_classes: 1000,
             embed_dim: 768,
             depth: 12,

@@ -124,13 +124,13 @@ impl Vit {
     /// If the images have another shape than the configuration says.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         check_images(images, self.config.input_size())?;
-        self.embed_at(images, self.pos_embed.as_ref(), mode)
+        self.embed_at(&self.trimmed(images)?, self.pos_embed.as_ref(), mode)
     }
 
     /// As [`Vit::embed`], of images of any size that patches tile, with positions of as many patches.
     pub(super) fn embed_at(&self, images: &Tensor, pos_embed: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
-        let patches = self.patch_embed.forward(&self.trimmed(images)?)?;
+        let patches = self.patch_embed.forward(images)?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
         let x = match pos_embed {

@@ -15,6 +15,7 @@ impl VitConfig {
             // Where a norm follows at once, a bias would be idle.
             bias: !self.pre_norm,
             spt: self.spt,
+            norm: self.norm_patches,
             norm_eps: self.norm_eps,
             ..PatchEmbedConfig::new(self.in_chans, self.patch_size, self.embed_dim)
         }
