@@ -20,6 +20,8 @@ pub enum Activation {
     GeluTanh,
     /// `x sigmoid(1.702 x)`.
     QuickGelu,
+    /// `x sigmoid(x)`.
+    Silu,
 }
 
 /// Runs an expression for the function that an activation is, named `$f` in it.
@@ -44,6 +46,10 @@ macro_rules! with_function {
             }
             Activation::QuickGelu => {
                 type $f = QuickGelu;
+                $run
+            }
+            Activation::Silu => {
+                type $f = Silu;
                 $run
             }
         }
@@ -236,6 +242,21 @@ impl Function for QuickGelu {
     }
 }
 
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * simd::sigmoid(x)
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        let s = simd::sigmoid(x);
+        s + x * s * (1. - s)
+    }
+}
+
 /// The gradient of what ReLU made `y` of.
 pub fn before_relu(y: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!(y.len(), dy.len(), "values and gradients that do not fit");
@@ -265,8 +286,14 @@ mod tests {
     use crate::memory::as_out;
     use crate::random::values as random;
 
-    const ALL: [Activation; 5] =
-        [Activation::Relu, Activation::Tanh, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+    const ALL: [Activation; 6] = [
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Silu,
+    ];
 
     #[test]
     fn slopes_are_those_of_finite_differences_and_in_place_gives_the_same() {

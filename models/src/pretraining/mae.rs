@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, Module, VarBuilder};
 
 use super::sinusoidal_2d;
-use crate::families::vit::{Block, VitConfig};
+use crate::families::vit::{Block, Common, VitConfig};
 use crate::layers::{LayerNorm, Linear, LinearInit, layer_norm, linear};
 use crate::{Mode, ops};
 
@@ -80,7 +80,9 @@ pub fn mae_decoder(config: &MaeDecoderConfig, vb: VarBuilder) -> Result<MaeDecod
         embed: linear(encoder_dim, dim, true, init, vb.pp("embed"))?,
         mask_token: vb.get_with_hints((1, 1, dim), "mask_token", Init::Randn { mean: 0., stdev: 0.02 })?,
         positions: sinusoidal_2d(grid, dim, prefix)?.to_device(vb.device())?.to_dtype(vb.dtype())?,
-        blocks: (0..depth).map(|i| Block::new(&of_blocks, i, vb.pp(format!("blocks.{i}")))).collect::<Result<_>>()?,
+        blocks: (0..depth)
+            .map(|i| Block::new(&of_blocks, i, &Common::default(), vb.pp(format!("blocks.{i}"))))
+            .collect::<Result<_>>()?,
         norm: layer_norm(dim, EPS, vb.pp("norm"))?,
         pred: linear(dim, patch_values, true, init, vb.pp("pred"))?,
     })

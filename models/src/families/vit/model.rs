@@ -3,11 +3,12 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
+use super::block::Common;
 use super::parts::INIT;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::families::check::check_images;
-use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed};
-use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
+use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed, RelativePositions, RopeType};
+use crate::layers::{attention_pool, layer_norm, linear, patch_embed, relative_position_bias, rope};
 use crate::{Mode, Model, ModelConfig, ops};
 
 /// A vision transformer.
@@ -53,6 +54,7 @@ impl Vit {
             true => linear(config.num_features(), classes, true, INIT, vb.pp(name)).map(Some),
             false => Ok(None),
         };
+        let norm_pre;
         // Field by field, in the order in which timm lists the parameters.
         Ok(Self {
             config: config.clone(),
@@ -69,10 +71,13 @@ impl Vit {
             dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
             patch_embed: patch_embed(&config.patch_embed(), vb.pp("patch_embed"))?,
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
-            norm_pre: norm(config.pre_norm, "norm_pre", dim)?,
-            blocks: (0..config.depth)
-                .map(|i| Block::new(config, i, vb.pp(format!("blocks.{i}"))))
-                .collect::<Result<_>>()?,
+            blocks: {
+                let common = common(config, &vb)?;
+                norm_pre = norm(config.pre_norm, "norm_pre", dim)?;
+                let block = |i| Block::new(config, i, &common, vb.pp(format!("blocks.{i}")));
+                (0..config.depth).map(block).collect::<Result<_>>()?
+            },
+            norm_pre,
             norm: norm(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
             attn_pool: match config.global_pool {
                 GlobalPool::Map => Some(attention_pool(&config.attention_pool(), vb.pp("attn_pool"))?),
@@ -134,6 +139,7 @@ impl Vit {
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
         let x = match pos_embed {
+            None if self.config.is_eva_or_beit() => self.pos_drop.forward(&self.with_prefix(&patches)?, mode)?,
             None => self.with_prefix(&patches)?,
             Some(pos_embed) => {
                 let x = match self.config.no_embed_class {
@@ -274,6 +280,22 @@ impl Vit {
         }
         (class + distilled)? / 2.
     }
+}
+
+/// What the blocks have in common, in the order of timm's parameters.
+fn common(config: &VitConfig, vb: &VarBuilder) -> Result<Common> {
+    let mut common = Common { rope: None, positions: None, bias: None };
+    if config.rope_type != RopeType::None {
+        common.rope = rope(&config.rope(), vb.pp("rope"))?;
+    }
+    if config.has_relative_positions() {
+        let positions = RelativePositions::new(config.grid_size(), vb.device())?;
+        if config.use_shared_rel_pos_bias {
+            common.bias = Some(relative_position_bias(&positions, config.num_heads, vb.pp("rel_pos_bias"))?);
+        }
+        common.positions = Some(positions);
+    }
+    Ok(common)
 }
 
 impl Model for Vit {

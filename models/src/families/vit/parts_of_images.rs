@@ -3,8 +3,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::Vit;
 use super::model::apply;
+use super::{RopeType, Vit};
 use crate::families::check::check_images;
 use crate::{Mode, Model, ModelConfig, ops};
 
@@ -20,6 +20,7 @@ impl Vit {
     pub fn forward_visible(&self, images: &Tensor, kept: &Tensor, mode: Mode) -> Result<Tensor> {
         let config = self.config();
         check_images(images, config.input_size())?;
+        self.check_added_positions()?;
         let (batch, count) = kept.dims2()?;
         if batch != images.dim(0)? || count == 0 {
             bail!("kept: expected [{}, patches] with at least one patch, got: {:?}", images.dim(0)?, kept.dims())
@@ -64,6 +65,7 @@ impl Vit {
         if config.input_size() == [channels, height, width] {
             return self.pooled(images, mode);
         }
+        self.check_added_positions()?;
         let size = config.patch_size;
         let [rows, columns] = config.img_size.sides().map(|side| side / size);
         let to = [height / size, width / size];
@@ -84,6 +86,20 @@ impl Vit {
             x = block.forward(&x, mode)?;
         }
         self.head_of(&self.final_norm(&x)?, true, mode)
+    }
+}
+
+impl Vit {
+    /// Refuses positions that lie inside of attention, which know the patches of whole images of the configuration's size.
+    fn check_added_positions(&self) -> Result<()> {
+        let config = self.config();
+        if config.rope_type != RopeType::None || config.has_relative_positions() {
+            bail!(
+                "positions: expected some that are added to the patches, or none, got rotary or relative ones: images are seen whole \
+                   and in one size with them"
+            )
+        }
+        Ok(())
     }
 }
 
