@@ -69,7 +69,7 @@ impl Activation {
     }
 
     /// The function of every value, on this thread; gives what was written.
-    pub(crate) fn values<'a, V: Value>(self, x: &[V], y: &'a mut Out) -> &'a mut [f32] {
+    pub(crate) fn values<'a, V: Value>(self, x: &[V], y: &'a mut Out<V>) -> &'a mut [V] {
         assert_eq!(x.len(), y.len(), "values and functions that do not fit");
         with_function!(self, F, values::<F, V>(x, y));
         // SAFETY: as many were written as there are.
@@ -127,12 +127,12 @@ fn backward<F: Function>(x: &[f32], dy: &[f32]) -> Vec<f32> {
     }
 }
 
-fn values<F: Function, V: Value>(x: &[V], y: &mut Out) {
+fn values<F: Function, V: Value>(x: &[V], y: &mut Out<V>) {
     vectorised(
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
-                y.write(F::value(x.wide()));
+                y.write(V::of(F::value(x.wide())));
             }
         },
     )

@@ -220,6 +220,9 @@ impl Run<'_> {
         self.averages.iter().try_for_each(|averages| averages.update(&self.setup.params, number))?;
         self.state.step += 1;
         self.state.step_in_epoch += 1;
+        if self.state.step_in_epoch == 1 {
+            memory::settle();
+        }
         Ok(Taken { epoch, number, lr, samples, passes, squares })
     }
 

@@ -113,7 +113,9 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
     };
     let mut steps = Steps { work, training, taken: 0 };
     let bar = progress::count(session, if args.turns { WARM_UP } else { WARM_UP + args.steps }, "steps");
-    steps.speed(WARM_UP, || bar.inc(1))?;
+    steps.speed(1, || bar.inc(1))?;
+    memory::settle();
+    steps.speed(WARM_UP - 1, || bar.inc(1))?;
     if args.turns {
         bar.finish_and_clear();
         return turns::take(&measured, session, |count| steps.speed(count, || {}), || peak_memory(&device));
