@@ -220,3 +220,32 @@ fn texts_without_words_and_classes_of_equal_names_are_refused() {
     let message = ZeroShot::new(&["a cat", ""]).load(path).expect_err("an error").to_string();
     assert!(message.starts_with("the name of a class"), "{message}");
 }
+
+/// Images as `make.py` makes them.
+fn pixels(side: usize) -> Tensor {
+    let values: Vec<f32> = (0..2 * 3 * side * side).map(|i| (i * 7919 % 257) as f32 / 256. - 0.5).collect();
+    Tensor::from_vec(values, (2, 3, side, side), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn logits_of_images_and_texts_are_those_of_the_libraries() {
+    let reference = json("reference.json.gz");
+    let sentences = texts(&reference["sentences"]);
+    for (name, side) in [("clip", 16), ("siglip", 16), ("siglip2", 16), ("open_clip", 28), ("open_clip_siglip", 16)] {
+        let (folder, expected) = (model(name), &reference[name]);
+        let model = ZeroShot::new(&sentences).sentences("{}").unwrap().load(folder.path().to_str().unwrap()).unwrap();
+        let logits = model.forward(&pixels(side)).unwrap();
+        let off = furthest(&logits, &expected["logits"]);
+        assert!(off < 2e-5, "{name}: {off}");
+    }
+}
+
+#[test]
+fn a_classifier_by_words_is_open_clips() {
+    let (reference, folder) = (json("reference.json.gz"), model("open_clip"));
+    let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
+    let model = ZeroShot::new(&digits).sentences("openai-7").unwrap().load(folder.path().to_str().unwrap()).unwrap();
+    let off = furthest(&model.forward(&pixels(28)).unwrap(), &reference["open_clip"]["zero_shot"]);
+    assert!(off < 2e-5, "{off}");
+    assert_eq!(model.label(3), "3");
+}

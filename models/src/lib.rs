@@ -27,7 +27,6 @@ mod nearest;
 pub mod ops;
 pub mod optim;
 pub mod params;
-pub mod pretraining;
 mod readback;
 mod slices;
 pub mod zoo;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use tallow_models::{Architecture, Params, VitConfig};
 use tallow_weights::account::Parameter;
-use tallow_weights::{Account, Head, LoadOptions, OpenOptions, Source};
+use tallow_weights::{Account, CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
 use super::encoder::normalised;
 use super::{TextEncoder, templates::Templates};
@@ -74,21 +74,18 @@ impl ClassHead {
         &self.vectors
     }
 
-    /// The vision tower `own` with a head of this kind.
+    /// The vision tower that `own` describes, with a head of this kind.
     ///
     /// # Errors
     /// If it is no ViT, or gives vectors of another width.
-    pub fn architecture(&self, own: &Architecture) -> Result<Architecture> {
+    pub fn architecture(&self, own: &CheckpointConfig) -> Result<Architecture> {
         let (classes, width) = self.vectors.dims2()?;
-        let Architecture::Vit(vit) = own else {
-            return Err(Error::invalid(
-                "the model",
-                "a ViT with a text tower beside it",
-                format!("a {}", own.family()),
-            ));
+        let Architecture::Vit(vit) = &own.architecture else {
+            let got = format!("a {}", own.architecture.family());
+            return Err(Error::invalid("the model", "a ViT with a text tower beside it", got));
         };
-        // The projection of a CLIP is what a classifier's head is elsewhere; SigLIP has none.
-        let head_proj = (vit.num_classes > 0).then_some(vit.num_classes);
+        // The projection of a CLIP stands where others have a classifier; SigLIP has none.
+        let head_proj = own.projection.then_some(vit.num_classes);
         let got = head_proj.unwrap_or_else(|| vit.pool_width());
         if got != width {
             let expected = format!("vectors of images of {width} values, as the text tower gives");
@@ -205,7 +202,7 @@ impl ZeroShot {
         let head = ClassHead::of(&encoder, &self.words, &self.templates, &mut |_, _| {})?;
         let checkpoint = tallow_weights::open(&source, &self.open)?;
         let (mut config, assumed) = checkpoint.config_or_inferred()?;
-        config.architecture = head.architecture(&config.architecture)?;
+        config.architecture = head.architecture(&config)?;
         self.overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
         config.architecture.validate()?;
         config.preprocessing.input_size = config.architecture.input_size();

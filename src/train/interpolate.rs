@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use serde::Serialize;
-use tallow_models::{AnyModel, Params};
+use tallow_models::{AnyModel, Architecture, Params};
 use tallow_weights::{CheckpointConfig, Head, LoadOptions, OpenOptions, Source, save};
 
 use super::config::TrainConfig;
@@ -148,7 +148,11 @@ impl Interpolate {
         let described = tuned.config();
         let checkpoint = tallow_weights::open(&source, &self.hub)?;
         let (own, _) = checkpoint.config_or_inferred()?;
-        let same = own.architecture.parameters()? == described.architecture.parameters()?;
+        // Of the same names: a base for images of another size is adapted as any other checkpoint.
+        let named = |architecture: &Architecture| -> Result<Vec<String>> {
+            Ok(architecture.parameters()?.into_iter().map(|spec| spec.name).collect())
+        };
+        let same = named(&own.architecture)? == named(&described.architecture)?;
         let params = Params::new(config.compute.seed, tuned.dtype(), tuned.device());
         let words = match same {
             true => None,
@@ -160,10 +164,8 @@ impl Interpolate {
                     c.compute.device = self.device.clone().unwrap_or(c.compute.device.clone());
                 });
                 let words = WordHead::of(&asked, dataset, &self.hub)?;
-                let made = words.as_ref().map(|words| words.architecture(&own.architecture)).transpose()?;
-                let fits = |made: &tallow_models::Architecture| {
-                    Ok::<_, Error>(made.parameters()?.len() == described.architecture.parameters()?.len())
-                };
+                let made = words.as_ref().map(|words| words.architecture(&own)).transpose()?;
+                let fits = |made: &Architecture| Ok::<_, Error>(named(made)? == named(&described.architecture)?);
                 if !made.as_ref().map_or(Ok(false), fits)? {
                     return Err(self.another("another architecture"));
                 }

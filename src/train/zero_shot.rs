@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tallow_models::{AnyModel, Architecture, Params};
-use tallow_weights::{Account, OpenOptions};
+use tallow_weights::{Account, CheckpointConfig, OpenOptions};
 
 use super::config::{Head, TrainConfig};
 use super::data_record::{self, DataRecord};
@@ -58,15 +58,15 @@ impl WordHead {
         Err(Error::config("head", "auto, keep or new, as this build is without the feature text", "zero-shot"))
     }
 
-    /// The vision tower with such a head.
+    /// The vision tower that `own` describes, with such a head.
     ///
     /// # Errors
     /// If it is no ViT, or of another model.
-    pub fn architecture(&self, own: &Architecture) -> Result<Architecture> {
+    pub fn architecture(&self, own: &CheckpointConfig) -> Result<Architecture> {
         #[cfg(feature = "text")]
         return Ok(self.head.architecture(own)?);
         #[cfg(not(feature = "text"))]
-        Ok(own.clone())
+        Ok(own.architecture.clone())
     }
 
     /// Provides the head, where the backbone was loaded.
@@ -124,7 +124,6 @@ pub fn run(
     checkpoint::write_best(folder, params, described)?;
     write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
-        method: None,
         name: setup.name(folder),
         model: config.model.model.clone(),
         weights: config.model.weights.clone(),

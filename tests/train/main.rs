@@ -7,13 +7,13 @@ mod head_first;
 mod older;
 mod optimizer;
 mod parity;
-mod pretraining;
 mod resume;
 mod run;
 mod schedule;
 #[cfg(feature = "svm")]
 mod svm;
 mod told;
+mod zero_shot;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

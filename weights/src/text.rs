@@ -110,7 +110,7 @@ impl TextCheckpoint {
             info.name.ends_with("token_embedding.weight") && info.dtype == "F16"
                 || info.name == format!("{}input_resolution", network.above)
         });
-        let stated = stated.unwrap_or_else(|| assumed(&network, &shapes, half, &mut notes));
+        let stated = stated.unwrap_or_else(|| assumed(&network, &shapes, half, options.act, &mut notes));
         let config = configuration(&origin, &shapes, &stated)?;
         let value = |name: &str| -> Result<Option<f64>> {
             let name = format!("{}{name}", network.above);
@@ -285,11 +285,17 @@ fn stated(folder: &Path, naming: TextNaming) -> Result<Option<StatedText>> {
 }
 
 /// What the names and shapes of a tower without a config lead one to assume.
-fn assumed(network: &TextNetwork, shapes: &Shapes, half: bool, notes: &mut Vec<String>) -> StatedText {
+fn assumed(
+    network: &TextNetwork,
+    shapes: &Shapes,
+    half: bool,
+    act: Option<Act>,
+    notes: &mut Vec<String>,
+) -> StatedText {
     // SigLIP's projections have a bias.
     let siglip = shapes.contains_key("proj.bias");
     let gemma = shapes.get("token_embed").is_some_and(|shape| shape.first().is_some_and(|&rows| rows > 100_000));
-    let (act, why) = match (network.naming, siglip) {
+    let (assumed, why) = match (network.naming, siglip) {
         (TextNaming::HuggingFace, true) => (Act::GeluTanh, "of transformers' SigLIP"),
         (TextNaming::HuggingFace, false) => (Act::QuickGelu, "of transformers' CLIP"),
         (TextNaming::OpenAi, true) if gemma => (Act::GeluTanh, "of open_clip's SigLIP 2"),
@@ -299,9 +305,10 @@ fn assumed(network: &TextNetwork, shapes: &Shapes, half: bool, notes: &mut Vec<S
         }
         (TextNaming::OpenAi, false) => (Act::Gelu, "of open_clip's CLIP"),
     };
+    let act = act.unwrap_or(assumed);
     notes.push(format!(
         "no config says what the text tower is made of: {} and {} were taken, as {why}",
-        act.name(),
+        act.in_words(),
         if siglip { "no mask" } else { "a causal mask" }
     ));
     StatedText {

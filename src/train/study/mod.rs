@@ -1,6 +1,5 @@
-//! Studies that stand beside the zoo and its optimisers: a perceptron whose training is written out by hand, support vector
-//! machines, its yardstick, and nearest neighbours among a model's features.
+//! Studies that stand beside the zoo and its optimisers: a perceptron whose training is written out by hand, and support vector
+//! machines, its yardstick.
 
-pub mod knn;
 pub mod perceptron;
 pub mod svm;

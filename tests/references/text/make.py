@@ -181,6 +181,7 @@ def siglip(name, second):
 def open_clip_model():
     folder = here / "open_clip"
     folder.mkdir(exist_ok=True)
+    torch.manual_seed(4)  # it is made twice
     write_pairs(folder, 24)
     config = dict(
         embed_dim=12, vision_cfg=dict(image_size=28, layers=2, width=16, head_width=8, mlp_ratio=2.0, patch_size=7),
