@@ -1,5 +1,7 @@
 //! The allocator of the binary, and when it gives memory back to the system.
 
+use tallow::train::memory::{self, GiveBack};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -13,7 +15,7 @@ pub fn set_up() {
     // memory of a large one. `MIMALLOC_PURGE_DELAY` goes before this.
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         give_back_after(4000);
-        tallow::train::memory::on_spare(|| give_back_after(500));
+        memory::on_give_back(|when| give_back_after(if when == GiveBack::Late { 30_000 } else { 500 }));
     }
 }
 

@@ -43,6 +43,7 @@ pub fn matter(command: &Command) -> bool {
     match command {
         Command::Train(_) | Command::Finetune(_) | Command::Run(_) | Command::Eval(_) | Command::Bench(_) => true,
         Command::Zeroshot(_) | Command::Interpolate(_) => true,
+        Command::Pretrain(_) | Command::Knn(_) => true,
         Command::Embed(args) => args.data.is_some() || args.images.len() >= MANY,
         _ => false,
     }

@@ -174,8 +174,14 @@ pub fn count(session: &Session, count: usize, what: &'static str) -> ProgressBar
     ProgressBar::new(count as u64).with_style(style()).with_message(what)
 }
 
+/// An accuracy and a loss, as far as there are such.
 fn measured(loss: f64, accuracy: f64) -> String {
-    format!("{:5.2} % (loss {loss:.4})", 100. * accuracy)
+    match (loss.is_finite(), accuracy.is_finite()) {
+        (_, false) if loss.is_nan() => "–".into(),
+        (_, false) => format!("loss {loss:.4}"),
+        (false, true) if loss.is_nan() => format!("{:5.2} %", 100. * accuracy),
+        _ => format!("{:5.2} % (loss {loss:.4})", 100. * accuracy),
+    }
 }
 
 fn style() -> ProgressStyle {

@@ -1,31 +1,43 @@
 //! From flags or a recipe's table to the checked settings of a run.
 
-use tallow_models::Architecture;
+use tallow_models::{Architecture, zoo};
 use toml::{Table, Value};
 
 use crate::error::{Result, usage};
-use crate::flags::{ArchitectureFlags, TrainArgs};
+use crate::flags::{ArchitectureFlags, PretrainFlags, TrainArgs};
 use crate::session::Session;
 use crate::{kernels, model};
 use tallow::data::{Augment, whitening};
-use tallow::train::config::{Normalize, SETTINGS};
+use tallow::train::config::{Method, Normalize, SETTINGS};
 use tallow::train::defaults::{self, Family};
-use tallow::train::study::{perceptron, svm};
-use tallow::train::{Extension, RunFolder, TrainConfig, freeze};
+use tallow::train::study::{knn, perceptron, svm};
+use tallow::train::{Extension, RunFolder, TrainConfig, freeze, pretraining};
 
-/// The two ways to train.
+/// The ways to make a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// From values drawn from the seed, unless `weights` says otherwise.
     Scratch,
     /// From the model's own weights, unless `weights` says otherwise.
     Pretrained,
+    /// Without labels, by a method that is named.
+    Unlabelled,
+    /// Without any training: by the nearest neighbours.
+    Neighbours,
 }
 
 impl Start {
-    /// The command that trains so.
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Scratch, Self::Pretrained, Self::Unlabelled, Self::Neighbours];
+
+    /// The command that does so.
     pub fn command(self) -> &'static str {
-        if self == Self::Scratch { "train" } else { "finetune" }
+        match self {
+            Self::Scratch => "train",
+            Self::Pretrained => "finetune",
+            Self::Unlabelled => "pretrain",
+            Self::Neighbours => "knn",
+        }
     }
 }
 
@@ -34,9 +46,17 @@ impl Start {
 ///
 /// # Errors
 /// If a setting makes no sense, or nothing tells the model's family.
-pub fn of_command(args: &TrainArgs, session: &Session, start: Start) -> Result<TrainConfig> {
-    let mut table = Table::try_from(&args.training)
-        .map_err(|_| usage(format!("settings: expected whole numbers of at most {}, got a larger one", i64::MAX)))?;
+pub fn of_command(
+    args: &TrainArgs,
+    pretraining: Option<&PretrainFlags>,
+    session: &Session,
+    start: Start,
+) -> Result<TrainConfig> {
+    let too_large = |_| usage(format!("settings: expected whole numbers of at most {}, got a larger one", i64::MAX));
+    let mut table = Table::try_from(&args.training).map_err(too_large)?;
+    if let Some(pretraining) = pretraining {
+        table.extend(Table::try_from(pretraining).map_err(too_large)?);
+    }
     if let Some(model) = &args.model {
         table.insert("model".into(), model.clone().into());
     }
@@ -94,24 +114,57 @@ pub fn is_setting(key: &str) -> bool {
 pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<TrainConfig> {
     let model = table.get("model").and_then(Value::as_str).unwrap_or_default();
     if model == svm::NAME {
-        if start == Start::Pretrained {
-            return Err(usage("svm: has no pretrained weights; train one (tallow train svm)"));
+        if start != Start::Scratch {
+            return Err(usage(format!(
+                "svm: tallow {} has no use for one; train one (tallow train svm)",
+                start.command()
+            )));
         }
         let config = TrainConfig::default().with_table(table)?;
         svm::check(&config)?;
         return Ok(config);
     }
+    if start == Start::Neighbours {
+        return of_neighbours(table, session);
+    }
+    let method = table.get("method").and_then(Value::as_str);
+    if (start == Start::Unlabelled) != matches!(method, Some("mae" | "dino")) {
+        let expected = "mae or dino, with tallow pretrain (in a recipe: command = \"pretrain\")";
+        return Err(usage(format!("--method: expected {expected}, got {}", method.unwrap_or("none"))));
+    }
     let pretrained = start == Start::Pretrained || table.contains_key("weights");
     let asked = TrainConfig::default().with_table(table)?;
     let options = asked.checkpoint_options(session.open_options())?;
     let architecture = model::architecture(model, &ArchitectureFlags::default(), &options)?;
-    let regime = if pretrained {
+    let regime = if start == Start::Unlabelled {
+        defaults::Regime::of(&asked)
+    } else if pretrained {
         defaults::Regime::of(&asked.with(|c| c.model.weights = Some(String::new())))
     } else {
         defaults::Regime::Scratch
     };
     let config = defaults::defaults(Family::of(&architecture), regime).with_table(table)?;
     config.validate()?;
+    pretraining::check_settings(&config)?;
+    check_words(&config, architecture)?;
+    Ok(config)
+}
+
+/// The settings of nearest neighbours; those of training, which a recipe's runs may share, mean nothing to them. A name of the zoo for
+/// which there are no weights stands for the untrained network.
+fn of_neighbours(table: &Table, session: &Session) -> Result<TrainConfig> {
+    TrainConfig::default().with_table(table)?;
+    let own = table.iter().filter(|(key, _)| knn::is_setting(key));
+    let own: Table = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut config = TrainConfig::default().with_table(&own)?;
+    config.pretraining.method = Some(Method::Knn);
+    let untrained = zoo::find(&config.model.model).is_ok_and(|entry| entry.pretrained.is_none());
+    if config.model.weights.is_none() && !untrained {
+        config.model.weights = Some("pretrained".into());
+    }
+    let options = config.checkpoint_options(session.open_options())?;
+    let architecture = model::architecture(&config.model.model, &ArchitectureFlags::default(), &options)?;
+    knn::check(&config)?;
     check_words(&config, architecture)?;
     Ok(config)
 }
@@ -169,20 +222,25 @@ mod tests {
     use super::*;
     use crate::flags::Cli;
 
-    fn train_command() -> clap::Command {
+    fn command(name: &str) -> clap::Command {
         let mut command = Cli::command();
         command.build();
-        command.find_subcommand("train").expect("a command").clone()
+        command.find_subcommand(name).expect("a command").clone()
+    }
+
+    fn train_command() -> clap::Command {
+        command("train")
     }
 
     #[test]
     fn every_setting_of_a_run_has_a_flag_of_its_name() {
-        let command = train_command();
+        let commands = ["train", "pretrain", "knn"].map(command);
         // What the run itself writes down has none.
         let written = ["model", "extended", "paths", "resolved"];
         for setting in SETTINGS.iter().filter(|setting| !written.contains(&setting.name)) {
             let flag = setting.name.replace('_', "-");
-            let argument = command.get_arguments().find(|arg| arg.get_long() == Some(&flag));
+            let mut arguments = commands.iter().flat_map(clap::Command::get_arguments);
+            let argument = arguments.find(|arg| arg.get_long() == Some(&flag));
             let help = argument.unwrap_or_else(|| panic!("--{flag}")).get_help();
             assert_eq!(help.expect("a text").to_string(), setting.help(), "--{flag}");
         }

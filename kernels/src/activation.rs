@@ -20,6 +20,8 @@ pub enum Activation {
     GeluTanh,
     /// `x sigmoid(1.702 x)`.
     QuickGelu,
+    /// `x sigmoid(x)`.
+    Silu,
 }
 
 /// Runs an expression for the function that an activation is, named `$f` in it.
@@ -46,6 +48,10 @@ macro_rules! with_function {
                 type $f = QuickGelu;
                 $run
             }
+            Activation::Silu => {
+                type $f = Silu;
+                $run
+            }
         }
     };
 }
@@ -63,7 +69,7 @@ impl Activation {
     }
 
     /// The function of every value, on this thread; gives what was written.
-    pub(crate) fn values<'a, V: Value>(self, x: &[V], y: &'a mut Out) -> &'a mut [f32] {
+    pub(crate) fn values<'a, V: Value>(self, x: &[V], y: &'a mut Out<V>) -> &'a mut [V] {
         assert_eq!(x.len(), y.len(), "values and functions that do not fit");
         with_function!(self, F, values::<F, V>(x, y));
         // SAFETY: as many were written as there are.
@@ -121,12 +127,12 @@ fn backward<F: Function>(x: &[f32], dy: &[f32]) -> Vec<f32> {
     }
 }
 
-fn values<F: Function, V: Value>(x: &[V], y: &mut Out) {
+fn values<F: Function, V: Value>(x: &[V], y: &mut Out<V>) {
     vectorised(
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
-                y.write(F::value(x.wide()));
+                y.write(V::of(F::value(x.wide())));
             }
         },
     )
@@ -236,6 +242,21 @@ impl Function for QuickGelu {
     }
 }
 
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * simd::sigmoid(x)
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        let s = simd::sigmoid(x);
+        s + x * s * (1. - s)
+    }
+}
+
 /// The gradient of what ReLU made `y` of.
 pub fn before_relu(y: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!(y.len(), dy.len(), "values and gradients that do not fit");
@@ -265,8 +286,14 @@ mod tests {
     use crate::memory::as_out;
     use crate::random::values as random;
 
-    const ALL: [Activation; 5] =
-        [Activation::Relu, Activation::Tanh, Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu];
+    const ALL: [Activation; 6] = [
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Silu,
+    ];
 
     #[test]
     fn slopes_are_those_of_finite_differences_and_in_place_gives_the_same() {

@@ -69,6 +69,8 @@ pub struct Operands<'a, V = f32> {
     k: &'a [V],
     v: &'a [V],
     row_stride: usize,
+    /// What is added to the scores, `[heads, queries, keys]`.
+    bias: Option<&'a [f32]>,
     sizes: Sizes,
 }
 
@@ -77,14 +79,28 @@ impl<'a, V: Value> Operands<'a, V> {
     pub fn separate(q: &'a [V], k: &'a [V], v: &'a [V], sizes: Sizes) -> Self {
         let Sizes { batch, keys, width, .. } = sizes;
         assert_eq!([q.len(), k.len(), v.len()], [sizes.len(), batch * keys * width, batch * keys * width]);
-        Self { q, k, v, row_stride: width, sizes }.checked()
+        Self { q, k, v, row_stride: width, bias: None, sizes }.checked()
     }
 
     /// q, k and v behind one another in every row: `[batch, tokens, 3 * width]`.
     pub fn packed(qkv: &'a [V], sizes: Sizes) -> Self {
         assert!(sizes.queries == sizes.keys && qkv.len() == 3 * sizes.len(), "rows that do not fit");
         let part = |i: usize| qkv.get(i * sizes.width..).unwrap_or_default();
-        Self { q: part(0), k: part(1), v: part(2), row_stride: 3 * sizes.width, sizes }.checked()
+        Self { q: part(0), k: part(1), v: part(2), row_stride: 3 * sizes.width, bias: None, sizes }.checked()
+    }
+
+    /// The same with a bias on the scores, `[heads, queries, keys]`.
+    pub fn with_bias(self, bias: &'a [f32]) -> Self {
+        let Sizes { queries, keys, heads, .. } = self.sizes;
+        assert_eq!(bias.len(), heads * queries * keys, "a bias that does not fit");
+        Self { bias: Some(bias), ..self }
+    }
+
+    /// What is added to the scores of a head's query.
+    #[inline(always)]
+    fn bias_of(&self, head: usize, query: usize) -> Option<&'a [f32]> {
+        let Sizes { queries, keys, .. } = self.sizes;
+        self.bias.map(|bias| &bias[(head * queries + query) * keys..][..keys])
     }
 
     fn checked(self) -> Self {
@@ -116,7 +132,9 @@ pub fn forward<V: Value>(operands: Operands<V>) -> (Vec<V>, Vec<f32>) {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (row, log_sum) in scores.chunks_exact_mut(stride).zip(log_sums) {
+                    let queries = i * sizes.block()..;
+                    for (query, (row, log_sum)) in queries.zip(scores.chunks_exact_mut(stride).zip(log_sums)) {
+                        add(row, operands.bias_of(h, query));
                         *log_sum = softmax_row(row, keys);
                     }
                 },
@@ -148,15 +166,38 @@ pub fn packed_backward<V: Value>(qkv: &[V], sizes: Sizes, log_sums: &[f32], (y, 
             if !out.is_empty() {
                 let start = Shared::new(out);
                 let parts = [0, 1, 2].map(|i| Shared::from(start.at(i * sizes.width)));
-                write_gradients(operands, log_sums, (y, dy), parts);
+                write_gradients(operands, log_sums, (y, dy), parts, None);
             }
         })
     }
 }
 
+/// The same with a bias on the scores, `[heads, queries, keys]`, and its gradient, the sum over the batch.
+pub fn packed_backward_biased(
+    qkv: &[f32],
+    bias: &[f32],
+    sizes: Sizes,
+    log_sums: &[f32],
+    (y, dy): (&[f32], &[f32]),
+) -> [Vec<f32>; 2] {
+    let operands = Operands::packed(qkv, sizes).with_bias(bias);
+    let mut dbias = vec![0.; bias.len()];
+    // SAFETY: the three parts of every row are written.
+    let dqkv = unsafe {
+        filled(qkv.len(), |out| {
+            if !out.is_empty() {
+                let start = Shared::new(out);
+                let parts = [0, 1, 2].map(|i| Shared::from(start.at(i * sizes.width)));
+                write_gradients(operands, log_sums, (y, dy), parts, Some(&mut dbias));
+            }
+        })
+    };
+    [dqkv, dbias]
+}
+
 /// The gradients of q, k and v, for those of the output `y`.
 pub fn backward(operands: Operands, log_sums: &[f32], (y, dy): (&[f32], &[f32])) -> [Vec<f32>; 3] {
-    let Operands { q, k, v, row_stride, sizes } = operands;
+    let Operands { q, k, v, row_stride, sizes, .. } = operands;
     assert_eq!(row_stride, sizes.width, "the gradients of what is packed are packed");
     let [mut dk, mut dv] = [vec![], vec![]];
     // SAFETY: all three are written.
@@ -165,7 +206,7 @@ pub fn backward(operands: Operands, log_sums: &[f32], (y, dy): (&[f32], &[f32]))
             dk = filled(k.len(), |dk| {
                 dv = filled(v.len(), |dv| {
                     let out = [Shared::new(dq), Shared::new(dk), Shared::new(dv)];
-                    write_gradients(operands, log_sums, (y, dy), out)
+                    write_gradients(operands, log_sums, (y, dy), out, None)
                 })
             })
         })
@@ -173,7 +214,8 @@ pub fn backward(operands: Operands, log_sums: &[f32], (y, dy): (&[f32], &[f32]))
     [dq, dk, dv]
 }
 
-/// Writes the gradients of q, k and v where `out` points, with rows as far apart as the operands'.
+/// Writes the gradients of q, k and v where `out` points, with rows as far apart as the operands', and adds that of the bias to
+/// `dbias`, which is a sum over images: then a thread works on one head of all of them.
 ///
 /// # Safety
 /// There must be room for the gradients, which nobody else may use meanwhile.
@@ -182,6 +224,7 @@ unsafe fn write_gradients<V: Value>(
     log_sums: &[f32],
     (y, dy): (&[V], &[V]),
     out: [Shared<V>; 3],
+    dbias: Option<&mut [f32]>,
 ) {
     let sizes = operands.sizes;
     assert!(y.len() == sizes.len() && dy.len() == sizes.len(), "an output or its gradient that does not fit");
@@ -191,7 +234,8 @@ unsafe fn write_gradients<V: Value>(
     let row_stride = operands.row_stride;
     // What several blocks of queries add to the gradients of keys and values is added up in float32.
     let in_parts = V::NARROW && sizes.block() < queries;
-    let head = |[p, dp, key_sums]: &mut [Scratch; 3], b: usize, h: usize, log_sums: &[f32]| {
+    let head = |[p, dp, key_sums]: &mut [Scratch; 3], (b, h): (usize, usize), mut dbias: Option<&mut [f32]>| {
+        let log_sums = &log_sums[(b * sizes.heads + h) * queries..][..queries];
         let columns = h * head_dim..(h + 1) * head_dim;
         let k = block(operands.k, row_stride, b * keys..(b + 1) * keys, columns.clone());
         let v = block(operands.v, row_stride, b * keys..(b + 1) * keys, columns.clone());
@@ -212,11 +256,18 @@ unsafe fn write_gradients<V: Value>(
                 || {
                     let scratch = p.chunks_exact_mut(stride).zip(dp.chunks_exact_mut(stride));
                     for ((row, &log_sum), (p, dp)) in rows.clone().zip(log_sums).zip(scratch) {
+                        let query = row - b * queries;
+                        add(p, operands.bias_of(h, query));
                         let at = row * width + columns.start;
                         let along = sum2(&y[at..][..head_dim], &dy[at..][..head_dim], |y, dy| y.wide() * dy.wide());
-                        for (p, dp) in p.iter_mut().zip(dp) {
+                        for (p, dp) in p.iter_mut().zip(dp.iter_mut()) {
                             *p = exp(*p - log_sum);
                             *dp = *p * (*dp - along) * scale;
+                        }
+                        if let Some(dbias) = &mut dbias {
+                            for (sum, dp) in dbias[query * keys..][..keys].iter_mut().zip(dp) {
+                                *sum += *dp / scale;
+                            }
                         }
                     }
                 },
@@ -253,9 +304,21 @@ unsafe fn write_gradients<V: Value>(
             }
         }
     };
-    let units = sizes.units().zip(log_sums.par_chunks(queries));
     let memory = || [(); 3].map(|()| Scratch::take());
-    units.for_each_init(memory, |memory, ((b, h), log_sums)| head(memory, b, h, log_sums));
+    match dbias {
+        None => sizes.units().for_each_init(memory, |memory, unit| head(memory, unit, None)),
+        Some(dbias) => dbias.par_chunks_mut(queries * keys).enumerate().for_each_init(memory, |memory, (h, dbias)| {
+            (0..sizes.batch).for_each(|b| head(memory, (b, h), Some(&mut *dbias)));
+        }),
+    }
+}
+
+/// Adds a bias to the scores of a row.
+#[inline(always)]
+fn add(row: &mut [f32], bias: Option<&[f32]>) {
+    if let Some(bias) = bias {
+        row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+    }
 }
 
 /// Where a product goes; see [`Output`].
@@ -275,7 +338,7 @@ mod tests {
 
     /// The output in float64.
     fn exact(operands: Operands) -> Vec<f64> {
-        let Operands { q, k, v, row_stride, sizes } = operands;
+        let Operands { q, k, v, row_stride, sizes, .. } = operands;
         let (head_dim, mut y) = (sizes.head_dim(), vec![]);
         for row in 0..sizes.batch * sizes.queries {
             for column in 0..sizes.width {

@@ -8,6 +8,7 @@ use crate::column_sums::{add_up, column_sums_of};
 use crate::memory::{Out, filled, written};
 use crate::simd::{sum, sum2, vectorised};
 use crate::tasks::rows_per_task;
+use crate::value::Value;
 
 /// Mean and inverse deviation of a row.
 #[inline(always)]
@@ -23,7 +24,13 @@ fn assert_rows(x: &[f32], dim: usize) {
 }
 
 /// The norm of every row of `x`, on this thread; gives what was written.
-pub(crate) fn normalise_rows<'a>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &'a mut Out) -> &'a mut [f32] {
+pub(crate) fn normalise_rows<'a, V: Value>(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    y: &'a mut Out<V>,
+) -> &'a mut [V] {
     let dim = weight.len();
     assert_rows(x, dim);
     assert!(bias.len() == dim && x.len() == y.len(), "a bias or an output that does not fit");
@@ -33,7 +40,7 @@ pub(crate) fn normalise_rows<'a>(x: &[f32], weight: &[f32], bias: &[f32], eps: f
             for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
                 let (mean, scale) = statistics(x, eps);
                 for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                    y.write((x - mean) * scale * w + b);
+                    y.write(V::of((x - mean) * scale * w + b));
                 }
             }
         },

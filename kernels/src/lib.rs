@@ -10,7 +10,7 @@
 //! | [`matmul`] | products, for every instruction set: AMX, AVX512-BF16, AVX-512, AVX2, NEON |
 //! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out; pooling |
 //! | [`activation`], [`softmax`], [`cross_entropy`], [`layer_norm`], [`batch_norm`], [`residual`] | what works on rows and values |
-//! | [`attention`], [`residual_branch`] | parts of a transformer's block |
+//! | [`attention`], [`residual_branch`], [`rope`], [`gated`] | parts of a transformer's block |
 //! | [`optim`], [`sum_of_squares`], [`column_sums`] | optimisers' steps and reductions |
 //! | [`peak`] | the most multiply-adds that the CPU can do, measured |
 //! | `simd.rs` | arithmetic that the compiler turns into vector code, and the choice of the instruction set at run time |
@@ -28,6 +28,7 @@ pub mod batch_norm;
 pub mod column_sums;
 pub mod conv;
 pub mod cross_entropy;
+pub mod gated;
 pub mod layer_norm;
 pub mod matmul;
 mod memory;
@@ -38,6 +39,7 @@ pub mod peak;
 mod random;
 pub mod residual;
 pub mod residual_branch;
+pub mod rope;
 mod simd;
 pub mod softmax;
 pub mod sum_of_squares;

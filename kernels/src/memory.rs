@@ -73,14 +73,13 @@ impl Scratch {
         &mut self.0[..len]
     }
 
-    /// The same, for a kernel to write.
-    ///
-    /// # Safety
-    /// As [`as_out`].
+    /// Room for `len` values of any kind, for a kernel to write.
     #[inline]
-    pub unsafe fn out(&mut self, len: usize) -> &mut Out {
-        // SAFETY: the caller's.
-        unsafe { as_out(self.values(len)) }
+    pub fn out<V: Value>(&mut self, len: usize) -> &mut Out<V> {
+        const { assert!(align_of::<V>() <= align_of::<f32>() && size_of::<f32>().is_multiple_of(size_of::<V>())) };
+        let memory = self.values(len.div_ceil(size_of::<f32>() / size_of::<V>()));
+        // SAFETY: there is room for as many, and whatever is written to it is a float32 as well: they have no invalid bits.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), len) }
     }
 }
 

@@ -27,6 +27,7 @@ mod nearest;
 pub mod ops;
 pub mod optim;
 pub mod params;
+pub mod pretraining;
 mod readback;
 mod slices;
 pub mod zoo;

@@ -72,7 +72,15 @@ impl Param {
     /// Whether timm's and the papers' recipes decay it: not 1-d parameters (biases, norms, LayerScale), nor position
     /// embeddings and tokens.
     pub fn decayed(&self) -> bool {
-        const NEVER: [&str; 4] = ["pos_embed", "cls_token", "reg_token", "dist_token"];
+        const NEVER: [&str; 7] = [
+            "pos_embed",
+            "cls_token",
+            "reg_token",
+            "dist_token",
+            "mask_token",
+            "relative_position_bias_table",
+            "freqs",
+        ];
         let last = self.name.rsplit('.').next().unwrap_or(&self.name);
         self.var.rank() > 1 && !NEVER.contains(&last)
     }
@@ -545,6 +553,7 @@ impl SimpleBackend for Recorder {
 fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Result<Tensor> {
     let count = shape.elem_count();
     let values = match init {
+        Init::Const(temperature) if name.ends_with(FREQUENCIES) => frequencies(seed, name, shape, temperature)?,
         Init::Const(value) => vec![value as f32; count],
         Init::Uniform { lo, up } => {
             draw(seed, name, count, Uniform::new_inclusive(lo as f32, up as f32).map_err(candle_core::Error::wrap)?)
@@ -572,6 +581,28 @@ fn initial(seed: u64, name: &str, shape: &Shape, init: Init) -> candle_core::Res
 /// The one parameter of timm's ViTs whose normal law is cut off at two deviations (`trunc_normal_tf_`), for which Candle's
 /// [`Init`] has no word. (Where timm cuts at ±2 a law of deviation 0.02, nothing is lost.)
 const TRUNCATED: &str = "attn_pool.latent";
+
+/// The learned frequencies of rotary positions `[2, depth, heads, pairs]`, another law that [`Init`] has no word for: those of
+/// the temperature, of which every head turns its two axes by an angle of its own (timm's `init_random_2d_freqs`).
+const FREQUENCIES: &str = "rope.freqs";
+
+fn frequencies(seed: u64, name: &str, shape: &Shape, temperature: f64) -> candle_core::Result<Vec<f32>> {
+    let (_, depth, heads, pairs) = shape.dims4()?;
+    let whole = Uniform::new(0f32, std::f32::consts::TAU).map_err(candle_core::Error::wrap)?;
+    let angles = draw(seed, name, depth * heads, whole);
+    let half = pairs / 2;
+    let mut values = Vec::with_capacity(shape.elem_count());
+    for axis in [f64::cos, f64::sin] {
+        for &angle in &angles {
+            for pair in 0..pairs {
+                let turned = if pair < half { 0. } else { std::f64::consts::FRAC_PI_2 };
+                let frequency = temperature.powf(-((pair % half.max(1)) as f64 / half.max(1) as f64));
+                values.push((frequency * axis(f64::from(angle) + turned)) as f32);
+            }
+        }
+    }
+    Ok(values)
+}
 
 struct Truncated {
     normal: Normal<f32>,

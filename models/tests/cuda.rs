@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
         cases.push(case("linear without bias", &[&[rows, dim], &[40, dim]], 1, |t| ops::linear(&t[0], &t[1], None)));
         cases.push(case("relu", &[&[rows, dim]], 0, |t| ops::relu(&t[0])));
         cases.push(case("tanh", &[&[rows, dim]], 0, |t| ops::tanh(&t[0])));
-        for gelu in [Gelu::Erf, Gelu::Tanh, Gelu::Quick] {
+        for gelu in [Gelu::Erf, Gelu::Tanh, Gelu::Quick, Gelu::Silu] {
             cases.push(case(&format!("{gelu:?}"), &[&[rows, dim]], 0, move |t| gelu.apply(&t[0])));
         }
     }

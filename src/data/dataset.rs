@@ -35,6 +35,9 @@ pub struct DataOptions {
     /// The data is only measured, not trained on: nothing is split off, and where there is no test part, all samples are the
     /// test part, and the training part as well. Default false.
     pub whole: bool,
+    /// Labels are not read: a data set of one class will do, and so will a folder whose images lie in no folders of classes, all of which
+    /// are then of one class. Default false.
+    pub unlabelled: bool,
     /// Images that cannot be read, and classes of a folder without images: go on without them, with notes, for which every image
     /// is read once when the data set is opened; or an error, when they are met. Default: an error.
     pub on_bad_image: OnBadImage,
@@ -55,6 +58,7 @@ impl Default for DataOptions {
             train_split: None,
             test_split: None,
             whole: false,
+            unlabelled: false,
             on_bad_image: OnBadImage::Error,
             exif: Exif::Apply,
         }

@@ -6,6 +6,7 @@
 
 pub mod augment;
 pub mod check;
+pub mod crops;
 pub mod dataset;
 pub mod digest;
 pub mod exif;
@@ -34,6 +35,7 @@ mod split;
 
 pub use augment::Augment;
 pub use check::{BadImage, Checked, OnBadImage};
+pub use crops::{Crop, CropKind};
 pub use dataset::{DataOptions, Dataset};
 pub use decode::{Decoding, decode, decode_as, look_at_file, open_image, open_image_as, open_image_with_alpha};
 pub use digest::{Digest, Digested, digests};

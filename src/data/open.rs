@@ -139,7 +139,7 @@ fn check(options: &DataOptions) -> Result<()> {
 /// Splits, limits and checks what a reader gave.
 fn assemble(spec: &str, parts: Parts, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {
     let Parts { classes, mut train, mut val, test, shape, mut notes, mut parts, augment, sorted } = parts;
-    if classes.len() < 2 && !options.whole {
+    if classes.len() < 2 && !options.whole && !options.unlabelled {
         let remedy = "a single class leaves nothing to tell apart: add samples of another one";
         return Err(Error::unusable(spec, "at least two classes", classes.len(), remedy));
     }

@@ -1,5 +1,7 @@
 //! From a decoded image to the values that a model reads: the evaluation transform, and augmentation on top of it.
 
+use std::borrow::Cow;
+
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,7 +9,7 @@ use tallow_models::images::{self, Taps};
 use tallow_weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening};
 
 use super::resize::{self, resize_window};
-use super::{Augment, Error, Image, Result, Samples};
+use super::{Augment, Crop, Error, Image, Result, Samples};
 
 /// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +51,8 @@ pub struct Transform {
     /// The normalised value of every level, per channel.
     levels: Vec<[f32; 256]>,
     whitening: Option<Whitening>,
+    /// Several random crops in place of one image, one after the other.
+    crops: Vec<Crop>,
 }
 
 /// Images in 8-bit levels, of which a device makes the model's input ([`Transform::finish`]): a fraction of the bytes.
@@ -115,7 +119,20 @@ impl Transform {
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
             whitening: None,
+            crops: Vec::new(),
         })
+    }
+
+    /// A transform that makes several random crops of every image, in the shape `[channels, 1, pixels of all crops]`: the values of the
+    /// first crop, `[channels, height, width]`, then those of the next.
+    ///
+    /// # Errors
+    /// If the preprocessing makes no sense.
+    pub fn crops(preprocessing: &Preprocessing, crops: Vec<Crop>) -> Result<Self> {
+        let mut transform = Self::training(preprocessing, &[])?;
+        transform.input = [transform.input[0], 1, crops.iter().map(|crop| crop.size.iter().product::<usize>()).sum()];
+        transform.crops = crops;
+        Ok(transform)
     }
 
     /// The evaluation transform of a checkpoint, its whitening included.
@@ -218,9 +235,12 @@ impl Transform {
     /// [`Transform::batch`].
     pub(super) fn apply(&self, image: &Image, draw: Draw, out: &mut [f32]) -> Result<()> {
         let mut rng = draw.rng();
+        if !self.crops.is_empty() {
+            return self.apply_crops(image, &mut rng, out);
+        }
         let shown = self.seen(image, &mut rng)?;
-        self.normalise(&shown, out);
         let [_, height, width] = self.input;
+        self.normalise(&shown, [height, width], out);
         self.augment.iter().for_each(|augment| augment.change_values(out, width, height, &mut rng));
         Ok(())
     }
@@ -229,7 +249,7 @@ impl Transform {
     /// input, else as what [`Transform::seen`] gives. None where values are changed after they are normalised.
     pub(super) fn levels(&self, samples: &dyn Samples) -> Option<Levels> {
         let [channels, height, width] = self.input;
-        let points = samples.coordinates().is_some();
+        let points = samples.coordinates().is_some() || !self.crops.is_empty();
         if points || self.whitening.is_some() || self.augment.contains(&Augment::Erase) || ![1, 3].contains(&channels) {
             return None;
         }
@@ -292,26 +312,10 @@ impl Transform {
 
     /// The image of the input's size that is normalised then; it may be grey for an input of three channels.
     pub(super) fn seen(&self, image: &Image, rng: &mut ChaCha8Rng) -> Result<Image> {
-        self.check_reads_images()?;
-        let converted;
-        let image = match (self.input[0], image.channels) {
-            (1, 3 | 4) => {
-                converted = image.to_grey();
-                &converted
-            }
-            (3, 4) => {
-                converted = image.to_rgb();
-                &converted
-            }
-            (4, 1 | 3) => {
-                converted = image.to_rgba();
-                &converted
-            }
-            _ => image,
-        };
+        let image = &*self.converted(image)?;
         let cropped;
         let (image, window) = if self.augment.contains(&Augment::ResizedCrop) {
-            cropped = random_crop(image, rng);
+            cropped = random_crop(image, [0.08, 1.0], rng);
             (&cropped, Window { left: 0, top: 0, resized: (self.input[2], self.input[1]) })
         } else {
             (image, self.window(image, rng))
@@ -319,6 +323,33 @@ impl Transform {
         let mut shown = self.shown(image, &window)?;
         self.augment.iter().for_each(|augment| augment.change(&mut shown, rng));
         Ok(shown)
+    }
+
+    /// The image in the channels that the model reads; what is grey stays grey for a model in colour.
+    fn converted<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>> {
+        self.check_reads_images()?;
+        Ok(match (self.input[0], image.channels) {
+            (1, 3 | 4) => Cow::Owned(image.to_grey()),
+            (3, 4) => Cow::Owned(image.to_rgb()),
+            (4, 1 | 3) => Cow::Owned(image.to_rgba()),
+            _ => Cow::Borrowed(image),
+        })
+    }
+
+    /// Writes all crops of one image to `out`.
+    fn apply_crops(&self, image: &Image, rng: &mut ChaCha8Rng, out: &mut [f32]) -> Result<()> {
+        let image = self.converted(image)?;
+        let mut rest = out;
+        for crop in &self.crops {
+            let [height, width] = crop.size;
+            let window = random_crop(&image, crop.scale, rng);
+            let mut shown = resize::resize(&window, width, height, self.filter)?;
+            crop.change(&mut shown, rng);
+            let (own, after) = rest.split_at_mut(self.input[0] * height * width);
+            self.normalise(&shown, crop.size, own);
+            rest = after;
+        }
+        Ok(())
     }
 
     fn window(&self, image: &Image, rng: &mut ChaCha8Rng) -> Window {
@@ -387,9 +418,8 @@ impl Transform {
         Ok(whole)
     }
 
-    /// Writes an image of the input's size to `out`, normalised.
-    fn normalise(&self, image: &Image, out: &mut [f32]) {
-        let [_, height, width] = self.input;
+    /// Writes an image of this height and width to `out`, normalised.
+    fn normalise(&self, image: &Image, [height, width]: [usize; 2], out: &mut [f32]) {
         for (channel, (plane, levels)) in out.chunks_exact_mut(height * width).zip(&self.levels).enumerate() {
             // a grey image is the same in all channels
             let channel = if image.channels == 1 { 0 } else { channel };
@@ -409,13 +439,15 @@ fn check_values(what: &str, values: &[f64], channels: usize) -> Result<()> {
     }
 }
 
-/// A random window with 8 to 100 % of the area and an aspect ratio from 3:4 to 4:3: torchvision's `RandomResizedCrop`.
-fn random_crop(image: &Image, rng: &mut ChaCha8Rng) -> Image {
+/// A random window with a share from `least` to `most` of the area and an aspect ratio from 3:4 to 4:3: torchvision's
+/// `RandomResizedCrop`.
+fn random_crop(image: &Image, [least, most]: [f64; 2], rng: &mut ChaCha8Rng) -> Image {
     const NARROW: f64 = 3.0 / 4.0;
     const WIDE: f64 = 4.0 / 3.0;
     let (width, height) = (image.width as f64, image.height as f64);
     for _ in 0..10 {
-        let area = width * height * rng.random_range(0.08..1.0);
+        let share = if least < most { rng.random_range(least..most) } else { least };
+        let area = width * height * share;
         let ratio = rng.random_range(NARROW.ln()..WIDE.ln()).exp();
         let w = (area * ratio).sqrt().round_ties_even() as usize;
         let h = (area / ratio).sqrt().round_ties_even() as usize;

@@ -39,6 +39,10 @@ pub struct Row {
     pub folder: PathBuf,
     /// Whether the run has ended.
     pub finished: bool,
+    /// What was done in place of training with labels (mae, dino, knn), whose accuracy is that of nearest neighbours; `None` for training
+    /// with labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// The model as the user named it.
     pub model: Option<String>,
     /// Where the weights came from; `None` means drawn from the seed, or that nothing is known of them.
@@ -226,6 +230,7 @@ impl Row {
             name: run.name.clone(),
             folder: run.folder.clone(),
             finished: summary.is_some(),
+            method: text("method"),
             model: summary.map(|s| s.model.clone()).or_else(|| text("model")),
             weights: summary.map_or_else(|| text("weights"), |s| s.weights.clone()),
             data: summary.map(|s| s.data.clone()).or_else(|| text("data")),
@@ -245,13 +250,16 @@ impl Row {
             test_samples: correct.map(|(_, samples)| samples),
             test_accuracy: correct.and_then(|(hits, samples)| (samples > 0).then(|| hits as f64 / samples as f64)),
             interval: correct.and_then(|(hits, samples)| statistics::wilson(hits, samples)),
-            test_top5: summary.filter(|s| s.classes.len() > 5).map(|s| s.test_top5),
-            // A support vector machine has none; that of any other model may be no number.
-            test_loss: summary.filter(|s| s.model != svm::NAME).map(|s| s.test_loss),
+            test_top5: summary.filter(|s| s.classes.len() > 5).map(|s| s.test_top5).filter(|share| share.is_finite()),
+            // A support vector machine has none, nor have neighbours; that of any other model may be no number.
+            test_loss: summary
+                .filter(|s| s.model != svm::NAME && (s.method.is_none() || s.test_loss.is_finite()))
+                .map(|s| s.test_loss),
             best_epoch: summary.map(|s| s.best_epoch),
             chosen_by: summary.map(|s| s.chosen_by.clone()),
             final_test_accuracy: summary
                 .map(|s| s.final_test_accuracy)
+                .filter(|accuracy| accuracy.is_finite())
                 .or_else(|| last.and_then(|epoch| epoch.test_accuracy)),
         }
     }

@@ -28,6 +28,7 @@ mod per_class;
 mod pictures;
 mod positions;
 mod raster;
+mod reconstructions;
 mod run;
 mod sheet;
 pub mod statistics;
@@ -48,6 +49,7 @@ pub use filters::{draw_filters, filters, first_layer};
 pub use group::{Group, Spread};
 pub use interpolation::interpolation;
 pub use positions::{position_similarity, position_table};
+pub use reconstructions::reconstructions;
 pub use sheet::{SheetRow, contact_sheet};
 
 use crate::train::RunFolder;

@@ -311,6 +311,7 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
     let accuracy = |row: &Row| {
         html! {
             strong { (percent(row, row.test_accuracy)) }
+            @if row.method.is_some() && row.test_accuracy.is_some() { " " span class="quiet" { "of the nearest neighbours" } }
             @if let Some(interval) = row.interval {
                 " " span class="quiet" { (numbers::interval(interval, row.test_samples.unwrap_or(0))) }
             }
@@ -364,11 +365,15 @@ fn facts(rows: &[Row]) -> Vec<Fact> {
         fact("peak memory", true, &|row| html! { (or_dash(row.peak_memory_bytes.map(numbers::bytes))) }),
         fact("parameters", false, &parameters),
         fact("model", false, &|row| html! { (breakable(&or_dash(row.model.clone()))) }),
+        fact("without labels", false, &|row| html! { (or_dash(row.method.clone())) }),
         fact("weights", false, &weights),
         fact("data", false, &|row| html! { (breakable(&or_dash(row.data.clone()))) }),
         fact("test images", true, &|row| html! { (or_dash(row.test_samples.map(numbers::count))) }),
         fact("device", false, &device),
     ];
+    if rows.iter().all(|row| row.method.is_none()) {
+        facts.retain(|fact| fact.name.0 != "without labels");
+    }
     // Of fewer than six classes all are among the top five.
     if rows.iter().all(|row| row.test_top5.is_none()) {
         facts.retain(|fact| fact.name.0 != "top-5 accuracy");

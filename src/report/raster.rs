@@ -26,7 +26,8 @@ pub(super) fn raster(image: &Image, [left, top, width, height]: [f64; 4], enlarg
     }
 }
 
-fn png(image: &Image) -> Vec<u8> {
+/// The bytes of a PNG of the image.
+pub(super) fn png(image: &Image) -> Vec<u8> {
     let colours = if image.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
     let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive);

@@ -160,6 +160,8 @@ impl Run {
         let summary = self.summary.as_ref()?;
         Some(match &self.predictions {
             Some(predictions) => (hits(predictions), predictions.labels.len()),
+            // Labels that nobody read.
+            None if summary.test_accuracy.is_nan() => return None,
             None => ((summary.test_accuracy * summary.test_samples as f64).round() as usize, summary.test_samples),
         })
     }
@@ -195,7 +197,7 @@ fn hits(predictions: &Predictions) -> usize {
 /// What a report computes with must make sense.
 fn check_summary(summary: &Summary, path: &Path) -> Result<()> {
     let damaged = |expected: String, got: String| Err(Error::Damaged { path: path.into(), expected, got });
-    if !(0. ..=1.).contains(&summary.test_accuracy) {
+    if !summary.test_accuracy.is_nan() && !(0. ..=1.).contains(&summary.test_accuracy) {
         return damaged("a test accuracy in [0, 1]".into(), summary.test_accuracy.to_string());
     }
     if summary.best_epoch > 0 && summary.best_epoch >= summary.epochs {

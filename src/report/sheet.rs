@@ -36,7 +36,7 @@ pub fn contact_sheet(columns: &[String], rows: &[SheetRow]) -> ImageResult<Vec<u
     Ok(png)
 }
 
-fn draw(columns: &[String], rows: &[SheetRow]) -> Image {
+pub(super) fn draw(columns: &[String], rows: &[SheetRow]) -> Image {
     let (width, height) = rows.iter().flat_map(|row| &row.images).map(|i| (i.width, i.height)).max().unwrap_or((1, 1));
     let factor = ((TILE as f64 / width as f64).round() as usize).max(1);
     let (tile_width, tile_height) = (width * factor + GAP, (height * factor).max(CHARACTER) + GAP);

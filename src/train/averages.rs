@@ -52,20 +52,7 @@ impl Averages {
     /// # Errors
     /// If `params` is not the store that they are averages of.
     pub fn update(&self, params: &Params, step: usize) -> Result<()> {
-        let decay = self.decay.min((1. + step as f64) / (10. + step as f64));
-        // average - (1 - d) (average - weight), in place.
-        let towards = SgdStep { lr: 1. - decay, momentum: 0., nesterov: false, weight_decay: 0., grad_scale: 1. };
-        for param in params.all() {
-            if param.buffer {
-                self.params.set(&param.name, param.var.as_tensor())?;
-            } else if !param.frozen
-                && let Some(average) = self.params.get(&param.name)
-            {
-                let average = average.var.as_detached_tensor();
-                sgd_step(&average, None, &(&average - param.var.as_detached_tensor())?, &towards)?;
-            }
-        }
-        Ok(())
+        move_towards(&self.params, params, self.decay.min((1. + step as f64) / (10. + step as f64)))
     }
 
     /// Takes back what [`checkpoint::write_last`] wrote.
@@ -75,6 +62,26 @@ impl Averages {
     pub fn read(&self, checkpoint: &Path) -> Result<()> {
         checkpoint::read_params(&checkpoint.join(checkpoint::AVERAGES), &self.params)
     }
+}
+
+/// Moves `averages` towards the values of `params`: `average ← d average + (1 - d) weight`. Running statistics are copied.
+///
+/// # Errors
+/// If one of them is not there.
+pub(super) fn move_towards(averages: &Params, params: &Params, decay: f64) -> Result<()> {
+    // average - (1 - d) (average - weight), in place.
+    let towards = SgdStep { lr: 1. - decay, momentum: 0., nesterov: false, weight_decay: 0., grad_scale: 1. };
+    for param in params.all() {
+        if param.buffer {
+            averages.set(&param.name, param.var.as_tensor())?;
+        } else if !param.frozen
+            && let Some(average) = averages.get(&param.name)
+        {
+            let average = average.var.as_detached_tensor();
+            sgd_step(&average, None, &(&average - param.var.as_detached_tensor())?, &towards)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

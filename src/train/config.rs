@@ -9,8 +9,8 @@ use tallow_weights::{OpenOptions, Preprocessing, quoted};
 
 use super::error::{Error, Result};
 pub use super::settings::{
-    ComputeSettings, DataSettings, LengthSettings, ModelSettings, OptimizerSettings, RegularizationSettings, SETTINGS,
-    ScheduleSettings, Setting, TrainConfig,
+    ComputeSettings, DataSettings, LengthSettings, ModelSettings, OptimizerSettings, PretrainingSettings,
+    RegularizationSettings, SETTINGS, ScheduleSettings, Setting, TrainConfig,
 };
 use super::{kernels, paths};
 use crate::data::Mix;
@@ -176,6 +176,30 @@ pub enum ScheduleKind {
     Step,
 }
 
+/// What is done in place of training with labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Method {
+    /// A masked autoencoder (He et al. 2021): patches that were left out are reconstructed.
+    Mae,
+    /// Self-distillation (Caron et al. 2021): the outputs for small crops come to those of an averaged model for large ones.
+    Dino,
+    /// No training: classes by the nearest neighbours among the model's features.
+    Knn,
+}
+
+impl Method {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mae => "mae",
+            Self::Dino => "dino",
+            Self::Knn => "knn",
+        }
+    }
+}
+
 /// Element types of the model's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -303,6 +327,7 @@ impl TrainConfig {
         self.regularization.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.compute.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
         self.compute.kernels.as_deref().map_or(Ok(()), kernels::check)?;
+        self.pretraining.validate()?;
         self.check_extended()?;
         // TOML's integers have 63 bits and a sign.
         check("seed", i64::try_from(self.compute.seed).is_ok(), format!("at most {}", i64::MAX), self.compute.seed)
@@ -372,6 +397,11 @@ impl TrainConfig {
     pub fn reads_frozen_features(&self) -> bool {
         self.model.weights.is_some()
             && (self.model.freeze.as_deref() == Some("backbone") || self.optimizer.head_first_steps > 0)
+    }
+
+    /// Whether the model has a head, which learns the labels of the data.
+    pub fn trains_head(&self) -> bool {
+        self.pretraining.method.is_none()
     }
 
     /// How training batches are mixed.

@@ -3,7 +3,7 @@
 use tallow_models::Architecture;
 use tallow_models::ops::Kernels;
 
-use super::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
+use super::config::{BatchSize, Count, Method, OptimizerKind, ScheduleKind, TrainConfig};
 
 /// Kinds of models, as far as good settings differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub enum Family {
     Vit,
     /// Vision transformers of at most 128 numbers a token, which bear higher rates and need more steps.
     NarrowVit,
+    /// Vision transformers of BEiT's and EVA's kind, which learned by predicting masked patches: the rate decays faster over their
+    /// layers (Bao et al. 2021 and Fang et al. 2023 fine-tune with 0.65 and 0.7).
+    MaskedVit,
     /// Convolutional networks.
     Cnn,
     /// Multi-layer perceptrons.
@@ -26,6 +29,7 @@ impl Family {
     pub fn of(architecture: &Architecture) -> Self {
         match architecture {
             Architecture::Vit(config) if config.embed_dim <= 128 => Self::NarrowVit,
+            Architecture::Vit(config) if config.has_relative_positions() || config.is_eva() => Self::MaskedVit,
             Architecture::Cnn(_) => Self::Cnn,
             Architecture::Mlp(config) if config.img_size == 1 => Self::Points,
             Architecture::Mlp(_) => Self::Mlp,
@@ -45,11 +49,20 @@ pub enum Regime {
     Pretrained,
     /// The head alone, on a checkpoint's backbone: a linear probe.
     Probe,
+    /// Everything but a head, without labels, as a masked autoencoder.
+    Mae,
+    /// Everything but a head, without labels, by DINO.
+    Dino,
 }
 
 impl Regime {
     /// What the settings of a run come to.
     pub fn of(config: &TrainConfig) -> Self {
+        match config.pretraining.method {
+            Some(Method::Mae) => return Self::Mae,
+            Some(Method::Dino) => return Self::Dino,
+            Some(Method::Knn) | None => {}
+        }
         match (config.model.weights.is_some(), config.model.freeze.as_deref().map(str::trim)) {
             (false, _) => Self::Scratch,
             (true, Some("backbone")) => Self::Probe,
@@ -67,11 +80,17 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
     struct Row(OptimizerKind, f64, f64, ScheduleKind, f64);
     //                                                         optimiser  lr   decay schedule clip
     let Row(optimizer, lr, weight_decay, schedule, clip_grad) = match (family, regime) {
-        (Family::Vit, Regime::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
+        (Family::Vit | Family::MaskedVit, Regime::Scratch) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
         (Family::NarrowVit, Regime::Scratch) => Row(Adamw, 2e-3, 0.05, Cosine, 1.),
-        (Family::Vit, Regime::Pretrained) => Row(Adamw, 1e-4, 0.05, Cosine, 1.),
+        (Family::Vit | Family::MaskedVit, Regime::Pretrained) => Row(Adamw, 1e-4, 0.05, Cosine, 1.),
         (Family::NarrowVit, Regime::Pretrained) => Row(Adamw, 5e-4, 0.05, Cosine, 1.),
-        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => Row(Adamw, 1e-3, 0.05, Cosine, 0.),
+        (Family::Vit | Family::NarrowVit | Family::MaskedVit | Family::Cnn, Regime::Probe) => {
+            Row(Adamw, 1e-3, 0.05, Cosine, 0.)
+        }
+        (Family::NarrowVit, Regime::Mae) => Row(Adamw, 1.5e-3, 0.05, Cosine, 0.),
+        (_, Regime::Mae) => Row(Adamw, 3e-4, 0.05, Cosine, 0.),
+        (Family::NarrowVit, Regime::Dino) => Row(Adamw, 1e-3, 0.04, Cosine, 3.),
+        (_, Regime::Dino) => Row(Adamw, 2.5e-4, 0.04, Cosine, 3.),
         (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.02, 5e-4, Cosine, 0.),
         (Family::Cnn, Regime::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
         (Family::Mlp, Regime::Scratch) => Row(Sgd, 0.01, 0., Cosine, 0.),
@@ -79,7 +98,12 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         (Family::Points, Regime::Scratch) => Row(Sgd, 0.1, 0., Constant, 0.),
         (Family::Points, _) => Row(Sgd, 0.03, 0., Constant, 0.),
     };
-    let is_vit = matches!(family, Family::Vit | Family::NarrowVit);
+    let is_vit = matches!(family, Family::Vit | Family::NarrowVit | Family::MaskedVit);
+    let layer_decay = match family {
+        Family::Vit => Some(0.8),
+        Family::MaskedVit => Some(0.7),
+        _ => None,
+    };
     TrainConfig::default().with(|c| {
         c.optimizer.optimizer = optimizer;
         c.optimizer.lr = lr;
@@ -91,9 +115,20 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         c.length.eval_every = Count::Auto;
         // A head that knows nothing yet pulls a pretrained backbone about.
         c.optimizer.head_first_steps = if is_vit && regime == Regime::Pretrained { 300 } else { 0 };
-        c.regularization.layer_decay = (family == Family::Vit && regime == Regime::Pretrained).then_some(0.8);
+        c.regularization.layer_decay = layer_decay.filter(|_| regime == Regime::Pretrained);
         c.data.augment = if regime == Regime::Probe { "none" } else { "auto" }.into();
-        c.model.weights = (regime != Regime::Scratch).then(|| "pretrained".to_string());
+        c.model.weights = matches!(regime, Regime::Pretrained | Regime::Probe).then(|| "pretrained".to_string());
+        c.pretraining.method = match regime {
+            Regime::Mae => Some(Method::Mae),
+            Regime::Dino => Some(Method::Dino),
+            _ => None,
+        };
+        if regime == Regime::Mae {
+            c.optimizer.betas = [0.9, 0.95];
+        }
+        if regime == Regime::Dino {
+            c.model.set.insert("drop_path_rate".into(), "0.1".into());
+        }
         c.optimizer.momentum = if family == Family::Points { 0. } else { TrainConfig::default().optimizer.momentum };
     })
 }
@@ -111,10 +146,13 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
     }
     let row = |batches, epochs, steps| Row { batches, epochs, steps };
     let Row { batches, epochs, steps } = match (Family::of(architecture), Regime::of(config)) {
-        (Family::Vit, Regime::Scratch) => row([16, 64], 10, 1000),
+        (Family::Vit | Family::MaskedVit, Regime::Scratch) => row([16, 64], 10, 1000),
         (Family::NarrowVit, Regime::Scratch) => row([128, 128], 10, 2000),
-        (Family::Vit | Family::NarrowVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
-        (Family::Vit | Family::NarrowVit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::Vit | Family::NarrowVit | Family::MaskedVit | Family::Cnn, Regime::Probe) => row([32, 32], 30, 300),
+        (Family::Vit | Family::NarrowVit | Family::MaskedVit, Regime::Pretrained) => row([16, 32], 3, 200),
+        (Family::NarrowVit, Regime::Mae) => row([64, 128], 20, 5000),
+        (_, Regime::Mae) => row([32, 128], 50, 5000),
+        (_, Regime::Dino) => row([32, 64], 20, 5000),
         (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
         (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),
         (Family::Mlp, Regime::Scratch) => row([16, 128], 20, 2400),

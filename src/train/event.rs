@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::data::Image;
+
 /// Something that happened in a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -34,6 +36,8 @@ pub enum Event {
     Checkpoint { path: std::path::PathBuf, best: bool },
     /// What the run will take, before its first epoch, where that is not obviously little.
     Estimate(Estimate),
+    /// What a model makes of test images, where that is to be looked at.
+    Pictures(Pictures),
     /// Something that takes a while begins.
     Note(String),
     /// Something is known to fail, or looks wrong.
@@ -44,6 +48,18 @@ pub enum Event {
     Interrupted { step: usize },
     /// The run ended.
     End { elapsed: Duration },
+}
+
+/// What a model makes of test images after an epoch.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Pictures {
+    /// Counts from 0.
+    pub epoch: usize,
+    /// A title and a picture of every image, row by row: the image, what is seen of it, what is made of it.
+    pub rows: Vec<(String, Vec<Image>)>,
+    /// The names of the images.
+    pub names: Vec<String>,
 }
 
 /// What a run will take, from one timed step.
@@ -112,7 +128,8 @@ pub struct EpochMetrics {
     /// Mean over the epoch's training samples.
     #[serde(deserialize_with = "number")]
     pub train_loss: f64,
-    /// Share of correct training predictions, in [0, 1], measured while training.
+    /// Share of correct training predictions, in [0, 1], measured while training; NaN where labels are not read.
+    #[serde(deserialize_with = "number")]
     pub train_accuracy: f64,
     /// On the validation split, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -120,12 +137,15 @@ pub struct EpochMetrics {
     /// On the validation split, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub val_accuracy: Option<f64>,
-    /// On the test set.
+    /// On the test set; NaN where there is no such loss.
     #[serde(deserialize_with = "number")]
     pub test_loss: f64,
-    /// On the test set, in [0, 1].
+    /// On the test set, in [0, 1]. Where a model without a head is trained, or none is, it is that of the nearest neighbours, and NaN
+    /// where there are no labels.
+    #[serde(deserialize_with = "number")]
     pub test_accuracy: f64,
     /// Share of test samples whose label is among the five largest logits.
+    #[serde(deserialize_with = "number")]
     pub test_top5: f64,
     /// Seconds of training and evaluation.
     pub seconds: f64,

@@ -13,14 +13,14 @@ use super::outcome::{Outcome, Start};
 use super::run::{Run, Session};
 use super::run_folder::RunFolder;
 use super::setup::Setup;
-use super::study::svm;
+use super::study::{knn, svm};
 use super::watch::Watch;
 use super::{batch_size, data_record, features, kernels, memory};
 
-/// Trains what `config` says: [`Setup::new`], then [`fit()`]; or [`svm::run`].
+/// Trains what `config` says: [`Setup::new`], then [`fit()`]; or [`svm::run`] or [`knn::run`].
 ///
 /// # Errors
-/// Those of both.
+/// Those of each.
 pub fn run(
     config: &TrainConfig,
     folder: &RunFolder,
@@ -31,6 +31,9 @@ pub fn run(
     folder.check_start(start)?;
     if svm::is_meant(config) {
         return svm::run(config, &OpenOptions::default(), folder, start, listener, stop);
+    }
+    if knn::is_meant(config) {
+        return knn::run(config, &OpenOptions::default(), folder, start, listener, stop);
     }
     fit(Setup::of_run(config, folder, start, &OpenOptions::default())?, folder, start, listener, stop)
 }

@@ -1,21 +1,45 @@
 //! The machine's memory, and the peak of what the process takes of it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, Result};
 
-static GIVE_BACK: OnceLock<fn()> = OnceLock::new();
-
-/// Has `give_back` called when a run would rather take less memory than less time: a program's allocator may then give back
-/// sooner what is free. Of several calls the first counts.
-pub fn on_spare(give_back: fn()) {
-    let _ = GIVE_BACK.set(give_back);
+/// When a program's allocator is to give free memory back to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveBack {
+    /// At once: a run would rather take less memory than less time.
+    AtOnce,
+    /// Late: the process is a small one, and clearing new pages takes up to a quarter of its time.
+    Late,
 }
 
-/// Tells what [`on_spare`] was given.
+static ON_GIVE_BACK: OnceLock<fn(GiveBack)> = OnceLock::new();
+static SPARES: AtomicBool = AtomicBool::new(false);
+/// Up to this peak, in bytes, a process is a small one.
+const SMALL: u64 = 3_000_000_000;
+
+/// Has `give_back` called when a run turns out to be short of memory, or to have plenty. Of several calls the first counts.
+pub fn on_give_back(give_back: fn(GiveBack)) {
+    let _ = ON_GIVE_BACK.set(give_back);
+}
+
+/// Tells what [`on_give_back`] was given that memory is short.
 pub fn spare() {
-    if let Some(give_back) = GIVE_BACK.get() {
-        give_back();
+    SPARES.store(true, Ordering::Relaxed);
+    if let Some(give_back) = ON_GIVE_BACK.get() {
+        give_back(GiveBack::AtOnce);
+    }
+}
+
+/// Tells what [`on_give_back`] was given if there is plenty of memory: to be called when a step has shown what is needed.
+pub fn settle() {
+    if let Some(give_back) = ON_GIVE_BACK.get()
+        && !SPARES.load(Ordering::Relaxed)
+        && peak().is_some_and(|peak| peak <= SMALL)
+    {
+        give_back(GiveBack::Late);
     }
 }
 

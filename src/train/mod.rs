@@ -32,6 +32,7 @@ pub mod optimizer;
 mod outcome;
 mod paths;
 mod predictions;
+pub mod pretraining;
 mod recorded;
 mod relabel;
 mod run;
@@ -55,7 +56,7 @@ pub use device::{device, device_name, gpu_problem, precision_is_native, set_prec
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evaluate_run::{RunEvaluation, RunMeasured, Scores, evaluate_run, score_points};
-pub use event::{EpochMetrics, Event, Listener, StepMetrics};
+pub use event::{EpochMetrics, Event, Listener, Pictures, StepMetrics};
 pub use fit::{fit, run};
 pub use kernels::{KernelsFrom, chosen_kernels, force_kernels, recall_kernels, settle_kernels};
 pub use median::median;

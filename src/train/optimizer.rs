@@ -34,6 +34,8 @@ pub struct Optimizer {
 struct Slot {
     name: String,
     var: Var,
+    /// Whether weight decay is applied to it at all.
+    decayed: bool,
     weight_decay: f64,
     lr_scale: f64,
     /// Steps taken with a gradient.
@@ -72,6 +74,7 @@ impl Optimizer {
             let state = optimizer.state_names().iter().map(|_| zeros()).collect::<candle_core::Result<_>>()?;
             optimizer.by_name.insert(param.name.clone(), optimizer.slots.len());
             optimizer.slots.push(Slot {
+                decayed: param.decayed(),
                 weight_decay: if param.decayed() { config.optimizer.weight_decay } else { 0. },
                 lr_scale: config
                     .regularization
@@ -84,6 +87,11 @@ impl Optimizer {
             });
         }
         Ok(optimizer)
+    }
+
+    /// Another weight decay from here on.
+    pub(super) fn set_weight_decay(&mut self, weight_decay: f64) {
+        self.slots.iter_mut().filter(|slot| slot.decayed).for_each(|slot| slot.weight_decay = weight_decay);
     }
 
     /// What the state takes in memory.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tallow_weights::{expanded, quoted, save};
 
-use super::config::TrainConfig;
+use super::config::{Method, TrainConfig};
 use super::error::{Error, Result};
 use super::event::{EpochMetrics, StepMetrics, number};
 use super::outcome::Start;
@@ -231,6 +231,9 @@ pub struct Metrics {
 pub struct Summary {
     /// The run's name: the folder's, unless a recipe named it.
     pub name: String,
+    /// What was done in place of training with labels; none where there was such training.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub method: Option<Method>,
     /// The model as the user named it.
     pub model: String,
     /// Where the weights came from; none means drawn from the seed.
@@ -269,14 +272,17 @@ pub struct Summary {
     pub best_epoch: usize,
     /// What chose it: `val_accuracy`, or `last` where there is no validation split.
     pub chosen_by: String,
-    /// Test accuracy of the chosen checkpoint.
+    /// Test accuracy of the chosen checkpoint; without a head that of the nearest neighbours, and NaN where there are no labels.
+    #[serde(deserialize_with = "number")]
     pub test_accuracy: f64,
     /// Test loss of the chosen checkpoint; NaN where it is no finite number.
     #[serde(deserialize_with = "number")]
     pub test_loss: f64,
     /// Top-5 test accuracy of the chosen checkpoint.
+    #[serde(deserialize_with = "number")]
     pub test_top5: f64,
     /// Test accuracy after the last epoch.
+    #[serde(deserialize_with = "number")]
     pub final_test_accuracy: f64,
 }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tallow_models::mlp::Implementation;
 use tallow_weights::Interpolation;
 
-use super::config::{BatchSize, Count, Extension, Head, Normalize, OptimizerKind, Precision, Resolved, ScheduleKind};
+use super::config::{
+    BatchSize, Count, Extension, Head, Method, Normalize, OptimizerKind, Precision, Resolved, ScheduleKind,
+};
 use crate::data::{Exif, OnBadImage};
 
 /// A setting as a command line presents it.
@@ -368,6 +370,98 @@ settings! {
         /// the best checkpoint holds; with `None`, that is the weights themselves.
         #[serde(skip_serializing_if = "Option::is_none")]
         ema: Option<f64> = None;
+    }
+
+    /// Training without labels, and what is measured without any training. Everything is left open in a run that trains with labels.
+    group pretraining: PretrainingSettings {
+        /// What is done in place of training with labels: mae (masked autoencoder) or dino (self-distillation) pre-train a ViT, knn trains
+        /// nothing and classifies by the nearest neighbours.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        method: Option<Method> = None;
+        /// MAE: the share of an image's patches that the encoder does not see. Default: 0.75.
+        ///
+        /// In (0, 1).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mask_ratio: Option<f64> = None;
+        /// MAE: width of the decoder's tokens. Default: half of the encoder's, at most 512; for encoders of at most 128 numbers a token the
+        /// encoder's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decoder_dim: Option<usize> = None;
+        /// MAE: blocks of the decoder. Default: 4, or 2 for encoders of at most 128 numbers a token.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decoder_depth: Option<usize> = None;
+        /// MAE: attention heads of the decoder; they divide its width. Default: the encoder's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decoder_heads: Option<usize> = None;
+        /// MAE: reconstruct every patch less its own mean and divided by its own deviation. Default: true.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        norm_pix: Option<bool> = None;
+        /// DINO: crops of the model's size, which the teacher sees too. Default: 2.
+        ///
+        /// At least 2.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        global_crops: Option<usize> = None;
+        /// DINO: smaller crops, which the student sees alone. Default: 8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        local_crops: Option<usize> = None;
+        /// DINO: the least and the largest share of an image's area in a global crop, such as 0.4,1. Default: 0.4,1, or 0.7,1 for images
+        /// of at most 64 pixels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        global_crops_scale: Option<[f64; 2]> = None;
+        /// DINO: the least and the largest share of an image's area in a local crop. Default: 0.05,0.4, or 0.2,0.5 for images of at most
+        /// 64 pixels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        local_crops_scale: Option<[f64; 2]> = None;
+        /// DINO: height and width of a local crop in pixels, a multiple of the patches'. Default: about 3/7 of the image's, as 96 of 224.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        local_crops_size: Option<usize> = None;
+        /// DINO: outputs of the head. Default: 65536, or 1024 for images of at most 64 pixels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        out_dim: Option<usize> = None;
+        /// DINO: width of the head's two hidden layers. Default: 2048, or four times the model's width if that is less.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        head_hidden_dim: Option<usize> = None;
+        /// DINO: width of what the head's last layer reads. Default: 256.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        head_bottleneck_dim: Option<usize> = None;
+        /// DINO: the temperature that divides the student's outputs. Default: 0.1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        student_temperature: Option<f64> = None;
+        /// DINO: the temperature that divides the teacher's outputs after the warm-up. Default: 0.04.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        teacher_temperature: Option<f64> = None;
+        /// DINO: the teacher's temperature in the first epoch. Default: 0.04.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warmup_teacher_temperature: Option<f64> = None;
+        /// DINO: epochs over which the teacher's temperature goes from its first value to its last. Default: 0.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        warmup_teacher_epochs: Option<usize> = None;
+        /// DINO: how much of the teacher stays in the first step; it rises to 1 by half a cosine. Default: 0.996.
+        ///
+        /// In [0, 1].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        teacher_momentum: Option<f64> = None;
+        /// DINO: how much of the centre of the teacher's outputs stays in a step. Default: 0.9.
+        ///
+        /// In [0, 1].
+        #[serde(skip_serializing_if = "Option::is_none")]
+        center_momentum: Option<f64> = None;
+        /// DINO: the weight decay of the last step; it rises or falls to there by half a cosine. Default: 0.4.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weight_decay_end: Option<f64> = None;
+        /// DINO: epochs in which the head's last layer stays as it is. Default: 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        freeze_last_layer: Option<usize> = None;
+        /// While pre-training, classify the test part by its nearest neighbours among this many labelled training images, if there are
+        /// labels; 0 for not at all. Default: 2000.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        knn_limit: Option<usize> = None;
+        /// Numbers of nearest neighbours that vote, separated by commas. Default: 10,20,100,200.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        k: Option<Vec<usize>> = None;
+        /// The temperature T of the neighbours' votes: one of cosine s counts exp(s/T). Default: 0.07.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        temperature: Option<f64> = None;
     }
 
     /// How and where the run computes, and how often it saves checkpoints.

@@ -8,7 +8,7 @@ use candle_core::DType;
 use tallow_models::{Architecture, Params, zoo};
 use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
 
-use super::config::{Normalize, Resolved, TrainConfig};
+use super::config::{Method, Normalize, Resolved, TrainConfig};
 use super::data_record::{self, DataRecord};
 use super::defaults::by_data;
 use super::error::{Error, Result};
@@ -20,7 +20,7 @@ use super::run_folder::RunFolder;
 use super::schedule::Schedule;
 use super::study::perceptron;
 use super::zero_shot::WordHead;
-use super::{device, device_name, freeze, memory, paths, set_precision, warnings};
+use super::{device, device_name, freeze, memory, paths, pretraining, set_precision, warnings};
 use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration, [`Setup::of_parts`] from a model and data that
@@ -79,6 +79,7 @@ impl Setup {
     fn begin(config: &TrainConfig) -> Result<()> {
         config.validate()?;
         perceptron::check_settings(config)?;
+        pretraining::check_settings(config)?;
         set_precision(config.compute.dtype, &device(&config.compute.device)?)
     }
 
@@ -88,7 +89,7 @@ impl Setup {
         let device = device(&config.compute.device)?;
         if let Some(Ok(wanted)) = config.model.set.get("num_classes").map(|wanted| wanted.trim().parse()) {
             // Before weights are downloaded for it.
-            check_classes(wanted, &dataset)?;
+            check_classes(config, wanted, &dataset)?;
         }
         let options = &config.checkpoint_options(options.clone())?;
         let loaded = match config.model.weights.as_deref() {
@@ -108,6 +109,7 @@ impl Setup {
         check_channels(&dataset, &architecture)?;
         check_images(&mut dataset, architecture.input_size()[0] == 4, config.data.on_bad_image, options)?;
         perceptron::check(config, &architecture)?;
+        pretraining::check(config, &architecture, &dataset)?;
         // What is said of the weights; where nothing is and they are the model's own, what was assumed for that.
         let stated = loaded.as_ref().and_then(Checkpoint::config);
         let described = match config.model.weights.as_deref() {
@@ -128,9 +130,10 @@ impl Setup {
         if let Some(text) = &config.model.freeze {
             params.freeze(freeze::rule(text, &architecture)?);
         }
+        pretraining::prepare(config, &architecture, &params, loaded.is_some())?;
         let load = LoadOptions::default().with(|load| {
             load.head = config.model.head.of_load();
-            load.labels = Some(dataset.classes.clone());
+            load.labels = config.trains_head().then(|| dataset.classes.clone());
             load.ignore_unknown = config.model.ignore_unknown;
         });
         let mut account = match &loaded {
@@ -153,7 +156,7 @@ impl Setup {
         let checkpoint = CheckpointConfig::new(architecture, preprocessing).with(|c| {
             c.name = own.name;
             c.whitening = whitening;
-            c.labels = Some(dataset.classes.clone());
+            c.labels = config.trains_head().then(|| dataset.classes.clone());
             c.license = described.and_then(|described| described.license.clone());
         });
         Ok(Self { config: settled, checkpoint, params, dataset, account })
@@ -178,14 +181,21 @@ impl Setup {
         by_data(config, &self.checkpoint.architecture, self.dataset.train.len());
         config.validate()?;
         perceptron::check_settings(config)?;
-        check_classes(self.checkpoint.architecture.num_classes(), &self.dataset)?;
+        check_classes(config, self.checkpoint.architecture.num_classes(), &self.dataset)?;
         let (labels, classes) = (&self.checkpoint.labels, self.dataset.classes.len());
         if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != classes) {
             let expected = format!("a name for each of the data set's {classes} classes");
             return Err(Error::invalid("labels of the checkpoint", expected, format!("{} names", labels.len())));
         }
+        pretraining::check_settings(config)?;
+        pretraining::check(config, &self.checkpoint.architecture, &self.dataset)?;
+        pretraining::settle(config, &self.checkpoint.architecture);
         if config.data.augment.trim() == "auto" {
-            let names: Vec<String> = self.dataset.augment.iter().map(Augment::to_string).collect();
+            let suits = match config.pretraining.method {
+                Some(Method::Dino) => pretraining::dino_changes("auto", &self.dataset.augment)?,
+                _ => self.dataset.augment.clone(),
+            };
+            let names: Vec<String> = suits.iter().map(Augment::to_string).collect();
             config.data.augment = if names.is_empty() { "none".into() } else { names.join(",") };
         }
         let preprocessing = &self.checkpoint.preprocessing;
@@ -252,6 +262,7 @@ fn data_options(config: &TrainConfig) -> DataOptions {
         test_split: config.data.test_split.clone(),
         on_bad_image: config.data.on_bad_image,
         exif: config.data.exif.unwrap_or_default(),
+        unlabelled: matches!(config.pretraining.method, Some(Method::Mae | Method::Dino)),
         ..DataOptions::default()
     }
 }
@@ -412,9 +423,9 @@ impl OwnModel {
 }
 
 /// The model that is trained: what its name or its checkpoint says, changed by `set`, with a class for every one of the data
-/// set's.
+/// set's, or without a head where no labels are learned.
 fn architecture(config: &TrainConfig, own: Architecture, dataset: &Dataset) -> Result<Architecture> {
-    let mut architecture = own.with_num_classes(dataset.classes.len());
+    let mut architecture = own.with_num_classes(if config.trains_head() { dataset.classes.len() } else { 0 });
     set_all(&mut architecture, &config.model.set)?;
     architecture.validate()?;
     Ok(architecture)
@@ -422,7 +433,11 @@ fn architecture(config: &TrainConfig, own: Architecture, dataset: &Dataset) -> R
 
 /// The head has a row for every class of the data and no other: what it said of a class without samples or a name would mean
 /// nothing to whoever reads the checkpoint.
-fn check_classes(classes: usize, dataset: &Dataset) -> Result<()> {
+fn check_classes(config: &TrainConfig, classes: usize, dataset: &Dataset) -> Result<()> {
+    if !config.trains_head() {
+        let expected = "nothing: there is no head where no labels are learned";
+        return if classes == 0 { Ok(()) } else { Err(Error::config("num_classes", expected, classes)) };
+    }
     let of_data = dataset.classes.len();
     if classes == of_data {
         return Ok(());

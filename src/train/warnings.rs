@@ -110,7 +110,7 @@ pub fn of_learned_by_heart(train_accuracy: f64, losses: &[f64], validated: bool)
     let lowest = before.iter().copied().fold(f64::INFINITY, f64::min);
     let rises =
         lowest.is_finite() && since.iter().all(|&loss| loss > lowest) && since[RISING_EPOCHS - 1] > 1.1 * lowest;
-    if !rises || train_accuracy < 0.999 {
+    if !rises || train_accuracy.is_nan() || train_accuracy < 0.999 {
         return None;
     }
     let (what, remedy) = match validated {
@@ -163,6 +163,41 @@ pub fn of_collapse(evaluation: &Evaluation, classes: &[String], epoch: usize) ->
         "after epoch {} the model calls every test sample {class}: the learning rate may be too high or too low, or the \
          head may not learn",
         epoch + 1
+    ))
+}
+
+/// Of the loss of a decoder that says the same patch for whatever it sees, what is not left of it is no learning.
+const NO_LEARNING: f64 = 0.97;
+
+/// A masked autoencoder whose loss stays that of the mean patch.
+pub fn of_mean_patch(loss: f64, mean_patch: f64) -> Option<String> {
+    (loss.is_finite() && mean_patch > 0. && loss > NO_LEARNING * mean_patch).then(|| {
+        format!(
+            "the loss is {:.0} % of that of a decoder which says the mean patch whatever it sees: nothing of the images is learned; \
+             try a higher or lower `lr`, more `epochs`, or a lower `mask_ratio`",
+            100. * loss / mean_patch
+        )
+    })
+}
+
+/// Shares of what they can be at most, below and above which the numbers of DINO's teacher mean a collapse.
+const SAME: f64 = 0.01;
+const UNIFORM: f64 = 0.99;
+
+/// A teacher of DINO whose outputs say nothing of the images: `entropy` is the mean entropy of an output, `information` what the entropy
+/// of their mean is above that, `divergence` that of the student's from it, of outputs of so many values in batches of so many rows.
+pub fn of_teacher(entropy: f64, information: f64, divergence: f64, [values, rows]: [usize; 2]) -> Option<String> {
+    let (most, tellable) = ((values as f64).ln(), (values.min(rows) as f64).ln());
+    let how = if entropy > UNIFORM * most {
+        "are uniform: all of them are as likely (a lower `teacher_temperature` sharpens them)"
+    } else if information < SAME * tellable && divergence < 5. * SAME * most {
+        "are the same for every image (a lower `lr`, or a higher `teacher_temperature`, keeps them apart)"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "the teacher's outputs {how}: it has collapsed. Their entropy is {entropy:.3} of at most {most:.3}, the student's divergence \
+         from them {divergence:.4}"
     ))
 }
 

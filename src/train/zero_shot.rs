@@ -124,6 +124,7 @@ pub fn run(
     checkpoint::write_best(folder, params, described)?;
     write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
+        method: None,
         name: setup.name(folder),
         model: config.model.model.clone(),
         weights: config.model.weights.clone(),

@@ -7,6 +7,7 @@ mod head_first;
 mod older;
 mod optimizer;
 mod parity;
+mod pretraining;
 mod resume;
 mod run;
 mod schedule;

@@ -26,11 +26,16 @@ fn plain() -> TrainConfig {
 }
 
 fn compare(name: &str, config: &TrainConfig) {
+    compare_in("curves.json", name, config);
+}
+
+/// As `name` says in this file of curves.
+fn compare_in(file: &str, name: &str, config: &TrainConfig) {
     let directory = tempfile::tempdir().unwrap();
     let folder = RunFolder::new(directory.path().join("run"));
     finish(config, &folder, Start::New).unwrap();
     let steps = folder.metrics().unwrap().steps;
-    let reference = &reference("curves.json")[name];
+    let reference = &reference(file)[name];
     let (losses, norms) = (numbers(&reference["loss"]), numbers(&reference["grad_norm"]));
     assert_eq!((steps.len(), losses.len(), norms.len()), (20, 20, 20));
     for (step, (loss, norm)) in steps.iter().zip(losses.into_iter().zip(norms)) {
@@ -72,4 +77,28 @@ fn adamw_follows_pytorch_for_twenty_steps() {
             c.optimizer.lr = 1e-3;
         }),
     );
+}
+
+/// A ViT whose weights lie in the file of its name, of timm's architecture `of`, eight numbers wide.
+fn blocks(name: &str, of: &str, more: &[(&str, &str)]) {
+    let sizes = [("img_size", "28"), ("patch_size", "7"), ("in_chans", "1"), ("embed_dim", "8"), ("depth", "2")];
+    let set = sizes.iter().chain(&[("num_heads", "2"), ("mlp_ratio", "2")]).chain(more);
+    let config = plain().with(|c| {
+        c.model.model = of.into();
+        c.model.weights = Some(references().join(format!("{name}.safetensors")).display().to_string());
+        c.model.set = set.map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        c.optimizer.optimizer = OptimizerKind::Adamw;
+        c.optimizer.lr = 1e-3;
+    });
+    compare_in("curves_of_blocks.json", name, &config);
+}
+
+#[test]
+fn dinov3_with_a_gate_follows_pytorch_for_twenty_steps() {
+    blocks("dinov3", "vit_small_plus_patch16_dinov3_qkvb", &[]);
+}
+
+#[test]
+fn beit_with_biases_of_blocks_and_one_of_all_follows_pytorch_for_twenty_steps() {
+    blocks("beit", "beit_base_patch16_224", &[("use_shared_rel_pos_bias", "true")]);
 }

@@ -86,6 +86,7 @@ impl HeadDecision {
             architecture,
             options,
             theirs: held.iter().filter_map(|mapped| mapped.shape.first().copied()).next(),
+            projects: translation.projects || checkpoint.config().is_some_and(|config| config.projection),
             head: &head,
             held: &held,
         };
@@ -114,6 +115,8 @@ struct Chooser<'a> {
     options: &'a LoadOptions,
     /// The rows of the checkpoint's head, where it has one.
     theirs: Option<usize>,
+    /// Whether that head is a projection into a space shared with texts.
+    projects: bool,
     /// The head's parameters.
     head: &'a [&'a ParamSpec],
     /// Those that the checkpoint has.
@@ -192,10 +195,10 @@ impl Chooser<'_> {
 
     /// Why the rows of the checkpoint's head must not be used, if so.
     fn fault(&self, theirs: usize) -> Option<String> {
-        let config = self.checkpoint.config()?;
-        if config.projection && self.options.labels.is_some() {
+        if self.projects && self.options.labels.is_some() {
             return Some("that projects into a space shared with texts, and knows no classes".into());
         }
+        let config = self.checkpoint.config()?;
         if config.head_fault.is_some() {
             return config.head_fault.clone();
         }

@@ -8,7 +8,9 @@ use tallow_models::vit::{GlobalPool, PosEmbed};
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
-use crate::adapt::{adapt_channels, resample_patches, resample_positions, resample_positions_plainly};
+use crate::adapt::{
+    adapt_channels, resample_patches, resample_positions, resample_positions_plainly, resample_relative,
+};
 use crate::head::HeadDecision;
 use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
@@ -136,6 +138,11 @@ enum Change {
         /// Whether patches that fall together are averaged, as timm does and transformers does not.
         antialias: bool,
     },
+    /// A table of relative positions from one grid of patches to another.
+    Relative {
+        old: [usize; 2],
+        new: [usize; 2],
+    },
     /// Positions of zero for this many prefix tokens in front.
     ZeroPrefix(usize),
     /// The first position away: it was added to the class token.
@@ -160,7 +167,7 @@ struct Plan {
 impl Plan {
     fn new(checkpoint: &Checkpoint, architecture: &Architecture, options: &LoadOptions) -> Result<Self> {
         let origin = checkpoint.origin();
-        let translation = with_projection(checkpoint, architecture, checkpoint.translation()?)?;
+        let mut translation = with_projection(checkpoint, architecture, checkpoint.translation()?)?;
         if translation.naming == Naming::Plain && matches!(architecture, Architecture::Vit(_)) {
             return Err(naming::unknown(origin, checkpoint.tensors()));
         }
@@ -168,6 +175,7 @@ impl Plan {
             checkpoint.check(part.index)?;
         }
         let specs = architecture.parameters()?;
+        translation = translation.fitted(&specs);
         let head = HeadDecision::decide(checkpoint, &translation, architecture, &specs, options)?;
         let mut planner = Planner {
             origin,
@@ -394,6 +402,11 @@ impl Planner<'_> {
             ("pos_embed", Some(vit)) => self.position_changes(vit, &mapped.shape).ok_or_else(|| {
                 misfit("position embeddings are resampled from the grid that the checkpoint's config says, or a square, and only where the width agrees")
             }),
+            (name, Some(vit)) if name.ends_with("relative_position_bias_table") => {
+                self.relative_changes(vit, &spec.shape, &mapped.shape).ok_or_else(|| {
+                    misfit("tables of relative positions are resampled from the grid that the checkpoint's config says, or a square, and only where the heads agree")
+                })
+            }
             ("cls_token", Some(_)) if self.fold_first_position => match self.translation.get("pos_embed") {
                 Some(positions) if mapped.shape == spec.shape => Ok(vec![Change::AddFirstOf(positions.clone())]),
                 _ => Err(misfit("the model's embed_dim must be the checkpoint's")),
@@ -453,6 +466,17 @@ impl Planner<'_> {
             return None;
         }
         Some(changes)
+    }
+
+    /// How a table `[distances + 3, heads]` becomes the model's.
+    fn relative_changes(&self, vit: &VitConfig, expected: &[usize], shape: &[usize]) -> Option<Vec<Change>> {
+        let (&[_, heads], &[rows, their_heads]) = (expected, shape) else { return None };
+        let distances = |[rows, columns]: [usize; 2]| (2 * rows - 1) * (2 * columns - 1) + 3;
+        let square =
+            rows.checked_sub(3).and_then(square_root).filter(|side| side % 2 == 1).map(|side| [side.div_ceil(2); 2]);
+        let old = self.grid.filter(|grid| !grid.contains(&0) && distances(*grid) == rows).or(square)?;
+        let new = vit.grid_size();
+        (heads == their_heads).then(|| if old == new { vec![] } else { vec![Change::Relative { old, new }] })
     }
 
     /// Whether the checkpoint's positions begin with the class token's and the model's do not. Constant positions can be added
@@ -517,6 +541,11 @@ impl Planner<'_> {
             "the checkpoint was trained without locality self-attention: leave out lsa"
         } else if any(unused, ".attn.scale") {
             "the checkpoint was trained with locality self-attention: set lsa"
+        } else if any(unused, "relative_position_bias_table") || any(missing, "relative_position_bias_table") {
+            "relative positions differ: choose the checkpoint's use_rel_pos_bias and use_shared_rel_pos_bias"
+        } else if any(unused, "q_bias") || any(missing, "q_bias") || any(unused, "qkv.bias") || any(missing, "qkv.bias")
+        {
+            "the biases of queries, keys and values differ: choose the checkpoint's qkv_bias and k_bias"
         } else if any(unused, "reg") || any(missing, "reg_token") {
             "the register tokens differ: choose the checkpoint's reg_tokens"
         } else if any(unused, "blocks.") || any(missing, "blocks.") {
@@ -530,16 +559,23 @@ impl Planner<'_> {
 
     fn notes(&self, fillings: &[Filling]) -> Vec<String> {
         let changes = fillings.iter().flat_map(|filling| &filling.changes);
-        changes
+        let mut notes: Vec<String> = changes
             .filter_map(|change| match change {
-                Change::Positions { old, new, .. } if (0..2).any(|axis| 2 * new[axis] <= old[axis]) => Some(format!(
-                    "positions went from {} far down to {}: without fine-tuning this costs accuracy",
-                    grid_in_words(*old),
-                    grid_in_words(*new)
-                )),
+                Change::Positions { old, new, .. } | Change::Relative { old, new }
+                    if (0..2).any(|axis| 2 * new[axis] <= old[axis]) =>
+                {
+                    Some(format!(
+                        "positions went from {} far down to {}: without fine-tuning this costs accuracy",
+                        grid_in_words(*old),
+                        grid_in_words(*new)
+                    ))
+                }
                 _ => None,
             })
-            .collect()
+            .collect();
+        // Every block may have its own.
+        notes.dedup();
+        notes
     }
 }
 
@@ -623,6 +659,10 @@ impl Filling {
                     let resample = if *antialias { resample_positions } else { resample_positions_plainly };
                     resample(&value, *prefix, old, new)?
                 }
+                Change::Relative { old, new } => {
+                    let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
+                    resample_relative(&value, old, new)?
+                }
                 Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
                 Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
                 Change::AddFirstOf(positions) => (value + positions.make(read)?.narrow(1, 0, 1)?)?,
@@ -675,6 +715,9 @@ impl Change {
             Self::Positions { old, new, antialias, .. } => {
                 let how = if *antialias { "bicubic, antialias" } else { "bicubic, as transformers" };
                 format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))
+            }
+            Self::Relative { old, new } => {
+                format!("relative positions resampled from {} to {} patches", grid_in_words(*old), grid_in_words(*new))
             }
             Self::ZeroPrefix(prefix) => format!("{prefix} zero positions put before the patches'"),
             Self::DropFirst => "the class token's position moved into the class token".into(),

@@ -1,6 +1,8 @@
 //! Checkpoints that timm, transformers and the original repositories write give the tokens, pooled features and logits that
 //! those libraries compute. `references/make.py` made them.
 
+#[path = "forward/blocks.rs"]
+mod blocks;
 #[path = "support/references.rs"]
 mod references;
 

@@ -178,6 +178,15 @@ fn mmpretrain_and_mmseg_equal_timm() {
 }
 
 #[test]
+fn vit_pytorch_normalises_patches_before_and_behind() {
+    for (case, pool) in [("vit_pytorch", GlobalPool::Token), ("vit_pytorch_mean", GlobalPool::Avg)] {
+        let (config, _) = check(case, &open_layout(case, &told(|_| ())).unwrap());
+        assert_eq!((vit(&config).global_pool, vit(&config).norm_patches, vit(&config).spt), (pool, true, false));
+        assert!(save::check_timm(&config).unwrap_err().to_string().contains("norms around its patch embedding"));
+    }
+}
+
+#[test]
 fn ijepa_and_msn_equal_transformers() {
     let (config, _) = check("ijepa", &layout("ijepa"));
     assert_eq!((vit(&config).global_pool, vit(&config).uses_fc_norm()), (GlobalPool::Avg, false));
@@ -199,22 +208,24 @@ fn a_projection_is_no_classifier_and_is_never_drawn_anew_in_silence() {
     let keep = options.with(|c| c.head = Head::Keep);
     assert!(load(&checkpoint, &config.architecture, &keep, &params).is_err());
     // A config that says a projection that the weights have not, or another.
-    for (said, got) in [(r#""projection_dim": 6"#, "no projection"), (r#""projection_dim": 5"#, "one to 6 values")] {
+    let own = references().join("layouts/clip");
+    let mut tensors = candle_core::safetensors::load(own.join("model.safetensors"), &Device::Cpu).unwrap();
+    let projection = tensors.remove("visual_projection.weight").unwrap();
+    let narrow = projection.narrow(0, 0, 5).unwrap();
+    for (projection, got) in [(None, "no projection at all"), (Some(narrow), "one to 5 values")] {
         let temporary = tempfile::tempdir().unwrap();
-        let own = references().join("layouts");
-        let text = fs::read_to_string(own.join("clip/config.json")).unwrap().replace(r#""projection_dim": 6"#, said);
-        let weights = if got.starts_with("no") { "clip_classifier" } else { "clip" };
-        fs::write(temporary.path().join("config.json"), text).unwrap();
-        let to = temporary.path().join("model.safetensors");
-        fs::copy(own.join(weights).join("model.safetensors"), to).unwrap();
+        fs::copy(own.join("config.json"), temporary.path().join("config.json")).unwrap();
+        let mut tensors = tensors.clone();
+        tensors.extend(projection.map(|projection| ("visual_projection.weight".to_owned(), projection)));
+        candle_core::safetensors::save(&tensors, temporary.path().join("model.safetensors")).unwrap();
         let checkpoint = open(&Source::Folder(temporary.path().into()), &OpenOptions::default()).unwrap();
         let architecture = &checkpoint.config().unwrap().architecture;
-        // One block less than the config says is not what this is about.
-        let Architecture::Vit(vit) = architecture.clone() else { panic!() };
-        let vit = vit.with(|c| c.depth = if weights == "clip" { 2 } else { 1 });
-        let error =
-            load(&checkpoint, &Architecture::Vit(vit), &LoadOptions::default(), &params).unwrap_err().to_string();
+        let error = load(&checkpoint, architecture, &LoadOptions::default(), &params).unwrap_err().to_string();
         assert!(error.contains(got) && error.contains("projection_dim") && !error.contains('\n'), "{error}");
+        // Without its head it is a tower like any other.
+        let without = architecture.clone().with_num_classes(0);
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        load(&checkpoint, &without, &LoadOptions::default(), &params).unwrap();
     }
 }
 
@@ -231,6 +242,24 @@ fn a_projection_stays_one_in_what_is_written_for_timm() {
     let written = open(&Source::Folder(temporary.path().into()), &OpenOptions::default()).unwrap();
     assert!(written.config().unwrap().projection);
     check("clip", &written);
+}
+
+#[test]
+fn names_of_vits_that_are_not_plain_are_refused_with_what_they_have() {
+    let temporary = tempfile::tempdir().unwrap();
+    let tensor = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
+    let sam = [
+        ("image_encoder.patch_embed.proj.weight", tensor(&[8, 3, 4, 4])),
+        ("image_encoder.blocks.0.attn.rel_pos_h", tensor(&[3, 4])),
+    ];
+    let older = [("to_patch_embedding.1.weight", tensor(&[8, 48])), ("cls_token", tensor(&[1, 1, 8]))];
+    for (tensors, what) in [(sam, "SAM"), (older, "older vit-pytorch")] {
+        let path = temporary.path().join("model.safetensors");
+        candle_core::safetensors::save(&std::collections::HashMap::from(tensors), &path).unwrap();
+        let checkpoint = open(&Source::File(path), &OpenOptions::default()).unwrap();
+        let error = checkpoint.config_or_inferred().unwrap_err().to_string();
+        assert!(error.contains(what) && !error.contains('\n'), "{error}");
+    }
 }
 
 #[test]

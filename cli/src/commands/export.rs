@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 use tallow_models::Architecture;
-use tallow_weights::save;
+use tallow_weights::{expanded, save};
 
 use crate::error::{Result, usage};
 use crate::file_name::check_written;
@@ -11,6 +11,8 @@ use crate::flags::{ExportArgs, ExportFormat, Quantisation};
 use crate::model;
 use crate::session::Session;
 use tallow::Pretrained;
+use tallow::train::RunFolder;
+use tallow::train::config::Method;
 
 #[derive(Serialize)]
 struct Exported<'a> {
@@ -24,7 +26,8 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
     if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
         bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
     }
-    let loaded = model::open(&args.model, &args.architecture, &args.checkpoint, session)?;
+    let name = if args.student { student(&args.model)? } else { args.model.clone() };
+    let loaded = model::open(&name, &args.architecture, &args.checkpoint, session)?;
     model::say_account(&loaded, session);
     check_head(args, &loaded, session)?;
     let format = match args.format {
@@ -58,6 +61,16 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
     };
     let exported = Exported { out: &args.out, format, tensors: loaded.params().names().len() };
     session.result(&exported, || format!("{}: {} tensors, {format}", args.out.display(), exported.tensors))
+}
+
+/// The student of the DINO run called `name`: what the run goes on from.
+fn student(name: &str) -> Result<String> {
+    let expected = || usage(format!("--student: expected the folder of a DINO run, got {name}"));
+    let folder = RunFolder::of_model(expanded(name)).ok_or_else(expected)?;
+    if folder.config()?.pretraining.method != Some(Method::Dino) {
+        return Err(expected());
+    }
+    Ok(folder.last_path().display().to_string())
 }
 
 /// A head that was drawn at random is written only where it was asked for, and is marked as untrained.

@@ -32,6 +32,7 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
         input_size: architecture.input_size(),
         num_features: architecture.num_features(),
         num_classes: architecture.num_classes(),
+        projection: loaded.as_ref().is_some_and(|loaded| loaded.config().projection),
         license: loaded.as_ref().and_then(|loaded| loaded.config().license.as_deref()),
         labels: loaded.as_ref().and_then(|loaded| loaded.config().labels.as_deref()),
         architecture: serde_json::to_value(&architecture)?,
@@ -53,6 +54,8 @@ struct Info<'a> {
     input_size: [usize; 3],
     num_features: usize,
     num_classes: usize,
+    /// Whether the head is the projection of a CLIP, whose rows are no classes.
+    projection: bool,
     license: Option<&'a str>,
     labels: Option<&'a [String]>,
     architecture: serde_json::Value,
@@ -75,13 +78,16 @@ impl Info<'_> {
             table.row([layer.name.to_string(), format!("{:?}", layer.shape), thousands(count)]);
         }
         let [channels, height, width] = self.input_size;
+        let head = match self.projection {
+            true => format!("projected to {} values", self.num_classes),
+            false => format!("{} classes", self.num_classes),
+        };
         let mut text = format!(
-            "{table}\n{}: {} parameters, {:.2} GMACs, input {channels}x{height}x{width}, {} features, {} classes\n",
+            "{table}\n{}: {} parameters, {:.2} GMACs, input {channels}x{height}x{width}, {} features, {head}\n",
             self.model,
             thousands(self.parameters),
             self.gmacs,
             self.num_features,
-            self.num_classes,
         );
         if let Some(fields) = self.architecture.as_object() {
             let fields = fields.iter().map(|(key, value)| format!("{key}={}", plain(value)));

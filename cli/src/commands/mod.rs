@@ -12,6 +12,7 @@ mod export;
 mod fetch;
 mod info;
 mod interpolate;
+mod knn;
 mod list;
 mod predict;
 mod run;
@@ -37,11 +38,15 @@ pub fn run(command: Command, session: &Session) -> Result {
         Command::List(args) => list::run(&args, session),
         Command::Info(args) => info::run(&args, session),
         Command::Fetch(args) => fetch::run(&args, session),
-        Command::Train(args) => train::run(&args, settings::Start::Scratch, session),
-        Command::Finetune(args) => train::run(&args, settings::Start::Pretrained, session),
+        Command::Train(args) => train::run(&args, None, settings::Start::Scratch, session),
+        Command::Finetune(args) => train::run(&args, None, settings::Start::Pretrained, session),
+        Command::Pretrain(args) => {
+            train::run(&args.train, Some(&args.pretraining), settings::Start::Unlabelled, session)
+        }
         Command::Zeroshot(args) => zeroshot::run(&args, session),
         Command::Interpolate(args) => interpolate::run(&args, session),
         Command::Run(args) => run::run(&args, session),
+        Command::Knn(args) => knn::run(&args, session),
         Command::Eval(args) => eval::run(&args, session),
         Command::Predict(args) => predict::run(&args, session),
         Command::Draw(args) => draw::run(&args, session),

@@ -187,6 +187,9 @@ impl Planned {
         let folder = RunFolder::new(&root);
         folder.check_start(Start::Resume)?;
         let mut table = run.settings.clone();
+        if let Some(folder) = recipe.weights_of(run)? {
+            table.insert("weights".into(), folder.display().to_string().into());
+        }
         table.extend(settings::of_session(session)?);
         table.insert("name".into(), run.name.clone().into());
         let config = settings::over_defaults(&table, run.start, session)?;
@@ -205,9 +208,15 @@ impl Planned {
                 ));
             }
         }
-        let command = run.command(&root);
+        let command = Run { settings: table_of(&table, run), ..run.clone() }.command(&root);
         Ok(Self { plan: Plan { name: run.name.clone(), folder: root, state, seconds: None, command }, folder, config })
     }
+}
+
+/// The settings of a run as its recipe names them, with the values of `table`.
+fn table_of(table: &toml::Table, run: &Run) -> toml::Table {
+    let keys = run.settings.keys();
+    keys.filter_map(|key| Some((key.clone(), table.get(key)?.clone()))).collect()
 }
 
 /// The settings of a run that is there, with those left open again that `config` leaves open and the run has settled.
@@ -230,6 +239,7 @@ fn as_left_open(config: &TrainConfig, there: TrainConfig) -> TrainConfig {
         if length.eval_every == Count::Auto {
             c.length.eval_every = Count::Auto;
         }
+        c.pretraining = std::mem::take(&mut c.pretraining).as_left_open(&config.pretraining);
         c.length.eval_batch_size = length.eval_batch_size.and(c.length.eval_batch_size);
         c.schedule.warmup_steps = config.schedule.warmup_steps.and(c.schedule.warmup_steps);
         if config.compute.device == "auto" {

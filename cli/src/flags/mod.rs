@@ -17,7 +17,7 @@ use tallow_weights::expanded;
 pub use architecture::ArchitectureFlags;
 pub use checkpoint::CheckpointFlags;
 pub use global::GlobalFlags;
-pub use training::TrainArgs;
+pub use training::{KnnArgs, PretrainArgs, PretrainFlags, TrainArgs};
 
 use tallow::data::{Exif, OnBadImage};
 use tallow::train::TrainConfig;
@@ -107,6 +107,26 @@ pub enum Command {
                             tallow interpolate hf-hub:openai/clip-vit-base-patch32 runs/finetuned --data folder:sketches\n  \
                             tallow interpolate runs/zeroshot runs/finetuned --alpha 0.5 --out models/between")]
     Interpolate(InterpolateArgs),
+    /// Train a ViT without labels, as a masked autoencoder (MAE) or by self-distillation (DINO), for tallow finetune --weights RUN
+    #[command(mut_args(training::without_labels))]
+    #[command(after_help = "Examples:\n  tallow pretrain vit_mnist --method mae --data mnist --out runs/mae\n  \
+                            tallow pretrain vit_small_patch16_224 --method dino --data folder:photos --img-size 96\n  \
+                            tallow finetune vit_mnist --weights runs/mae --data mnist --limit 200\n  \
+                            tallow knn runs/dino --data mnist --limit 1000\n\n\
+                            Labels are not learned: a folder of images at any depth is data. Where there are labels, what the nearest \
+                            neighbours of test images come to is measured from time to time, and is the run's accuracy. docs/pretraining.md \
+                            has the methods")]
+    Pretrain(PretrainArgs),
+    /// Classify the test part by its nearest neighbours among a frozen model's features of the training part: what these are worth
+    /// before anything is trained on them
+    #[command(mut_args(training::with_help))]
+    #[command(mut_args(architecture::without_dropout))]
+    #[command(after_help = "Examples:\n  tallow knn runs/my-run --data mnist --limit 1000\n  \
+                            tallow knn vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224 -k 20\n\n\
+                            A name of the zoo without weights (vit_mnist) stands for the untrained network. Neighbours are found exactly, by \
+                            the cosine of their features; one of cosine s has exp(s / T) votes. The run's accuracy is that of k = 20, or \
+                            else of the first k")]
+    Knn(KnnArgs),
     /// Measure a run's chosen checkpoint again, on its own test set or on other data
     #[command(
         after_help = "Examples:\n  tallow eval runs/my-run\n  tallow eval runs/my-run --data folder:new-photos --json"
@@ -535,6 +555,15 @@ pub struct BenchArgs {
     /// What is measured
     #[arg(long, value_enum, default_value_t = BenchMode::Train)]
     pub mode: BenchMode,
+    /// Measure a step of this pre-training, by turns with one of training with labels
+    #[arg(long, value_parser = ["mae"])]
+    pub method: Option<String>,
+    #[arg(long, value_name = "SHARE", requires = "method", help = training::help_of("mask_ratio"))]
+    pub mask_ratio: Option<f64>,
+    #[arg(long, value_name = "N", requires = "method", value_parser = positive, help = training::help_of("decoder_dim"))]
+    pub decoder_dim: Option<usize>,
+    #[arg(long, value_name = "N", requires = "method", value_parser = positive, help = training::help_of("decoder_depth"))]
+    pub decoder_depth: Option<usize>,
     /// The data set that --mode load reads: mnist, folder:DIR, … (see tallow --help); train and infer compute on noise
     #[arg(long, required_if_eq("mode", "load"))]
     pub data: Option<String>,
@@ -572,6 +601,9 @@ pub struct ExportArgs {
     /// How GGUF stores matrices
     #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
     pub quantisation: Quantisation,
+    /// The student of a DINO run, in place of its teacher
+    #[arg(long)]
+    pub student: bool,
     /// Write timm's layout even if timm cannot express the model, so that only Tallow can read it
     #[arg(long)]
     pub force: bool,

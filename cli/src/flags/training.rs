@@ -132,6 +132,120 @@ pub struct TrainingFlags {
     pub checkpoint_every: Option<usize>,
 }
 
+#[derive(Debug, Args)]
+pub struct PretrainArgs {
+    #[command(flatten)]
+    pub train: TrainArgs,
+    #[command(flatten)]
+    pub pretraining: PretrainFlags,
+}
+
+/// Settings of training without labels.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Pre-training", allow_negative_numbers = true)]
+pub struct PretrainFlags {
+    /// What is done: mae, a masked autoencoder; or dino, self-distillation
+    #[arg(long, value_parser = ["mae", "dino"], required_unless_present = "resume")]
+    pub method: Option<String>,
+    #[arg(long, value_name = "SHARE")]
+    pub mask_ratio: Option<f64>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub decoder_dim: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub decoder_depth: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub decoder_heads: Option<usize>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub norm_pix: Option<bool>,
+    #[arg(long, value_name = "N")]
+    pub global_crops: Option<usize>,
+    #[arg(long, value_name = "N")]
+    pub local_crops: Option<usize>,
+    #[arg(long, value_name = "LEAST,MOST", value_parser = shares)]
+    pub global_crops_scale: Option<[f64; 2]>,
+    #[arg(long, value_name = "LEAST,MOST", value_parser = shares)]
+    pub local_crops_scale: Option<[f64; 2]>,
+    #[arg(long, value_name = "PIXELS", value_parser = positive)]
+    pub local_crops_size: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub out_dim: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub head_hidden_dim: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub head_bottleneck_dim: Option<usize>,
+    #[arg(long, value_name = "T")]
+    pub student_temperature: Option<f64>,
+    #[arg(long, value_name = "T")]
+    pub teacher_temperature: Option<f64>,
+    #[arg(long, value_name = "T")]
+    pub warmup_teacher_temperature: Option<f64>,
+    #[arg(long, value_name = "N")]
+    pub warmup_teacher_epochs: Option<usize>,
+    #[arg(long, value_name = "SHARE")]
+    pub teacher_momentum: Option<f64>,
+    #[arg(long, value_name = "SHARE")]
+    pub center_momentum: Option<f64>,
+    #[arg(long, value_name = "RATE")]
+    pub weight_decay_end: Option<f64>,
+    #[arg(long, value_name = "EPOCHS")]
+    pub freeze_last_layer: Option<usize>,
+    #[arg(long, value_name = "N")]
+    pub knn_limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct KnnArgs {
+    /// The folder of a run, a name of the zoo with an optional tag, hf-hub:OWNER/REPO[@REVISION], or a path
+    #[arg(value_name = "RUN|MODEL")]
+    pub model: String,
+    #[command(flatten)]
+    pub flags: KnnFlags,
+    /// Images in one forward pass
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
+    #[command(flatten)]
+    pub architecture: ArchitectureFlags,
+    #[command(flatten)]
+    pub checkpoint: CheckpointFlags,
+    /// The folder of the run [default: runs/knn-MODEL-DATA-N]
+    #[arg(long, value_name = "DIR", value_parser = path(), help_heading = "The run's folder")]
+    pub out: Option<PathBuf>,
+}
+
+/// Settings of a run by nearest neighbours.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Nearest neighbours", allow_negative_numbers = true)]
+pub struct KnnFlags {
+    #[arg(long, help_heading = "Data")]
+    pub data: String,
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub train_split: Option<String>,
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub test_split: Option<String>,
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Data")]
+    pub test_limit: Option<usize>,
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "skip"], help_heading = "Data")]
+    pub on_bad_image: Option<String>,
+    #[arg(long, value_name = "WHAT", value_parser = ["apply", "ignore"], help_heading = "Data")]
+    pub exif: Option<String>,
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
+    pub normalize: Option<String>,
+    #[arg(long, value_name = "FILTER", value_parser = ["nearest", "bilinear", "bicubic", "lanczos"], help_heading = "Data")]
+    pub interpolation: Option<String>,
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub crop_pct: Option<f64>,
+    #[arg(long, value_name = "SOURCE", help_heading = "Weights")]
+    pub weights: Option<String>,
+    #[arg(short, long, value_name = "K,…", value_delimiter = ',', value_parser = positive)]
+    pub k: Option<Vec<usize>>,
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    #[arg(long, help_heading = "The run's folder")]
+    pub name: Option<String>,
+}
+
 /// A flag that is a setting of a run, with the setting's own text.
 pub fn with_help(arg: Arg) -> Arg {
     match SETTINGS.iter().find(|setting| arg.get_id() == setting.name) {
@@ -140,9 +254,37 @@ pub fn with_help(arg: Arg) -> Arg {
     }
 }
 
+/// As [`with_help`]; what means nothing without labels is not listed.
+pub fn without_labels(arg: Arg) -> Arg {
+    const LABELS: [&str; 11] = [
+        "mixup",
+        "cutmix",
+        "val_fraction",
+        "label_smoothing",
+        "layer_decay",
+        "ema",
+        "freeze",
+        "head",
+        "head_first_steps",
+        "implementation",
+        "num_classes",
+    ];
+    let hidden = LABELS.contains(&arg.get_id().as_str());
+    let arg = with_help(arg);
+    if hidden { arg.hide(true) } else { arg }
+}
+
 /// The text of a setting of a run, for the flag of a command that trains nothing and means the same by it.
 pub fn help_of(name: &str) -> String {
     SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.help()).unwrap_or_default()
+}
+
+fn shares(text: &str) -> Result<[f64; 2], String> {
+    let wrong = || "expected two shares above 0 and at most 1, the smaller one first, such as 0.4,1".to_string();
+    let (least, most) = text.split_once(',').ok_or_else(wrong)?;
+    let shares = [least, most].map(|share| share.trim().parse::<f64>());
+    let [Ok(least), Ok(most)] = shares else { return Err(wrong()) };
+    if 0. < least && least <= most && most <= 1. { Ok([least, most]) } else { Err(wrong()) }
 }
 
 fn betas(text: &str) -> Result<[f64; 2], String> {

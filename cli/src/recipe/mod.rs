@@ -13,6 +13,7 @@
 //! command = "finetune"        # or train; it can also be shared
 //! model = "vit_small_patch14_dinov2.saliency"
 //! grid = { lr = [1e-4, 3e-4], drop_path_rate = [0.0, 0.1] }   # four runs; [grid] at the top: in every run
+//! # weights = "run:NAME"      # those that an earlier run of the recipe has trained, with the same seed
 //! ```
 
 mod grid;
@@ -56,7 +57,7 @@ pub struct Recipe {
 }
 
 /// One run of a recipe.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// Its name in the report.
     pub name: String,
@@ -118,6 +119,31 @@ impl Recipe {
             }
         }
         Ok(Self { out, runs, seeded })
+    }
+}
+
+/// How `weights` names another run of the recipe.
+const OF_RUN: &str = "run:";
+
+impl Recipe {
+    /// The folder of the run whose weights `run` starts from, if it names one of the recipe's: `weights = "run:NAME"`, where a run with the
+    /// same seed is meant if there are several of that name.
+    ///
+    /// # Errors
+    /// If there is no such run before it.
+    pub fn weights_of(&self, run: &Run) -> Result<Option<PathBuf>> {
+        let Some(name) = run.settings.get("weights").and_then(Value::as_str).and_then(|text| text.strip_prefix(OF_RUN))
+        else {
+            return Ok(None);
+        };
+        let before = self.runs.iter().take_while(|other| other.name != run.name);
+        let seed = run.settings.get("seed");
+        let seeded = seed.map(|seed| format!("{name} seed {seed}"));
+        let mut meant = before.filter(|other| other.name == name || Some(&other.name) == seeded.as_ref());
+        match meant.next() {
+            Some(other) => Ok(Some(self.out.join(other.folder_name()))),
+            None => bail!("weights: expected run:NAME with the name of a run before this one, got {OF_RUN}{name}"),
+        }
     }
 }
 
@@ -235,11 +261,12 @@ fn check_finite(table: &Table) -> Result {
 
 impl Run {
     fn new(name: String, mut settings: Table) -> Result<Self> {
+        let expected = "command: expected \"train\", \"finetune\", \"pretrain\" or \"knn\"";
+        let named = |command: &str| Start::ALL.into_iter().find(|start| start.command() == command);
         let start = match settings.remove("command") {
-            Some(Value::String(command)) if command == "train" => Start::Scratch,
-            Some(Value::String(command)) if command == "finetune" => Start::Pretrained,
-            Some(other) => bail!("command: expected \"train\" or \"finetune\", got {other}"),
-            None => bail!("command: expected \"train\" or \"finetune\", got none"),
+            Some(Value::String(command)) => named(&command).with_context(|| format!("{expected}, got {command:?}"))?,
+            Some(other) => bail!("{expected}, got {other}"),
+            None => bail!("{expected}, got none"),
         };
         let run = Self { name, start, settings };
         let length = run.folder_name().len();
@@ -328,6 +355,34 @@ mod tests {
 
     fn names(recipe: &Recipe) -> Vec<&str> {
         recipe.runs.iter().map(|run| run.name.as_str()).collect()
+    }
+
+    #[test]
+    fn weights_of_another_run_are_those_of_the_same_seed_before_it() {
+        let text = r#"
+            [shared]
+            model = "vit_mnist"
+            data = "mnist"
+            seeds = [0, 7]
+            [[run]]
+            name = "MAE"
+            command = "pretrain"
+            method = "mae"
+            [[run]]
+            name = "tuned"
+            command = "finetune"
+            weights = "run:MAE"
+            [[run]]
+            name = "lost"
+            command = "knn"
+            weights = "run:tuna"
+        "#;
+        let recipe = parse(text, &[]).unwrap();
+        let folder = |at: usize| recipe.weights_of(&recipe.runs[at]);
+        assert!(folder(0).unwrap().is_none());
+        assert_eq!(folder(3).unwrap(), Some(recipe.out.join(recipe.runs[1].folder_name())));
+        let message = folder(4).unwrap_err().to_string();
+        assert!(message.contains("a run before this one") && message.contains("run:tuna"), "{message}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod identity;
 mod interruption;
 mod parts;
 mod pictures;
+mod pretraining;
 mod recipes;
 mod sandbox;
 mod svm;

@@ -8,7 +8,7 @@ use crate::attention;
 use crate::column_sums::{add_up, column_sums};
 use crate::layer_norm::{backward_rows, normalise_rows};
 use crate::matmul::{Matrix, Packed, Start, keeps_narrow, product_of_rows};
-use crate::memory::{Out, Scratch, Shared, as_out, filled, written};
+use crate::memory::{Scratch, Shared, as_out, filled, written};
 use crate::simd::{sum2, vectorised};
 use crate::value::Value;
 
@@ -188,9 +188,8 @@ impl ResidualBranch {
                 let chunks = self.sizes.chunks().map_init(Scratch::take, |memory, rows| {
                     let (own, count) = (span(&rows, dim), rows.len() * dim);
                     if let Some(normalised) = normalised {
-                        let wide = memory.out(count);
-                        let wide = normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, wide);
-                        narrow(wide, normalised.part(own.start, count));
+                        let out = normalised.part(own.start, count);
+                        normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, out);
                     }
                     let dhidden = &dhidden[span(&rows, hidden)];
                     let mut sums = vec![0f32; 2 * dim + hidden];
@@ -239,18 +238,6 @@ fn add_rows<V: Value>(rows: &[V], sums: &mut [f32]) {
         || {
             for row in rows.chunks_exact(sums.len()) {
                 sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += value.wide());
-            }
-        },
-    );
-}
-
-/// Writes values as what they are kept as.
-fn narrow<V: Value>(values: &[f32], out: &mut Out<V>) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (out, &value) in out.iter_mut().zip(values) {
-                out.write(V::of(value));
             }
         },
     );

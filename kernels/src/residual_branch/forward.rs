@@ -1,5 +1,7 @@
 //! The branch's values.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Either, Kept, KeptValues, Middle, Parameters, ResidualBranch, Sizes, span};
@@ -29,10 +31,34 @@ impl ResidualBranch {
         parameters: &Parameters,
         packed: Option<&[Packed; 2]>,
     ) -> (Vec<f32>, KeptValues<V>) {
+        let Sizes { dim, inner, .. } = self.sizes;
         let packed = packed.filter(|packed| packed.iter().all(Packed::serves::<V>));
         let [first, second] = packed.map_or([None, None], |[first, second]| [Some(first), Some(second)]);
-        let kept = self.first_half(x, parameters, first);
-        (self.second_half(x, &kept, parameters, second), kept)
+        let kept = self.first_half::<V>(x, parameters, first);
+        let (weight, pack);
+        let second = match second {
+            Some(second) => second,
+            None => {
+                weight = self.second_with_gamma(parameters);
+                pack = Packed::for_values::<V>(Matrix::new(&weight, dim, inner).t());
+                &pack
+            }
+        };
+        second.assert_size(inner, dim);
+        let bias = self.second_bias_with_gamma(parameters);
+        // All rows through one layer, then all through the next: what the two layers read in turn would not fit the second-level
+        // cache beside what lies between them.
+        // SAFETY: the chunks cover the output, and every row of a chunk is written.
+        let y = unsafe {
+            filled(x.len(), |y| {
+                let y = Shared::new(y);
+                let chunks = self.sizes.chunks();
+                chunks.for_each_init(Scratch::take, |memory, rows| {
+                    self.second_rows(x, &rows, &kept, (&bias, second), (memory, y));
+                })
+            })
+        };
+        (y, kept)
     }
 
     /// Norm, first layer (whose weight may be packed) and, where that is the middle, attention.
@@ -43,25 +69,25 @@ impl ResidualBranch {
         first: Option<&Packed>,
     ) -> KeptValues<V> {
         let Sizes { dim, hidden, .. } = self.sizes;
-        let (norm, (first_w, first_b)) = (parameters.norm, parameters.first);
+        let (norm, (weight, bias)) = (parameters.norm, parameters.first);
         let packed;
         let first = match first {
             Some(first) => first,
             None => {
-                packed = Packed::for_values::<V>(Matrix::new(first_w, hidden, dim).t());
+                packed = Packed::for_values::<V>(Matrix::new(weight, hidden, dim).t());
                 &packed
             }
         };
         first.assert_size(dim, hidden);
-        // SAFETY: the chunks cover the output, and a product covers its chunk; the norm writes values.
+        // SAFETY: the chunks cover the output, and a product covers its chunk.
         let hidden_values = unsafe {
             filled(self.sizes.rows() * hidden, |out| {
                 let out = Shared::new(out);
                 self.sizes.chunks().for_each_init(Scratch::take, |memory, rows| {
-                    let normalised = memory.out(rows.len() * dim);
+                    let normalised = memory.out::<V>(rows.len() * dim);
                     let normalised = normalise_rows(&x[span(&rows, dim)], norm.0, norm.1, self.eps, normalised);
-                    let a = Matrix::new(normalised, rows.len(), dim);
-                    first.multiply_at(out.at(rows.start * hidden), first_b.map_or(Start::Zero, Start::Row), a);
+                    let a = Matrix::new(&*normalised, rows.len(), dim);
+                    first.multiply_at(out.at(rows.start * hidden), bias.map_or(Start::Zero, Start::Row), a);
                 })
             })
         };
@@ -73,66 +99,52 @@ impl ResidualBranch {
         KeptValues { hidden: hidden_values, attended, log_sums }
     }
 
-    /// Activation, second layer (whose weight may be packed), LayerScale and residual.
-    fn second_half<V: Value>(
+    /// Activation, second layer, LayerScale and residual of some rows.
+    ///
+    /// # Safety
+    /// `y` must have places for all rows, those of these rows for this thread alone.
+    unsafe fn second_rows<V: Value>(
         &self,
         x: &[f32],
+        rows: &Range<usize>,
         kept: &KeptValues<V>,
-        parameters: &Parameters,
-        second: Option<&Packed>,
-    ) -> Vec<f32> {
+        (bias, second): (&[f32], &Packed),
+        (memory, y): (&mut Scratch, Shared),
+    ) {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
-        let bias = self.second_bias_with_gamma(parameters);
-        let (weight, packed);
-        let second = match second {
-            Some(second) => second,
-            None => {
-                weight = self.second_with_gamma(parameters);
-                packed = Packed::for_values::<V>(Matrix::new(&weight, dim, inner).t());
-                &packed
-            }
-        };
-        second.assert_size(inner, dim);
-        // SAFETY: the chunks cover the output, every row of which is written before it is added to; the activation writes values.
+        // SAFETY: the caller's; every row is written before it is added to.
         unsafe {
-            filled(x.len(), |out| {
-                let out = Shared::new(out);
-                self.sizes.chunks().for_each_init(Scratch::take, |memory, rows| {
-                    let y = out.part(rows.start * dim, rows.len() * dim);
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            for (row, y) in rows.clone().zip(y.chunks_exact_mut(dim)) {
-                                let factor = self.factor(row);
-                                for ((y, &x), &bias) in y.iter_mut().zip(&x[row * dim..]).zip(&*bias) {
-                                    y.write(x + bias * factor);
-                                }
-                            }
-                        },
-                    );
-                    let y = y.as_mut_ptr().cast::<f32>();
-                    match self.middle {
-                        Middle::Attention(_) => {
-                            let attended = &kept.attended[span(&rows, inner)];
-                            if self.keep.is_some() {
-                                let mut scaled = attended.to_vec();
-                                self.scale_by_keep(&rows, inner, &mut scaled);
-                                second.multiply_at(y, Start::Out, Matrix::new(&scaled, rows.len(), inner));
-                            } else {
-                                second.multiply_at(y, Start::Out, Matrix::new(attended, rows.len(), inner));
-                            }
-                        }
-                        Middle::Activation(activation) => {
-                            let activated = memory.out(rows.len() * hidden);
-                            let activated = activation.values(&kept.hidden[span(&rows, hidden)], activated);
-                            if self.keep.is_some() {
-                                self.scale_by_keep(&rows, inner, activated);
-                            }
-                            second.multiply_at(y, Start::Out, Matrix::new(activated, rows.len(), inner));
+            let y = y.part(rows.start * dim, rows.len() * dim);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, y) in rows.clone().zip(y.chunks_exact_mut(dim)) {
+                        let factor = self.factor(row);
+                        for ((y, &x), &bias) in y.iter_mut().zip(&x[row * dim..]).zip(bias) {
+                            y.write(x + bias * factor);
                         }
                     }
-                })
-            })
+                },
+            );
+            let y = y.as_mut_ptr().cast::<f32>();
+            let mut scaled;
+            let read = match self.middle {
+                Middle::Attention(_) if self.keep.is_some() => {
+                    scaled = kept.attended[span(rows, inner)].to_vec();
+                    self.scale_by_keep(rows, inner, &mut scaled);
+                    &*scaled
+                }
+                Middle::Attention(_) => &kept.attended[span(rows, inner)],
+                Middle::Activation(activation) => {
+                    let values = &kept.hidden[span(rows, hidden)];
+                    let activated = activation.values(values, memory.out(values.len()));
+                    if self.keep.is_some() {
+                        self.scale_by_keep(rows, inner, activated);
+                    }
+                    &*activated
+                }
+            };
+            second.multiply_at(y, Start::Out, Matrix::new(read, rows.len(), inner));
         }
     }
 }

@@ -1,5 +1,5 @@
-// y = act(x + bias), act being GELU (x Φ(x), its tanh approximation, or x sigmoid(1.702 x)), max(x, 0) or tanh(x); bias may be
-// null.
+// y = act(x + bias), act being GELU (x Φ(x), its tanh approximation, or x sigmoid(1.702 x)), x sigmoid(x), max(x, 0) or tanh(x);
+// bias may be null.
 //
 // dx = dy act'(x + bias), dbias = Σ dx over rows. As an activation, `add` leaves what it gets: the bias of a linear layer.
 #include "device.cuh"
@@ -50,6 +50,14 @@ struct Quick {
     }
 };
 
+struct Silu {
+    static __device__ __forceinline__ float value(float x) { return x * sigmoid(x); }
+    static __device__ __forceinline__ float slope(float x) {
+        const float s = sigmoid(x);
+        return s + x * s * (1 - s);
+    }
+};
+
 template <typename Act, typename T, typename W>
 __device__ void bias_act_forward(const T* x, const W* bias, T* y, long long rows, int dim) {
     const bool fours = in_fours(dim, x, y) && (!bias || in_fours(dim, bias));
@@ -96,7 +104,7 @@ __device__ void bias_act_backward(
     }
 #define ACTIVATIONS(name, T, W)                                                                                        \
     KERNELS(add, Add, name, T, W) KERNELS(relu, Relu, name, T, W) KERNELS(tanh, HyperbolicTangent, name, T, W)         \
-    KERNELS(gelu, Erf, name, T, W)                                                                                     \
+    KERNELS(gelu, Erf, name, T, W) KERNELS(silu, Silu, name, T, W)                                                     \
     KERNELS(gelu_tanh, Tanh, name, T, W) KERNELS(quick_gelu, Quick, name, T, W)
 
 // The type of x, then that of the bias.

@@ -5,6 +5,9 @@
 //! Locality self-attention (Lee et al., "Vision Transformer for Small-Size Datasets", 2021, section 3.2) learns the scale in
 //! place of `1 / sqrt(d)`, one for every head, and leaves out of the softmax what a token says to itself.
 //!
+//! Positions may enter here: queries and keys are turned ([`Rope`]), or a bias is added to the scores
+//! ([`RelativePositionBias`]).
+//!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use candle_nn::ModuleT;
@@ -22,7 +25,9 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, Module, ModuleT, VarBuilder};
 
-use super::{BranchInner, Dropout, LayerNorm, Linear, LinearInit, layer_norm, linear};
+use super::qkv::{Projected, Qkv, biases, qkv};
+use super::{BranchInner, Dropout, LayerNorm, Linear, LinearInit, RelativePositionBias, RelativePositions, Rope};
+use super::{layer_norm, linear, relative_position_bias};
 use crate::ops::{Inner, Middle};
 use crate::{Mode, ops};
 
@@ -36,12 +41,18 @@ pub struct AttentionConfig {
     pub num_heads: usize,
     /// Whether q, k, v have a bias. Default true.
     pub qkv_bias: bool,
+    /// Whether k has one where q and v have one. Default true.
+    pub k_bias: bool,
+    /// Whether q, k, v come from one linear layer, and not from three. Default true.
+    pub qkv_fused: bool,
     /// LayerNorm on the queries and keys of every head. Default false.
     pub qk_norm: bool,
     /// Locality self-attention: learned scales, and no token attends to itself. Default false.
     pub lsa: bool,
     /// Whether a token attends to itself and those before it alone, as in text towers. Default false.
     pub causal: bool,
+    /// LayerNorm on what attention gives, before the projection. Default false.
+    pub scale_norm: bool,
     /// Epsilon of the norms. Default 1e-6.
     pub norm_eps: f64,
     /// Dropout on the attention weights. Default 0.
@@ -59,9 +70,12 @@ impl AttentionConfig {
             dim,
             num_heads,
             qkv_bias: true,
+            k_bias: true,
+            qkv_fused: true,
             qk_norm: false,
             lsa: false,
             causal: false,
+            scale_norm: false,
             norm_eps: 1e-6,
             attn_drop_rate: 0.,
             proj_drop_rate: 0.,
@@ -70,17 +84,22 @@ impl AttentionConfig {
     }
 }
 
-/// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), `proj`; with `lsa`, `scale` `[heads]`; with `qk_norm`, `q_norm` and
-/// `k_norm` over the values of one head.
+/// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), or `q_proj`, `k_proj` and `v_proj`; where keys have no bias, with
+/// `q_bias` and `v_bias` beside `qkv`; `proj`; with `lsa`, `scale` `[heads]`; with `qk_norm`, `q_norm` and `k_norm` over the values
+/// of one head; with `scale_norm`, `norm`.
 #[derive(Debug, Clone)]
 pub struct Attention {
     num_heads: usize,
     causal: bool,
     /// The learned scales of locality self-attention.
     scale: Option<Tensor>,
-    qkv: Linear,
+    rope: Option<Rope>,
+    /// The bias of this attention alone, and the one that it shares with others.
+    relative: [Option<RelativePositionBias>; 2],
+    qkv: Qkv,
     qk_norm: Option<(LayerNorm, LayerNorm)>,
     attn_drop: Dropout,
+    norm: Option<LayerNorm>,
     proj: Linear,
     proj_drop: Dropout,
 }
@@ -90,17 +109,34 @@ pub struct Attention {
 /// # Errors
 /// If the heads do not divide the width.
 pub fn attention(config: &AttentionConfig, vb: VarBuilder) -> Result<Attention> {
+    attention_between(config, None, vb)
+}
+
+/// The same, with a bias on its scores by how the tokens lie to each other.
+///
+/// # Errors
+/// As there.
+pub fn attention_between(
+    config: &AttentionConfig,
+    positions: Option<&RelativePositions>,
+    vb: VarBuilder,
+) -> Result<Attention> {
     let (dim, heads, init) = (config.dim, config.num_heads, config.init);
     let head_dim = head_dim(dim, heads)?;
-    let norm = |name| layer_norm(head_dim, config.norm_eps, vb.pp(name));
+    let norm = |wanted: bool, name, dim| wanted.then(|| layer_norm(dim, config.norm_eps, vb.pp(name))).transpose();
     let scale = Init::Const((head_dim as f64).powf(-0.5));
+    let biases = biases(config, &vb)?;
+    let own = positions.map(|positions| relative_position_bias(positions, heads, vb.clone())).transpose()?;
     Ok(Attention {
         num_heads: heads,
         causal: config.causal,
         scale: config.lsa.then(|| vb.get_with_hints(heads, "scale", scale)).transpose()?,
-        qkv: linear(dim, 3 * dim, config.qkv_bias, init, vb.pp("qkv"))?,
-        qk_norm: if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None },
+        rope: None,
+        relative: [own, None],
+        qkv: qkv(config, biases, vb.clone())?,
+        qk_norm: norm(config.qk_norm, "q_norm", head_dim)?.zip(norm(config.qk_norm, "k_norm", head_dim)?),
         attn_drop: Dropout::new(config.attn_drop_rate, &vb.pp("attn_drop").prefix()),
+        norm: norm(config.scale_norm, "norm", dim)?,
         proj: linear(dim, dim, true, init, vb.pp("proj"))?,
         proj_drop: Dropout::new(config.proj_drop_rate, &vb.pp("proj_drop").prefix()),
     })
@@ -115,21 +151,52 @@ pub(super) fn head_dim(dim: usize, num_heads: usize) -> Result<usize> {
 }
 
 impl Attention {
+    /// The same with queries and keys that are turned by their patch's place.
+    #[must_use]
+    pub fn with_rope(mut self, rope: Option<Rope>) -> Self {
+        self.rope = rope;
+        self
+    }
+
+    /// The same with a bias on its scores that other blocks have too, beside its own.
+    #[must_use]
+    pub fn with_shared_bias(mut self, shared: Option<RelativePositionBias>) -> Self {
+        self.relative[1] = shared;
+        self
+    }
+
     /// `[batch, tokens, dim]` to `[batch, tokens, dim]`.
     ///
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
+        let projected = self.qkv.forward(x)?;
         let x = if self.attn_drop.is_active(mode) || self.scale.is_some() || self.causal {
-            let (q, k, v) = self.split(&qkv)?;
+            let [q, k, v] = self.prepared(projected)?;
             let weights = self.attn_drop.forward(&self.softmax(&q, &k)?, mode)?;
             weights.matmul(&self.heads(&v)?)?.transpose(1, 2)?.flatten_from(2)?
-        } else if self.qk_norm.is_some() {
-            let (q, k, v) = self.split(&qkv)?;
-            ops::attention(&q, &k, &v, self.num_heads)?
+        } else if let Some(bias) = self.bias()? {
+            let qkv = match projected {
+                Projected::Packed(qkv) if self.qk_norm.is_none() && self.rope.is_none() => qkv,
+                projected => Tensor::cat(&self.prepared(projected)?, D::Minus1)?,
+            };
+            ops::attention_qkv_biased(&qkv, &bias)?
         } else {
-            ops::attention_qkv(&qkv, self.num_heads)?
+            match (projected, &self.qk_norm, &self.rope) {
+                (Projected::Packed(qkv), None, None) => ops::attention_qkv(&qkv, self.num_heads)?,
+                (Projected::Packed(qkv), None, Some(rope)) => {
+                    let qkv = rope.turn(&qkv, 3 * self.num_heads, 2 * self.num_heads)?;
+                    ops::attention_qkv(&qkv, self.num_heads)?
+                }
+                (projected, ..) => {
+                    let [q, k, v] = self.prepared(projected)?;
+                    ops::attention(&q, &k, &v, self.num_heads)?
+                }
+            }
+        };
+        let x = match &self.norm {
+            Some(norm) => norm.forward(&x)?,
+            None => x,
         };
         self.proj_drop.forward(&self.proj.forward(&x)?, mode)
     }
@@ -140,41 +207,55 @@ impl Attention {
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn weights(&self, x: &Tensor) -> Result<Tensor> {
-        let (q, k, _) = self.split(&self.qkv.forward(x)?)?;
+        let [q, k, _] = self.prepared(self.qkv.forward(x)?)?;
         self.softmax(&q, &k)
     }
 
-    /// Normalised queries, normalised keys and values, `[batch, tokens, dim]` each.
-    fn split(&self, qkv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let dim = qkv.dim(D::Minus1)? / 3;
-        let part = |i| qkv.narrow(D::Minus1, i * dim, dim);
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-        let Some((q_norm, k_norm)) = &self.qk_norm else { return Ok((q, k, v)) };
-        let per_head = |x: &Tensor, norm: &LayerNorm| {
-            let (batch, tokens, dim) = x.dims3()?;
-            norm.forward(&x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?)?
-                .reshape((batch, tokens, dim))
+    /// Queries and keys, normalised and turned, and values, `[batch, tokens, dim]` each.
+    fn prepared(&self, projected: Projected) -> Result<[Tensor; 3]> {
+        let [q, k, v] = projected.apart()?;
+        let prepare = |x: Tensor, norm: Option<&LayerNorm>| {
+            let x = match norm {
+                Some(norm) => {
+                    let (batch, tokens, dim) = x.dims3()?;
+                    let heads = x.reshape((batch, tokens, self.num_heads, dim / self.num_heads))?;
+                    norm.forward(&heads)?.reshape((batch, tokens, dim))?
+                }
+                None => x,
+            };
+            match &self.rope {
+                Some(rope) => rope.turn(&x, self.num_heads, self.num_heads),
+                None => Ok(x),
+            }
         };
-        Ok((per_head(&q, q_norm)?, per_head(&k, k_norm)?, v))
+        let (q_norm, k_norm) = self.qk_norm.as_ref().map(|(q, k)| (q, k)).unzip();
+        Ok([prepare(q, q_norm)?, prepare(k, k_norm)?, v])
+    }
+
+    /// What is added to the scores, `[heads, tokens, tokens]`.
+    fn bias(&self) -> Result<Option<Tensor>> {
+        let [own, shared] = &self.relative;
+        let Some(first) = own.as_ref().or(shared.as_ref()) else { return Ok(None) };
+        first.forward(shared.as_ref().filter(|_| own.is_some())).map(Some)
     }
 
     fn softmax(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
         let (q, k) = (self.heads(q)?, self.heads(k)?);
-        let scores = match &self.scale {
-            None => {
-                let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-                (q * scale)?.matmul(&k.t()?)?
-            }
-            Some(scale) => {
-                let q = q.broadcast_mul(&scale.reshape((1, self.num_heads, 1, 1))?)?;
-                let scores = q.matmul(&k.t()?)?;
-                scores.broadcast_add(&masked(&scores, |from, to| from == to)?)?
-            }
+        let q = match &self.scale {
+            None => (&q * (q.dim(D::Minus1)? as f64).powf(-0.5))?,
+            Some(scale) => q.broadcast_mul(&scale.reshape((1, self.num_heads, 1, 1))?)?,
         };
-        match self.causal {
-            true => ops::softmax(&scores.broadcast_add(&masked(&scores, |from, to| to > from)?)?),
-            false => ops::softmax(&scores),
+        let mut scores = q.matmul(&k.t()?)?;
+        if let Some(bias) = self.bias()? {
+            scores = scores.broadcast_add(&bias.to_dtype(scores.dtype())?.unsqueeze(0)?)?;
         }
+        if self.scale.is_some() {
+            scores = scores.broadcast_add(&masked(&scores, |from, to| from == to)?)?;
+        }
+        if self.causal {
+            scores = scores.broadcast_add(&masked(&scores, |from, to| to > from)?)?;
+        }
+        ops::softmax(&scores)
     }
 
     /// `[batch, tokens, dim]` to `[batch, heads, tokens, dim / heads]`.
@@ -189,20 +270,22 @@ impl BranchInner for Attention {
         Attention::forward(self, x, mode)
     }
 
-    /// None where dropout, norms, learned scales or a mask lie between its parts.
+    /// None where dropout, norms, positions, learned scales or a mask lie between its parts.
     fn fused(&self, mode: Mode) -> Option<Inner<'_>> {
         let drops = self.attn_drop.is_active(mode) || self.proj_drop.is_active(mode);
-        let plain = !(drops || self.causal || self.qk_norm.is_some() || self.scale.is_some());
-        let middle = Middle::Attention(self.num_heads);
-        plain.then(|| Inner { first: self.qkv.parameters(), middle, second: self.proj.parameters() })
+        let between = self.causal || self.qk_norm.is_some() || self.scale.is_some() || self.norm.is_some();
+        let placed = self.rope.is_some() || self.relative.iter().any(Option::is_some);
+        let first = self.qkv.fused().filter(|_| !(drops || between || placed))?;
+        Some(Inner { first, middle: Middle::Attention(self.num_heads), second: self.proj.parameters() })
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
         let norms = self.qk_norm.iter().flat_map(|(q_norm, k_norm)| [q_norm.parameters(), k_norm.parameters()]);
-        let norms = norms.flat_map(|(weight, bias)| [weight, bias]);
-        let layers = [self.qkv.parameters(), self.proj.parameters()];
-        let layers = layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten();
-        self.scale.iter().chain(norms).chain(layers).collect()
+        let norms = norms.chain(self.norm.iter().map(LayerNorm::parameters)).flat_map(|(weight, bias)| [weight, bias]);
+        let positions = self.rope.iter().filter_map(Rope::parameter);
+        let positions = positions.chain(self.relative.iter().flatten().map(RelativePositionBias::table));
+        let layers = self.qkv.parameters().into_iter().chain([self.proj.weight()]).chain(self.proj.bias());
+        self.scale.iter().chain(positions).chain(norms).chain(layers).collect()
     }
 }
 

@@ -1,4 +1,7 @@
-//! The MLP of a transformer's block: `fc2(act(fc1(x)))`.
+//! The MLP of a transformer's block: `fc2(act(fc1(x)))`; with a gate, `fc2(act(gate(x)) · fc1(x))`.
+//!
+//! Shazeer, "GLU Variants Improve Transformer", 2020; with SiLU the gated one is called SwiGLU. Parameters as timm's `Mlp`,
+//! `GluMlp` (gate and values from one layer) and `SwiGLU` (from two).
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -16,9 +19,9 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 
-use super::{BranchInner, Dropout, Linear, LinearInit, linear};
+use super::{BranchInner, Dropout, LayerNorm, Linear, LinearInit, layer_norm, linear};
 use crate::Mode;
-use crate::ops::{Gelu, Inner, Middle};
+use crate::ops::{self, Gelu, Inner, Middle};
 
 /// What the MLP of a block is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,27 +33,59 @@ pub struct MlpBlockConfig {
     pub hidden: usize,
     /// The activation. Default exact GELU.
     pub act: Gelu,
+    /// Whether there is a gate, and from where. Default none.
+    pub gate: Gate,
+    /// LayerNorm before the second layer. Default false.
+    pub norm: bool,
+    /// Its epsilon. Default 1e-6.
+    pub norm_eps: f64,
     /// Dropout after the activation and after the second layer. Default 0.
     pub drop_rate: f64,
     /// What the linear layers start from. Default normal with a deviation of 0.02.
     pub init: LinearInit,
 }
 
+/// Where the gate of an MLP comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Gate {
+    /// There is none.
+    #[default]
+    None,
+    /// The first half of what the first layer gives.
+    Packed,
+    /// A layer of its own.
+    Apart,
+}
+
 impl MlpBlockConfig {
     /// An MLP from `dim` over `hidden` to `dim` values.
     pub fn new(dim: usize, hidden: usize) -> Self {
-        Self { dim, hidden, act: Gelu::Erf, drop_rate: 0., init: LinearInit::Normal(0.02) }
+        let init = LinearInit::Normal(0.02);
+        Self { dim, hidden, act: Gelu::Erf, gate: Gate::None, norm: false, norm_eps: 1e-6, drop_rate: 0., init }
     }
 }
 
-/// Two linear layers, `fc1` and `fc2`, with an activation between them and dropout after each.
+/// Two linear layers, `fc1` and `fc2`, with an activation between them and dropout after each; with a gate, `fc1` gives it and the
+/// values, or `fc1_g` and `fc1_x` do; with a norm, `norm`.
 #[derive(Debug, Clone)]
 pub struct MlpBlock {
-    fc1: Linear,
+    first: First,
     act: Gelu,
     drop1: Dropout,
+    norm: Option<LayerNorm>,
     fc2: Linear,
     drop2: Dropout,
+}
+
+/// What comes before the activation.
+#[derive(Debug, Clone)]
+enum First {
+    Plain(Linear),
+    /// Gate and values behind one another.
+    Packed(Linear),
+    /// Gate, values.
+    Apart([Linear; 2]),
 }
 
 /// The MLP that `config` describes.
@@ -58,11 +93,17 @@ pub struct MlpBlock {
 /// # Errors
 /// Those of the builder.
 pub fn mlp_block(config: &MlpBlockConfig, vb: VarBuilder) -> Result<MlpBlock> {
-    let MlpBlockConfig { dim, hidden, act, drop_rate, init } = *config;
+    let MlpBlockConfig { dim, hidden, act, gate, norm, norm_eps, drop_rate, init } = *config;
+    let layer = |name, width| linear(dim, width, true, init, vb.pp(name));
     Ok(MlpBlock {
-        fc1: linear(dim, hidden, true, init, vb.pp("fc1"))?,
+        first: match gate {
+            Gate::None => First::Plain(layer("fc1", hidden)?),
+            Gate::Packed => First::Packed(layer("fc1", 2 * hidden)?),
+            Gate::Apart => First::Apart([layer("fc1_g", hidden)?, layer("fc1_x", hidden)?]),
+        },
         act,
         drop1: Dropout::new(drop_rate, &vb.pp("drop1").prefix()),
+        norm: norm.then(|| layer_norm(hidden, norm_eps, vb.pp("norm"))).transpose()?,
         fc2: linear(hidden, dim, true, init, vb.pp("fc2"))?,
         drop2: Dropout::new(drop_rate, &vb.pp("drop2").prefix()),
     })
@@ -74,8 +115,17 @@ impl MlpBlock {
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.act.apply(&self.fc1.forward(x)?)?;
-        self.drop2.forward(&self.fc2.forward(&self.drop1.forward(&x, mode)?)?, mode)
+        let x = match &self.first {
+            First::Plain(fc1) => self.act.apply(&fc1.forward(x)?)?,
+            First::Packed(fc1) => ops::gated(&fc1.forward(x)?, self.act)?,
+            First::Apart([gate, values]) => ops::gated_apart(&gate.forward(x)?, &values.forward(x)?, self.act)?,
+        };
+        let x = self.drop1.forward(&x, mode)?;
+        let x = match &self.norm {
+            Some(norm) => norm.forward(&x)?,
+            None => x,
+        };
+        self.drop2.forward(&self.fc2.forward(&x)?, mode)
     }
 }
 
@@ -84,16 +134,26 @@ impl BranchInner for MlpBlock {
         MlpBlock::forward(self, x, mode)
     }
 
-    /// None where dropout lies between its parts.
+    /// None where dropout, a gate or a norm lies between its parts.
     fn fused(&self, mode: Mode) -> Option<Inner<'_>> {
-        let plain = !(self.drop1.is_active(mode) || self.drop2.is_active(mode));
-        let middle = Middle::Activation(self.act);
-        plain.then(|| Inner { first: self.fc1.parameters(), middle, second: self.fc2.parameters() })
+        let drops = self.drop1.is_active(mode) || self.drop2.is_active(mode);
+        match &self.first {
+            First::Plain(fc1) if !drops && self.norm.is_none() => {
+                let middle = Middle::Activation(self.act);
+                Some(Inner { first: fc1.parameters(), middle, second: self.fc2.parameters() })
+            }
+            _ => None,
+        }
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
-        let layers = [self.fc1.parameters(), self.fc2.parameters()];
-        layers.into_iter().flat_map(|(weight, bias)| [Some(weight), bias]).flatten().collect()
+        let first = match &self.first {
+            First::Plain(fc1) | First::Packed(fc1) => std::slice::from_ref(fc1),
+            First::Apart(layers) => layers,
+        };
+        let layers = first.iter().chain([&self.fc2]).flat_map(|layer| [Some(layer.weight()), layer.bias()]).flatten();
+        let norm = self.norm.iter().flat_map(|norm| [norm.weight(), norm.bias()]);
+        layers.chain(norm).collect()
     }
 }
 

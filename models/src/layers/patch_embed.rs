@@ -40,23 +40,28 @@ pub struct PatchEmbedConfig {
     pub bias: bool,
     /// Shifted patch tokenisation. Default false.
     pub spt: bool,
-    /// Epsilon of its norm. Default 1e-6.
+    /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
+    pub norm: bool,
+    /// Epsilon of the norms. Default 1e-6.
     pub norm_eps: f64,
 }
 
 impl PatchEmbedConfig {
     /// Patches of `patch_size` pixels a side, of `in_chans` channels, to tokens of `dim` values.
     pub fn new(in_chans: usize, patch_size: usize, dim: usize) -> Self {
-        Self { in_chans, patch_size, dim, bias: true, spt: false, norm_eps: 1e-6 }
+        Self { in_chans, patch_size, dim, bias: true, spt: false, norm: false, norm_eps: 1e-6 }
     }
 }
 
 /// A patch embedding with parameters `proj.weight` `[dim, channels, patch, patch]` and, if it has one, `proj.bias` `[dim]`.
 ///
 /// With shifts, the channels are the image's, then those of the image moved down and to the right, down and to the left, up and
-/// to the right, up and to the left; and `patch_norm`, over the values of a patch in the weight's order, comes before.
+/// to the right, up and to the left; and `patch_norm`, over the values of a patch in the weight's order, comes before. With norms it
+/// comes before, too, and `norm` behind.
 #[derive(Debug, Clone)]
 pub struct PatchEmbed {
+    shifts: bool,
+    norm: Option<LayerNorm>,
     patch_norm: Option<LayerNorm>,
     weight: Tensor,
     bias: Option<Tensor>,
@@ -70,14 +75,45 @@ pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmb
     let (dim, size) = (config.dim, config.patch_size);
     let channels = if config.spt { (1 + SHIFTS) * config.in_chans } else { config.in_chans };
     let (fan_in, init) = (channels * size * size, LinearInit::Torch);
-    let patch_norm = config.spt.then(|| layer_norm(fan_in, config.norm_eps, vb.pp("patch_norm"))).transpose()?;
+    let norm = |wanted: bool, dim, name| wanted.then(|| layer_norm(dim, config.norm_eps, vb.pp(name))).transpose();
+    let patch_norm = norm(config.spt || config.norm, fan_in, "patch_norm")?;
+    let behind = norm(config.norm, dim, "norm")?;
     let vb = vb.pp("proj");
     let weight = vb.get_with_hints((dim, channels, size, size), "weight", init.weight(fan_in))?;
     let bias = config.bias.then(|| vb.get_with_hints(dim, "bias", init.bias(fan_in))).transpose()?;
-    Ok(PatchEmbed { patch_norm, weight, bias })
+    Ok(PatchEmbed { shifts: config.spt, norm: behind, patch_norm, weight, bias })
 }
 
 impl PatchEmbed {
+    /// The patches of images `[batch, channels, height, width]` as the weight reads them, with those of the shifts if there are any:
+    /// `[batch, patches, values]`, in reading order.
+    ///
+    /// # Errors
+    /// If the patches do not tile the images.
+    pub fn cut(&self, images: &Tensor) -> Result<Tensor> {
+        let size = self.weight.dim(2)?;
+        match self.shifts {
+            false => ops::patches(images, [size, size]),
+            true => ops::patches(&with_shifts(images, size / 2)?, [size, size]),
+        }
+    }
+
+    /// Any patches of [`PatchEmbed::cut`], `[.., values]`, to tokens `[.., dim]`.
+    ///
+    /// # Errors
+    /// If they have another width.
+    pub fn project(&self, patches: &Tensor) -> Result<Tensor> {
+        let weight = self.weight.flatten_from(1)?;
+        let tokens = match &self.patch_norm {
+            None => ops::linear(patches, &weight, self.bias.as_ref())?,
+            Some(norm) => ops::linear(&norm.forward(patches)?, &weight, self.bias.as_ref())?,
+        };
+        match &self.norm {
+            None => Ok(tokens),
+            Some(norm) => norm.forward(&tokens),
+        }
+    }
+
     /// The weight, `[dim, channels, patch, patch]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -92,12 +128,10 @@ impl PatchEmbed {
 impl Module for PatchEmbed {
     /// `[batch, channels, height, width]` to `[batch, patches, dim]`, patches in reading order.
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let Some(norm) = &self.patch_norm else {
-            return ops::patch_embed(images, &self.weight, self.bias.as_ref());
-        };
-        let size = self.weight.dim(2)?;
-        let patches = norm.forward(&ops::patches(&with_shifts(images, size / 2)?, [size, size])?)?;
-        ops::linear(&patches, &self.weight.flatten_from(1)?, self.bias.as_ref())
+        match &self.patch_norm {
+            None => ops::patch_embed(images, &self.weight, self.bias.as_ref()),
+            Some(_) => self.project(&self.cut(images)?),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A residual branch of a transformer's block: `x + drop_path(ls(inner(norm(x))))`.
+//! A residual branch of a transformer's block: `x + drop_path(ls(inner(norm(x))))`, or with the norm behind,
+//! `x + drop_path(norm(inner(x)))`.
 //!
 //! Where nothing random lies inside of `inner`, the whole branch is one operation ([`crate::ops::branch`]), which needs less time
 //! and memory than its parts and gives the same; else it is made of them.
@@ -53,6 +54,8 @@ pub struct ResidualBranchConfig {
     pub norm_eps: f64,
     /// What LayerScale starts from; none leaves it out. Default none.
     pub layer_scale: Option<f64>,
+    /// The norm comes after the inside and in place of LayerScale (Liu et al., "Swin Transformer V2", 2021). Default false.
+    pub post_norm: bool,
     /// Rate of stochastic depth. Default 0.
     pub drop_path_rate: f64,
 }
@@ -60,7 +63,7 @@ pub struct ResidualBranchConfig {
 impl ResidualBranchConfig {
     /// A branch with a norm and nothing else, over tokens of `dim` values.
     pub fn new(dim: usize) -> Self {
-        Self { dim, norm_eps: 1e-6, layer_scale: None, drop_path_rate: 0. }
+        Self { dim, norm_eps: 1e-6, layer_scale: None, post_norm: false, drop_path_rate: 0. }
     }
 }
 
@@ -68,6 +71,7 @@ impl ResidualBranchConfig {
 #[derive(Debug, Clone)]
 pub struct ResidualBranch<L> {
     norm: LayerNorm,
+    post_norm: bool,
     inner: L,
     layer_scale: Option<LayerScale>,
     drop_path: DropPath,
@@ -87,10 +91,23 @@ pub fn residual_branch<'a, L>(
     vb: VarBuilder<'a>,
 ) -> Result<ResidualBranch<L>> {
     let [norm, inside, scale, drop_path] = names.map(|name| vb.pp(name));
+    let norm = || layer_norm(config.dim, config.norm_eps, norm);
+    // In the order in which they come.
+    let (norm, inner) = match config.post_norm {
+        true => {
+            let inner = inner(inside)?;
+            (norm()?, inner)
+        }
+        false => (norm()?, inner(inside)?),
+    };
     Ok(ResidualBranch {
-        norm: layer_norm(config.dim, config.norm_eps, norm)?,
-        inner: inner(inside)?,
-        layer_scale: config.layer_scale.map(|value| layer_scale(config.dim, value, scale)).transpose()?,
+        norm,
+        post_norm: config.post_norm,
+        inner,
+        layer_scale: match config.layer_scale {
+            Some(value) if !config.post_norm => Some(layer_scale(config.dim, value, scale)?),
+            _ => None,
+        },
         drop_path: DropPath::new(config.drop_path_rate, &drop_path.prefix()),
         prepacked: None,
     })
@@ -102,6 +119,10 @@ impl<L: BranchInner> ResidualBranch<L> {
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        if self.post_norm {
+            let y = self.norm.forward(&self.inner.forward(x, mode)?)?;
+            return ops::scale_add(x, &y, None, self.drop_path.keep(&y, mode)?.as_ref());
+        }
         match self.inner.fused(mode) {
             Some(inner) => {
                 let keep = self.drop_path.keep(x, mode)?;
@@ -130,9 +151,19 @@ impl<L: BranchInner> ResidualBranch<L> {
 }
 
 impl<L> ResidualBranch<L> {
-    /// The norm before the inside.
-    pub fn norm(&self) -> &LayerNorm {
-        &self.norm
+    /// What the inside reads of `x`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
+    pub fn before_inner(&self, x: &Tensor) -> Result<Tensor> {
+        if self.post_norm { Ok(x.clone()) } else { self.norm.forward(x) }
+    }
+
+    /// The same with this LayerScale.
+    #[must_use]
+    pub fn with_layer_scale(mut self, layer_scale: Option<LayerScale>) -> Self {
+        self.layer_scale = layer_scale;
+        self
     }
 
     /// What the branch computes of its normalised input.

@@ -38,7 +38,15 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
     Gelu::Quick.apply(x)
 }
 
-/// The forms of GELU.
+/// `x sigmoid(x)`, with which gates are made: PyTorch's `silu`.
+///
+/// # Errors
+/// Those of Candle.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    Gelu::Silu.apply(x)
+}
+
+/// The forms of GELU, and SiLU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gelu {
     /// Exact, by the error function.
@@ -47,6 +55,8 @@ pub enum Gelu {
     Tanh,
     /// x · sigmoid(1.702 x).
     Quick,
+    /// x · sigmoid(x), from which Quick differs in the factor alone.
+    Silu,
 }
 
 impl Gelu {
@@ -67,7 +77,8 @@ impl Gelu {
         match self {
             Self::Erf => composed_erf(x),
             Self::Tanh => composed_tanh(x),
-            Self::Quick => composed_quick(x),
+            Self::Quick => composed_sigmoid(x, 1.702),
+            Self::Silu => composed_sigmoid(x, 1.),
         }
     }
 
@@ -77,6 +88,7 @@ impl Gelu {
             Self::Erf => Activation::Gelu,
             Self::Tanh => Activation::GeluTanh,
             Self::Quick => Activation::QuickGelu,
+            Self::Silu => Activation::Silu,
         }
     }
 
@@ -86,6 +98,7 @@ impl Gelu {
             Self::Erf => "gelu",
             Self::Tanh => "gelu_tanh",
             Self::Quick => "quick_gelu",
+            Self::Silu => "silu",
         }
     }
 }
@@ -99,8 +112,8 @@ fn composed_tanh(x: &Tensor) -> Result<Tensor> {
     (x * (inner.tanh()? + 1.)?)? * 0.5
 }
 
-fn composed_quick(x: &Tensor) -> Result<Tensor> {
-    x / ((x * -1.702)?.exp()? + 1.)?
+fn composed_sigmoid(x: &Tensor, factor: f64) -> Result<Tensor> {
+    x / ((x * -factor)?.exp()? + 1.)?
 }
 
 #[cfg(test)]
@@ -114,6 +127,7 @@ mod tests {
             check("gelu", &[dims], |t| gelu(&t[0]))?;
             check("gelu_tanh", &[dims], |t| gelu_tanh(&t[0]))?;
             check("quick_gelu", &[dims], |t| quick_gelu(&t[0]))?;
+            check("silu", &[dims], |t| silu(&t[0]))?;
         }
         Ok(())
     }

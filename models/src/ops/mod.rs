@@ -6,19 +6,23 @@
 //! The backward works only for the operands that need a gradient.
 
 mod attention;
+mod attention_bias;
 mod batch_norm;
 mod branch;
 mod conv2d;
 mod conv_pool;
 mod cross_entropy;
 mod elementwise;
+mod gated;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod patch_embed;
 mod pool;
 mod relu;
+mod resample_grid;
 mod residual;
+mod rope;
 mod softmax;
 mod tanh;
 mod unit_length;
@@ -27,18 +31,22 @@ mod windows;
 #[cfg(feature = "cuda")]
 use crate::cuda;
 pub use attention::{attention, attention_qkv};
+pub use attention_bias::attention_qkv_biased;
 pub use batch_norm::{Running, batch_norm};
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
-pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu};
+pub use gated::{gated, gated_apart};
+pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu, silu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use patch_embed::{patch_embed, patches};
 pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
+pub use resample_grid::resample_grid;
 pub use residual::{add, scale_add};
+pub use rope::{Turned, rope};
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{
     Kernel, Kernels, KernelsError, MatmulPrecision, kernels, matmul_kernel, set_kernels, set_matmul_precision,

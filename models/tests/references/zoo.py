@@ -14,7 +14,7 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import deit, vision_transformer as vit
+from timm.models import beit, deit, eva, vision_transformer as vit
 from torch.utils.flop_counter import FlopCounterMode
 
 # Keyword arguments that VitConfig knows under the same name.
@@ -25,19 +25,38 @@ KNOWN = set(
 # These change nothing for an image of the stated size.
 IDLE = {"dynamic_img_size", "weight_init", "fix_init"}
 
+# What timm's classes Eva and Beit call otherwise.
+OTHERWISE = {
+    "num_reg_tokens": "reg_tokens",
+    "use_pre_transformer_norm": "pre_norm",
+    "use_post_transformer_norm": "final_norm",
+    "use_fc_norm": "fc_norm",
+}
+KNOWN_TO_EVA = KNOWN | set(
+    """qkv_fused scale_attn_inner swiglu_mlp swiglu_align_to scale_mlp rope_temperature rope_grid_offset rope_grid_indexing
+    rope_rotate_half ref_feat_shape use_post_norm use_rel_pos_bias use_shared_rel_pos_bias attn_pool_num_heads
+    attn_pool_mlp_ratio""".split()
+)
+
 captured = {}
-original = vit.VisionTransformer.__init__
-signature = inspect.signature(original)
 
 
-def capture(self, *args, **kwargs):
-    captured.clear()
-    captured.update(signature.bind(self, *args, **kwargs).arguments)
-    captured.pop("self")
-    return original(self, *args, **kwargs)
+def capturing(cls):
+    original = cls.__init__
+    signature = inspect.signature(original)
+
+    def capture(self, *args, **kwargs):
+        captured.clear()
+        captured.update(signature.bind(self, *args, **kwargs).arguments)
+        captured.pop("self")
+        return original(self, *args, **kwargs)
+
+    cls.__init__ = capture
+    return signature
 
 
-vit.VisionTransformer.__init__ = capture
+signature = capturing(vit.VisionTransformer)
+signature_of_eva, signature_of_beit = capturing(eva.Eva), capturing(beit.Beit)
 
 
 def config_of(arguments):
@@ -52,10 +71,42 @@ def config_of(arguments):
             config["norm_eps"] = value.keywords["eps"]
         elif name == "act_layer" and value in ("gelu_tanh", "quick_gelu"):
             config["act"] = value
+        elif name == "mlp_layer" and value is timm.layers.SwiGLUPacked and arguments.get("act_layer") is torch.nn.SiLU:
+            # timm's mlp_ratio counts the gate too.
+            config |= {"swiglu_mlp": True, "act": "silu", "mlp_ratio": arguments["mlp_ratio"] / 2}
+        elif name == "act_layer" and value is torch.nn.SiLU and "mlp_layer" in arguments:
+            continue
+        elif name == "block_fn" and value is vit.ResPostBlock:
+            config["use_post_norm"] = True
         elif value != signature.parameters[name].default:
             return None
     if config["img_size"] % config.get("patch_size", 16):
         config["trim"] = True  # timm leaves out the last pixels
+    return config
+
+
+def config_of_eva(arguments, signature):
+    """The same of timm's classes Eva and Beit, whose keys have no bias but in Eva's attention of the type "rope"."""
+    arguments = {"global_pool": "avg"} | arguments
+    config = {"k_bias": arguments.get("attn_type") == "rope"}
+    for name, value in arguments.items():
+        name = OTHERWISE.get(name, name)
+        if name in IDLE or name == "attn_type":
+            continue
+        if name in KNOWN_TO_EVA:
+            config[name] = value[0] if isinstance(value, tuple) else value
+        elif name == "norm_layer" and isinstance(value, partial) and value.func.__name__ == "LayerNorm":
+            config["norm_eps"] = value.keywords["eps"]
+        elif name == "use_abs_pos_emb":
+            config["pos_embed"] = "learned" if value else "none"
+        elif name == "use_rot_pos_emb":
+            config["rope_type"] = arguments.get("rope_type", "cat")
+        elif name != "rope_type" and value != signature.parameters[name].default:
+            return None
+    if config.get("swiglu_mlp"):
+        config["act"] = "silu"
+    if config["global_pool"] == "map":
+        config["pool_include_prefix"] = True
     return config
 
 
@@ -66,10 +117,11 @@ def weights_of(name):
         # Files in another project's layout, or no file on the hub at all.
         if not cfg.hf_hub_id or cfg.hf_hub_filename or cfg.custom_load == "hf":
             continue
+        # Left out where it is timm's own for the name.
         hub = cfg.hf_hub_id if not cfg.hf_hub_id.endswith("/") else cfg.hf_hub_id + tag
         yield {
             "tag": cfg.tag,
-            "hub": hub,
+            **({} if hub == f"timm/{tag}" else {"hub": hub}),
             "num_classes": cfg.num_classes,
             "input_size": list(cfg.input_size),
             "interpolation": cfg.interpolation,
@@ -102,11 +154,16 @@ def main():
     zoo = {}
     for name in timm.list_models():
         entrypoint = timm.models.model_entrypoint(name)
-        if entrypoint.__module__ not in (vit.__name__, deit.__name__):
+        if entrypoint.__module__ not in [module.__name__ for module in (vit, deit, eva, beit)]:
             continue
         with torch.device("meta"):
             model = timm.create_model(name)
-        config = config_of(captured)
+        if isinstance(model, eva.Eva):
+            config = config_of_eva(captured, signature_of_eva)
+        elif isinstance(model, beit.Beit):
+            config = config_of_eva(captured, signature_of_beit)
+        else:
+            config = config_of(captured)
         if config is None:
             continue
         if isinstance(model, deit.VisionTransformerDistilled):

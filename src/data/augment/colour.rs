@@ -7,7 +7,7 @@ use super::levels::map_levels;
 use crate::data::Image;
 
 /// Changes the colours of an image and leaves its alpha channel, where it has one.
-pub(super) fn of_colours(image: &mut Image, change: impl FnOnce(&mut Image)) {
+pub(in crate::data) fn of_colours(image: &mut Image, change: impl FnOnce(&mut Image)) {
     if image.channels != 4 {
         return change(image);
     }
@@ -105,16 +105,24 @@ fn rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
 }
 
 /// A change of one of the four.
-type Adjust = fn(&mut Image, f64);
+pub(in crate::data) type Adjust = fn(&mut Image, f64);
 
-/// What torchvision's `ColorJitter(0.4, 0.4, 0.4, 0.1)` draws: brightness, contrast and saturation times 0.6 to 1.4, the hue
-/// turned by -0.1 to 0.1, in an order that is random too.
-pub(super) fn draw_jitter(rng: &mut impl Rng) -> [(Adjust, f64); 4] {
-    let mut factor = || rng.random_range(0.6..=1.4);
+/// The image in grey: every channel its luma (torchvision's `rgb_to_grayscale`). A grey image stays as it is.
+pub fn grey(image: &mut Image) {
+    if image.channels != 1 {
+        let luma = image.to_grey().pixels;
+        image.pixels.chunks_exact_mut(image.channels).zip(luma).for_each(|(pixel, luma)| pixel.fill(luma));
+    }
+}
+
+/// What torchvision's `ColorJitter(0.4, 0.4, saturation, 0.1)` draws: brightness and contrast times 0.6 to 1.4, saturation times
+/// 1 - `saturation` to 1 + `saturation`, the hue turned by -0.1 to 0.1, in an order that is random too.
+pub(in crate::data) fn draw_jitter(saturation: f64, rng: &mut impl Rng) -> [(Adjust, f64); 4] {
+    let mut factor = |by: f64| rng.random_range(1. - by..=1. + by);
     let mut changes: [(Adjust, f64); 4] = [
-        (adjust_brightness, factor()),
-        (adjust_contrast, factor()),
-        (adjust_saturation, factor()),
+        (adjust_brightness, factor(0.4)),
+        (adjust_contrast, factor(0.4)),
+        (adjust_saturation, factor(saturation)),
         (adjust_hue, rng.random_range(-0.1..=0.1)),
     ];
     changes.shuffle(rng);

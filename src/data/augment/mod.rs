@@ -40,11 +40,15 @@ pub enum Augment {
     /// `jitter`: brightness, contrast and saturation times 0.6 to 1.4 and the hue turned by up to a tenth of the circle, in
     /// random order (torchvision's `ColorJitter(0.4, 0.4, 0.4, 0.1)`). Grey images have neither saturation nor hue.
     Jitter,
+    /// `grey`: without its colours, in a fifth of all cases (torchvision's `RandomGrayscale(0.2)`).
+    Grey,
     /// `rotate`: by up to 15 degrees to either side, bilinear, the corners black (torchvision's `RandomRotation(15)`).
     Rotate,
     /// `blur`: by a Gaussian kernel with a deviation from 0.1 to 2 pixels, 3 pixels wide for inputs below 64 pixels, else 5
     /// (torchvision's `GaussianBlur`).
     Blur,
+    /// `solarize`: levels from the middle on inverted, in a fifth of all cases (torchvision's `RandomSolarize(128, 0.2)`).
+    Solarize,
     /// `erase`: a rectangle of 2 to 33 % of the area set to 0 after normalisation, in a quarter of all cases (torchvision's
     /// `RandomErasing(0.25)`).
     Erase,
@@ -52,14 +56,16 @@ pub enum Augment {
 
 impl Augment {
     /// All of them, in the order in which they change an image.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Crop,
         Self::ResizedCrop,
         Self::Flip,
         Self::Randaugment,
         Self::Jitter,
+        Self::Grey,
         Self::Rotate,
         Self::Blur,
+        Self::Solarize,
         Self::Erase,
     ];
 
@@ -71,8 +77,10 @@ impl Augment {
             Self::Flip => "flip",
             Self::Randaugment => "randaugment",
             Self::Jitter => "jitter",
+            Self::Grey => "grey",
             Self::Rotate => "rotate",
             Self::Blur => "blur",
+            Self::Solarize => "solarize",
             Self::Erase => "erase",
         }
     }
@@ -91,8 +99,18 @@ impl Augment {
                 operations.into_iter().for_each(|(operation, magnitude)| operation.apply(image, magnitude));
             }
             Self::Jitter => {
-                let changes = colour::draw_jitter(rng);
+                let changes = colour::draw_jitter(0.4, rng);
                 colour::of_colours(image, |image| changes.into_iter().for_each(|(adjust, by)| adjust(image, by)));
+            }
+            Self::Grey => {
+                if rng.random_bool(0.2) {
+                    colour::of_colours(image, colour::grey);
+                }
+            }
+            Self::Solarize => {
+                if rng.random_bool(0.2) {
+                    colour::of_colours(image, |image| levels::solarize(image, 128.));
+                }
             }
             Self::Rotate => {
                 let angle = geometry::draw_angle(rng);
@@ -229,7 +247,7 @@ mod tests {
     #[test]
     fn jitter_draws_four_uniform_factors_in_an_order_of_equal_chance() {
         type Change = fn(&mut Image, f64);
-        let all = draws(colour::draw_jitter);
+        let all = draws(|rng| colour::draw_jitter(0.4, rng));
         let changes: [Change; 4] =
             [colour::adjust_brightness, colour::adjust_contrast, colour::adjust_saturation, colour::adjust_hue];
         for (change, range) in changes.iter().zip([0.4, 0.4, 0.4, 0.1]) {

@@ -1,6 +1,7 @@
 //! A folder of images: one folder a class, in parts (`DIR/train/CLASS/*`) or all together (`DIR/CLASS/*`).
 
 mod layout;
+mod unlabelled;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +69,12 @@ pub(super) fn open(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<
     if !dir.is_dir() {
         return Err(Error::invalid(dir.display(), "a folder of images", "no such folder"));
     }
-    let (mut parts, notes) = layout(dir, wishes)?;
+    let (mut parts, notes) = match layout(dir, wishes) {
+        Err(_) if options.unlabelled && wishes.train.is_none() && wishes.test.is_none() => {
+            return unlabelled::open(dir, options);
+        }
+        found => found?,
+    };
     let mut reading = Reading { skip_bad: options.on_bad_image == OnBadImage::Skip, notes };
     let trained: Vec<&FolderPart> = parts.iter().filter(|part| part.role == Role::Train).collect();
     // Without a training part, where that is allowed, the test part says what the classes are.

@@ -4,27 +4,21 @@
 //! trainable parameters, and lets the objective step along them; [`super::run::Run`] keeps what the objective remembers in the run's
 //! checkpoints. Which one a run has is decided where it begins, in `run/begin.rs`.
 //!
-//! Where the parts of DINO (Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, arXiv 2104.14294) would
-//! go, in a `dino.rs` beside [`supervised`]:
-//! - **Crops**: [`Objective::batches`] loads the samples once for every crop, with a transform for the large and one for the small ones,
-//!   and zips them: a variant of [`Batches`], and a field of [`Batch`] for the crops of the second size.
-//! - **Projection head**: declared by the objective's constructor in the run's [`Params`](tallow_models::Params) under a prefix of its
-//!   own. The optimiser is made after it and over the same store, so that gradients are checked for it and its state is kept like that
-//!   of any parameter; `checkpoints/best`, which is for others to load, has to leave the prefix out. MAE's decoder would be declared
-//!   likewise.
-//! - **Loss**: [`Objective::loss`] passes all crops through the student, which is the model it is given, and two of them through the
-//!   teacher, and has the cross-entropy between the two.
-//! - **Teacher**: an [`Averages`](super::averages::Averages) of the run's parameters that the objective owns, moved at the end of its
-//!   [`Objective::step`]; in the first epoch the last layer's gradients are left out of that step.
-//! - **Centre**: a tensor of the objective, moved in its `step` as well.
-//! - **Checkpoint**: teacher and centre are what [`Objective::state`] gives and [`Objective::set_state`] takes back.
-//! - **Evaluation**: without labels there are no right answers to count; what nearest neighbours come to would be measured in
-//!   [`Run::evaluate`](super::run::Run::evaluate), which the loop calls without knowing how.
+//! An objective may have parameters of its own beside the model's: they are declared by its constructor in the run's
+//! [`Params`](tallow_models::Params) under a prefix, so that gradients are checked for them and the optimiser steps over them like over
+//! any others ([`Own`]). What others load, `model.safetensors` of a checkpoint, leaves them out ([`encoder`]); a resume finds them in the
+//! objective's state. [`mae`] has its decoder there, [`dino`] its head; DINO's teacher is a store of its own, whose model is what is
+//! evaluated and what `checkpoints/best` holds ([`Objective::chosen`]).
 //!
 //! Distillation needs less: a constructor that opens the teacher's checkpoint, and a `loss`. Training on several devices is no
 //! objective: every device has a share of the order in [`Run::batches`](super::run::Run::batches), and the gradients are summed over the
 //! devices at the beginning of [`Run::step`](super::run::Run::step).
 
+pub(super) mod dino;
+pub(super) mod mae;
+mod own;
+#[cfg(test)]
+mod reference;
 pub(super) mod supervised;
 mod targets;
 
@@ -32,7 +26,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 use tallow_models::optim::Clip;
-use tallow_models::{Gradients, Model};
+use tallow_models::{AnyModel, Architecture, Gradients, Params, Vit};
 
 use super::error::{Error, Result};
 use super::features::{Batches, ModelInput};
@@ -59,7 +53,7 @@ pub(super) trait Objective {
     ///
     /// # Errors
     /// Those of the model.
-    fn loss(&mut self, model: &dyn Model, input: &ModelInput, batch: Batch, place: Place) -> Result<Pass>;
+    fn loss(&mut self, model: &AnyModel, input: &ModelInput, batch: Batch, place: Place) -> Result<Pass>;
 
     /// Moves the parameters along `gradients` at the learning rate `lr`, and whatever the objective itself moves from step to step.
     ///
@@ -67,6 +61,28 @@ pub(super) trait Objective {
     /// Those of the optimiser.
     fn step(&mut self, optimizer: &mut Optimizer, gradients: &Gradients, clip: Clip, lr: f64) -> Result<()> {
         optimizer.step(gradients, Some(clip), lr)
+    }
+
+    /// What is evaluated and kept as the best checkpoint in place of the model that is trained; that one itself unless it says so.
+    fn chosen(&self) -> Option<(&Params, &AnyModel)> {
+        None
+    }
+
+    /// What is to be seen of an evaluation of `images [batch, channels, height, width]` of the test part, of which the first are samples
+    /// `indices`; nothing unless it says so.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn test(&mut self, _model: &AnyModel, _images: &Tensor, _indices: &[usize]) -> Result<Tested> {
+        Ok(Tested::default())
+    }
+
+    /// What looks wrong in the epoch that has ended; called once for each evaluation.
+    ///
+    /// # Errors
+    /// If a device does not give its numbers.
+    fn warnings(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     /// What the objective keeps from step to step and a resumed run needs, by name; nothing unless it says so.
@@ -110,6 +126,42 @@ impl Place {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+}
+
+/// What an objective without labels says of test images.
+#[derive(Default)]
+pub(super) struct Tested {
+    /// The loss of every image.
+    pub losses: Vec<f64>,
+    /// Rows of pictures with a title each, as inputs `[channels, height, width]`, in columns by the images' order.
+    pub pictures: Vec<(String, Vec<Tensor>)>,
+}
+
+/// The vision transformer that objectives without labels train.
+fn vit(model: &AnyModel) -> Result<&Vit> {
+    match model {
+        AnyModel::Vit(vit) => Ok(vit),
+        _ => Err(Error::invalid(
+            "model",
+            "a vision transformer, which cuts images into patches",
+            "one of another family",
+        )),
+    }
+}
+
+/// The parameters of `architecture` among those of a store that holds others beside them, in a store of their own over the same memory.
+///
+/// # Errors
+/// If one is missing.
+pub(super) fn encoder(params: &Params, architecture: &Architecture) -> Result<Params> {
+    let encoder = Params::new(0, params.dtype(), params.device());
+    for spec in architecture.parameters()? {
+        if let Some(param) = params.get(&spec.name) {
+            encoder.provide(spec.name, param.var.as_tensor().clone());
+        }
+    }
+    architecture.build(encoder.eval_builder())?;
+    Ok(encoder)
 }
 
 /// What a batch came to.

@@ -1,7 +1,7 @@
 //! Supervised training: the cross-entropy between a model's logits and the labels, with label smoothing, mixup and CutMix.
 
 use candle_core::DType;
-use tallow_models::{Mode, Model};
+use tallow_models::{AnyModel, Mode};
 
 use super::targets::Targets;
 use super::{Objective, Pass, Place};
@@ -24,7 +24,7 @@ impl Supervised {
 }
 
 impl Objective for Supervised {
-    fn loss(&mut self, model: &dyn Model, input: &ModelInput, batch: Batch, place: Place) -> Result<Pass> {
+    fn loss(&mut self, model: &AnyModel, input: &ModelInput, batch: Batch, place: Place) -> Result<Pass> {
         let Batch { images, labels, indices, .. } = batch;
         let labels = labels.to_device(images.device())?;
         let blend = self.mix.draw(place.seed, place.epoch, place.batch, &images)?;

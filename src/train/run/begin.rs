@@ -5,18 +5,24 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tallow_models::Architecture;
+
 use super::{Inputs, Run, Session};
 use crate::data::{Augment, Samples, Transform};
 use crate::train::averages::Averages;
+use crate::train::config::Method;
 use crate::train::data_record::{self, DataRecord};
 use crate::train::error::{Error, Result};
 use crate::train::event::{Event, Listener};
 use crate::train::features::{FixedFeatures, ModelInput};
 use crate::train::metrics_log::MetricsLog;
-use crate::train::objectives::Objective;
+use crate::train::objectives::dino::Dino;
+use crate::train::objectives::mae::Mae;
 use crate::train::objectives::supervised::Supervised;
+use crate::train::objectives::{self, Objective};
 use crate::train::optimizer::Optimizer;
 use crate::train::outcome::{Outcome, Start};
+use crate::train::pretraining::{DinoSettings, MaeSettings};
 use crate::train::run_folder::write_json;
 use crate::train::schedule::Schedule;
 use crate::train::setup::Setup;
@@ -45,7 +51,7 @@ impl<'a> Run<'a> {
         if config.compute.grad_checkpointing {
             memory::spare();
         }
-        let (averages, eval_model) = match config.regularization.ema {
+        let (averages, mut eval_model) = match config.regularization.ema {
             None => (None, architecture.build(params.eval_builder())?),
             Some(decay) => {
                 let (averages, model) = Averages::new(decay, architecture, params)?;
@@ -54,15 +60,17 @@ impl<'a> Run<'a> {
         };
         let augment = Augment::parse_list(&config.data.augment)?;
         let train_transform = Transform::training(&described.preprocessing, &augment)?;
-        let mut objective: Box<dyn Objective> = match ByHand::of(config, architecture, params)? {
-            Some(by_hand) => Box::new(by_hand),
-            None => Box::new(Supervised::new(config)),
-        };
+        let mut objective = objective(&setup, &augment)?;
+        if let Some((_, chosen)) = objective.chosen() {
+            eval_model = chosen.clone();
+        }
+        // Without what the objective has declared for itself.
+        let encoder = if config.trains_head() { params.clone() } else { objectives::encoder(params, architecture)? };
         let mut optimizer = Optimizer::new(config, architecture, params)?;
 
         let (mut log, saved) = open(&session, &setup, &mut listener)?;
         if saved.is_some() {
-            checkpoint::read_weights(&folder.last_path(), params)?;
+            checkpoint::read_weights(&folder.last_path(), &encoder)?;
             checkpoint::read_optimizer(folder, &mut optimizer)?;
             averages.iter().try_for_each(|averages| averages.read(&folder.last_path()))?;
             objective.set_state(checkpoint::read_objective(folder)?)?;
@@ -90,6 +98,7 @@ impl<'a> Run<'a> {
             log,
             state,
             model,
+            encoder,
             eval_model,
             averages,
             objective,
@@ -103,6 +112,26 @@ impl<'a> Run<'a> {
             best_evaluation: None,
         }))
     }
+}
+
+/// What a step minimises.
+fn objective(setup: &Setup, augment: &[Augment]) -> Result<Box<dyn Objective>> {
+    let Setup { config, checkpoint, params, .. } = setup;
+    let (architecture, own) = (&checkpoint.architecture, &config.pretraining);
+    Ok(match (own.method, architecture) {
+        (Some(Method::Mae), Architecture::Vit(vit)) => {
+            Box::new(Mae::new(&MaeSettings::of(own, vit), vit, params, config.compute.seed)?)
+        }
+        (Some(Method::Dino), Architecture::Vit(vit)) => {
+            let settings = DinoSettings::of(own, vit);
+            let images = (&checkpoint.preprocessing, augment);
+            Box::new(Dino::new(&settings, config, architecture, params, images, setup.steps_per_epoch())?)
+        }
+        _ => match ByHand::of(config, architecture, params)? {
+            Some(by_hand) => Box::new(by_hand),
+            None => Box::new(Supervised::new(config)),
+        },
+    })
 }
 
 /// The parts of the data set as the model reads them.

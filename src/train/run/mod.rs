@@ -2,6 +2,7 @@
 
 mod begin;
 mod prepare;
+mod unlabelled;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use tallow_models::optim::{Clip, Squares};
-use tallow_models::{AnyModel, Readback};
+use tallow_models::{AnyModel, Params, Readback};
 
 use super::averages::Averages;
 use super::checkpoint::{self, Last};
@@ -58,6 +59,8 @@ pub(super) struct Run<'a> {
     state: State,
 
     model: AnyModel,
+    /// The model's parameters, without those that the objective has declared for itself.
+    encoder: Params,
     /// Over the same parameters, or their averages.
     eval_model: AnyModel,
     averages: Option<Averages>,
@@ -217,6 +220,9 @@ impl Run<'_> {
         self.averages.iter().try_for_each(|averages| averages.update(&self.setup.params, number))?;
         self.state.step += 1;
         self.state.step_in_epoch += 1;
+        if self.state.step_in_epoch == 1 {
+            memory::settle();
+        }
         Ok(Taken { epoch, number, lr, samples, passes, squares })
     }
 
@@ -274,6 +280,11 @@ impl Run<'_> {
     /// Measures the model on the validation part and the test part; none if it was stopped meanwhile.
     pub fn evaluate(&mut self) -> Result<Option<EpochEvaluation>> {
         let began = Instant::now();
+        if !self.config().trains_head() {
+            let tested = self.measure_unlabelled()?;
+            let seconds = began.elapsed().as_secs_f64();
+            return Ok(tested.map(|tested| EpochEvaluation { validated: None, tested, seconds }));
+        }
         let val = self.inputs.val.as_ref();
         let validated = val.map(|val| measure(&self.setup, &self.session, &mut self.listener, &self.eval_model, val));
         let validated = validated.transpose()?;
@@ -286,6 +297,9 @@ impl Run<'_> {
     }
 
     fn measure_test(&mut self) -> Result<Option<Evaluation>> {
+        if !self.config().trains_head() {
+            return self.measure_unlabelled();
+        }
         measure(&self.setup, &self.session, &mut self.listener, &self.eval_model, &self.inputs.test)
     }
 
@@ -295,12 +309,21 @@ impl Run<'_> {
         let (epoch, running) = (self.state.epoch, self.state.running);
         let seconds = running.seconds + running.evaluation_seconds + seconds;
         let mut metrics = running.epoch(epoch, validated.as_ref(), &tested, seconds);
+        if !self.config().trains_head() {
+            // Nothing is called anything.
+            metrics.train_accuracy = f64::NAN;
+        }
         if let Some(rate) = self.features_rate.take() {
             metrics.images_per_second = rate;
         }
         self.log.add(&MetricsLine::Epoch(metrics.clone()))?;
         self.listener.on(&Event::Epoch(metrics.clone()));
-        self.warn(warnings::of_collapse(&tested, &self.setup.dataset.classes, epoch));
+        if self.config().trains_head() {
+            self.warn(warnings::of_collapse(&tested, &self.setup.dataset.classes, epoch));
+        } else {
+            let told = self.objective.warnings()?;
+            self.warn(told);
+        }
 
         let improved = Best::of(&metrics).is_better_than(self.state.best.as_ref());
         if improved {
@@ -351,15 +374,18 @@ impl Run<'_> {
         self.state.seconds = self.seconds();
         self.state.metrics_bytes = self.log.sync()?;
         self.state.peak_memory_bytes = self.state.peak_memory_bytes.max(memory::peak());
-        let Self { session: Session { folder, .. }, setup: Setup { params, checkpoint: config, .. }, .. } = self;
+        let Self { session: Session { folder, .. }, setup: Setup { checkpoint: config, .. }, encoder: params, .. } =
+            self;
         let averages = self.averages.as_ref().map(Averages::params);
+        let chosen = averages.or(self.objective.chosen().map(|(chosen, _)| chosen));
+        let same = chosen.is_none();
         if best {
-            let path = checkpoint::write_best(folder, averages.unwrap_or(params), config)?;
+            let path = checkpoint::write_best(folder, chosen.unwrap_or(params), config)?;
             self.listener.on(&Event::Checkpoint { path, best: true });
         }
         let (optimizer, state, objective) = (&self.optimizer, &self.state, self.objective.state()?);
         let last = Last { params, config, optimizer, averages, objective, state };
-        let path = checkpoint::write_last(folder, &last, best && averages.is_none())?;
+        let path = checkpoint::write_last(folder, &last, best && same)?;
         self.listener.on(&Event::Checkpoint { path, best: false });
         self.last_checkpoint = Instant::now();
         self.last_told = self.last_checkpoint;
@@ -382,7 +408,9 @@ impl Run<'_> {
             // The weights in memory are those that were chosen, and were just measured.
             Some(evaluation) => evaluation,
             None => {
-                let params = self.averages.as_ref().map_or(&self.setup.params, Averages::params);
+                let averages = self.averages.as_ref().map(Averages::params);
+                let chosen = self.objective.chosen().map(|(chosen, _)| chosen);
+                let params = averages.or(chosen).unwrap_or(&self.encoder);
                 checkpoint::read_weights(&self.session.folder.best_path(), params)?;
                 match self.measure_test()? {
                     Some(evaluation) => evaluation,
@@ -390,17 +418,21 @@ impl Run<'_> {
                 }
             }
         };
-        let Setup { config, params, dataset, .. } = &self.setup;
+        let Setup { config, dataset, .. } = &self.setup;
         let folder = self.session.folder;
-        write_json(&folder.predictions_path(), &predictions(&chosen, &*dataset.test)?)?;
+        // Without labels nothing is said of samples.
+        if chosen.labels.len() == dataset.test.len() {
+            write_json(&folder.predictions_path(), &predictions(&chosen, &*dataset.test)?)?;
+        }
         let summary = Summary {
             name: self.setup.name(folder),
+            method: config.pretraining.method,
             model: config.model.model.clone(),
             weights: config.model.weights.clone(),
             data: config.data.data.clone(),
             test_set: dataset.test_fingerprint(),
             classes: dataset.classes.clone(),
-            parameters: params.count(),
+            parameters: self.encoder.count(),
             trainable_parameters: self.trainable_parameters(),
             epochs: self.state.epoch,
             steps: self.state.step,

@@ -26,7 +26,8 @@ impl Run<'_> {
             self.listener.on(&Event::Note(format!("settings: {settings}")));
         }
         let keep = self.keeps_features();
-        if fresh {
+        // A step without labels is another one than what is timed.
+        if fresh && self.setup.config.trains_head() {
             self.tell_cost(keep, head_first)?;
         }
         if head_first && !self.train_head_first(shared.as_ref())? {

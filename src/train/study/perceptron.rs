@@ -4,7 +4,7 @@
 use candle_core::DType;
 use tallow_models::mlp::{self, Implementation, Perceptron};
 use tallow_models::optim::Clip;
-use tallow_models::{Architecture, Gradients, Model, Params};
+use tallow_models::{AnyModel, Architecture, Gradients, Params};
 
 use crate::data::Batch;
 use crate::train::config::{OptimizerKind, Precision, TrainConfig};
@@ -33,7 +33,7 @@ impl ByHand {
 }
 
 impl Objective for ByHand {
-    fn loss(&mut self, _: &dyn Model, _: &ModelInput, batch: Batch, _: Place) -> Result<Pass> {
+    fn loss(&mut self, _: &AnyModel, _: &ModelInput, batch: Batch, _: Place) -> Result<Pass> {
         let labels = batch.labels.to_device(batch.images.device())?;
         let mlp::Pass { loss, logits, gradients } = self.0.pass(&batch.images, &labels)?;
         let correct = logits.detach().argmax(1)?.eq(&labels)?.to_dtype(DType::U32)?.sum_all()?;

@@ -8,11 +8,13 @@
 - optimizers.json: two parameters over six steps of PyTorch's optimisers along given gradients
 - clipping.json: torch.nn.utils.clip_grad_norm_
 - vit.safetensors, curves.json: a small timm ViT and its loss and gradient norm over twenty steps on the first MNIST digits
+- dinov3.safetensors, beit.safetensors, curves_of_blocks.json: the same of small ViTs with rotary and with relative positions
 """
 import gzip, json
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
@@ -92,13 +94,55 @@ def clipping():
     write("clipping.json", cases)
 
 
-def curves():
+def digits():
     data = here.parents[2] / "data" / "mnist"
     read = lambda name, skip: np.frombuffer(gzip.open(data / name).read(), np.uint8, offset=skip)
     images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)[:320]
     labels = torch.tensor(read("train-labels-idx1-ubyte.gz", 8)[:320].astype(np.int64))
-    images = torch.tensor(images.astype(np.float64) / 255.0)
+    return torch.tensor(images.astype(np.float64) / 255.0), labels
 
+
+def train(make, first, optimizer):
+    """Loss and gradient norm over twenty steps."""
+    images, labels = digits()
+    model = make().double().train()
+    model.load_state_dict(first)
+    unchanged = ("pos_embed", "cls_token", "reg_token", "relative_position_bias_table")
+    undecayed = lambda n, p: p.ndim <= 1 or n.split(".")[-1] in unchanged
+    named = list(model.named_parameters())
+    opt = optimizer([
+        {"params": [p for n, p in named if not undecayed(n, p)], "weight_decay": 0.05},
+        {"params": [p for n, p in named if undecayed(n, p)], "weight_decay": 0.0},
+    ])
+    losses, norms = [], []
+    for x, y in zip(images.split(16), labels.split(16)):
+        opt.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf")).item())
+        losses.append(loss.item())
+        opt.step()
+    return {"loss": losses, "grad_norm": norms}
+
+
+def blocks():
+    """timm's smallest of DINOv3's kind with a gate, and BEiT with a bias of every block and one of all."""
+    sizes = dict(img_size=28, patch_size=7, in_chans=1, embed_dim=8, depth=2, num_heads=2, num_classes=10, mlp_ratio=2.0)
+    curves = {}
+    for name, architecture, more in [
+        ("dinov3", "vit_small_plus_patch16_dinov3_qkvb", {"dynamic_img_size": False}),
+        ("beit", "beit_base_patch16_224", {"use_shared_rel_pos_bias": True}),
+    ]:
+        torch.manual_seed(0)
+        make = lambda: timm.create_model(architecture, **sizes, **more)
+        # Larger than timm draws them, so that every parameter matters from the first step.
+        first = {k: v + torch.randn_like(v) * 0.3 for k, v in make().state_dict().items()}
+        save_file(first, here / f"{name}.safetensors")
+        curves[name] = train(make, first, lambda groups: torch.optim.AdamW(groups, lr=1e-3))
+    write("curves_of_blocks.json", curves)
+
+
+def curves():
     torch.manual_seed(0)
     make = lambda: VisionTransformer(img_size=28, patch_size=7, in_chans=1, embed_dim=32, depth=3, num_heads=4, num_classes=10)
     first = {k: v.clone() for k, v in make().state_dict().items()}
@@ -107,25 +151,7 @@ def curves():
         first[name] = torch.randn_like(first[name]) * 0.1
     save_file(first, here / "vit.safetensors")
 
-    def run(optimizer):
-        model = make().double().train()
-        model.load_state_dict(first)
-        undecayed = lambda n, p: p.ndim <= 1 or n in ("pos_embed", "cls_token")
-        named = list(model.named_parameters())
-        opt = optimizer([
-            {"params": [p for n, p in named if not undecayed(n, p)], "weight_decay": 0.05},
-            {"params": [p for n, p in named if undecayed(n, p)], "weight_decay": 0.0},
-        ])
-        losses, norms = [], []
-        for x, y in zip(images.split(16), labels.split(16)):
-            opt.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf")).item())
-            losses.append(loss.item())
-            opt.step()
-        return {"loss": losses, "grad_norm": norms}
-
+    run = lambda optimizer: train(make, first, optimizer)
     write("curves.json", {
         "sgd": run(lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9)),
         "nesterov": run(lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)),
@@ -135,4 +161,4 @@ def curves():
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    schedules(), optimizers(), clipping(), curves()
+    schedules(), optimizers(), clipping(), curves(), blocks()

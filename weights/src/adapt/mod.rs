@@ -1,12 +1,14 @@
-//! Making tensors fit: position embeddings for another image size, patches of another size, other input channels. All in
+//! Making tensors fit: position embeddings and tables of relative ones for another image size, patches of another size, other input channels. All in
 //! float32, and as timm does it.
 
 mod channels;
 mod patches;
 mod positions;
+mod relative;
 mod resample;
 
 pub use channels::adapt_channels;
 pub use patches::resample_patches;
 pub use positions::{resample_positions, resample_positions_plainly};
+pub use relative::resample_relative;
 pub use resample::cubic;

@@ -4,9 +4,9 @@
 use tallow_models::vit::{Act, GlobalPool};
 use tallow_models::{Architecture, VitConfig};
 
+use super::CheckpointConfig;
 use super::fields::Fields;
 use super::hugging_face::{self, Classifier};
-use super::{CheckpointConfig, mlp_ratio};
 use crate::Result;
 
 /// Whether a config is one of these models' (those that are refused among them).
@@ -97,7 +97,7 @@ fn tower(vision: &Fields, siglip: bool) -> Result<VitConfig> {
     made.embed_dim = embed_dim;
     made.depth = vision.size("num_hidden_layers")?.unwrap_or(12);
     made.num_heads = vision.size("num_attention_heads")?.unwrap_or(12);
-    made.mlp_ratio = mlp_ratio(hidden, embed_dim);
+    made.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
     made.class_token = !siglip;
     made.pre_norm = !siglip;
     made.global_pool = if siglip { GlobalPool::Map } else { GlobalPool::Token };

@@ -1,6 +1,7 @@
-//! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA and DINOv2, with the `preprocessor_config.json` beside it.
+//! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2, DINOv3, BEiT and Data2Vec-Vision, with the
+//! `preprocessor_config.json` beside it.
 
-use tallow_models::vit::{Act, GlobalPool};
+use tallow_models::vit::{Act, GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, ImgSize, ModelConfig, VitConfig};
 
 use super::fields::Fields;
@@ -16,19 +17,18 @@ pub(super) fn parse(
 ) -> Result<CheckpointConfig> {
     let kind = root.text("model_type")?.unwrap_or_default();
     let dinov2 = matches!(kind, "dinov2" | "dinov2_with_registers");
-    if !dinov2 && !matches!(kind, "vit" | "deit" | "vit_mae" | "vit_msn" | "ijepa") {
-        let known = "known are vit, deit, vit_mae, vit_msn, ijepa, dinov2, dinov2_with_registers, clip, siglip and their vision models";
+    let (dinov3, beit) = (kind == "dinov3_vit", matches!(kind, "beit" | "data2vec-vision"));
+    if !(dinov2 || dinov3 || beit || matches!(kind, "vit" | "deit" | "vit_mae" | "vit_msn" | "ijepa")) {
+        let known = "known are vit, deit, vit_mae, vit_msn, ijepa, dinov2, dinov2_with_registers, dinov3_vit, beit, data2vec-vision, \
+                     clip, siglip and their vision models";
         return Err(root.unsupported("model_type", known));
-    }
-    if root.bool("use_swiglu_ffn")? == Some(true) {
-        return Err(root.unsupported("use_swiglu_ffn", "choose a model with a plain MLP: small, base or large"));
     }
     let classes = root.value("architectures").and_then(|names| names.get(0)?.as_str());
     let classifies = classes.is_some_and(|class| class.contains("ForImageClassification")) || classifier.is_some();
     let (num_classes, labels) = classes_of(root, classifies, classifier, notes)?;
     let embed_dim = root.size("hidden_size")?.unwrap_or(768);
     let mlp_ratio = match root.size("intermediate_size")? {
-        Some(width) if !dinov2 && embed_dim > 0 => super::mlp_ratio(width, embed_dim),
+        Some(width) if !dinov2 && embed_dim > 0 => VitConfig::mlp_ratio_of(width, embed_dim),
         _ => root.number("mlp_ratio")?.unwrap_or(4.),
     };
     let teacher = classifier.map_or(classes.is_some_and(|class| class.ends_with("WithTeacher")), |head| head.distilled);
@@ -74,9 +74,21 @@ pub(super) fn parse(
         made.proj_drop_rate = dropout;
         made.attn_drop_rate = root.number("attention_probs_dropout_prob")?.unwrap_or(0.);
         made.drop_path_rate = root.number("drop_path_rate")?.unwrap_or(0.);
+        if dinov2 && root.bool("use_swiglu_ffn")? == Some(true) {
+            // Two thirds of what is stated, in eights.
+            let hidden = ((embed_dim as f64 * mlp_ratio) as usize * 2 / 3).next_multiple_of(8);
+            made.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
+            (made.swiglu_mlp, made.act) = (true, Act::Silu);
+        }
+        if dinov3 {
+            as_dinov3(root, &mut made)?;
+        }
+        if beit {
+            as_beit(root, classes, &mut made)?;
+        }
         made
     };
-    let preprocessing = preprocessing(processor, kind, &mut vit, dinov2, notes)?;
+    let preprocessing = preprocessing(processor, kind, &mut vit, dinov2 || dinov3, notes)?;
     let license = root.text("license")?.map(str::to_lowercase);
     Ok(CheckpointConfig::new(Architecture::Vit(vit), preprocessing).with(|c| (c.labels, c.license) = (labels, license)))
 }
@@ -138,6 +150,64 @@ pub(super) fn channels(root: &Fields) -> Result<usize> {
     Ok(in_chans)
 }
 
+/// DINOv3's own numbers.
+fn as_dinov3(root: &Fields, vit: &mut VitConfig) -> Result<()> {
+    let bias = |field: &str, unsaid: bool| root.bool(field).map(|bias| bias.unwrap_or(unsaid));
+    if !bias("proj_bias", true)? || !bias("mlp_bias", true)? {
+        let field = if bias("proj_bias", true)? { "mlp_bias" } else { "proj_bias" };
+        return Err(root.unsupported(field, "projection and MLP of these models have biases"));
+    }
+    let (q, k, v) = (bias("query_bias", true)?, bias("key_bias", false)?, bias("value_bias", true)?);
+    if q != v || k && !q {
+        return Err(
+            root.unsupported("query_bias", "queries and values have biases both or neither, and keys only with them")
+        );
+    }
+    if !root.has("hidden_size") {
+        vit.embed_dim = 384;
+        let hidden = root.size("intermediate_size")?.unwrap_or(1536);
+        vit.mlp_ratio = VitConfig::mlp_ratio_of(hidden, vit.embed_dim);
+    }
+    if !root.has("num_attention_heads") {
+        vit.num_heads = 6;
+    }
+    (vit.qkv_bias, vit.k_bias) = (q, k);
+    vit.reg_tokens = root.size("num_register_tokens")?.unwrap_or(0);
+    vit.init_values = Some(root.number("layerscale_value")?.unwrap_or(1.));
+    vit.norm_eps = root.number("layer_norm_eps")?.unwrap_or(1e-5);
+    vit.attn_drop_rate = root.number("attention_dropout")?.unwrap_or(0.);
+    vit.pos_embed = PosEmbed::None;
+    vit.rope_type = RopeType::DinoV3;
+    vit.rope_temperature = root.number("rope_theta")?.unwrap_or(100.);
+    vit.rope_rotate_half = true;
+    if root.bool("use_gated_mlp")? == Some(true) {
+        // timm has the gate apart where its width is aligned, which 1 leaves as it is.
+        (vit.swiglu_mlp, vit.swiglu_align_to) = (true, 1);
+    }
+    Ok(())
+}
+
+/// BEiT's own numbers, which Data2Vec-Vision shares. `class` is that of the model.
+fn as_beit(root: &Fields, class: Option<&str>, vit: &mut VitConfig) -> Result<()> {
+    let is = |field: &str| root.bool(field).map(|is| is == Some(true));
+    let positions = is("use_absolute_position_embeddings")?;
+    vit.pos_embed = if positions { PosEmbed::Learned } else { PosEmbed::None };
+    vit.use_rel_pos_bias = is("use_relative_position_bias")?;
+    vit.use_shared_rel_pos_bias = is("use_shared_relative_position_bias")?;
+    (vit.qkv_bias, vit.k_bias) = (true, false);
+    vit.init_values = Some(root.number("layer_scale_init_value")?.unwrap_or(0.1)).filter(|value| *value > 0.);
+    vit.drop_path_rate = root.number("drop_path_rate")?.unwrap_or(0.1);
+    let mean = root.bool("use_mean_pooling")? != Some(false);
+    if mean {
+        vit.global_pool = GlobalPool::Avg;
+        // The norm belongs to the pooler, which these classes leave out.
+        if class.is_some_and(|class| class == "Data2VecVisionModel" || class.ends_with("ForMaskedImageModeling")) {
+            (vit.final_norm, vit.fc_norm) = (false, Some(false));
+        }
+    }
+    Ok(())
+}
+
 /// No model reads more channels.
 const MAX_CHANNELS: usize = 1 << 16;
 
@@ -170,8 +240,10 @@ pub(super) fn act(root: &Fields, unsaid: Act) -> Result<Act> {
         Some("gelu") => Act::Gelu,
         Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Act::GeluTanh,
         Some("quick_gelu") => Act::QuickGelu,
+        Some("silu" | "swish") => Act::Silu,
         Some(_) => {
-            return Err(root.unsupported("hidden_act", "known are gelu, gelu_new, gelu_pytorch_tanh and quick_gelu"));
+            let known = "known are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu and silu";
+            return Err(root.unsupported("hidden_act", known));
         }
     })
 }
@@ -180,12 +252,13 @@ pub(super) fn act(root: &Fields, unsaid: Act) -> Result<Act> {
 fn unsaid(vit: &VitConfig, kind: &str) -> Preprocessing {
     let half = || vec![0.5; vit.in_chans];
     let (dinov2, clip) = (kind.starts_with("dinov2"), Kind::of_model(kind) == Kind::Bit && !kind.starts_with("dinov2"));
-    let (mean, std) = match (dinov2, clip) {
+    let (mean, std) = match (dinov2 || kind == "dinov3_vit", clip) {
         (true, _) => (IMAGENET_MEAN.into(), IMAGENET_STD.into()),
         (_, true) => CLIP.map(Vec::from).into(),
         _ => (half(), half()),
     };
-    let cubic = dinov2 || clip || Kind::of_model(kind) == Kind::Siglip;
+    let beit = matches!(kind, "beit" | "data2vec-vision");
+    let cubic = dinov2 || clip || beit || Kind::of_model(kind) == Kind::Siglip;
     Preprocessing {
         input_size: vit.input_size(),
         interpolation: if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear },
@@ -510,9 +583,11 @@ mod tests {
     }
 
     #[test]
-    fn swiglu_is_refused_by_name() {
-        let error = parsed(r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#, None).unwrap_err().to_string();
-        assert!(error.contains("use_swiglu_ffn") && error.contains("not supported"), "{error}");
+    fn dinov2_giant_has_a_gate_of_two_thirds_in_eights() {
+        let text =
+            r#"{"model_type": "dinov2", "hidden_size": 1536, "num_attention_heads": 24, "use_swiglu_ffn": true}"#;
+        let Architecture::Vit(vit) = parsed(text, None).unwrap().architecture else { panic!("no ViT") };
+        assert_eq!((vit.mlp_dim(), vit.swiglu_mlp, vit.act), (4096, true, Act::Silu));
     }
 
     #[test]
@@ -524,6 +599,9 @@ mod tests {
             (r#"{"model_type": "vit", "patch_size": 0}"#, "patch_size"),
             (r#"{"model_type": "vit", "hidden_act": "relu"}"#, "hidden_act"),
             (r#"{"model_type": "swin"}"#, "model_type"),
+            (r#"{"model_type": "dinov3_vit", "hidden_size": 36, "num_attention_heads": 6}"#, "rope_type"),
+            (r#"{"model_type": "dinov3_vit", "query_bias": false}"#, "query_bias"),
+            (r#"{"model_type": "beit", "use_relative_position_bias": true, "image_size": 2048}"#, "use_rel_pos_bias"),
             (r#"{"model_type": "vit", "num_hidden_layers": 1000000000}"#, "depth"),
         ] {
             let error = parsed(text, None).unwrap_err().to_string();

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use tallow_models::layers::SHIFTS;
-use tallow_models::vit::{Act, GlobalPool};
+use tallow_models::vit::{Act, GlobalPool, RopeType};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
 use super::hugging_face::share;
-use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, mlp_ratio};
+use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, positions};
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
 
@@ -60,7 +60,9 @@ fn of_name(
         if let Some(&[_, channels, _, _]) = shape("patch_embed.proj.weight") {
             vit.in_chans = if vit.spt { channels / (1 + SHIFTS) } else { channels };
         }
-        if let Some(&[.., count, _]) = shape("pos_embed") {
+        if let Some(grid) = positions::read(&shape, translation.naming).grid.filter(|_| vit.has_relative_positions()) {
+            vit.img_size = (grid * vit.patch_size).into();
+        } else if let Some(&[.., count, _]) = shape("pos_embed") {
             let grids = [count.checked_sub(vit.num_prefix_tokens()), Some(count)];
             if let Some(grid) = grids.into_iter().flatten().find_map(square_root) {
                 vit.img_size = (grid * vit.patch_size).into();
@@ -164,54 +166,72 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         let got = "a CLIP without a norm before its blocks (CLIPA), whose pool no tensor tells".into();
         return Err(ask("open_clip_config.json beside the weights", got));
     }
+    if translation.naming == Naming::VitPytorch && !has("pos_embed") {
+        let what = "fixed positions of sines and cosines in two dimensions (vit-pytorch's SimpleViT)";
+        return Err(Error::unsupported(origin, what, "choose its ViT"));
+    }
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
-    let (spt, lsa) = (has("patch_embed.patch_norm.weight"), shape("blocks.0.attn.scale"));
+    let norm_patches = has("patch_embed.norm.weight");
+    let (spt, lsa) = (has("patch_embed.patch_norm.weight") && !norm_patches, shape("blocks.0.attn.scale"));
     let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
-    let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa) {
+    let positions = positions::read(&shape, translation.naming);
+    let mlp = |layer: &str, axis: usize| shape(&format!("blocks.0.mlp.{layer}.weight"))?.get(axis).copied();
+    let hidden = mlp("fc2", 1).or(mlp("fc1", 0)).unwrap_or(4 * embed_dim);
+    let gated = mlp("fc1", 0) == Some(2 * hidden);
+    let act = if gated { told.act.unwrap_or(Act::Silu) } else { act };
+    let alike = |vit: &VitConfig| {
+        (vit.embed_dim, vit.depth, vit.rope_type, vit.swiglu_mlp)
+            == (embed_dim, blocks.len(), positions.rope_type, gated)
+    };
+    let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa, translation.head_dim, positions.num_heads) {
         _ if told.num_heads.is_some() => told.num_heads.unwrap_or(1),
-        (Some(&[head]), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
-        (_, Some(&[heads])) => heads,
-        _ => heads(origin, embed_dim, blocks.len(), &mut notes)?,
+        (Some(&[head]), ..) | (_, _, Some(head), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
+        (_, Some(&[heads]), ..) | (.., Some(heads)) => heads,
+        _ => heads(origin, embed_dim, alike, &mut notes)?,
     };
     let class_token = has("cls_token");
     let reg_tokens = shape("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
     let distilled = has("dist_token");
     let prefix = usize::from(class_token) + usize::from(distilled) + reg_tokens;
-    let (grid, no_embed_class) = match shape("pos_embed") {
-        Some(&[_, count, _]) => match (square_root(count.wrapping_sub(prefix)), square_root(count)) {
+    let (grid, no_embed_class) = match (shape("pos_embed"), positions.grid) {
+        (Some(&[_, count, _]), _) => match (square_root(count.wrapping_sub(prefix)), square_root(count)) {
             (Some(grid), _) => (grid, false),
             (None, Some(grid)) => (grid, true),
             (None, None) => return Err(ask(&format!("{prefix} positions and a square of them"), count.to_string())),
         },
-        _ => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{:?}", shape("pos_embed")))),
+        (None, Some(grid)) => (grid, false),
+        (None, None) if positions.rope_type != RopeType::None => {
+            notes.push("images of 224 pixels were assumed: rotary positions fit any size".into());
+            (224usize.div_ceil(patch_size), false)
+        }
+        (other, _) => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{other:?}"))),
     };
-    let hidden = shape("blocks.0.mlp.fc1.weight").and_then(|shape| shape.first().copied()).unwrap_or(4 * embed_dim);
+    let in_parts = |name: &str| translation.get(name).is_some_and(|mapped| mapped.parts.len() > 1);
     let (num_classes, head_width) = match shape("head.weight") {
         Some(&[classes, width]) => (classes, width),
         _ => (0, embed_dim),
     };
     let fc_norm = has("fc_norm.weight");
-    let global_pool = if has("attn_pool.latent") {
-        GlobalPool::Map
-    } else if head_width == 2 * embed_dim {
-        GlobalPool::TokenAvg
-    } else if fc_norm || !class_token {
-        GlobalPool::Avg
-    } else {
-        GlobalPool::Token
-    };
-    let vit = VitConfig::default().with(|c| {
+    let global_pool = pool(has("attn_pool.latent"), head_width == 2 * embed_dim, fc_norm || !class_token);
+    let mut vit = VitConfig::default().with(|c| {
         c.img_size = (grid * patch_size).into();
         c.patch_size = patch_size;
         c.in_chans = in_chans;
         c.spt = spt;
+        c.norm_patches = norm_patches;
         c.num_classes = num_classes;
         c.embed_dim = embed_dim;
         c.depth = blocks.len();
         c.num_heads = num_heads;
-        c.mlp_ratio = mlp_ratio(hidden, embed_dim);
-        c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias");
+        c.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
+        c.k_bias = !positions.keys_without_bias;
+        c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias") || has("blocks.0.attn.q_bias");
+        c.qkv_fused = translation.naming != Naming::Timm || !in_parts("blocks.0.attn.qkv.weight");
+        c.scale_attn_inner = has("blocks.0.attn.norm.weight");
+        c.scale_mlp = has("blocks.0.mlp.norm.weight");
+        c.swiglu_mlp = gated;
+        c.swiglu_align_to = usize::from(gated && !c.scale_mlp && in_parts("blocks.0.mlp.fc1.weight"));
         c.qk_norm = has("blocks.0.attn.q_norm.weight");
         c.lsa = lsa.is_some();
         c.class_token = class_token;
@@ -226,22 +246,33 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.act = act;
         c.norm_eps = match translation.naming {
             Naming::HuggingFace => 1e-12,
-            Naming::OpenClip => 1e-5,
+            Naming::OpenClip | Naming::VitPytorch => 1e-5,
             // Only CLIP's ViTs begin with a norm.
             _ if has("norm_pre.weight") => 1e-5,
             _ => 1e-6,
         };
     });
+    positions.apply(&mut vit, &mut notes);
     let (preprocessing, images) = images(origin, translation, &vit);
+    let act = if told.act.is_some() { String::new() } else { format!("{}, ", act.in_words()) };
     notes.push(format!(
-        "no config.json: the architecture was read off the tensors' shapes; {}, norms with eps {:e}, and {images}, were assumed",
-        act.in_words(),
+        "no config.json: the architecture was read off the tensors' shapes; {act}norms with eps {:e}, and {images}, were assumed",
         vit.norm_eps
     ));
     let architecture = Architecture::Vit(vit);
     super::check_architecture(&architecture, origin)?;
     let config = CheckpointConfig::new(architecture, preprocessing).with(|c| c.projection = translation.projects);
     Ok((config, notes))
+}
+
+/// The pool, by whether there is an attention pool, a head for class token and mean, or a sign of the mean alone.
+fn pool(attention: bool, both: bool, mean: bool) -> GlobalPool {
+    match (attention, both, mean) {
+        (true, ..) => GlobalPool::Map,
+        (_, true, _) => GlobalPool::TokenAvg,
+        (.., true) => GlobalPool::Avg,
+        _ => GlobalPool::Token,
+    }
 }
 
 /// The activation of the MLPs, which no tensor tells.
@@ -305,13 +336,13 @@ fn torchvision(origin: &str, vit: &VitConfig, imagenet: Preprocessing) -> (Prepr
     (made, words)
 }
 
-/// The number of heads, which shapes do not tell: what the zoo's models of this width and depth agree on, else the field's
-/// convention for the width. It is said.
-fn heads(origin: &str, embed_dim: usize, depth: usize, notes: &mut Vec<String>) -> Result<usize> {
+/// The number of heads, which shapes do not tell: what the zoo's models agree on that are alike, else the field's convention for the
+/// width. It is said.
+fn heads(origin: &str, embed_dim: usize, alike: impl Fn(&VitConfig) -> bool, notes: &mut Vec<String>) -> Result<usize> {
     let known: HashSet<usize> = zoo::list("*")
         .iter()
         .filter_map(|entry| match &entry.architecture {
-            Architecture::Vit(vit) if vit.embed_dim == embed_dim && vit.depth == depth => Some(vit.num_heads),
+            Architecture::Vit(vit) if alike(vit) => Some(vit.num_heads),
             _ => None,
         })
         .collect();

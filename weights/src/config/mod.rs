@@ -6,6 +6,7 @@ mod fields;
 mod hugging_face;
 mod inferred;
 mod open_clip;
+mod positions;
 mod text;
 mod timm;
 
@@ -263,13 +264,6 @@ fn of_timm(name: &str, origin: &str, field: &str) -> Result<zoo::Entry> {
         };
         Error::unsupported(&format!("{origin}: {field}"), what, "see `tallow list` for what is")
     })
-}
-
-/// The ratio by which the MLP's hidden layer has this width: multiplied by the tokens' width and cut to a whole number, as timm
-/// does, it is never one less.
-fn mlp_ratio(hidden: usize, embed_dim: usize) -> f64 {
-    let ratio = hidden as f64 / embed_dim.max(1) as f64;
-    if ((embed_dim as f64 * ratio) as usize) < hidden { ratio.next_up() } else { ratio }
 }
 
 /// Refuses what makes no sense, naming the file: what a damaged config claims must not be built.

@@ -1,7 +1,7 @@
 //! timm's `config.json`: nested (`pretrained_cfg` inside) or flat, with Tallow's own section for what timm cannot say.
 
 use serde_json::Value;
-use tallow_models::vit::{Act, GlobalPool, PosEmbed};
+use tallow_models::vit::{Act, GlobalPool, GridIndexing, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig};
 
 use super::fields::Fields;
@@ -61,6 +61,7 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
     let found = super::of_timm(name, root.origin, "architecture")?;
     let mut architecture = found.architecture.clone();
     let Architecture::Vit(vit) = &mut architecture else { return Ok(architecture) };
+    let eva = vit.is_eva_or_beit();
     if let Some([channels, height, width]) = cfg.input_size("input_size")? {
         vit.in_chans = channels;
         if cfg.bool("fixed_input_size")?.unwrap_or(true) {
@@ -74,7 +75,10 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
         }
     }
     if let Some(args) = root.object("model_args")? {
-        apply(&args, vit)?;
+        if eva { apply_to_eva(&args, vit)? } else { apply(&args, vit)? }
+    }
+    if eva {
+        settle_pool(vit);
     }
     vit.trim = !vit.divides_evenly();
     Ok(architecture)
@@ -94,8 +98,92 @@ pub(super) fn global_pool(name: &str) -> Option<GlobalPool> {
     })
 }
 
-/// Keyword arguments of timm's constructor.
+/// Keyword arguments of timm's classes `Eva` and `Beit`, beside those that all its ViTs have.
+fn apply_to_eva(args: &Fields, vit: &mut VitConfig) -> Result<()> {
+    // What is stated as None overrides what the architecture's name says, as it does in timm.
+    if args.is_null("use_fc_norm") {
+        vit.fc_norm = None;
+    }
+    if args.is_null("ref_feat_shape") {
+        vit.ref_feat_shape = None;
+    }
+    if args.is_null("use_post_transformer_norm") {
+        vit.final_norm = true;
+    }
+    let turned = args.bool("use_rot_pos_emb")?.unwrap_or(vit.rope_type != RopeType::None);
+    let mut of_all = Vec::new();
+    for field in args.iter() {
+        match field {
+            "qkv_fused" => set(&mut vit.qkv_fused, args.bool(field)?),
+            "scale_attn_inner" => set(&mut vit.scale_attn_inner, args.bool(field)?),
+            "swiglu_mlp" => {
+                set(&mut vit.swiglu_mlp, args.bool(field)?);
+                vit.act = if vit.swiglu_mlp { Act::Silu } else { Act::Gelu };
+            }
+            "swiglu_align_to" => set(&mut vit.swiglu_align_to, args.size(field)?),
+            "scale_mlp" => set(&mut vit.scale_mlp, args.bool(field)?),
+            "attn_type" => match args.text(field)? {
+                Some("eva") => vit.k_bias = false,
+                Some("rope") => vit.k_bias = true,
+                _ => return Err(args.error(field, "eva or rope")),
+            },
+            "num_reg_tokens" => set(&mut vit.reg_tokens, args.size(field)?),
+            "use_abs_pos_emb" => {
+                let learned = args.bool(field)? != Some(false);
+                vit.pos_embed = if learned { PosEmbed::Learned } else { PosEmbed::None };
+            }
+            "use_rot_pos_emb" if !turned => vit.rope_type = RopeType::None,
+            "use_rot_pos_emb" if vit.rope_type == RopeType::None && !args.has("rope_type") => {
+                vit.rope_type = RopeType::Cat;
+            }
+            "rope_type" if turned => {
+                vit.rope_type = match args.text(field)? {
+                    Some("cat") => RopeType::Cat,
+                    Some("dinov3") => RopeType::DinoV3,
+                    Some("mixed") => RopeType::Mixed,
+                    _ => return Err(args.unsupported(field, "known are cat, dinov3 and mixed")),
+                };
+            }
+            "use_rot_pos_emb" | "rope_type" => {}
+            "rope_grid_offset" => set(&mut vit.rope_grid_offset, args.number(field)?),
+            "rope_grid_indexing" => {
+                vit.rope_grid_indexing = match args.text(field)? {
+                    Some("ij") => GridIndexing::Ij,
+                    Some("xy") => GridIndexing::Xy,
+                    _ => return Err(args.error(field, "ij or xy")),
+                };
+            }
+            "rope_temperature" => set(&mut vit.rope_temperature, args.number(field)?),
+            "rope_rotate_half" => set(&mut vit.rope_rotate_half, args.bool(field)?),
+            "ref_feat_shape" => vit.ref_feat_shape = args.img_size(field)?,
+            "use_rel_pos_bias" => set(&mut vit.use_rel_pos_bias, args.bool(field)?),
+            "use_shared_rel_pos_bias" => set(&mut vit.use_shared_rel_pos_bias, args.bool(field)?),
+            "use_post_norm" => set(&mut vit.use_post_norm, args.bool(field)?),
+            "use_pre_transformer_norm" => set(&mut vit.pre_norm, args.bool(field)?),
+            "use_post_transformer_norm" => set(&mut vit.final_norm, args.bool(field)?),
+            "use_fc_norm" => vit.fc_norm = args.bool(field)?,
+            "attn_pool_num_heads" => vit.attn_pool_num_heads = args.size(field)?,
+            "attn_pool_mlp_ratio" => vit.attn_pool_mlp_ratio = args.number(field)?,
+            // How coordinates vary in training, and what a new head starts from, do not change what a trained model computes.
+            "rope_shift_coords" | "rope_jitter_coords" | "rope_rescale_coords" | "head_init_scale" => {}
+            _ => of_all.push(field),
+        }
+    }
+    apply_some(args, vit, |field| of_all.contains(&field))
+}
+
+/// Keyword arguments of timm's `VisionTransformer`.
 fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
+    apply_some(args, vit, |_| true)?;
+    // timm's SwiGLUPacked counts the gate in the ratio.
+    if vit.swiglu_mlp && args.has("mlp_ratio") {
+        vit.mlp_ratio /= 2.;
+    }
+    Ok(())
+}
+
+/// Those that are `wanted`.
+fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool) -> Result<()> {
     // What is stated as None overrides what the architecture's name says, as it does in timm.
     if args.is_null("init_values") {
         vit.init_values = None;
@@ -103,13 +191,13 @@ fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
     if args.is_null("fc_norm") {
         vit.fc_norm = None;
     }
-    if args.is_null("act_layer") {
+    if args.is_null("act_layer") && !vit.swiglu_mlp {
         vit.act = Act::Gelu;
     }
     if args.is_null("norm_layer") {
         vit.norm_eps = VitConfig::default().norm_eps;
     }
-    for field in args.iter() {
+    for field in args.iter().filter(|field| wanted(field)) {
         match field {
             "img_size" => set(&mut vit.img_size, args.img_size(field)?),
             "patch_size" => set(&mut vit.patch_size, args.side(field)?),
@@ -148,6 +236,8 @@ fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
                     _ => return Err(args.error(field, "learn or none")),
                 };
             }
+            // A gate and what it is made with come with the architecture's name.
+            "act_layer" | "mlp_layer" if vit.swiglu_mlp => {}
             "act_layer" => {
                 let act = args.text(field)?.and_then(act_layer);
                 vit.act = act.ok_or_else(|| args.error(field, "gelu, gelu_tanh or quick_gelu"))?;
@@ -185,6 +275,8 @@ fn is_default(args: &Fields, field: &str) -> bool {
         "embed_layer" => class.as_deref() == Some("patchembed"),
         "block_fn" => class.as_deref() == Some("block"),
         "mlp_layer" => class.as_deref() == Some("mlp"),
+        "num_kv_heads" | "rope_mrope_section" => false,
+        "attn_only_layer_scale" => value.as_bool() == Some(false),
         "attn_layer" => matches!(class.as_deref(), Some("attention" | "")),
         "embed_norm_layer" => matches!(class.as_deref(), Some("" | "none" | "identity")),
         _ => false,
@@ -245,6 +337,18 @@ pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
             VitConfig::default().norm_eps
         )
     }))
+}
+
+/// What timm's class `Eva` makes of a pool: the norm comes after the mean alone, and the attention pool reads all tokens.
+fn settle_pool(vit: &mut VitConfig) {
+    if vit.global_pool == GlobalPool::Map {
+        vit.pool_include_prefix = true;
+    }
+    if vit.fc_norm.is_none() && matches!(vit.global_pool, GlobalPool::Max | GlobalPool::AvgMax) {
+        vit.fc_norm = Some(false);
+    }
+    // The norm that can be left out is the one before the pool.
+    vit.final_norm |= vit.uses_fc_norm();
 }
 
 fn set<T>(target: &mut T, value: Option<T>) {

@@ -13,10 +13,12 @@ mod open_clip;
 mod text;
 mod timm;
 mod torchvision;
+mod vit_pytorch;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::{D, Tensor};
+use tallow_models::ParamSpec;
 
 use crate::format::TensorInfo;
 use crate::{Error, Result};
@@ -40,6 +42,8 @@ pub(crate) enum Naming {
     Torchvision,
     /// mmpretrain's, mmcls' and mmseg's.
     MmPretrain,
+    /// vit-pytorch's.
+    VitPytorch,
     /// The original ViT repository's and Big Vision's, in JAX.
     Jax,
     /// Names that are no ViT's: taken as they are.
@@ -51,10 +55,11 @@ impl std::fmt::Display for Naming {
         f.write_str(match self {
             Self::Timm => "timm's",
             Self::HuggingFace => "Hugging Face's",
-            Self::Clip => "those of Hugging Face's CLIP and SigLIP",
+            Self::Clip => "Hugging Face's (CLIP, SigLIP)",
             Self::OpenClip => "open_clip's",
             Self::Torchvision => "torchvision's",
             Self::MmPretrain => "mmpretrain's",
+            Self::VitPytorch => "vit-pytorch's",
             Self::Jax => "the original ViT's (JAX)",
             Self::Plain => "Tallow's own",
         })
@@ -97,10 +102,18 @@ pub(crate) enum Turn {
     Flat,
     /// `[dim]` → `[1, 1, dim]`, `[n, dim]` and `[n, 1, dim]` → `[1, n, dim]`
     Batched,
+    /// Values of a patch, pixel by pixel, to channel by channel: `[size * size * channels]`
+    Pixels,
+    /// The same of kernels: `[out, size * size * channels]` → `[out, channels, size, size]`
+    KernelOfPixels,
     /// Of queries, keys and values, the queries: `[3 * dim, …]` → `[dim, …]`
     Queries,
     /// Of queries, keys and values, the keys and values: `[3 * dim, …]` → `[2 * dim, …]`
     KeysAndValues,
+    /// The rows of this part of three: queries, keys, values.
+    Third(usize),
+    /// The rows of this part of two: gate, values.
+    Half(usize),
     /// Positions without the class token's: `[1, 1 + n, dim]` → `[1, n, dim]`
     WithoutFirst,
     /// The class token with its position, which is the first of the tensor at this place, added.
@@ -120,6 +133,8 @@ pub(crate) struct Translation {
     pub(crate) projects: bool,
     /// Whether the file holds the three numbers that OpenAI's own files of CLIP have beside the towers.
     pub(crate) is_openai: bool,
+    /// The width of a head, where the angles of rotary positions that lie beside the weights tell it.
+    pub(crate) head_dim: Option<usize>,
     /// What a reader should know.
     pub(crate) notes: Vec<String>,
 }
@@ -145,6 +160,7 @@ impl Translation {
             outside: Vec::new(),
             projects: false,
             is_openai: false,
+            head_dim: None,
             notes: Vec::new(),
         }
     }
@@ -176,15 +192,27 @@ pub(crate) fn translate(
     let mut width = 0;
     for (index, name) in names.iter().enumerate() {
         let info = &infos[index];
+        // Without a class token, vit-pytorch has one of no values.
+        if naming == Naming::VitPytorch && info.shape.contains(&0) {
+            translation.left_out.push((index, "it has no values".into()));
+            continue;
+        }
         if let Some(other) = network.owner(name) {
             translation.left_out.push((index, around::another(other)));
             continue;
         }
         match name.strip_prefix(network.prefix.as_str()) {
+            // transformers writes the registers of a model that has none.
+            Some("embeddings.register_tokens") if info.shape.contains(&0) => {
+                translation.left_out.push((index, "registers, of which there are none".into()));
+            }
             Some(rest)
                 if naming.knows(rest) || around::could_be_of_the_vit(rest, info) && naming.head_of(rest).is_none() =>
             {
                 inside.push((index, rest));
+                if let ("rope_embed.periods", &[periods]) = (rest, info.shape.as_slice()) {
+                    translation.head_dim = Some(4 * periods);
+                }
                 if anchor(name, &info.shape).is_some() {
                     width = info.shape[0];
                 }
@@ -208,8 +236,9 @@ pub(crate) fn translate(
         Naming::HuggingFace => {
             // DeiT without the distillation head: its second token is an extra token as any register.
             let distilled = settled.heads.iter().any(|(name, _)| name.starts_with("head_dist."));
-            assemble(origin, infos, &inside, |name| hugging_face::fate(name, distilled), &mut translation)?;
+            assemble(origin, infos, &inside, |name| Ok(hugging_face::fate(name, distilled)), &mut translation)?;
         }
+        Naming::VitPytorch => assemble(origin, infos, &inside, vit_pytorch::fate, &mut translation)?,
         Naming::Jax => jax::assemble(origin, infos, &inside, &mut translation)?,
         Naming::Plain => {}
     }
@@ -220,6 +249,7 @@ pub(crate) fn translate(
     translation.notes.extend(settled.notes);
     if naming != Naming::Jax {
         positions_without_class(infos, &mut translation);
+        bias_without_keys(&inside, &mut translation);
     }
     let mut seen = HashSet::new();
     if let Some(twice) = translation.mapped.iter().find(|mapped| !seen.insert(mapped.name.as_str())) {
@@ -230,15 +260,18 @@ pub(crate) fn translate(
 
 /// The naming of a ViT whose patch embedding this tensor is (of open_clip's, whose class token), and what stands before its names.
 pub(crate) fn anchor<'a>(name: &'a str, shape: &[usize]) -> Option<(Naming, &'a str)> {
-    const ANCHORS: [(&str, Naming, &[usize]); 7] = [
+    const ANCHORS: [(&str, Naming, &[usize]); 9] = [
         // Patches may come from a linear layer, and a text's embedding is no convolution.
         ("patch_embed.proj.weight", Naming::Timm, &[2, 4]),
         ("embeddings.patch_embeddings.projection.weight", Naming::HuggingFace, &[4]),
+        ("embeddings.patch_embeddings.weight", Naming::HuggingFace, &[4]),
         ("embeddings.patch_embedding.weight", Naming::Clip, &[4]),
         // CLIP's ResNets begin with a `conv1`, too, and have no class token.
         ("class_embedding", Naming::OpenClip, &[1]),
         ("conv_proj.weight", Naming::Torchvision, &[4]),
         ("patch_embed.projection.weight", Naming::MmPretrain, &[4]),
+        // Behind a norm of the patches.
+        ("to_patch_embedding.2.weight", Naming::VitPytorch, &[2]),
         ("embedding/kernel", Naming::Jax, &[4]),
     ];
     ANCHORS.iter().find_map(|(anchor, naming, dims)| {
@@ -252,17 +285,19 @@ impl Naming {
     /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
     fn knows(self, name: &str) -> bool {
         const TIMM: &str = "cls_token pos_embed reg_token register_tokens dist_token mask_token masked_embed patch_embed norm_pre \
-                            blocks norm fc_norm attn_pool pre_logits head_proj";
-        const HUGGING_FACE: &str = "embeddings encoder layers layernorm pooler";
+                            blocks norm fc_norm attn_pool pre_logits head_proj storage_tokens rope rope_embed rel_pos_bias local_cls_norm";
+        const HUGGING_FACE: &str =
+            "embeddings encoder layers layer layernorm norm pooler rope_embeddings shared_position_bias";
         let first = name.split('.').next().unwrap_or(name);
         let among = |list: &str| list.split(' ').any(|known| known == first);
         match self {
             Self::Timm => among(TIMM),
-            Self::HuggingFace => among(HUGGING_FACE),
+            Self::HuggingFace => among(HUGGING_FACE) || name.starts_with("model.layer."),
             Self::Clip => among(clip::MODULES),
             Self::OpenClip => among(open_clip::MODULES),
             Self::Torchvision => among(torchvision::MODULES),
             Self::MmPretrain => among(mmpretrain::MODULES),
+            Self::VitPytorch => among(vit_pytorch::MODULES),
             Self::Jax | Self::Plain => true,
         }
     }
@@ -274,7 +309,8 @@ impl Naming {
             | (Self::HuggingFace, "classifier" | "cls_classifier")
             | (Self::Clip, clip::PROJECTION | "classifier")
             | (Self::Torchvision, "heads" | "head")
-            | (Self::MmPretrain, "head" | "head.layers.head") => Some("head"),
+            | (Self::MmPretrain, "head" | "head.layers.head")
+            | (Self::VitPytorch, "mlp_head") => Some("head"),
             (Self::Timm, "head_dist")
             | (Self::HuggingFace, "distillation_classifier")
             | (Self::MmPretrain, "head.layers.head_dist") => Some("head_dist"),
@@ -315,6 +351,7 @@ impl Naming {
             Self::OpenClip => open_clip::block_of(name)?.0,
             Self::Torchvision => torchvision::block_of(name)?.0,
             Self::MmPretrain => mmpretrain::block_of(name)?.0,
+            Self::VitPytorch => vit_pytorch::block_of(name)?.0,
             Self::Jax => name.strip_prefix("Transformer/encoderblock_")?.split('/').next()?,
             Self::Plain => return None,
         };
@@ -332,6 +369,14 @@ impl Naming {
     }
 }
 
+/// Channels, height and width of a patch with so many values: grey or RGB, and square.
+fn patch_of(values: usize) -> Option<[usize; 3]> {
+    [3, 1].into_iter().find_map(|channels| {
+        let size = (values / channels).isqrt();
+        (size > 0 && size * size * channels == values).then_some([channels, size, size])
+    })
+}
+
 /// A name with its beginning replaced, if it begins with one of those of `table`.
 fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
     let (from, to) = table.iter().find(|(from, _)| name.starts_with(from))?;
@@ -340,6 +385,14 @@ fn renamed(name: &str, table: &[(&str, &str)]) -> Option<String> {
 
 /// The error for names that are no ViT's.
 pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
+    if let Some(info) = infos.iter().find(|info| info.name.contains("to_patch_embedding.")) {
+        let place = format!("{origin}: {}", info.name);
+        return Error::unsupported(
+            &place,
+            "the layout of an older vit-pytorch, or another of its models than ViT",
+            "choose a plain ViT",
+        );
+    }
     let count = |words: &[&str]| infos.iter().filter(|info| words.iter().any(|word| info.name.contains(word))).count();
     let scores = [
         (
@@ -398,7 +451,7 @@ fn assemble(
     let mut rows: Vec<(String, [Option<usize>; 3])> = Vec::new();
     for &(index, name) in inside {
         let place = format!("{origin}: {}", infos[index].name);
-        match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a model with a plain MLP"))? {
+        match fate(name).map_err(|what| Error::unsupported(&place, what, "choose a plain ViT"))? {
             Fate::Is(name) => translation.mapped.push(Mapped::whole(name, index, &infos[index])),
             Fate::Turned(names) => {
                 for (name, turn) in names {
@@ -419,14 +472,96 @@ fn assemble(
         }
     }
     for (name, indices) in rows {
-        let [Some(q), Some(k), Some(v)] = indices else {
-            let got: Vec<&str> = indices.iter().flatten().map(|&index| infos[index].name.as_str()).collect();
-            return Err(Error::format(origin, format!("query, key and value for {name}"), format!("only {got:?}")));
+        let part = |index| Part { index, layer: None, turn: Turn::Same };
+        let parts = match (indices, name.strip_suffix("attn.qkv.bias")) {
+            // A gate and values, or an MLP that has no gate.
+            ([gate, Some(values), None], _) if name.contains(".mlp.fc1.") => gate.into_iter().chain([values]).collect(),
+            ([Some(q), Some(k), Some(v)], _) => vec![q, k, v],
+            // Keys may do without a bias.
+            ([Some(q), None, Some(v)], Some(block)) => {
+                for (name, index) in [("q_bias", q), ("v_bias", v)] {
+                    translation.mapped.push(Mapped::whole(format!("{block}attn.{name}"), index, &infos[index]));
+                }
+                continue;
+            }
+            _ => {
+                let got: Vec<&str> = indices.iter().flatten().map(|&index| infos[index].name.as_str()).collect();
+                let of = if name.contains(".mlp.") { "gate and values" } else { "query, key and value" };
+                return Err(Error::format(origin, format!("{of} for {name}"), format!("only {got:?}")));
+            }
         };
-        let parts = [q, k, v].map(|index| Part { index, layer: None, turn: Turn::Same }).to_vec();
+        let parts = parts.into_iter().map(part).collect();
         translation.mapped.push(Mapped::new(origin, name, parts, infos)?);
     }
     Ok(())
+}
+
+/// DINOv3 keeps a bias for keys that a mask of zeros takes away again.
+fn bias_without_keys(inside: &[(usize, &str)], translation: &mut Translation) {
+    for (_, name) in inside.iter().filter(|(_, name)| name.ends_with(".attn.qkv.bias_mask")) {
+        let bias = name.trim_end_matches("_mask");
+        let Some(at) = translation.mapped.iter().position(|mapped| mapped.name == bias) else { continue };
+        let whole = translation.mapped.swap_remove(at);
+        let block = bias.trim_end_matches("qkv.bias");
+        translation.mapped.extend(
+            ["q_bias", "v_bias"]
+                .into_iter()
+                .zip([0, 2])
+                .map(|(name, third)| whole.part_of(format!("{block}{name}"), third, 3)),
+        );
+    }
+}
+
+impl Translation {
+    /// The same for a model of these parameters, which may have apart what is one here, under timm's names for it: queries, keys
+    /// and values, the gate of an MLP, the factors of LayerScale.
+    pub(crate) fn fitted(mut self, parameters: &[ParamSpec]) -> Self {
+        let here: HashMap<&str, usize> =
+            self.mapped.iter().enumerate().map(|(at, mapped)| (mapped.name.as_str(), at)).collect();
+        let (mut taken, mut made) = (HashSet::new(), Vec::new());
+        for name in parameters.iter().map(|spec| spec.name.as_str()).filter(|name| !here.contains_key(name)) {
+            let whole = apart(name).and_then(|wholes| {
+                wholes.into_iter().find_map(|(whole, part)| Some((*here.get(whole.as_str())?, part)))
+            });
+            let Some((at, part)) = whole else { continue };
+            taken.insert(at);
+            let whole = &self.mapped[at];
+            made.push(match part {
+                Some((part, of)) => whole.part_of(name.to_owned(), part, of),
+                None => Mapped { name: name.to_owned(), ..whole.clone() },
+            });
+        }
+        let mut at = 0..;
+        self.mapped.retain(|_| at.next().is_none_or(|at| !taken.contains(&at)));
+        self.mapped.extend(made);
+        self
+    }
+}
+
+/// What a parameter may be a part of, and which one of how many; or another name for it.
+fn apart(name: &str) -> Option<Vec<(String, Option<(usize, usize)>)>> {
+    let (block, inner) = name.strip_prefix("blocks.")?.split_once('.')?;
+    let of = |inner: String, part| (format!("blocks.{block}.{inner}"), part);
+    Some(match inner {
+        "gamma_1" => vec![of("ls1.gamma".into(), None)],
+        "gamma_2" => vec![of("ls2.gamma".into(), None)],
+        _ => {
+            const PARTS: [(&str, &str, usize, usize); 5] = [
+                ("attn.q_proj.", "attn.qkv.", 0, 3),
+                ("attn.k_proj.", "attn.qkv.", 1, 3),
+                ("attn.v_proj.", "attn.qkv.", 2, 3),
+                ("mlp.fc1_g.", "mlp.fc1.", 0, 2),
+                ("mlp.fc1_x.", "mlp.fc1.", 1, 2),
+            ];
+            let (kind, (_, whole, part, count)) =
+                PARTS.iter().find_map(|parts| Some((inner.strip_prefix(parts.0)?, parts)))?;
+            let mut wholes = vec![of(format!("{whole}{kind}"), Some((*part, *count)))];
+            if let ("bias", Some(letter)) = (kind, ["q", "k", "v"].get(*part).filter(|_| *count == 3)) {
+                wholes.push(of(format!("attn.{letter}_bias"), None));
+            }
+            wholes
+        }
+    })
 }
 
 /// DINOv2 with registers adds positions to the class token and the patches, then inserts the registers; timm keeps positions for
@@ -469,6 +604,25 @@ impl Mapped {
         Ok(Self { name, parts, shape: shape.unwrap_or_default() })
     }
 
+    /// Part `part` of `of` equal ones.
+    fn part_of(&self, name: String, part: usize, of: usize) -> Self {
+        let mut shape = self.shape.clone();
+        let rows = shape.first().copied().unwrap_or(0);
+        let parts = match self.parts.as_slice() {
+            parts if parts.len() == of => vec![parts[part].clone()],
+            [one] if one.turn == Turn::Same && rows % of == 0 => {
+                let turn = if of == 3 { Turn::Third(part) } else { Turn::Half(part) };
+                vec![Part { turn, ..one.clone() }]
+            }
+            // Another number of parts, which has another shape than the parameter: an error that names it.
+            _ => {
+                return Self { name, ..self.clone() };
+            }
+        };
+        shape[0] = rows / of;
+        Self { name, parts, shape }
+    }
+
     /// Makes the tensor out of the checkpoint's, which `read` gives in float32.
     pub(crate) fn make(&self, read: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
         let parts = self.parts.iter().map(|part| part.make(&read)).collect::<Result<Vec<_>>>()?;
@@ -498,8 +652,12 @@ impl Part {
             (Turn::Flat, shape) => vec![shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim))?],
             (Turn::Batched, &[dim]) => vec![1, 1, dim],
             (Turn::Batched, &[count, dim] | &[1, count, dim] | &[count, 1, dim]) => vec![1, count, dim],
+            (Turn::Pixels, &[values]) => vec![patch_of(values)?.iter().product()],
+            (Turn::KernelOfPixels, &[out, values]) => [&[out], &patch_of(values)?[..]].concat(),
             (Turn::Queries, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3], &shape[1..]].concat(),
             (Turn::KeysAndValues, &[rows, ..]) if rows % 3 == 0 => [&[rows / 3 * 2], &shape[1..]].concat(),
+            (Turn::Third(_), &[rows, ..]) if rows % 3 == 0 => [&[rows / 3], &shape[1..]].concat(),
+            (Turn::Half(_), &[rows, ..]) if rows % 2 == 0 => [&[rows / 2], &shape[1..]].concat(),
             (Turn::WithoutFirst, &[1, count, dim]) if count > 0 => vec![1, count - 1, dim],
             _ => return None,
         })
@@ -521,8 +679,16 @@ impl Part {
                 let dim = tensor.dim(D::Minus1)?;
                 tensor.reshape((1, (), dim))?
             }
+            Turn::Pixels | Turn::KernelOfPixels => {
+                let rows = tensor.reshape(((), tensor.dim(D::Minus1)?))?;
+                let Some([channels, size, _]) = patch_of(rows.dim(1)?) else { return Ok(tensor) };
+                let kernels = rows.reshape(((), size, size, channels))?.permute((0, 3, 1, 2))?;
+                if self.turn == Turn::Pixels { kernels.flatten_all()? } else { kernels }
+            }
             Turn::Queries => tensor.narrow(0, 0, tensor.dim(0)? / 3)?,
             Turn::KeysAndValues => tensor.narrow(0, tensor.dim(0)? / 3, tensor.dim(0)? / 3 * 2)?,
+            Turn::Third(part) => tensor.chunk(3, 0)?.swap_remove(part),
+            Turn::Half(part) => tensor.chunk(2, 0)?.swap_remove(part),
             Turn::WithoutFirst => tensor.narrow(1, 1, tensor.dim(1)? - 1)?,
             Turn::PlusFirstOf(positions) => (tensor + read(positions)?.narrow(1, 0, 1)?)?,
         })

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
-use tallow_models::vit::{Act, GlobalPool, PosEmbed};
+use tallow_models::vit::{Act, GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
@@ -77,6 +77,7 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
         VitConfig { spt: true, .. } => {
             refuse("shifted patch tokenisation in its ViT", "train without spt, or export as GGUF")
         }
+        VitConfig { norm_patches: true, .. } => refuse("norms around its patch embedding", "export as GGUF"),
         VitConfig { lsa: true, .. } => {
             refuse("locality self-attention in its ViT", "train without lsa, or export as GGUF")
         }
@@ -140,11 +141,24 @@ fn known_name(config: &CheckpointConfig) -> Option<&str> {
 /// epsilon of its norms, which no argument says, goes with the name.
 fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
     match (&config.architecture, known_name(config)) {
-        (Architecture::Vit(vit), Some(name)) if vit.distilled || norm_eps_of(name) == Some(vit.norm_eps) => name.into(),
+        (Architecture::Vit(vit), Some(name))
+            if vit.distilled || same_class(vit, name) && norm_eps_of(name) == Some(vit.norm_eps) =>
+        {
+            name.into()
+        }
         (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit".into(),
         (Architecture::Vit(vit), known) => {
-            let fitting = [PLAIN, CLIP].into_iter().find(|name| norm_eps_of(name) == Some(vit.norm_eps));
-            fitting.or(known).unwrap_or(PLAIN).into()
+            let names = if vit.has_relative_positions() {
+                [BEIT; 2]
+            } else if vit.is_eva_or_beit() {
+                [EVA, DINOV3]
+            } else if vit.swiglu_mlp {
+                [GIANT; 2]
+            } else {
+                [PLAIN, CLIP]
+            };
+            let fitting = names.into_iter().find(|name| norm_eps_of(name) == Some(vit.norm_eps));
+            fitting.or(known).unwrap_or(names[0]).into()
         }
         (other, _) => match config.name.as_deref() {
             Some(name) => name.into(),
@@ -157,6 +171,22 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
 const PLAIN: &str = "vit_base_patch16_224";
 /// The same with the norms of CLIP.
 const CLIP: &str = "vit_base_patch16_clip_224";
+/// The same with a gate.
+const GIANT: &str = "vit_giant_patch14_dinov2";
+/// One of timm's class `Eva`, and one with DINOv3's norms.
+const EVA: &str = "eva_giant_patch14_224";
+const DINOV3: &str = "vit_base_patch16_dinov3";
+/// One of timm's class `Beit`.
+const BEIT: &str = "beit_base_patch16_224";
+
+/// Whether timm builds both with the same class, after whose parameters those of the ViT are called.
+fn same_class(vit: &VitConfig, name: &str) -> bool {
+    let class = |vit: &VitConfig| (vit.is_eva_or_beit(), vit.has_relative_positions());
+    match zoo::find(name).map(|entry| entry.architecture) {
+        Ok(Architecture::Vit(base)) => class(&base) == class(vit),
+        _ => false,
+    }
+}
 
 fn norm_eps_of(name: &str) -> Option<f64> {
     match zoo::find(name).ok()?.architecture {
@@ -170,6 +200,7 @@ fn has_no_words(vit: &VitConfig) -> bool {
     let concatenates = vit.global_pool == GlobalPool::TokenAvg && vit.num_classes > 0;
     vit.pos_embed == PosEmbed::Sinusoidal
         || vit.spt
+        || vit.norm_patches
         || vit.lsa
         || vit.distilled
         || concatenates
@@ -195,12 +226,7 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         "num_heads": vit.num_heads,
         "mlp_ratio": vit.mlp_ratio,
         "qkv_bias": vit.qkv_bias,
-        "qk_norm": vit.qk_norm,
         "init_values": vit.init_values,
-        "class_token": vit.class_token,
-        "reg_tokens": vit.reg_tokens,
-        "no_embed_class": vit.no_embed_class,
-        "pre_norm": vit.pre_norm,
         "global_pool": vit.global_pool.name(),
         "drop_rate": vit.drop_rate,
         "pos_drop_rate": vit.pos_drop_rate,
@@ -208,6 +234,23 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         "attn_drop_rate": vit.attn_drop_rate,
         "drop_path_rate": vit.drop_path_rate,
     });
+    if vit.is_eva_or_beit() {
+        eva_args(vit, &mut args);
+        return args;
+    }
+    if vit.swiglu_mlp {
+        // timm counts the gate.
+        args["mlp_ratio"] = (2. * vit.mlp_ratio).into();
+    }
+    for (name, value) in [
+        ("qk_norm", json!(vit.qk_norm)),
+        ("class_token", vit.class_token.into()),
+        ("reg_tokens", vit.reg_tokens.into()),
+        ("no_embed_class", vit.no_embed_class.into()),
+        ("pre_norm", vit.pre_norm.into()),
+    ] {
+        args[name] = value;
+    }
     match vit.fc_norm {
         Some(fc_norm) => args["fc_norm"] = fc_norm.into(),
         None if base.fc_norm.is_some() => args["fc_norm"] = vit.uses_fc_norm().into(),
@@ -231,10 +274,52 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         other => args["pos_embed"] = other.name().into(),
     }
     match vit.act {
+        // It comes with the gate, and that with the name.
+        _ if vit.swiglu_mlp => {}
         Act::Gelu if base.act == Act::Gelu => {}
         act => args["act_layer"] = act.name().into(),
     }
     args
+}
+
+/// Keyword arguments of timm's classes `Eva` and `Beit`.
+fn eva_args(vit: &VitConfig, args: &mut Value) {
+    let mut add = |name: &str, value: Value| args[name] = value;
+    add("swiglu_mlp", vit.swiglu_mlp.into());
+    add("scale_mlp", vit.scale_mlp.into());
+    add("use_abs_pos_emb", (vit.pos_embed == PosEmbed::Learned).into());
+    add("use_fc_norm", (vit.final_norm && vit.uses_fc_norm()).into());
+    if vit.has_relative_positions() {
+        add("use_rel_pos_bias", vit.use_rel_pos_bias.into());
+        add("use_shared_rel_pos_bias", vit.use_shared_rel_pos_bias.into());
+        return;
+    }
+    add("use_post_transformer_norm", (vit.final_norm && !vit.uses_fc_norm()).into());
+    add("use_pre_transformer_norm", vit.pre_norm.into());
+    add("attn_type", if vit.k_bias { "rope" } else { "eva" }.into());
+    add("qkv_fused", vit.qkv_fused.into());
+    add("qk_norm", vit.qk_norm.into());
+    add("scale_attn_inner", vit.scale_attn_inner.into());
+    add("swiglu_align_to", vit.swiglu_align_to.into());
+    add("class_token", vit.class_token.into());
+    add("num_reg_tokens", vit.reg_tokens.into());
+    add("no_embed_class", vit.no_embed_class.into());
+    add("use_post_norm", vit.use_post_norm.into());
+    add("use_rot_pos_emb", (vit.rope_type != RopeType::None).into());
+    if vit.rope_type != RopeType::None {
+        add("rope_type", vit.rope_type.name().into());
+    }
+    add("rope_grid_offset", vit.rope_grid_offset.into());
+    add("rope_grid_indexing", vit.rope_grid_indexing.name().into());
+    add("rope_temperature", vit.rope_temperature.into());
+    add("rope_rotate_half", vit.rope_rotate_half.into());
+    add("ref_feat_shape", vit.ref_feat_shape.map_or(Value::Null, |shape| json!(shape.sides())));
+    if let Some(heads) = vit.attn_pool_num_heads {
+        add("attn_pool_num_heads", heads.into());
+    }
+    if let Some(ratio) = vit.attn_pool_mlp_ratio {
+        add("attn_pool_mlp_ratio", ratio.into());
+    }
 }
 
 fn pretrained_cfg(config: &CheckpointConfig) -> Value {

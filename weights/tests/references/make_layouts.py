@@ -1,7 +1,7 @@
-"""Writes the references of `layouts`: tiny random ViTs in the names and files of CLIP, SigLIP, open_clip, torchvision, mmpretrain and
+"""Writes the references of `layouts`: tiny random ViTs in the names and files of CLIP, SigLIP, open_clip, torchvision, mmpretrain, vit-pytorch and
 transformers' ViT-MSN and I-JEPA, and what those libraries compute from them.
 
-    pip install torch timm transformers open_clip_torch torchvision safetensors && python make_layouts.py
+    pip install torch timm transformers open_clip_torch torchvision vit-pytorch safetensors && python make_layouts.py
 
 Every case is a folder `layouts/CASE` as the library writes it and `layouts/CASE/expected.safetensors` with `images` and, as far as they
 apply, `pooled` and `logits` (of a CLIP the projected embedding). mmpretrain's are timm's values under its names.
@@ -19,6 +19,7 @@ import torchvision
 import transformers as hf
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
+from vit_pytorch import ViT
 
 HERE = Path(__file__).parent / "layouts"
 SIZE, PATCH, WIDTH, DEPTH, HEADS, HIDDEN = 8, 4, 8, 2, 2, 10
@@ -156,6 +157,15 @@ def mmpretrain():
     expect("mmseg", images=x, pooled=pooled)
 
 
+def of_vit_pytorch():
+    for case, pool in [("vit_pytorch", "cls"), ("vit_pytorch_mean", "mean")]:
+        sizes = dict(image_size=SIZE, patch_size=PATCH, dim=WIDTH, depth=1, heads=HEADS, dim_head=WIDTH // HEADS, mlp_dim=HIDDEN)
+        model = random_weights(ViT(**sizes, num_classes=3, pool=pool))
+        save_file(halved(model.state_dict()), folder(case) / "vit.safetensors")
+        x = images()
+        expect(case, images=x, logits=model(x))
+
+
 if __name__ == "__main__":
-    for make in [transformers, of_open_clip, trunk, of_torchvision, mmpretrain]:
+    for make in [transformers, of_open_clip, trunk, of_torchvision, mmpretrain, of_vit_pytorch]:
         make()

@@ -1,6 +1,7 @@
 //! `tallow bench`: images per second and peak memory of a training step or a forward pass, on noise, or of loading images; and
 //! the peak of the CPU.
 
+mod mae;
 mod peak;
 mod turns;
 
@@ -60,6 +61,9 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result {
     };
     let options = model::open_options(model, &args.architecture, &args.checkpoint, session)?;
     let architecture = model::architecture(model, &args.architecture, &options)?;
+    if args.method.is_some() {
+        return mae::run(args, model, architecture, session);
+    }
     match &args.data {
         Some(data) if args.mode == BenchMode::Load => loading(args, data, (model, &architecture), session),
         _ => computing(args, model, architecture, session),
@@ -109,7 +113,9 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
     };
     let mut steps = Steps { work, training, taken: 0 };
     let bar = progress::count(session, if args.turns { WARM_UP } else { WARM_UP + args.steps }, "steps");
-    steps.speed(WARM_UP, || bar.inc(1))?;
+    steps.speed(1, || bar.inc(1))?;
+    memory::settle();
+    steps.speed(WARM_UP - 1, || bar.inc(1))?;
     if args.turns {
         bar.finish_and_clear();
         return turns::take(&measured, session, |count| steps.speed(count, || {}), || peak_memory(&device));

@@ -7,7 +7,7 @@ use super::{Vit, flops, named, stages};
 use crate::families::check::{check, check_parameters, check_rate, check_size, config_error};
 use crate::families::option::plain_fields;
 use crate::families::{ModelConfig, Stage};
-use crate::layers::SHIFTS;
+use crate::layers::{Gate, GridIndexing, RopeType, SHIFTS};
 use crate::{Error, ImgSize, Result, ops};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
@@ -27,6 +27,8 @@ pub struct VitConfig {
     /// Shifted patch tokenisation (Lee et al. 2021): a patch is read together with the image's four diagonal shifts by half a
     /// patch, and normalised. Default false.
     pub spt: bool,
+    /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
+    pub norm_patches: bool,
     /// Classes; 0 leaves out the head. Default 1000.
     pub num_classes: usize,
     /// Width of a token. Default 768.
@@ -39,8 +41,14 @@ pub struct VitConfig {
     pub mlp_ratio: f64,
     /// Whether q, k, v have a bias. Default true.
     pub qkv_bias: bool,
+    /// Whether k has one where q and v have one. BEiT's, EVA's and DINOv3's have none: it drops out of the softmax. Default true.
+    pub k_bias: bool,
+    /// Whether q, k, v come from one linear layer, and not from three. Default true.
+    pub qkv_fused: bool,
     /// LayerNorm on the queries and keys of every head. Default false.
     pub qk_norm: bool,
+    /// LayerNorm on what attention gives, before its projection (EVA-02-CLIP). Default false.
+    pub scale_attn_inner: bool,
     /// Locality self-attention (Lee et al. 2021): the scale of the scores is learned, one for every head, and no token attends
     /// to itself. Default false.
     pub lsa: bool,
@@ -54,8 +62,27 @@ pub struct VitConfig {
     pub no_embed_class: bool,
     /// Kind of position embeddings. Default learned.
     pub pos_embed: PosEmbed,
+    /// Rotary positions: `none`, `cat` (EVA-02), `dinov3`, or `mixed` with learned frequencies. Patches alone are turned. Default
+    /// none.
+    pub rope_type: RopeType,
+    /// How far their frequencies spread. Default 10000.
+    pub rope_temperature: f64,
+    /// What is added to the numbers of rows and columns. Default 0.
+    pub rope_grid_offset: f64,
+    /// Which axis their first half turns with: `ij` the rows, `xy` the columns. Default ij.
+    pub rope_grid_indexing: GridIndexing,
+    /// Pairs are made of a head's two halves, and not of neighbours. Default false.
+    pub rope_rotate_half: bool,
+    /// Rows and columns of patches onto which the numbers of `cat` are stretched. Default none.
+    pub ref_feat_shape: Option<ImgSize>,
+    /// A bias on the scores of every block by how two tokens lie to each other (BEiT). Default false.
+    pub use_rel_pos_bias: bool,
+    /// The same, one for all blocks. Default false.
+    pub use_shared_rel_pos_bias: bool,
     /// A norm before the first block (CLIP). Default false.
     pub pre_norm: bool,
+    /// The norms of a block come after attention and MLP, and in place of LayerScale. Default false.
+    pub use_post_norm: bool,
     /// Initial value of LayerScale; none leaves LayerScale out. Default none.
     pub init_values: Option<f64>,
     /// How tokens become one vector. Default token.
@@ -72,8 +99,19 @@ pub struct VitConfig {
     /// Whether what the head reads is divided by its length, so that logits are scaled cosines, as in a classifier that was made of the
     /// names of its classes. Default false.
     pub head_norm: bool,
-    /// Activation of the MLP. Default gelu.
+    /// Activation of the MLP, or of its gate. Default gelu.
     pub act: Act,
+    /// A gate in the MLP, whose width counts without it (SwiGLU with `act` silu). Default false.
+    pub swiglu_mlp: bool,
+    /// The width of a gated MLP is rounded up to a multiple of this number, and its gate comes from a layer of its own; 0 does neither.
+    /// Default 0.
+    pub swiglu_align_to: usize,
+    /// LayerNorm before the second layer of the MLP (EVA-02). Default false.
+    pub scale_mlp: bool,
+    /// Heads of the attention pool. Default: none, those of the blocks.
+    pub attn_pool_num_heads: Option<usize>,
+    /// Width of the attention pool's MLP over `embed_dim`. Default: none, that of the blocks.
+    pub attn_pool_mlp_ratio: Option<f64>,
     /// Epsilon of every LayerNorm. Default 1e-6.
     pub norm_eps: f64,
     /// Dropout before the head. Default 0.
@@ -97,20 +135,33 @@ impl VitConfig {
             trim: false,
             in_chans: 3,
             spt: false,
+            norm_patches: false,
             num_classes: 1000,
             embed_dim: 768,
             depth: 12,
             num_heads: 12,
             mlp_ratio: 4.,
             qkv_bias: true,
+            k_bias: true,
+            qkv_fused: true,
             qk_norm: false,
+            scale_attn_inner: false,
             lsa: false,
             class_token: true,
             reg_tokens: 0,
             distilled: false,
             no_embed_class: false,
             pos_embed: PosEmbed::Learned,
+            rope_type: RopeType::None,
+            rope_temperature: 10_000.,
+            rope_grid_offset: 0.,
+            rope_grid_indexing: GridIndexing::Ij,
+            rope_rotate_half: false,
+            ref_feat_shape: None,
+            use_rel_pos_bias: false,
+            use_shared_rel_pos_bias: false,
             pre_norm: false,
+            use_post_norm: false,
             init_values: None,
             global_pool: GlobalPool::Token,
             fc_norm: None,
@@ -119,6 +170,11 @@ impl VitConfig {
             head_proj: None,
             head_norm: false,
             act: Act::Gelu,
+            swiglu_mlp: false,
+            swiglu_align_to: 0,
+            scale_mlp: false,
+            attn_pool_num_heads: None,
+            attn_pool_mlp_ratio: None,
             norm_eps: 1e-6,
             drop_rate: 0.,
             pos_drop_rate: 0.,
@@ -185,6 +241,8 @@ pub enum Act {
     GeluTanh,
     /// x · sigmoid(1.702 x) (CLIP).
     QuickGelu,
+    /// x · sigmoid(x), of gates.
+    Silu,
 }
 
 impl PosEmbed {
@@ -205,6 +263,7 @@ impl Act {
             Self::Gelu => "gelu",
             Self::GeluTanh => "gelu_tanh",
             Self::QuickGelu => "quick_gelu",
+            Self::Silu => "silu",
         }
     }
 
@@ -214,6 +273,7 @@ impl Act {
             Self::Gelu => "exact GELU",
             Self::GeluTanh => "GELU by tanh",
             Self::QuickGelu => "QuickGELU",
+            Self::Silu => "SiLU",
         }
     }
 
@@ -223,6 +283,7 @@ impl Act {
             Self::Gelu => ops::Gelu::Erf,
             Self::GeluTanh => ops::Gelu::Tanh,
             Self::QuickGelu => ops::Gelu::Quick,
+            Self::Silu => ops::Gelu::Silu,
         }
     }
 }
@@ -281,9 +342,45 @@ impl VitConfig {
         if self.no_embed_class { self.num_patches() } else { self.num_tokens() }
     }
 
-    /// Width of the MLP's hidden layer.
+    /// Width of the MLP's hidden layer, its gate not counted.
     pub fn mlp_dim(&self) -> usize {
-        (self.embed_dim as f64 * self.mlp_ratio) as usize
+        let hidden = (self.embed_dim as f64 * self.mlp_ratio) as usize;
+        match self.swiglu_align_to {
+            align if self.gate() == Gate::Apart && align > 0 => hidden.next_multiple_of(align),
+            _ => hidden,
+        }
+    }
+
+    /// The `mlp_ratio` with which an MLP of tokens of `embed_dim` values is `hidden` wide, and not one less by rounding.
+    pub fn mlp_ratio_of(hidden: usize, embed_dim: usize) -> f64 {
+        let ratio = hidden as f64 / embed_dim.max(1) as f64;
+        if ((embed_dim as f64 * ratio) as usize) < hidden { ratio.next_up() } else { ratio }
+    }
+
+    /// Where the MLP's gate comes from, as in the classes that timm has for it.
+    pub(super) fn gate(&self) -> Gate {
+        let apart = self.scale_mlp || self.has_relative_positions() || self.swiglu_align_to > 0 && !self.use_post_norm;
+        match (self.swiglu_mlp, apart) {
+            (false, _) => Gate::None,
+            (true, false) => Gate::Packed,
+            (true, true) => Gate::Apart,
+        }
+    }
+
+    /// Whether scores have a bias by how tokens lie to each other.
+    pub fn has_relative_positions(&self) -> bool {
+        self.use_rel_pos_bias || self.use_shared_rel_pos_bias
+    }
+
+    /// Whether it is of EVA's kind: learned positions, and keys without a bias.
+    pub fn is_eva(&self) -> bool {
+        !self.k_bias && self.pos_embed == PosEmbed::Learned && !self.has_relative_positions()
+    }
+
+    /// Whether it is one of the ViTs that timm builds with its classes `Eva` and `Beit`, which call LayerScale `gamma_1` and
+    /// `gamma_2`.
+    pub fn is_eva_or_beit(&self) -> bool {
+        self.rope_type != RopeType::None || !self.k_bias || !self.qkv_fused || self.has_relative_positions()
     }
 
     /// Width of what the pool gives.
@@ -296,9 +393,10 @@ impl VitConfig {
         self.fc_norm.unwrap_or(matches!(self.global_pool, GlobalPool::Avg | GlobalPool::AvgMax | GlobalPool::Max))
     }
 
-    /// What LayerScale starts from, if there is one; timm reads 0 as none.
+    /// What LayerScale starts from, if there is one; timm reads 0 as none, but in its class `Eva`.
     pub fn layer_scale(&self) -> Option<f64> {
-        self.init_values.filter(|&value| value != 0.)
+        let eva = self.is_eva_or_beit() && !self.has_relative_positions();
+        self.init_values.filter(|&value| value != 0. || eva)
     }
 
     /// The rate of stochastic depth of block `index`: from 0 in the first block to `drop_path_rate` in the last.
@@ -312,7 +410,38 @@ impl VitConfig {
         let stem = dim.saturating_mul((self.patch_size.pow(2) * self.patch_chans() + self.num_tokens()) as u64);
         let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
         let heads = heads + (self.head_proj.unwrap_or(0) * self.pool_width()) as u64;
-        stem.saturating_add(depth * dim * (4 * dim + 2 * hidden) + heads)
+        let layers = if self.swiglu_mlp { 3 } else { 2 };
+        stem.saturating_add(depth * dim * (4 * dim + layers * hidden) + heads)
+    }
+}
+
+impl VitConfig {
+    /// Checks rotary positions and relative ones.
+    fn validate_positions(&self) -> Result<()> {
+        let c = self;
+        if c.rope_type != RopeType::None {
+            let head = c.embed_dim / c.num_heads;
+            let heads =
+                || format!("none where heads are {head} wide: rows and columns turn pairs, so 4 must divide the width");
+            check(head.is_multiple_of(4), "rope_type", heads, c.rope_type.name())?;
+            let positive = |value: f64| value.is_finite() && value > 0.;
+            check(positive(c.rope_temperature), "rope_temperature", || "a positive number".into(), c.rope_temperature)?;
+            check(c.rope_grid_offset.is_finite(), "rope_grid_offset", || "a finite number".into(), c.rope_grid_offset)?;
+            let mixed = c.rope_type == RopeType::Mixed;
+            check(!(mixed && c.rope_rotate_half), "rope_rotate_half", || "false with rope_type mixed".into(), true)?;
+        }
+        for side in c.ref_feat_shape.iter().flat_map(|shape| shape.sides()) {
+            check_size("ref_feat_shape", side, 1 << 16)?;
+        }
+        if c.has_relative_positions() {
+            let field = if c.use_rel_pos_bias { "use_rel_pos_bias" } else { "use_shared_rel_pos_bias" };
+            let alone = c.class_token && !c.distilled && c.reg_tokens == 0;
+            let prefix = || "false, or a class token and no other prefix token, for which the table has entries".into();
+            check(alone, field, prefix, true)?;
+            let patches = || format!("false, or at most {MAX_RELATIVE} patches, as every pair of them has a bias");
+            check(c.num_patches() <= MAX_RELATIVE, field, patches, true)?;
+        }
+        Ok(())
     }
 }
 
@@ -375,6 +504,21 @@ impl ModelConfig for VitConfig {
         )?;
         check(c.reg_tokens <= 1 << 12, "reg_tokens", || format!("at most {}", 1 << 12), c.reg_tokens)?;
         check(c.norm_eps.is_finite() && c.norm_eps > 0., "norm_eps", || "a positive number".into(), c.norm_eps)?;
+        c.validate_positions()?;
+        check(c.swiglu_align_to <= 1 << 12, "swiglu_align_to", || format!("at most {}", 1 << 12), c.swiglu_align_to)?;
+        if let Some(heads) = c.attn_pool_num_heads {
+            check(
+                heads > 0 && c.embed_dim.is_multiple_of(heads),
+                "attn_pool_num_heads",
+                || format!("a divisor of embed_dim {}, or none", c.embed_dim),
+                heads,
+            )?;
+        }
+        if let Some(ratio) = c.attn_pool_mlp_ratio {
+            let hidden = c.embed_dim as f64 * ratio;
+            let fits = (1. ..=f64::from(1 << 20)).contains(&hidden);
+            check(fits, "attn_pool_mlp_ratio", || mlp_ratio(c.embed_dim), ratio)?;
+        }
         if let Some(value) = c.init_values {
             check(value.is_finite(), "init_values", || "a finite number, or none".into(), value)?;
         }
@@ -457,6 +601,9 @@ impl ModelConfig for VitConfig {
 
 /// More patches than any published ViT has (1024 x 1024 pixels with patches of 4); attention grows with their square.
 const MAX_PATCHES: usize = 1 << 16;
+
+/// The table of biases is read for every pair of tokens and every head.
+const MAX_RELATIVE: usize = 1 << 12;
 
 /// The encodings are computed when the model is built or listed: 65536 positions of a width of 512 are enough.
 const MAX_SINUSOIDAL: usize = 1 << 25;

@@ -7,12 +7,13 @@ use crate::ModelConfig;
 pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
     let [patches, tokens, dim, hidden] = [c.num_patches(), c.num_tokens(), c.embed_dim, c.mlp_dim()].map(|n| n as u64);
     let patch_embed = patches * dim * (c.patch_chans() * c.patch_size * c.patch_size) as u64;
-    let block = tokens * dim * (4 * dim + 2 * hidden) + 2 * tokens * tokens * dim;
+    let layers = if c.swiglu_mlp { 3 } else { 2 };
+    let block = tokens * dim * (4 * dim + layers * hidden) + 2 * tokens * tokens * dim;
     let pool = match c.global_pool {
         GlobalPool::Map => {
             let keys = if c.pool_include_prefix { tokens } else { patches };
             // Queries and projection of one latent, keys and values of all, attention, MLP.
-            2 * dim * dim + keys * 2 * dim * dim + 2 * keys * dim + 2 * dim * hidden
+            2 * dim * dim + keys * 2 * dim * dim + 2 * keys * dim + 2 * dim * c.attn_pool_mlp_dim() as u64
         }
         _ => 0,
     };

@@ -26,11 +26,14 @@ mod flow;
 mod model;
 mod named;
 mod parts;
+mod parts_of_images;
 mod pool;
 mod sinusoidal;
 mod stages;
 
+pub use crate::layers::{GridIndexing, RopeType};
 pub use block::Block;
+pub(crate) use block::Common;
 pub use config::{Act, GlobalPool, PosEmbed, VitConfig};
 pub use flow::AttentionFlow;
 pub use model::Vit;

@@ -3,11 +3,12 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
+use super::block::Common;
 use super::parts::INIT;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::families::check::check_images;
-use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed};
-use crate::layers::{attention_pool, layer_norm, linear, patch_embed};
+use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed, RelativePositions, RopeType};
+use crate::layers::{attention_pool, layer_norm, linear, patch_embed, relative_position_bias, rope};
 use crate::{Mode, Model, ModelConfig, ops};
 
 /// A vision transformer.
@@ -16,11 +17,11 @@ pub struct Vit {
     config: VitConfig,
     cls_token: Option<Tensor>,
     reg_token: Option<Tensor>,
-    pos_embed: Option<Tensor>,
+    pub(super) pos_embed: Option<Tensor>,
     dist_token: Option<Tensor>,
-    patch_embed: PatchEmbed,
-    pos_drop: Dropout,
-    norm_pre: Option<LayerNorm>,
+    pub(super) patch_embed: PatchEmbed,
+    pub(super) pos_drop: Dropout,
+    pub(super) norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: Option<LayerNorm>,
     attn_pool: Option<AttentionPool>,
@@ -53,6 +54,7 @@ impl Vit {
             true => linear(config.num_features(), classes, true, INIT, vb.pp(name)).map(Some),
             false => Ok(None),
         };
+        let norm_pre;
         // Field by field, in the order in which timm lists the parameters.
         Ok(Self {
             config: config.clone(),
@@ -69,10 +71,13 @@ impl Vit {
             dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
             patch_embed: patch_embed(&config.patch_embed(), vb.pp("patch_embed"))?,
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
-            norm_pre: norm(config.pre_norm, "norm_pre", dim)?,
-            blocks: (0..config.depth)
-                .map(|i| Block::new(config, i, vb.pp(format!("blocks.{i}"))))
-                .collect::<Result<_>>()?,
+            blocks: {
+                let common = common(config, &vb)?;
+                norm_pre = norm(config.pre_norm, "norm_pre", dim)?;
+                let block = |i| Block::new(config, i, &common, vb.pp(format!("blocks.{i}")));
+                (0..config.depth).map(block).collect::<Result<_>>()?
+            },
+            norm_pre,
             norm: norm(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
             attn_pool: match config.global_pool {
                 GlobalPool::Map => Some(attention_pool(&config.attention_pool(), vb.pp("attn_pool"))?),
@@ -124,11 +129,17 @@ impl Vit {
     /// If the images have another shape than the configuration says.
     pub fn embed(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         check_images(images, self.config.input_size())?;
+        self.embed_at(&self.trimmed(images)?, self.pos_embed.as_ref(), mode)
+    }
+
+    /// As [`Vit::embed`], of images of any size that patches tile, with positions of as many patches.
+    pub(super) fn embed_at(&self, images: &Tensor, pos_embed: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
-        let patches = self.patch_embed.forward(&self.trimmed(images)?)?;
+        let patches = self.patch_embed.forward(images)?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
-        let x = match &self.pos_embed {
+        let x = match pos_embed {
+            None if self.config.is_eva_or_beit() => self.pos_drop.forward(&self.with_prefix(&patches)?, mode)?,
             None => self.with_prefix(&patches)?,
             Some(pos_embed) => {
                 let x = match self.config.no_embed_class {
@@ -198,6 +209,11 @@ impl Vit {
         if !matches!(tokens.dims(), [batch, rest @ ..] if *batch > 0 && rest == [count, dim]) {
             candle_core::bail!("tokens: expected [batch, {count}, {dim}], got: {:?}", tokens.dims())
         }
+        self.head_of(tokens, pre_logits, mode)
+    }
+
+    /// As [`Vit::forward_head`], of any number of tokens.
+    pub(super) fn head_of(&self, tokens: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
         if self.config.distilled {
             return self.distilled_head(tokens, pre_logits, mode);
         }
@@ -231,7 +247,7 @@ impl Vit {
     }
 
     /// Class, distillation and register tokens, then `x`.
-    fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, _, dim) = x.dims3()?;
         let prefix = [&self.cls_token, &self.dist_token, &self.reg_token];
         let mut parts = Vec::with_capacity(prefix.len() + 1);
@@ -266,6 +282,22 @@ impl Vit {
     }
 }
 
+/// What the blocks have in common, in the order of timm's parameters.
+fn common(config: &VitConfig, vb: &VarBuilder) -> Result<Common> {
+    let mut common = Common { rope: None, positions: None, bias: None };
+    if config.rope_type != RopeType::None {
+        common.rope = rope(&config.rope(), vb.pp("rope"))?;
+    }
+    if config.has_relative_positions() {
+        let positions = RelativePositions::new(config.grid_size(), vb.device())?;
+        if config.use_shared_rel_pos_bias {
+            common.bias = Some(relative_position_bias(&positions, config.num_heads, vb.pp("rel_pos_bias"))?);
+        }
+        common.positions = Some(positions);
+    }
+    Ok(common)
+}
+
 impl Model for Vit {
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         self.forward_head(&self.forward_features(images, mode)?, false, mode)
@@ -294,7 +326,7 @@ impl Model for Vit {
     }
 }
 
-fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
+pub(super) fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(x),
         None => Ok(x.clone()),

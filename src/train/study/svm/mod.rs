@@ -205,6 +205,7 @@ pub fn run(
     write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
         name,
+        method: None,
         model: config.model.model.clone(),
         weights: None,
         data: config.data.data.clone(),
