@@ -341,9 +341,7 @@ pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
 
 /// What timm's class `Eva` makes of a pool: the norm comes after the mean alone, and the attention pool reads all tokens.
 fn settle_pool(vit: &mut VitConfig) {
-    if vit.global_pool == GlobalPool::Map {
-        vit.pool_include_prefix = true;
-    }
+    vit.pool_include_prefix = vit.global_pool == GlobalPool::Map;
     if vit.fc_norm.is_none() && matches!(vit.global_pool, GlobalPool::Max | GlobalPool::AvgMax) {
         vit.fc_norm = Some(false);
     }
