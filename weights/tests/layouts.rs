@@ -268,7 +268,7 @@ fn what_is_no_plain_vit_is_refused_by_name() {
         (r#"{"model_type": "siglip2", "vision_config": {}}"#, "NaFlex"),
         (r#"{"model_type": "clip_text_model"}"#, "text tower alone"),
         (r#"{"model_type": "clip"}"#, "vision_config"),
-        (r#"{"model_type": "clip_vision_model", "hidden_act": "silu"}"#, "hidden_act"),
+        (r#"{"model_type": "clip_vision_model", "hidden_act": "relu"}"#, "hidden_act"),
         (r#"{"model_cfg": {"embed_dim": 4, "vision_cfg": {"layers": [1, 2, 3, 4]}}}"#, "ResNet"),
         (r#"{"model_cfg": {"embed_dim": 4, "vision_cfg": {"attentional_pool": true}}}"#, "attentional_pool"),
         (r#"{"model_cfg": {"embed_dim": 4, "vision_cfg": {"timm_model_name": "convnext_base"}}}"#, "convnext_base"),

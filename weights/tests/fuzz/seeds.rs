@@ -237,7 +237,7 @@ pub fn configs() -> Vec<Vec<u8>> {
         br#"{"architecture": "vit_tiny_patch16_224", "num_classes": 3, "label_names": ["a", "b", "c"]}"#.to_vec(),
         br#"{"architecture": "x", "tallow": {"architecture": {"family": "mlp"}, "head": "untrained"}}"#.to_vec(),
         br#"{"architecture": "x", "tallow": {"architecture": {"family": "cnn", "num_classes": 7}}}"#.to_vec(),
-        br#"{"architecture": "vit_tiny_patch16_224", "model_args": {"depth": 40000, "img_size": [224, 196]}}"#.to_vec(),
+        br#"{"architecture": "vit_tiny_patch16_224", "model_args": {"depth": 40000, "img_size": [224, 8]}}"#.to_vec(),
     ]);
     seeds
 }
