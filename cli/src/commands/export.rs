@@ -35,6 +35,14 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
             if args.out.is_file() {
                 return Err(usage(format!("--out {}: expected a folder, got a file", args.out.display())));
             }
+            if args.out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+                && !args.out.is_dir()
+            {
+                let out = args.out.display();
+                return Err(usage(format!(
+                    "--out {out}: expected a folder, got the name of a file; add --format gguf for a file"
+                )));
+            }
             match save::check_timm(loaded.config()) {
                 Ok(()) => {}
                 // Of its other models timm has none of the kind: nobody expects it to build one.

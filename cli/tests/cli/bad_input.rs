@@ -66,6 +66,7 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
             "predict vit_small_patch14_dinov2.saliency d.png --img-size 28 --attention d.png",
             "expected a folder, got a file",
         ),
+        ("export vit_small_patch14_dinov2.saliency --num-classes 0 --out w.gguf", "add --format gguf"),
         (
             "train mlp_mnist --data mnist --num-classes 11 --out r",
             "num_classes: expected 10, as many classes as mnist has",
