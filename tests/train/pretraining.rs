@@ -146,7 +146,7 @@ fn what_cannot_be_trained_is_refused_before_anything_is_written() {
         change(&mut config);
         refused(&config)
     };
-    for ratio in [0., 1., 1.5, 0.99, 0.01] {
+    for ratio in [0., 1., 1.5, 0.99] {
         let error = with(Method::Mae, &|c| c.pretraining.mask_ratio = Some(ratio));
         assert!(error.contains("mask_ratio"), "{error}");
     }
