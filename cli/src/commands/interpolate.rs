@@ -1,6 +1,6 @@
 //! `tallow interpolate`: between a base and what was fine-tuned from it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use tallow_weights::save;
@@ -71,7 +71,7 @@ pub fn run(args: &InterpolateArgs, session: &Session) -> Result {
     session.result(&told, || text(&measured, &out))
 }
 
-fn text(measured: &Interpolated, out: &PathBuf) -> String {
+fn text(measured: &Interpolated, out: &Path) -> String {
     let other = measured.data.1.as_deref().unwrap_or("other data");
     let mut table = Table::new([
         ("alpha", Align::Right),

@@ -58,6 +58,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "a process has one of it")]
 pub enum Command {
     /// List architectures and their pretrained weights
     #[command(after_help = "Examples:\n  tallow list\n  tallow list 'vit_small*dinov2*'\n  tallow list deit --json")]

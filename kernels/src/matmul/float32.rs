@@ -546,8 +546,8 @@ impl Product<'_> {
                     self.put_whole(simd, sums, &to);
                 } else {
                     // A copy, so that the sums themselves never leave the registers.
-                    let sums = sums;
-                    self.put_part(simd, &sums, &to);
+                    let copy = sums;
+                    self.put_part(simd, &copy, &to);
                 }
             }
         }
@@ -558,7 +558,8 @@ impl Product<'_> {
     #[inline(always)]
     fn fetch_output(&self, to: &Place) {
         let at = |row: usize| self.out.to.wrapping_add(row * self.out.row_stride + to.first);
-        let astride = (at(to.row) as usize | self.out.row_stride * size_of::<f32>()) % size_of::<Line>() != 0;
+        let places = at(to.row) as usize | (self.out.row_stride * size_of::<f32>());
+        let astride = !places.is_multiple_of(size_of::<Line>());
         for row in to.row..to.row + to.rows {
             let first = at(row);
             fetch(first);

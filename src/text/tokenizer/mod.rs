@@ -32,7 +32,7 @@ pub struct Tokenizer {
 }
 
 enum Cut {
-    OpenAi(OpenAi, Cleaning),
+    OpenAi(Box<OpenAi>, Cleaning),
     HuggingFace(Box<HuggingFace>, Tidy),
 }
 
@@ -84,7 +84,7 @@ impl Tokenizer {
             Tokenizing::OpenClip(cleaning) => {
                 let cut = OpenAi::of(folder)?;
                 check_size(checkpoint, cut.vocabulary(), cut.vocabulary())?;
-                Self { cut: Cut::OpenAi(cut, cleaning), context_length, pad: 0, pad_in_front: false }
+                Self { cut: Cut::OpenAi(Box::new(cut), cleaning), context_length, pad: 0, pad_in_front: false }
             }
             tokenizing => {
                 let own = HuggingFace::of(folder)?;

@@ -538,8 +538,11 @@ impl Translation {
     }
 }
 
-/// What a parameter may be a part of, and which one of how many; or another name for it.
-fn apart(name: &str) -> Option<Vec<(String, Option<(usize, usize)>)>> {
+/// The name of a whole, and which part of how many; or another name for the same.
+type PartOf = (String, Option<(usize, usize)>);
+
+/// What a parameter may be a part of.
+fn apart(name: &str) -> Option<Vec<PartOf>> {
     let (block, inner) = name.strip_prefix("blocks.")?.split_once('.')?;
     let of = |inner: String, part| (format!("blocks.{block}.{inner}"), part);
     Some(match inner {
