@@ -1,7 +1,7 @@
 //! Settings of training without labels: what they can be, and what they are where they are left open.
 
 use tallow_models::pretraining::sinusoidal_2d;
-use tallow_models::vit::{GlobalPool, PosEmbed};
+use tallow_models::vit::{GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, Params, VitConfig};
 
 use super::config::{BatchSize, Method, Normalize, PretrainingSettings, RegularizationSettings, TrainConfig};
@@ -274,6 +274,10 @@ pub(super) fn check(config: &TrainConfig, architecture: &Architecture, dataset: 
     if dataset.train.len() < 2 {
         let got = if dataset.train.len() == 1 { "a single one" } else { "none" };
         return Err(Error::invalid(format!("{}: training images", dataset.spec), "at least two", got));
+    }
+    if vit.rope_type != RopeType::None || vit.use_rel_pos_bias || vit.use_shared_rel_pos_bias {
+        let expected = "positions that are added to the patches, or none: hidden patches and crops have no rotary or relative ones";
+        return Err(Error::config("model", expected, format!("{}, which has such", config.model.model)));
     }
     match method {
         Method::Mae => MaeSettings::of(&config.pretraining, vit).check(vit),

@@ -69,12 +69,17 @@ pub(super) fn open(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<
     if !dir.is_dir() {
         return Err(Error::invalid(dir.display(), "a folder of images", "no such folder"));
     }
-    let (mut parts, notes) = match layout(dir, wishes) {
+    match labelled(dir, options, wishes) {
         Err(_) if options.unlabelled && wishes.train.is_none() && wishes.test.is_none() => {
-            return unlabelled::open(dir, options);
+            unlabelled::open(dir, options)
         }
-        found => found?,
-    };
+        found => found,
+    }
+}
+
+/// Opens a folder whose images lie in folders of classes.
+fn labelled(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<Parts> {
+    let (mut parts, notes) = layout(dir, wishes)?;
     let mut reading = Reading { skip_bad: options.on_bad_image == OnBadImage::Skip, notes };
     let trained: Vec<&FolderPart> = parts.iter().filter(|part| part.role == Role::Train).collect();
     // Without a training part, where that is allowed, the test part says what the classes are.
