@@ -48,19 +48,16 @@ pub fn open_options(
         let number = value.parse().ok().filter(|&heads: &usize| heads > 0);
         number.ok_or_else(|| usage(format!("--set num_heads: expected a whole number above 0, got {value}")))
     });
-    let act = flags
-        .overrides()
-        .into_iter()
-        .rev()
-        .find(|(key, _)| key == "act")
-        .map(|(_, value)| value.parse().map_err(|e: tallow_models::Error| usage(format!("--set {e}"))));
+    // What is no activation of a ViT's is refused where the setting is made.
+    let act =
+        flags.overrides().into_iter().rev().find(|(key, _)| key == "act").and_then(|(_, value)| value.parse().ok());
     let (arch, checkpoint_key) = (checkpoint.arch.clone(), checkpoint.checkpoint_key.clone());
     Ok({
         let mut made = session.open_options();
         made.arch = arch;
         made.checkpoint_key = checkpoint_key;
         made.num_heads = heads.transpose()?;
-        made.act = act.transpose()?;
+        made.act = act;
         made
     })
 }

@@ -183,7 +183,7 @@ fn a_wrong_option_is_answered_with_what_there_is() {
     }
     let message = refused("embed_dims", "64");
     assert!(message.starts_with("no option is called \"embed_dims\"; did you mean embed_dim"), "{message}");
-    assert!(message.contains("there are: img_size, patch_size, in_chans"), "{message}");
+    assert!(message.contains("there are: img_size, patch_size, trim, in_chans"), "{message}");
 }
 
 #[test]

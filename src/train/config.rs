@@ -389,7 +389,8 @@ impl TrainConfig {
             return Err(Error::config("arch", expected, format!("{arch} with {}", self.model.model)));
         }
         let (arch, checkpoint_key) = (self.model.arch.clone(), self.model.checkpoint_key.clone());
-        let (num_heads, act) = (heads.transpose()?, self.model.set.get("act").map(|text| text.parse()).transpose()?);
+        // Activations of other families than ViTs are no business of a checkpoint.
+        let (num_heads, act) = (heads.transpose()?, self.model.set.get("act").and_then(|text| text.parse().ok()));
         Ok(options.with(|c| (c.arch, c.checkpoint_key, c.num_heads, c.act) = (arch, checkpoint_key, num_heads, act)))
     }
 
@@ -480,7 +481,10 @@ fn check(field: &str, holds: bool, expected: impl ToString, got: impl ToString) 
 fn toml_message(error: &toml::de::Error, text: &str) -> String {
     let message = error.message().replace('\n', ", ");
     match error.span() {
-        Some(span) => format!("{message} in line {}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+        Some(span) => {
+            // In front: the message may be cut where it lists all fields.
+            format!("line {}: {message}", text[..span.start.min(text.len())].matches('\n').count() + 1)
+        }
         None => message,
     }
 }

@@ -441,7 +441,10 @@ mod tests {
         assert!(message("run = 3").starts_with("line 1: "));
         assert!(message("[shared]\ndata='mnist'\n[grids]\n").contains("unknown field `grids`"));
         assert_eq!(message(""), "expected at least one [[run]], got none");
-        assert_eq!(message("[[run]]\nname='a'"), "run 1: command: expected \"train\" or \"finetune\", got none");
+        assert_eq!(
+            message("[[run]]\nname='a'"),
+            "run 1: command: expected \"train\", \"finetune\", \"pretrain\" or \"knn\", got none"
+        );
         let twice = "[[run]]\nname='a b'\ncommand='train'\n[[run]]\nname='a-b'\ncommand='train'";
         assert_eq!(message(twice), "run 2: name: expected one that no other run has, got \"a-b\" again");
     }

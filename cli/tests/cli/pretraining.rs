@@ -56,7 +56,7 @@ fn an_untrained_network_of_the_zoo_has_neighbours_and_bad_wishes_are_told() {
         ("knn vit_mnist --data mnist --limit 50 --test-limit 9 -k 60", "at most 50"),
         ("knn vit_mnist --data mnist --limit 50 --temperature 0", "temperature"),
         ("pretrain vit_mnist --data mnist", "--method"),
-        ("pretrain vit_mnist --data mnist --method mae --mask-ratio 1", "mask-ratio"),
+        ("pretrain vit_mnist --data mnist --method mae --mask-ratio 1", "mask_ratio"),
         ("pretrain cnn_cifar10 --data mnist --in-chans 1 --method dino", "patches"),
         ("pretrain vit_mnist --data mnist --method dino --local-crops-size 5", "smaller than a patch"),
         ("pretrain vit_mnist --data mnist --method mae --limit 1", "at least two"),

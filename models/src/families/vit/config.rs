@@ -292,10 +292,10 @@ impl std::str::FromStr for Act {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        [Self::Gelu, Self::GeluTanh, Self::QuickGelu]
+        [Self::Gelu, Self::GeluTanh, Self::QuickGelu, Self::Silu]
             .into_iter()
             .find(|act| act.name() == name)
-            .ok_or_else(|| config_error("act", "gelu, gelu_tanh or quick_gelu", name))
+            .ok_or_else(|| config_error("act", "gelu, gelu_tanh, quick_gelu or silu", name))
     }
 }
 
