@@ -126,7 +126,8 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         if regime == Regime::Mae {
             c.optimizer.betas = [0.9, 0.95];
         }
-        if regime == Regime::Dino {
+        // Other families are refused by what they lack, and have no such option.
+        if regime == Regime::Dino && is_vit {
             c.model.set.insert("drop_path_rate".into(), "0.1".into());
         }
         c.optimizer.momentum = if family == Family::Points { 0. } else { TrainConfig::default().optimizer.momentum };
