@@ -1,20 +1,20 @@
 //! Augmentation against torchvision: for given parameters level for level (`references/data/make.py`).
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use tallow::data::augment::geometry::Sampling;
 use tallow::data::augment::randaugment::Operation;
 use tallow::data::augment::{colour, filter, geometry};
-use tallow::data::{Augment, Draw, Image, Transform, open_image};
+use tallow::data::{Augment, Draw, Image, Transform};
 use tallow::weights::Preprocessing;
 
-fn references() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/augment")
-}
+use crate::packed;
 
-/// The image of `references` called `name`, without its ending.
+static PICTURES: LazyLock<BTreeMap<String, Image>> = LazyLock::new(|| packed("augment"));
+
 fn picture(name: &str) -> Image {
-    open_image(references().join(format!("{name}.png"))).unwrap()
+    PICTURES[name].clone()
 }
 
 fn change(image: &mut Image, operation: &str, parameter: f64) {
@@ -39,13 +39,10 @@ fn change(image: &mut Image, operation: &str, parameter: f64) {
 #[test]
 fn every_change_of_an_image_equals_torchvisions_level_for_level() {
     let mut count = 0;
-    for entry in std::fs::read_dir(references()).unwrap() {
-        let file = entry.unwrap().file_name().into_string().unwrap();
-        let name = file.trim_end_matches(".png");
+    for (name, want) in &*PICTURES {
         let [source, operation, parameter] = name.splitn(3, '-').collect::<Vec<_>>()[..] else { continue };
         let mut got = picture(source);
         change(&mut got, operation, parameter.parse().unwrap());
-        let want = picture(name);
         assert_eq!((got.width, got.height, got.channels), (want.width, want.height, want.channels), "{name}");
         let largest = got.pixels.iter().zip(&want.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         // torchvision adds up a blur's products in another order, which decides ties

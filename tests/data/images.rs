@@ -6,7 +6,7 @@ use tallow::data::resize::resize;
 use tallow::data::{Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
 use tallow::weights::Preprocessing;
 
-use crate::difference;
+use crate::{difference, packed};
 
 fn references(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(folder)
@@ -49,15 +49,15 @@ fn every_kind_of_file_is_decoded_as_pillow_does() {
 #[test]
 fn resizing_equals_pillow_bit_for_bit() {
     let mut count = 0;
-    for name in files("resize") {
-        let parts: Vec<&str> = name.trim_end_matches(".png").split('-').collect();
+    let pictures = packed("resize");
+    for (name, want) in &pictures {
+        let parts: Vec<&str> = name.split('-').collect();
         let [source, filter_name, size] = parts[..] else { continue };
         let (width, height) = size.split_once('x').unwrap();
-        let source = open_image(references("resize").join(format!("{source}.png"))).unwrap();
+        let source = &pictures[source];
         let got =
-            resize(&source, width.parse().unwrap(), height.parse().unwrap(), filter_name.parse().unwrap()).unwrap();
-        let want = open_image(references("resize").join(&name)).unwrap();
-        assert_eq!(difference(&got, &want).0, 0, "{name}");
+            resize(source, width.parse().unwrap(), height.parse().unwrap(), filter_name.parse().unwrap()).unwrap();
+        assert_eq!(difference(&got, want).0, 0, "{name}");
         count += 1;
     }
     assert_eq!(count, 4 * 14);
@@ -66,8 +66,9 @@ fn resizing_equals_pillow_bit_for_bit() {
 #[test]
 fn the_evaluation_transform_equals_timms_bit_for_bit() {
     let mut count = 0;
-    for name in files("transform") {
-        let parts: Vec<&str> = name.trim_end_matches(".png").split('-').collect();
+    let pictures = packed("transform");
+    for (name, want) in &pictures {
+        let parts: Vec<&str> = name.split('-').collect();
         let [source, mode, size, percent] = parts[..] else { continue };
         let (height, width) = size.split_once('x').unwrap();
         let preprocessing =
@@ -77,9 +78,8 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
                     c.squash = mode == "squash";
                 },
             );
-        let source = open_image(references("transform").join(format!("{source}.png"))).unwrap();
-        let want = open_image(references("transform").join(&name)).unwrap();
-        let got = Transform::evaluation(&preprocessing).unwrap().tensor(&source, Draw::default()).unwrap();
+        let source = &pictures[source];
+        let got = Transform::evaluation(&preprocessing).unwrap().tensor(source, Draw::default()).unwrap();
         let got = got.permute((1, 2, 0)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let want: Vec<f32> = want.pixels.iter().map(|&level| f32::from(level) / 255.0).collect();
         assert_eq!(got, want, "{name}");
@@ -90,7 +90,7 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
 
 #[test]
 fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
-    let colour = open_image(references("resize/colour.png")).unwrap();
+    let colour = packed("resize").remove("colour").unwrap();
     let luma = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
     let preprocessing =
         |channels| Preprocessing::new([channels, 43, 61], vec![0.0], vec![1.0]).with(|c| c.squash = true);
