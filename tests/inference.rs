@@ -206,14 +206,17 @@ fn a_run_is_opened_by_its_folder_and_turns_images_as_it_was_trained() {
         std::fs::copy(Path::new(&model()).join(file), best.join(file)).unwrap();
     }
     let exif_of = |config: &str| {
-        std::fs::write(run.path().join("config.toml"), config).unwrap();
+        std::fs::write(run.path().join("config.toml"), format!("model = \"vit_mnist\"\n{config}")).unwrap();
         Pretrained::from_pretrained(run.path().display().to_string()).map(|pretrained| pretrained.exif())
     };
     assert_eq!(exif_of("exif = \"apply\"\n").unwrap(), Exif::Apply);
     assert_eq!(exif_of("exif = \"ignore\"\n").unwrap(), Exif::Ignore);
     assert_eq!(exif_of("seed = 1\n").unwrap(), Exif::Ignore, "a version that turned no image");
     assert!(exif_of("exif = 7\n").unwrap_err().to_string().contains("exif apply or ignore"));
-    std::fs::write(run.path().join("config.toml"), "exif = \"ignore\"\n").unwrap();
+    std::fs::write(run.path().join("config.toml"), "").unwrap();
+    let empty = Pretrained::from_pretrained(run.path().display().to_string()).err().unwrap();
+    assert!(empty.to_string().contains("config.toml: expected a run's configuration"), "{empty}");
+    assert_eq!(exif_of("exif = \"ignore\"\n").unwrap(), Exif::Ignore);
     let run = run.path().display().to_string();
     let of = |exif| Classifier::builder(&run).exif(exif).classifier().unwrap().predict(&photo("turned.jpg")).unwrap();
     assert_eq!(Classifier::from_pretrained(&run).unwrap().predict(&photo("turned.jpg")).unwrap(), of(Exif::Ignore));

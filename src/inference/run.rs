@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tallow_weights::{Source, expanded, quoted};
 
 use super::{Error, Result};
@@ -29,6 +30,9 @@ pub fn of_model(path: impl Into<PathBuf>) -> Option<PathBuf> {
 pub fn exif(root: &Path) -> Result<Exif> {
     #[derive(Deserialize)]
     struct Stated {
+        /// Every run has one: without it this is no configuration of a run.
+        #[serde(rename = "model")]
+        _model: IgnoredAny,
         exif: Option<Exif>,
     }
     let path = root.join("config.toml");

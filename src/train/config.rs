@@ -410,17 +410,20 @@ impl TrainConfig {
         Mix { mixup: self.data.mixup, cutmix: self.data.cutmix }
     }
 
-    /// Reads a configuration.
+    /// Reads a configuration that [`TrainConfig::to_toml`] wrote, this version's or an earlier one's.
     ///
     /// # Errors
-    /// If `text` is not TOML, or has a key that is none of the fields, or a value of another type. `path` is named in the
-    /// message.
+    /// If `text` is not TOML, names no model, or has a key that is none of the fields, or a value of another type. `path` is named in
+    /// the message.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        toml::from_str(text).map_err(|error| Error::File {
-            path: path.into(),
-            expected: "a run's configuration".into(),
-            got: quoted(toml_message(&error, text)),
-        })
+        let wrong =
+            |got: String| Error::File { path: path.into(), expected: "a run's configuration".into(), got: quoted(got) };
+        let config = toml::from_str(text).map_err(|error| wrong(toml_message(&error, text)))?;
+        // Every field has a default, so that an empty file would be a configuration, though of another run.
+        match toml::from_str::<toml::Table>(text) {
+            Ok(table) if table.contains_key("model") => Ok(config),
+            _ => Err(wrong("no `model`".into())),
+        }
     }
 
     /// Writes a configuration, so that [`TrainConfig::from_toml`] reads it back equal.

@@ -37,6 +37,8 @@ fn an_unknown_key_is_refused_with_file_line_and_name() {
         "{error}"
     );
     assert!(!error.contains('\n'), "{error}");
+    let error = TrainConfig::from_toml("", Path::new("some/config.toml")).unwrap_err().to_string();
+    assert_eq!(error, "some/config.toml: expected a run's configuration, got no `model`");
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl Source {
             };
             let whole = repo.split('/').count() == 2 && repo.split('/').all(|part| !part.is_empty() && part != "..");
             if !whole || revision.as_deref() == Some("") {
-                return Err(Error::format(text, "hf-hub:OWNER/REPO or hf-hub:OWNER/REPO@REVISION", rest));
+                let got = if rest.is_empty() { "no repository" } else { rest };
+                return Err(Error::format(text, "hf-hub:OWNER/REPO or hf-hub:OWNER/REPO@REVISION", got));
             }
             return Ok(Self::Hub { repo: repo.into(), revision });
         }

@@ -399,7 +399,7 @@ fn sources_that_are_not_there_say_what_to_give() {
     assert!(error("./no/such/folder").contains("no/such/folder"));
     assert!(error("vit_smal_patch16_224").contains("vit_small_patch16_224"));
     assert!(error("vit_small_patch16_224.nonsense").contains("augreg_in1k"));
-    for text in ["hf-hub:only-a-name", "hf-hub:a/b/c", "hf-hub:/b", "hf-hub:a/b@"] {
+    for text in ["hf-hub:", "hf-hub:only-a-name", "hf-hub:a/b/c", "hf-hub:/b", "hf-hub:a/b@"] {
         assert!(error(text).contains("hf-hub:OWNER/REPO"), "{text}");
     }
     let hub = Source::Hub { repo: "timm/vit_small_patch16_224.dino".into(), revision: Some("main".into()) };
