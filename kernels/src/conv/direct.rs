@@ -16,7 +16,7 @@ use crate::column_sums::add_up;
 use crate::matmul::{Gathered, Matrix, Operand, Output, PackedPanels, Start};
 use crate::memory::{Out, Shared, filled};
 use crate::simd::{sum, vectorised};
-use crate::tasks::shares;
+use crate::tasks::{self, shares};
 use crate::transpose::transpose;
 
 /// A convolution from `channels` to `out` channels.
@@ -100,7 +100,7 @@ impl Direct {
     /// `[batch, channels, height, width]` to `[batch, out, rows, columns]`, with weights `[out, channels, kh, kw]`.
     pub fn forward(&self, x: &[f32], w: &[f32], b: Option<&[f32]>, batch: usize) -> Vec<f32> {
         self.assert_fits(x, w, batch);
-        let threads = rayon::current_num_threads();
+        let threads = tasks::threads();
         let weights = PackedPanels::new(Matrix::new(w, self.out, self.places.len()).t(), threads);
         let filters = Filters { w: &weights, start: b.map_or(Start::Zero, Start::Row) };
         let (before, after) = self.sizes();
@@ -150,8 +150,7 @@ impl Direct {
         let back = if wanted.dx { self.backward() } else { None };
         let back = back.map(|back| {
             let turned = self.turned_round(w);
-            let weights =
-                PackedPanels::new(Matrix::new(&turned, back.places.len(), back.out), rayon::current_num_threads());
+            let weights = PackedPanels::new(Matrix::new(&turned, back.places.len(), back.out), tasks::threads());
             (back, weights)
         });
         let (mut dw, mut db) = (vec![], vec![]);

@@ -14,7 +14,7 @@ use crate::column_sums::add_up;
 use crate::matmul::{Matrix, Output, Start, Threads, multiply_add, multiply_to, on_tiles};
 use crate::memory::{Shared, filled};
 use crate::simd::{sum, vectorised};
-use crate::tasks::shares;
+use crate::tasks::{self, shares};
 use direct::Direct;
 pub use windows::Windows;
 use winograd::Winograd;
@@ -80,7 +80,7 @@ impl Conv2d {
             return ConvAlgorithm::Layout;
         }
         // It shares out images, not parts of them: with fewer than half as many as threads, twice the work on all is done sooner.
-        let enough = 2 * self.batch >= rayon::current_num_threads();
+        let enough = 2 * self.batch >= tasks::threads();
         match Winograd::new(self.windows, self.channels, self.out).filter(|_| enough) {
             Some(winograd) => ConvAlgorithm::Winograd(winograd),
             None => {
@@ -104,7 +104,7 @@ impl Conv2d {
         let (pixels, depth, positions) = self.sizes();
         let w = Matrix::new(w, self.out, depth);
         // Many images: each to one thread. Few: all threads on the product of one.
-        let threads = if self.batch < rayon::current_num_threads() { Threads::All } else { Threads::One };
+        let threads = if self.batch < tasks::threads() { Threads::All } else { Threads::One };
         let start = if b.is_some() { Start::Out } else { Start::Zero };
         let image = |x: &[f32], y: Shared, (padded, columns): &mut (Vec<f32>, Vec<f32>)| {
             self.windows.add_margin(x, padded);

@@ -22,7 +22,7 @@ use super::windows::Windows;
 use crate::column_sums::add_up;
 use crate::matmul::{Gathered, Matrix, Operand, Output, PANEL, PackedPanels, Start};
 use crate::memory::{Out, Shared, filled};
-use crate::tasks::shares;
+use crate::tasks::{self, shares};
 use crate::transpose::transpose;
 
 /// Height and width of windows, of a tile's outputs and of its inputs, and places of a tile.
@@ -124,7 +124,7 @@ impl Winograd {
     /// How many images are worked on together, where there are so many.
     fn together(&self, batch: usize) -> usize {
         let all = TILES.div_ceil((self.tiles.0 * self.tiles.1).max(1));
-        all.min(batch.div_ceil(rayon::current_num_threads())).max(1)
+        all.min(batch.div_ceil(tasks::threads())).max(1)
     }
 
     /// Tiles that are worked on together, of so many images.

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use gemm::Parallelism;
 
 use crate::memory::filled;
+use crate::tasks;
 use crate::transpose::transpose;
 use crate::value::Value;
 
@@ -271,7 +272,7 @@ unsafe fn multiply_narrow_to<A: Value, B: Value, O: Value>(
     assert!(a.columns == b.rows && a.columns > 0, "matrices that do not fit");
     out.start.assert_fits(b.columns);
     let threads = match threads {
-        Threads::All => rayon::current_num_threads(),
+        Threads::All => tasks::threads(),
         Threads::One => 1,
     };
     let Output { to, row_stride, start, scale } = out;
@@ -317,7 +318,7 @@ fn narrow_unit() -> bfloat16::Unit {
 /// As [`multiply_to`].
 unsafe fn multiply_wide_to(out: Output, a: Matrix, b: Matrix, threads: Threads) {
     let count = match threads {
-        Threads::All => rayon::current_num_threads(),
+        Threads::All => tasks::threads(),
         Threads::One => 1,
     };
     let service = service(kernels(), precision(), (a.rows, b.columns, a.columns));
@@ -477,7 +478,7 @@ struct Contents {
 impl Contents {
     /// Packs `b`, on all threads, in memory of its own if it is to be kept; for factors of bfloat16 if it is to be `narrow`.
     fn new(b: Matrix, keep: bool, narrow: bool) -> Self {
-        let threads = rayon::current_num_threads();
+        let threads = tasks::threads();
         // Whatever the number of rows, so that a row comes out the same among few as among many.
         let service = service(kernels(), precision(), (1 << 20, b.columns, b.rows));
         let panels = if keep { PackedPanels::to_keep } else { PackedPanels::new };

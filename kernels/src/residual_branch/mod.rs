@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use crate::activation::Activation;
 use crate::attention;
 use crate::matmul::{Matrix, Packed};
+use crate::tasks;
 use crate::value::Value;
 
 /// What lies between the two linear layers.
@@ -57,7 +58,7 @@ impl Sizes {
         const MOST: usize = 8;
         let rows = self.rows();
         let blocks = rows.div_ceil(BLOCK);
-        let chunks = blocks.div_ceil(MOST).next_multiple_of(rayon::current_num_threads()).min(blocks);
+        let chunks = blocks.div_ceil(MOST).next_multiple_of(tasks::threads()).min(blocks);
         let start = move |chunk: usize| rows.min(chunk * blocks / chunks * BLOCK);
         (0..chunks).into_par_iter().with_max_len(1).map(move |chunk| start(chunk)..start(chunk + 1))
     }
