@@ -55,13 +55,13 @@ fn largest(setup: &Setup) -> Result<usize> {
         None => vec![],
     };
     let optimizer = Optimizer::new(config, &checkpoint.architecture, params)?;
-    let trial = Trial { setup, model: &model };
-    let found = undisturbed(params, || found(&trial, MOST.min(setup.dataset.train.len().max(1))))?;
+    let mut trial = Trial { setup, model: &model, unlabelled: None };
+    let found = undisturbed(params, || found(&mut trial, MOST.min(setup.dataset.train.len().max(1))))?;
     drop((averages, optimizer));
     found.ok_or(Error::DeviceFull { batch_size: 1 })
 }
 
-fn found(trial: &Trial, most: usize) -> Result<Option<usize>> {
+fn found(trial: &mut Trial, most: usize) -> Result<Option<usize>> {
     if trial.device().is_cpu() {
         let untold = || Error::config("batch_size", "a number, as this system does not tell its memory", "auto");
         let budget = memory::available().ok_or_else(untold)? / 4 * 3;

@@ -12,8 +12,8 @@ pub use super::event::Estimate;
 use super::event::{Event, Listener};
 use super::features::trains_head_alone;
 use super::setup::Setup;
-use super::trial::{Seconds, Trial, needed, undisturbed};
-use super::{img_size, memory};
+use super::trial::{Seconds, Trial, Unlabelled, needed, undisturbed};
+use super::{img_size, memory, pretraining};
 use crate::data::{Input, LoaderOptions, Transform};
 
 /// What an image costs beside the arithmetic of a model, in multiply-adds: it is read and normalised, and a model's many small
@@ -45,6 +45,14 @@ pub(super) struct ComputedOnce {
     pub optimizer: u64,
 }
 
+/// What is timed.
+pub(super) enum Steps<'a> {
+    /// Training with labels on images that are transformed so.
+    Labelled(&'a Arc<Transform>),
+    /// Training without.
+    Unlabelled(Unlabelled<'a>),
+}
+
 /// Tells what the run will take, and with which image size it would take less, unless it is short. Weights, buffers and whatever
 /// is random about the run stay as they are.
 ///
@@ -53,12 +61,12 @@ pub(super) struct ComputedOnce {
 pub(super) fn tell(
     setup: &Setup,
     model: &AnyModel,
-    transform: &Arc<Transform>,
+    steps: Steps,
     once: ComputedOnce,
     listener: &mut dyn Listener,
 ) -> Result<()> {
     let guess = guess(setup, once);
-    let estimate = if guess < SHORT { None } else { Some(estimate(setup, model, transform, once)?) };
+    let estimate = if guess < SHORT { None } else { Some(estimate(setup, model, steps, once)?) };
     if let Some(estimate) = estimate {
         listener.on(&Event::Estimate(estimate));
     }
@@ -83,6 +91,7 @@ fn guess(setup: &Setup, once: ComputedOnce) -> f64 {
         true => 1.,
         false => 3. + f64::from(u8::from(config.compute.grad_checkpointing)),
     };
+    let passes = passes * pretraining::views(config, &checkpoint.architecture);
     let [trained, evaluations] = times(config, once);
     let [train, evaluated] = samples(setup);
     let images = passes * train * trained + evaluated * evaluations + once.head_first as f64;
@@ -98,16 +107,22 @@ fn times(config: &TrainConfig, once: ComputedOnce) -> [f64; 2] {
 
 /// Samples that are trained on, and samples that are evaluated.
 fn samples(setup: &Setup) -> [f64; 2] {
-    let evaluated = setup.dataset.test.len() + setup.dataset.val.as_ref().map_or(0, |val| val.len());
+    // Without labels neighbours are looked for among some of the training part.
+    let neighbours = setup.config.pretraining.knn_limit.unwrap_or(0).min(setup.dataset.train.len());
+    let evaluated = setup.dataset.test.len() + setup.dataset.val.as_ref().map_or(0, |val| val.len()) + neighbours;
     [setup.dataset.train.len() as f64, evaluated as f64]
 }
 
-fn estimate(setup: &Setup, model: &AnyModel, transform: &Arc<Transform>, once: ComputedOnce) -> Result<Estimate> {
+fn estimate(setup: &Setup, model: &AnyModel, steps: Steps, once: ComputedOnce) -> Result<Estimate> {
     let Setup { config, checkpoint, params, dataset, .. } = setup;
     let batch_size = config.batch_size().min(dataset.train.len()).max(1);
-    let trial = Trial { setup, model };
-    let Timed { size, seconds, memory } = undisturbed(params, || timed(&trial, batch_size))?;
-    let loading = loading(setup, transform);
+    let loading = loading(setup, &steps);
+    let unlabelled = match steps {
+        Steps::Labelled(_) => None,
+        Steps::Unlabelled(unlabelled) => Some(unlabelled),
+    };
+    let mut trial = Trial { setup, model, unlabelled };
+    let Timed { size, seconds, memory } = undisturbed(params, || timed(&mut trial, batch_size))?;
     // On a CPU the model waits for those who load; on a GPU they work side by side.
     let each = |computing: f64| match params.device().is_cpu() {
         true => computing / size as f64 + loading,
@@ -138,7 +153,7 @@ struct Timed {
 
 /// Times steps of more and more samples, as far as [`BUDGET`] and the batch go. The memory of a larger step is on the line through
 /// the smallest and the largest.
-fn timed(trial: &Trial, batch_size: usize) -> Result<Timed> {
+fn timed(trial: &mut Trial, batch_size: usize) -> Result<Timed> {
     let on_cpu = trial.device().is_cpu();
     let before = if on_cpu && memory::reset_peak() { memory::peak() } else { None };
     let mut measured = Vec::new();
@@ -167,16 +182,24 @@ fn timed(trial: &Trial, batch_size: usize) -> Result<Timed> {
 }
 
 /// The seconds it takes to load an image; 0 where it cannot be read, which the run will tell.
-fn loading(setup: &Setup, transform: &Arc<Transform>) -> f64 {
+fn loading(setup: &Setup, steps: &Steps) -> f64 {
     let Setup { config, params, dataset, .. } = setup;
     let count = LOADED.min(dataset.train.len());
     if count == 0 {
         return 0.;
     }
+    let transform = match steps {
+        Steps::Labelled(transform) => transform,
+        Steps::Unlabelled(unlabelled) => {
+            let start = Instant::now();
+            let loaded = unlabelled.batch(count, setup).is_ok();
+            return if loaded { start.elapsed().as_secs_f64() / count as f64 } else { 0. };
+        }
+    };
     let order = (0..count).map(|i| i * dataset.train.len() / count).collect();
     let options = LoaderOptions { batch_size: count, seed: config.compute.seed, ..LoaderOptions::default() };
     let start = Instant::now();
-    let loaded = Input::new(dataset.train.clone(), order, transform.clone(), options, params.device())
+    let loaded = Input::new(dataset.train.clone(), order, (*transform).clone(), options, params.device())
         .is_ok_and(|mut batches| batches.all(|batch| batch.is_ok()));
     if loaded { start.elapsed().as_secs_f64() / count as f64 } else { 0. }
 }

@@ -89,7 +89,7 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         }
         (Family::NarrowVit, Regime::Mae) => Row(Adamw, 1.5e-3, 0.05, Cosine, 0.),
         (_, Regime::Mae) => Row(Adamw, 3e-4, 0.05, Cosine, 0.),
-        (Family::NarrowVit, Regime::Dino) => Row(Adamw, 1e-3, 0.04, Cosine, 3.),
+        (Family::NarrowVit, Regime::Dino) => Row(Adamw, 2e-3, 0.04, Cosine, 3.),
         (_, Regime::Dino) => Row(Adamw, 2.5e-4, 0.04, Cosine, 3.),
         (Family::Cnn, Regime::Scratch) => Row(Sgd, 0.02, 5e-4, Cosine, 0.),
         (Family::Cnn, Regime::Pretrained) => Row(Sgd, 0.01, 5e-4, Cosine, 0.),
@@ -126,8 +126,8 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
         if regime == Regime::Mae {
             c.optimizer.betas = [0.9, 0.95];
         }
-        // Other families are refused by what they lack, and have no such option.
-        if regime == Regime::Dino && is_vit {
+        // Other families are refused by what they lack, and have no such option; a narrow network needs all of its layers.
+        if regime == Regime::Dino && is_vit && family != Family::NarrowVit {
             c.model.set.insert("drop_path_rate".into(), "0.1".into());
         }
         c.optimizer.momentum = if family == Family::Points { 0. } else { TrainConfig::default().optimizer.momentum };
@@ -153,6 +153,7 @@ pub fn by_data(config: &mut TrainConfig, architecture: &Architecture, samples: u
         (Family::Vit | Family::NarrowVit | Family::MaskedVit, Regime::Pretrained) => row([16, 32], 3, 200),
         (Family::NarrowVit, Regime::Mae) => row([64, 128], 20, 5000),
         (_, Regime::Mae) => row([32, 128], 50, 5000),
+        (Family::NarrowVit, Regime::Dino) => row([32, 32], 10, 5000),
         (_, Regime::Dino) => row([32, 64], 20, 5000),
         (Family::Cnn, Regime::Scratch) => row([16, 128], 20, 1200),
         (Family::Cnn, Regime::Pretrained) => row([16, 128], 5, 300),

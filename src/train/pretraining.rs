@@ -67,6 +67,8 @@ impl PretrainingSettings {
         }
         let decay = self.weight_decay_end.unwrap_or(0.);
         check("weight_decay_end", decay.is_finite() && decay >= 0., "a number of at least 0", decay.to_string())?;
+        let koleo = self.koleo.unwrap_or(0.);
+        check("koleo", koleo.is_finite() && koleo >= 0., "a number of at least 0", koleo.to_string())?;
         let scales = [("global_crops_scale", self.global_crops_scale), ("local_crops_scale", self.local_crops_scale)];
         for (field, scale) in scales {
             let [least, most] = scale.unwrap_or([1.; 2]);
@@ -158,34 +160,42 @@ pub(super) struct DinoSettings {
     pub center_momentum: f64,
     pub weight_decay_end: f64,
     pub freeze_last_layer: usize,
+    pub koleo: f64,
 }
 
 impl DinoSettings {
-    /// What `settings` say, and what suits `vit` where they say nothing: the paper's values, and for the crops and the outputs of small
-    /// images those of Gani et al., "How to Train Vision Transformer on Small-scale Datasets?", 2022.
+    /// What `settings` say, and what suits `vit` where they say nothing: the paper's values; for the crops of small images those of Gani
+    /// et al., "How to Train Vision Transformer on Small-scale Datasets?", 2022; and for narrow networks, and for small images in grey, what
+    /// did well on digits.
     pub fn of(settings: &PretrainingSettings, vit: &VitConfig) -> Self {
         let side = vit.img_size.sides().into_iter().min().unwrap_or(1);
-        let small = side <= 64;
+        let (small, narrow) = (side <= 64, vit.embed_dim <= 128);
         let patch = vit.patch_size.max(1);
         let local = ((side as f64 * 96. / 224. / patch as f64).round() as usize).max(1) * patch;
-        let scales = if small { [[0.7, 1.], [0.2, 0.5]] } else { [[0.4, 1.], [0.05, 0.4]] };
+        let scales = match (small, vit.in_chans) {
+            // What is left of a digit in a small crop may be a part of any.
+            (true, 1) => [[0.5, 1.]; 2],
+            (true, _) => [[0.7, 1.], [0.2, 0.5]],
+            (false, _) => [[0.4, 1.], [0.05, 0.4]],
+        };
         Self {
             global_crops: settings.global_crops.unwrap_or(2),
-            local_crops: settings.local_crops.unwrap_or(8),
+            local_crops: settings.local_crops.unwrap_or(if narrow { 2 } else { 8 }),
             global_crops_scale: settings.global_crops_scale.unwrap_or(scales[0]),
             local_crops_scale: settings.local_crops_scale.unwrap_or(scales[1]),
             local_crops_size: settings.local_crops_size.unwrap_or(local),
-            out_dim: settings.out_dim.unwrap_or(if small { 1024 } else { 65_536 }),
+            out_dim: settings.out_dim.unwrap_or(if small { (4 * vit.embed_dim).min(1024) } else { 65_536 }),
             head_hidden_dim: settings.head_hidden_dim.unwrap_or((4 * vit.embed_dim).min(2048)),
             head_bottleneck_dim: settings.head_bottleneck_dim.unwrap_or(256),
             student_temperature: settings.student_temperature.unwrap_or(0.1),
             teacher_temperature: settings.teacher_temperature.unwrap_or(0.04),
             warmup_teacher_temperature: settings.warmup_teacher_temperature.unwrap_or(0.04),
             warmup_teacher_epochs: settings.warmup_teacher_epochs.unwrap_or(0),
-            teacher_momentum: settings.teacher_momentum.unwrap_or(0.996),
+            teacher_momentum: settings.teacher_momentum.unwrap_or(if narrow { 0.95 } else { 0.996 }),
             center_momentum: settings.center_momentum.unwrap_or(0.9),
-            weight_decay_end: settings.weight_decay_end.unwrap_or(0.4),
+            weight_decay_end: settings.weight_decay_end.unwrap_or(if narrow { 0.04 } else { 0.4 }),
             freeze_last_layer: settings.freeze_last_layer.unwrap_or(1),
+            koleo: settings.koleo.unwrap_or(if small { 0.1 } else { 0. }),
         }
     }
 
@@ -296,6 +306,21 @@ pub fn seen(config: &TrainConfig, architecture: &Architecture) -> Result<usize> 
     Ok(settings.seen(vit.num_patches()))
 }
 
+/// About how many whole images the encoder sees of every one in a step.
+pub(super) fn views(config: &TrainConfig, architecture: &Architecture) -> f64 {
+    let Architecture::Vit(vit) = architecture else { return 1. };
+    match config.pretraining.method {
+        Some(Method::Mae) => 1. - MaeSettings::of(&config.pretraining, vit).mask_ratio,
+        Some(Method::Dino) => {
+            let settings = DinoSettings::of(&config.pretraining, vit);
+            let small = settings.local_crops_size.pow(2) as f64 / vit.img_size.sides().iter().product::<usize>() as f64;
+            // The teacher has no backward pass.
+            settings.global_crops as f64 * 4. / 3. + settings.local_crops as f64 * small
+        }
+        _ => 1.,
+    }
+}
+
 /// The encoder: a vision transformer.
 fn encoder<'a>(config: &TrainConfig, architecture: &'a Architecture) -> Result<&'a VitConfig> {
     match architecture {
@@ -355,8 +380,37 @@ pub fn settle(config: &mut TrainConfig, architecture: &Architecture) {
             own.center_momentum = Some(settled.center_momentum);
             own.weight_decay_end = Some(settled.weight_decay_end);
             own.freeze_last_layer = Some(settled.freeze_last_layer);
+            own.koleo = Some(settled.koleo);
         }
         _ => return,
     }
     own.knn_limit = Some(own.knn_limit.unwrap_or(KNN_LIMIT));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paper_has_its_values_and_small_images_and_narrow_networks_have_theirs() {
+        let of = |img_size: usize, in_chans: usize, embed_dim: usize| {
+            let vit = VitConfig::default().with(|c| {
+                (c.img_size, c.patch_size, c.in_chans, c.embed_dim) =
+                    (img_size.into(), img_size / 4, in_chans, embed_dim);
+            });
+            DinoSettings::of(&PretrainingSettings::default(), &vit)
+        };
+        let paper = of(224, 3, 384);
+        assert_eq!((paper.out_dim, paper.koleo, paper.local_crops, paper.teacher_momentum), (65_536, 0., 8, 0.996));
+        assert_eq!([paper.global_crops_scale, paper.local_crops_scale], [[0.4, 1.], [0.05, 0.4]]);
+        let small = of(32, 3, 192);
+        assert_eq!((small.out_dim, small.koleo, small.local_crops, small.weight_decay_end), (768, 0.1, 8, 0.4));
+        assert_eq!([small.global_crops_scale, small.local_crops_scale], [[0.7, 1.], [0.2, 0.5]]);
+        let digits = of(28, 1, 64);
+        assert_eq!((digits.out_dim, digits.local_crops, digits.teacher_momentum), (256, 2, 0.95));
+        assert_eq!(
+            [digits.global_crops_scale, digits.local_crops_scale, [digits.weight_decay_end; 2]],
+            [[0.5, 1.], [0.5, 1.], [0.04; 2]]
+        );
+    }
 }

@@ -401,21 +401,22 @@ settings! {
         /// At least 2.
         #[serde(skip_serializing_if = "Option::is_none")]
         global_crops: Option<usize> = None;
-        /// DINO: smaller crops, which the student sees alone. Default: 8.
+        /// DINO: smaller crops, which the student sees alone. Default: 8, or 2 for ViTs of at most 128 numbers a token.
         #[serde(skip_serializing_if = "Option::is_none")]
         local_crops: Option<usize> = None;
         /// DINO: the least and the largest share of an image's area in a global crop, such as 0.4,1. Default: 0.4,1, or 0.7,1 for images
-        /// of at most 64 pixels.
+        /// of at most 64 pixels, or 0.5,1 for such in grey.
         #[serde(skip_serializing_if = "Option::is_none")]
         global_crops_scale: Option<[f64; 2]> = None;
         /// DINO: the least and the largest share of an image's area in a local crop. Default: 0.05,0.4, or 0.2,0.5 for images of at most
-        /// 64 pixels.
+        /// 64 pixels, or 0.5,1 for such in grey.
         #[serde(skip_serializing_if = "Option::is_none")]
         local_crops_scale: Option<[f64; 2]> = None;
         /// DINO: height and width of a local crop in pixels, a multiple of the patches'. Default: about 3/7 of the image's, as 96 of 224.
         #[serde(skip_serializing_if = "Option::is_none")]
         local_crops_size: Option<usize> = None;
-        /// DINO: outputs of the head. Default: 65536, or 1024 for images of at most 64 pixels.
+        /// DINO: outputs of the head. Default: 65536, or for images of at most 64 pixels four times the model's width, at
+        /// most 1024.
         #[serde(skip_serializing_if = "Option::is_none")]
         out_dim: Option<usize> = None;
         /// DINO: width of the head's two hidden layers. Default: 2048, or four times the model's width if that is less.
@@ -436,7 +437,8 @@ settings! {
         /// DINO: epochs over which the teacher's temperature goes from its first value to its last. Default: 0.
         #[serde(skip_serializing_if = "Option::is_none")]
         warmup_teacher_epochs: Option<usize> = None;
-        /// DINO: how much of the teacher stays in the first step; it rises to 1 by half a cosine. Default: 0.996.
+        /// DINO: how much of the teacher stays in the first step; it rises to 1 by half a cosine. Default: 0.996, or 0.95
+        /// for ViTs of at most 128 numbers a token.
         ///
         /// In [0, 1].
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -446,12 +448,17 @@ settings! {
         /// In [0, 1].
         #[serde(skip_serializing_if = "Option::is_none")]
         center_momentum: Option<f64> = None;
-        /// DINO: the weight decay of the last step; it rises or falls to there by half a cosine. Default: 0.4.
+        /// DINO: the weight decay of the last step; it rises or falls to there by half a cosine. Default: 0.4, or 0.04 for
+        /// ViTs of at most 128 numbers a token.
         #[serde(skip_serializing_if = "Option::is_none")]
         weight_decay_end: Option<f64> = None;
         /// DINO: epochs in which the head's last layer stays as it is. Default: 1.
         #[serde(skip_serializing_if = "Option::is_none")]
         freeze_last_layer: Option<usize> = None;
+        /// DINO: the weight of DINOv2's KoLeo regulariser, which keeps the features of a batch apart. Default: 0, or 0.1 for images of at
+        /// most 64 pixels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        koleo: Option<f64> = None;
         /// While pre-training, classify the test part by its nearest neighbours among this many labelled training images, if there are
         /// labels; 0 for not at all. Default: 2000.
         #[serde(skip_serializing_if = "Option::is_none")]

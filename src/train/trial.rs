@@ -1,17 +1,43 @@
-//! A training step on noise, for its time and its memory: nothing of the run is changed by it.
+//! A training step for its time and its memory, on noise or, without labels, on some of the images: nothing of the run is changed by it.
 
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use tallow_models::{AnyModel, Mode, Model, Params, ops};
 
-use super::error::Result;
+use super::error::{Error, Result};
+use super::features::ModelInput;
+use super::objectives::{Objective, Place};
 use super::setup::Setup;
+use crate::data::{Batch, LoaderOptions};
 
-/// Training steps of a model that is set up, on noise.
+/// Training steps of a model that is set up.
 pub(super) struct Trial<'a> {
     pub setup: &'a Setup,
     pub model: &'a AnyModel,
+    /// Where nothing is classified, what is done instead.
+    pub unlabelled: Option<Unlabelled<'a>>,
+}
+
+/// An objective without labels, beside that of the run, which keeps what it has.
+pub(super) struct Unlabelled<'a> {
+    pub objective: Box<dyn Objective>,
+    /// What it reads.
+    pub input: &'a ModelInput,
+}
+
+impl Unlabelled<'_> {
+    /// A batch of so many samples, spread over the training part, as the objective needs it.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn batch(&self, size: usize, setup: &Setup) -> Result<Batch> {
+        let samples = self.input.samples().len();
+        let order = (0..size).map(|i| i * samples / size).collect();
+        let options = LoaderOptions { batch_size: size, seed: setup.config.compute.seed, ..LoaderOptions::default() };
+        let mut batches = self.objective.batches(self.input, order, options, setup.params.device())?;
+        batches.next().unwrap_or_else(|| Err(Error::invalid("a trial's batch", "some samples", "none")))
+    }
 }
 
 /// The seconds of a step.
@@ -32,11 +58,27 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// Those of the model, and of a device whose memory is full.
-    pub fn step(&self, size: usize) -> Result<Seconds> {
+    pub fn step(&mut self, size: usize) -> Result<Seconds> {
         let Setup { config, checkpoint, params, dataset, .. } = self.setup;
-        let device = self.device();
+        let device = params.device();
         let [channels, height, width] = checkpoint.architecture.input_size();
         let images = Tensor::randn(0f32, 1., (size, channels, height, width), device)?;
+        if let Some(unlabelled) = &mut self.unlabelled {
+            device.synchronize()?;
+            let start = Instant::now();
+            // Without labels the encoder's features are what is evaluated.
+            drop(self.model.forward(&images, Mode::Eval)?);
+            device.synchronize()?;
+            let forward = start.elapsed().as_secs_f64();
+            let batch = unlabelled.batch(size, self.setup)?;
+            let start = Instant::now();
+            let place = Place { seed: config.compute.seed, epoch: 0, batch: 0, pass: 0 };
+            let Unlabelled { objective, input } = unlabelled;
+            let pass = objective.loss(self.model, input, batch, place)?;
+            drop(params.backward_allowing(&pass.loss)?);
+            device.synchronize()?;
+            return Ok(Seconds { forward, all: start.elapsed().as_secs_f64() });
+        }
         let labels = Tensor::from_iter((0..size).map(|i| (i % dataset.classes.len()) as u32), device)?;
         device.synchronize()?;
         let start = Instant::now();

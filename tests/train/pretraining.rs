@@ -89,6 +89,23 @@ fn an_interrupted_run_ends_where_an_uninterrupted_one_ends() {
     }
 }
 
+#[test]
+fn a_run_that_takes_long_says_how_long_before_its_first_step() {
+    for method in METHODS {
+        let config = config(method).with(|c| c.length.epochs = 100_000.into());
+        let (_directory, folder) = folder();
+        let (stop, mut heard) = (AtomicBool::new(true), Heard::default());
+        run(&config, &folder, Start::New, &mut heard, &stop).unwrap();
+        let told = heard.0.iter().find_map(|event| match event {
+            Event::Estimate(estimate) => Some(estimate),
+            _ => None,
+        });
+        let told = told.unwrap_or_else(|| panic!("{method:?}: {:?}", heard.0));
+        assert_eq!(told.epochs, 100_000);
+        assert!(told.seconds_per_epoch > 0. && told.seconds > 99_000. * told.seconds_per_epoch, "{told:?}");
+    }
+}
+
 /// Images in four sizes.
 fn image(path: &Path, seed: u32) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();

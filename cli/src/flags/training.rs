@@ -189,6 +189,8 @@ pub struct PretrainFlags {
     pub weight_decay_end: Option<f64>,
     #[arg(long, value_name = "EPOCHS")]
     pub freeze_last_layer: Option<usize>,
+    #[arg(long, value_name = "WEIGHT")]
+    pub koleo: Option<f64>,
     #[arg(long, value_name = "N")]
     pub knn_limit: Option<usize>,
 }

@@ -98,3 +98,55 @@ pub fn dino_loss(student: &Tensor, teacher: &Tensor, batch: usize) -> Result<Ten
     let entropy = (log_softmax(&student.to_dtype(DType::F32)?, D::Minus1)? * targets)?.sum_all()?;
     entropy * (-1. / (terms * batch as f64))
 }
+
+/// How near to each other the features `[batch, dim]` of a batch lie: the mean over them of `-ln` of the distance to the nearest other one,
+/// where all are divided by their length. It is the KoLeo regulariser of DINOv2 (Oquab et al. 2023, arXiv 2304.07193), as in its code:
+/// in a small network it keeps the features from varying in one or two directions alone. A single row has no other: 0.
+///
+/// # Errors
+/// If `features` are no matrix.
+pub fn koleo_loss(features: &Tensor) -> Result<Tensor> {
+    const EPS: f64 = 1e-8;
+    let wide = if features.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let (rows, _) = features.dims2()?;
+    if rows < 2 {
+        return Tensor::zeros((), wide, features.device());
+    }
+    let x = ops::unit_length(&features.to_dtype(wide)?)?;
+    let fixed = x.detach();
+    // No row is its own neighbour.
+    let itself = (Tensor::eye(rows, wide, x.device())? * 4.)?;
+    let nearest = (fixed.matmul(&fixed.t()?.contiguous()?)? - itself)?.argmax(D::Minus1)?;
+    let apart = ((&x - x.index_select(&nearest, 0)?)? + EPS)?;
+    let distance = apart.sqr()?.sum(D::Minus1)?.sqrt()?;
+    (distance + EPS)?.log()?.mean_all()?.neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn the_koleo_loss_and_its_gradients_are_those_of_dinov2s_code() -> Result<()> {
+        // `KoLeoLoss()` of dinov2 and its gradients on `sin(1 + 5 i + 2 j)`, in float64 by PyTorch 2.
+        let gradients = [
+            [-0.116492809, 0.223304044, -0.069361734],
+            [0.217828939, -0.039967421, -0.184564307],
+            [0.016963606, -0.23123968, 0.175495717],
+            [-0.228725262, 0.181797533, 0.077416326],
+        ];
+        let value = |i: i32, j: i32| f64::from(1 + 5 * i + 2 * j).sin();
+        let x: [[f64; 3]; 4] = std::array::from_fn(|i| std::array::from_fn(|j| value(i as i32, j as i32)));
+        let x = Var::new(&x, &Device::Cpu)?;
+        let loss = koleo_loss(&x)?;
+        assert!((loss.to_scalar::<f64>()? + 0.14788238950937224).abs() < 1e-12);
+        let got = loss.backward()?.get(&x).expect("a gradient").to_vec2::<f64>()?;
+        for (got, expected) in got.iter().flatten().zip(gradients.iter().flatten()) {
+            assert!((got - expected).abs() < 1e-8, "{got} for {expected}");
+        }
+        assert_eq!(koleo_loss(&x.narrow(0, 0, 1)?)?.to_scalar::<f64>()?, 0., "a batch of one");
+        Ok(())
+    }
+}

@@ -5,6 +5,6 @@ mod dino;
 mod mae;
 mod positions;
 
-pub use dino::{DinoHead, DinoHeadConfig, dino_head, dino_loss};
+pub use dino::{DinoHead, DinoHeadConfig, dino_head, dino_loss, koleo_loss};
 pub use mae::{MaeDecoder, MaeDecoderConfig, mae_decoder, mae_loss, mae_targets};
 pub use positions::sinusoidal_2d;

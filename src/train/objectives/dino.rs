@@ -11,7 +11,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Module;
 use candle_nn::ops::{log_softmax, softmax};
 use tallow_models::optim::Clip;
-use tallow_models::pretraining::{DinoHead, DinoHeadConfig, dino_head, dino_loss};
+use tallow_models::pretraining::{DinoHead, DinoHeadConfig, dino_head, dino_loss, koleo_loss};
 use tallow_models::{AnyModel, Architecture, Gradients, Mode, Params};
 use tallow_weights::Preprocessing;
 
@@ -188,7 +188,8 @@ impl Dino {
         let said = said.detach().to_dtype(DType::F32)?;
         let centred = (said.broadcast_sub(&self.centre)? / self.settings.temperature_of_teacher(epoch))?;
         let teacher = softmax(&centred, D::Minus1)?;
-        let mut features = vec![vit(model)?.pooled_at(large, mode)?];
+        let of_large = vit(model)?.pooled_at(large, mode)?;
+        let mut features = vec![of_large.clone()];
         if let Some(small) = small {
             features.push(vit(model)?.pooled_at(small, mode)?);
         }
@@ -197,7 +198,12 @@ impl Dino {
         let loss = dino_loss(&student, &teacher, batch)?;
         self.watch.see(&teacher, &centred, &loss)?;
         self.outputs.push(said.mean_keepdim(0)?);
-        Ok(loss)
+        if self.settings.koleo == 0. {
+            return Ok(loss);
+        }
+        let near = (0..self.settings.global_crops).map(|crop| koleo_loss(&of_large.narrow(0, crop * batch, batch)?));
+        let near = Tensor::stack(&near.collect::<candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+        Ok((loss + (near * self.settings.koleo)?)?)
     }
 }
 
@@ -339,6 +345,7 @@ mod tests {
             center_momentum: 0.9,
             weight_decay_end: 0.4,
             freeze_last_layer: 1,
+            koleo: 0.,
         }
     }
 

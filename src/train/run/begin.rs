@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
         };
         let augment = Augment::parse_list(&config.data.augment)?;
         let train_transform = Transform::training(&described.preprocessing, &augment)?;
-        let mut objective = objective(&setup, &augment)?;
+        let mut objective = objective(&setup)?;
         if let Some((_, chosen)) = objective.chosen() {
             eval_model = chosen.clone();
         }
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
 }
 
 /// What a step minimises.
-fn objective(setup: &Setup, augment: &[Augment]) -> Result<Box<dyn Objective>> {
+pub(super) fn objective(setup: &Setup) -> Result<Box<dyn Objective>> {
     let Setup { config, checkpoint, params, .. } = setup;
     let (architecture, own) = (&checkpoint.architecture, &config.pretraining);
     Ok(match (own.method, architecture) {
@@ -124,7 +124,8 @@ fn objective(setup: &Setup, augment: &[Augment]) -> Result<Box<dyn Objective>> {
         }
         (Some(Method::Dino), Architecture::Vit(vit)) => {
             let settings = DinoSettings::of(own, vit);
-            let images = (&checkpoint.preprocessing, augment);
+            let augment = Augment::parse_list(&config.data.augment)?;
+            let images = (&checkpoint.preprocessing, &augment[..]);
             Box::new(Dino::new(&settings, config, architecture, params, images, setup.steps_per_epoch())?)
         }
         _ => match ByHand::of(config, architecture, params)? {

@@ -3,15 +3,17 @@
 
 use std::sync::atomic::Ordering;
 
+use super::begin::objective;
 use super::{Run, measuring};
 use crate::data::LoaderOptions;
-use crate::train::cost::{self, ComputedOnce};
+use crate::train::cost::{self, ComputedOnce, Steps};
 use crate::train::error::Result;
 use crate::train::event::{Event, Listener};
 use crate::train::features::ModelInput;
 use crate::train::setup::Setup;
 use crate::train::shared_features::SharedFeatures;
 use crate::train::state::State;
+use crate::train::trial::Unlabelled;
 use crate::train::{defaults, head_first, memory, warnings};
 
 impl Run<'_> {
@@ -26,8 +28,7 @@ impl Run<'_> {
             self.listener.on(&Event::Note(format!("settings: {settings}")));
         }
         let keep = self.keeps_features();
-        // A step without labels is another one than what is timed.
-        if fresh && self.setup.config.trains_head() {
+        if fresh {
             self.tell_cost(keep, head_first)?;
         }
         if head_first && !self.train_head_first(shared.as_ref())? {
@@ -85,7 +86,12 @@ impl Run<'_> {
             head_first: if head_first { head_first::samples(&dataset.train)?.len() } else { 0 },
             optimizer: self.optimizer.state_bytes(),
         };
-        cost::tell(&self.setup, &self.model, self.inputs.train.transform(), once, &mut self.listener)
+        let steps = match self.setup.config.trains_head() {
+            true => Steps::Labelled(self.inputs.train.transform()),
+            // A step changes what the run's own objective remembers.
+            false => Steps::Unlabelled(Unlabelled { objective: objective(&self.setup)?, input: &self.inputs.train }),
+        };
+        cost::tell(&self.setup, &self.model, steps, once, &mut self.listener)
     }
 
     /// Trains a new head alone, on features of the loaded backbone. False if it was stopped.
