@@ -12,6 +12,14 @@ fn small() -> VitConfig {
     })
 }
 
+/// Relative positions through an MLP. Without a class token the bias of its second layer would be idle, and with its pool what
+/// patches take in the last block.
+fn relative() -> VitConfig {
+    small().with(|c| {
+        (c.pos_embed, c.rel_pos_dim, c.qk_norm, c.global_pool) = (PosEmbed::None, Some(5), true, GlobalPool::Avg);
+    })
+}
+
 /// One of each kind.
 fn kinds() -> Vec<(&'static str, VitConfig)> {
     let keyless = || small().with(|c| (c.k_bias, c.init_values) = (false, Some(0.5)));
@@ -49,6 +57,8 @@ fn kinds() -> Vec<(&'static str, VitConfig)> {
             "post-norm with a packed gate",
             small().with(|c| (c.use_post_norm, c.swiglu_mlp, c.act) = (true, true, Act::Silu)),
         ),
+        ("relpos", relative().with(|c| (c.use_rel_pos_bias, c.init_values) = (true, Some(0.5)))),
+        ("srelpos", relative().with(|c| (c.use_shared_rel_pos_bias, c.use_post_norm) = (true, true))),
     ]
 }
 
@@ -126,6 +136,7 @@ fn positions_belong_to_the_stem_or_their_block_and_are_not_decayed() -> Result<(
             assert_eq!(stage, expected, "{name}: {}", param.name);
         }
         assert_eq!(config.layer_id("rope.freqs"), config.num_layers() - 1, "as timm, which has no layer for it");
+        assert_eq!(config.layer_id("shared_rel_pos.mlp.fc1.weight"), config.num_layers() - 1);
         assert_eq!(config.layer_id("rel_pos_bias.relative_position_bias_table"), 0);
     }
     Ok(())
@@ -151,6 +162,7 @@ fn options_are_set_by_the_names_of_timms_arguments() {
         ("rope_type", "rotary", "cat"),
         ("rope_temperature", "0", "rope_temperature"),
         ("use_rel_pos_bias", "true", "use_rel_pos_bias"),
+        ("rel_pos_dim", "8", "rel_pos_dim"),
     ] {
         let mut wrong = config.clone().with(|c| c.reg_tokens = 1);
         let error = wrong.set(key, value).and_then(|()| wrong.validate()).expect_err(key).to_string();

@@ -29,7 +29,7 @@ impl Family {
     pub fn of(architecture: &Architecture) -> Self {
         match architecture {
             Architecture::Vit(config) if config.embed_dim <= 128 => Self::NarrowVit,
-            Architecture::Vit(config) if config.has_relative_positions() || config.is_eva() => Self::MaskedVit,
+            Architecture::Vit(config) if config.has_relative_tables() || config.is_eva() => Self::MaskedVit,
             Architecture::Cnn(_) => Self::Cnn,
             Architecture::Mlp(config) if config.img_size == 1 => Self::Points,
             Architecture::Mlp(_) => Self::Mlp,

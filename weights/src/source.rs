@@ -241,7 +241,7 @@ fn checkpoint(
 ) -> Result<Checkpoint> {
     let Some((config, notes)) = said else {
         let inside = files.iter().find_map(|file| file.config.as_deref());
-        let config = inside.map(|text| CheckpointConfig::parse(text, None, &origin)).transpose()?;
+        let config = inside.map(|text| parse_inside(text, &origin)).transpose()?;
         return Checkpoint::new(origin, files, config, options);
     };
     let checkpoint = Checkpoint::new(origin, files, Some(config), options)?;
@@ -254,6 +254,15 @@ fn checkpoint(
         Some((config, notes)) => checkpoint.with_config(config).with_notes(notes),
         None => checkpoint.with_notes(notes),
     })
+}
+
+/// The config that a file of weights carries.
+fn parse_inside(text: &str, origin: &str) -> Result<CheckpointConfig> {
+    if CheckpointConfig::is_whitened(text, origin)? {
+        let what = format!("whitening of the input, which is in {} beside the weights", Whitening::FILE);
+        return Err(Error::unsupported(origin, what, "keep it there, with config.json"));
+    }
+    CheckpointConfig::parse(text, None, origin)
 }
 
 /// What a folder says of the model whose weights are these, and what a reader should know about how that was understood.

@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use tallow_models::{Architecture, Params, VitConfig, zoo};
 use tallow_weights::save::{self, Quantisation};
 use tallow_weights::{
-    Checkpoint, CheckpointConfig, Head, Interpolation, LoadOptions, OpenOptions, Preprocessing, Source, load, open,
+    Checkpoint, CheckpointConfig, Head, Interpolation, LoadOptions, OpenOptions, Preprocessing, Source, Whitening,
+    load, open,
 };
 
 fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
@@ -194,6 +195,39 @@ fn the_parts_for_small_data_are_read_off_the_shapes_where_there_is_no_config() {
         }));
         assert!(message.contains("patch_norm") && message.contains("keep the checkpoint's patch_size"), "{message}");
     }
+}
+
+#[test]
+fn a_classifier_made_of_words_is_known_without_its_config_or_refused() {
+    let architecture = Architecture::Vit(tiny().with(|c| (c.head_proj, c.head_norm) = (Some(12), true)));
+    let params = built(&architecture);
+    let folder = tempfile::tempdir().unwrap();
+    save::timm(folder.path(), &params, &config(None, architecture.clone())).unwrap();
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    let file = folder.path().join("model.safetensors");
+    assert_eq!(reopened(&file).config().unwrap().architecture, architecture);
+    assert_same(&loaded(&reopened(&file)), &params);
+    // Another tool keeps the tensors alone.
+    let tensors: Vec<_> = params.all().into_iter().map(|p| (p.name, p.var.as_detached_tensor())).collect();
+    save::safetensors(&file, &tensors, Default::default()).unwrap();
+    let error = reopened(&file).config_or_inferred().unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("head_proj"), "{error}");
+}
+
+#[test]
+fn what_a_config_says_of_whitening_beside_it_is_not_passed_over_without_it() {
+    let architecture = zoo::find("mlp_mnist").unwrap().architecture;
+    let [channels, height, width] = architecture.input_size();
+    let mean = Tensor::zeros((channels, height, width), DType::F32, &Device::Cpu).unwrap();
+    let matrix = Tensor::eye(channels * height * width, DType::F32, &Device::Cpu).unwrap();
+    let whitening = Whitening::new(mean, matrix).unwrap();
+    let config = config(None, architecture.clone()).with(|c| c.whitening = Some(whitening));
+    let folder = tempfile::tempdir().unwrap();
+    save::timm(folder.path(), &built(&architecture), &config).unwrap();
+    std::fs::remove_file(folder.path().join("config.json")).unwrap();
+    let source = Source::File(folder.path().join("model.safetensors"));
+    let error = open(&source, &OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("whitening"), "{error}");
 }
 
 #[test]

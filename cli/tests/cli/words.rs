@@ -17,9 +17,14 @@ fn sandbox() -> Sandbox {
     tallow
 }
 
-/// The files of the reference model.
+/// The files of the reference model in open_clip's layout.
 pub fn clip() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/references/text/open_clip");
+    reference("open_clip")
+}
+
+/// The files of a reference model with two towers.
+pub fn reference(name: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/references/text").join(name);
     let files = fs::read_dir(folder).expect("a folder").map(|entry| {
         let path = entry.expect("a file").path();
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();

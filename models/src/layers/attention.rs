@@ -126,15 +126,21 @@ pub fn attention_between(
     let norm = |wanted: bool, name, dim| wanted.then(|| layer_norm(dim, config.norm_eps, vb.pp(name))).transpose();
     let scale = Init::Const((head_dim as f64).powf(-0.5));
     let biases = biases(config, &vb)?;
-    let own = positions.map(|positions| relative_position_bias(positions, heads, vb.clone())).transpose()?;
+    // A table comes before the layers, an MLP between them, as in timm's classes.
+    let bias = |table: bool| {
+        let positions = positions.filter(|positions| positions.has_table() == table);
+        let vb = || if table { vb.clone() } else { vb.pp("rel_pos") };
+        positions.map(|positions| relative_position_bias(positions, heads, vb())).transpose()
+    };
+    let own = bias(true)?;
     Ok(Attention {
         num_heads: heads,
         causal: config.causal,
         scale: config.lsa.then(|| vb.get_with_hints(heads, "scale", scale)).transpose()?,
         rope: None,
-        relative: [own, None],
         qkv: qkv(config, biases, vb.clone())?,
         qk_norm: norm(config.qk_norm, "q_norm", head_dim)?.zip(norm(config.qk_norm, "k_norm", head_dim)?),
+        relative: [own.or(bias(false)?), None],
         attn_drop: Dropout::new(config.attn_drop_rate, &vb.pp("attn_drop").prefix()),
         norm: norm(config.scale_norm, "norm", dim)?,
         proj: linear(dim, dim, true, init, vb.pp("proj"))?,
@@ -173,9 +179,9 @@ impl Attention {
         let projected = self.qkv.forward(x)?;
         let x = if self.attn_drop.is_active(mode) || self.scale.is_some() || self.causal {
             let [q, k, v] = self.prepared(projected)?;
-            let weights = self.attn_drop.forward(&self.softmax(&q, &k)?, mode)?;
+            let weights = self.attn_drop.forward(&self.softmax(&q, &k, mode)?, mode)?;
             weights.matmul(&self.heads(&v)?)?.transpose(1, 2)?.flatten_from(2)?
-        } else if let Some(bias) = self.bias()? {
+        } else if let Some(bias) = self.bias(mode)? {
             let qkv = match projected {
                 Projected::Packed(qkv) if self.qk_norm.is_none() && self.rope.is_none() => qkv,
                 projected => Tensor::cat(&self.prepared(projected)?, D::Minus1)?,
@@ -208,7 +214,7 @@ impl Attention {
     /// If the shape of `x` does not fit.
     pub fn weights(&self, x: &Tensor) -> Result<Tensor> {
         let [q, k, _] = self.prepared(self.qkv.forward(x)?)?;
-        self.softmax(&q, &k)
+        self.softmax(&q, &k, Mode::Eval)
     }
 
     /// Queries and keys, normalised and turned, and values, `[batch, tokens, dim]` each.
@@ -233,20 +239,20 @@ impl Attention {
     }
 
     /// What is added to the scores, `[heads, tokens, tokens]`.
-    fn bias(&self) -> Result<Option<Tensor>> {
+    fn bias(&self, mode: Mode) -> Result<Option<Tensor>> {
         let [own, shared] = &self.relative;
         let Some(first) = own.as_ref().or(shared.as_ref()) else { return Ok(None) };
-        first.forward(shared.as_ref().filter(|_| own.is_some())).map(Some)
+        first.forward(shared.as_ref().filter(|_| own.is_some()), mode).map(Some)
     }
 
-    fn softmax(&self, q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    fn softmax(&self, q: &Tensor, k: &Tensor, mode: Mode) -> Result<Tensor> {
         let (q, k) = (self.heads(q)?, self.heads(k)?);
         let q = match &self.scale {
             None => (&q * (q.dim(D::Minus1)? as f64).powf(-0.5))?,
             Some(scale) => q.broadcast_mul(&scale.reshape((1, self.num_heads, 1, 1))?)?,
         };
         let mut scores = q.matmul(&k.t()?)?;
-        if let Some(bias) = self.bias()? {
+        if let Some(bias) = self.bias(mode)? {
             scores = scores.broadcast_add(&bias.to_dtype(scores.dtype())?.unsqueeze(0)?)?;
         }
         if self.scale.is_some() {
@@ -283,7 +289,7 @@ impl BranchInner for Attention {
         let norms = self.qk_norm.iter().flat_map(|(q_norm, k_norm)| [q_norm.parameters(), k_norm.parameters()]);
         let norms = norms.chain(self.norm.iter().map(LayerNorm::parameters)).flat_map(|(weight, bias)| [weight, bias]);
         let positions = self.rope.iter().filter_map(Rope::parameter);
-        let positions = positions.chain(self.relative.iter().flatten().map(RelativePositionBias::table));
+        let positions = positions.chain(self.relative.iter().flatten().flat_map(RelativePositionBias::parameters));
         let layers = self.qkv.parameters().into_iter().chain([self.proj.weight()]).chain(self.proj.bias());
         self.scale.iter().chain(positions).chain(norms).chain(layers).collect()
     }

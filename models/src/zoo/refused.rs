@@ -36,16 +36,6 @@ pub(super) static REFUSED: &[(&str, &[&str])] = &[
         "vit_5b_patch16_sapiens2", "vit_base_patch16_sapiens2", "vit_giant_patch16_sapiens2",
         "vit_huge_patch16_sapiens2", "vit_large_patch16_sapiens2",
     ]),
-    ("a bias by relative positions in every block's attention", &[
-        "test_vit_relpos", "vit_relpos_base_patch16_224", "vit_relpos_base_patch16_cls_224",
-        "vit_relpos_base_patch16_clsgap_224", "vit_relpos_base_patch16_plus_240", "vit_relpos_medium_patch16_224",
-        "vit_relpos_medium_patch16_cls_224", "vit_relpos_small_patch16_224", "vit_srelpos_medium_patch16_224",
-        "vit_srelpos_small_patch16_224",
-    ]),
-    ("norms after attention and MLP, and a bias by relative positions", &[
-        "vit_relpos_base_patch16_rpn_224", "vit_relpos_base_patch32_plus_rpn_256",
-        "vit_relpos_medium_patch16_rpn_224", "vit_relpos_small_patch16_rpn_224",
-    ]),
     ("SAM: attention in windows, with relative positions", &[
         "samvit_base_patch16", "samvit_base_patch16_224", "samvit_huge_patch16", "samvit_large_patch16",
     ]),

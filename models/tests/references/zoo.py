@@ -14,7 +14,7 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import beit, deit, eva, vision_transformer as vit
+from timm.models import beit, deit, eva, vision_transformer as vit, vision_transformer_relpos as relpos
 from torch.utils.flop_counter import FlopCounterMode
 
 # Keyword arguments that VitConfig knows under the same name.
@@ -57,6 +57,7 @@ def capturing(cls):
 
 signature = capturing(vit.VisionTransformer)
 signature_of_eva, signature_of_beit = capturing(eva.Eva), capturing(beit.Beit)
+signature_of_relpos = capturing(relpos.VisionTransformerRelPos)
 
 
 def config_of(arguments):
@@ -110,6 +111,23 @@ def config_of_eva(arguments, signature):
     return config
 
 
+def config_of_relpos(arguments):
+    """The same of timm's VisionTransformerRelPos."""
+    defaults = {name: parameter.default for name, parameter in signature_of_relpos.parameters.items() if name != "self"}
+    arguments = defaults | arguments
+    shared = arguments["shared_rel_pos"]
+    config = {name: value for name, value in arguments.items() if name in KNOWN}
+    size = arguments["img_size"]
+    return config | {
+        "img_size": size[0] if isinstance(size, tuple) else size,
+        "pos_embed": "none",
+        "use_rel_pos_bias": not shared,
+        "use_shared_rel_pos_bias": shared,
+        "rel_pos_dim": arguments["rel_pos_dim"] or 128,
+        "use_post_norm": arguments["block_fn"] is relpos.ResPostRelPosBlock,
+    }
+
+
 def weights_of(name):
     default = timm.get_pretrained_cfg(name).tag
     for tag in sorted(timm.list_pretrained(f"{name}.*"), key=lambda tag: not tag.endswith(f".{default}")):
@@ -154,7 +172,7 @@ def main():
     zoo = {}
     for name in timm.list_models():
         entrypoint = timm.models.model_entrypoint(name)
-        if entrypoint.__module__ not in [module.__name__ for module in (vit, deit, eva, beit)]:
+        if entrypoint.__module__ not in [module.__name__ for module in (vit, deit, eva, beit, relpos)]:
             continue
         with torch.device("meta"):
             model = timm.create_model(name)
@@ -162,6 +180,8 @@ def main():
             config = config_of_eva(captured, signature_of_eva)
         elif isinstance(model, beit.Beit):
             config = config_of_eva(captured, signature_of_beit)
+        elif isinstance(model, relpos.VisionTransformerRelPos):
+            config = config_of_relpos(captured)
         else:
             config = config_of(captured)
         if config is None:

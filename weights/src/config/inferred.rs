@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use tallow_models::layers::SHIFTS;
-use tallow_models::vit::{Act, GlobalPool, RopeType};
+use tallow_models::vit::{Act, GlobalPool};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
 use super::hugging_face::share;
+use super::twins::Twins;
 use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, positions};
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
@@ -170,6 +171,10 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         let what = "fixed positions of sines and cosines in two dimensions (vit-pytorch's SimpleViT)";
         return Err(Error::unsupported(origin, what, "choose its ViT"));
     }
+    if has("head_proj.weight") {
+        let got = "weights alone of a classifier that was made of words (`head_proj`), of which no tensor tells how its head reads";
+        return Err(ask("the config.json that was written with them", got.into()));
+    }
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
     let norm_patches = has("patch_embed.norm.weight");
@@ -184,25 +189,27 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         (vit.embed_dim, vit.depth, vit.rope_type, vit.swiglu_mlp)
             == (embed_dim, blocks.len(), positions.rope_type, gated)
     };
-    let num_heads = match (shape("blocks.0.attn.q_norm.weight"), lsa, translation.head_dim, positions.num_heads) {
-        _ if told.num_heads.is_some() => told.num_heads.unwrap_or(1),
-        (Some(&[head]), ..) | (_, _, Some(head), _) if head > 0 && embed_dim % head == 0 => embed_dim / head,
-        (_, Some(&[heads]), ..) | (.., Some(heads)) => heads,
-        _ => heads(origin, embed_dim, alike, &mut notes)?,
+    let known = match (shape("blocks.0.attn.q_norm.weight"), lsa, translation.head_dim, positions.num_heads) {
+        _ if told.num_heads.is_some() => told.num_heads,
+        (Some(&[head]), ..) | (_, _, Some(head), _) if head > 0 && embed_dim % head == 0 => Some(embed_dim / head),
+        (_, Some(&[heads]), ..) | (.., Some(heads)) => Some(heads),
+        _ => None,
     };
     let class_token = has("cls_token");
     let reg_tokens = shape("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
     let distilled = has("dist_token");
     let prefix = usize::from(class_token) + usize::from(distilled) + reg_tokens;
     let (grid, no_embed_class) = match (shape("pos_embed"), positions.grid) {
+        // Registers have no positions, as far as that can be.
         (Some(&[_, count, _]), _) => match (square_root(count.wrapping_sub(prefix)), square_root(count)) {
+            (_, Some(grid)) if reg_tokens > 0 => (grid, true),
             (Some(grid), _) => (grid, false),
             (None, Some(grid)) => (grid, true),
             (None, None) => return Err(ask(&format!("{prefix} positions and a square of them"), count.to_string())),
         },
         (None, Some(grid)) => (grid, false),
-        (None, None) if positions.rope_type != RopeType::None => {
-            notes.push("images of 224 pixels were assumed: rotary positions fit any size".into());
+        (None, None) if positions.fit_any_size() => {
+            notes.push("images of 224 pixels were assumed: the positions fit any size".into());
             (224usize.div_ceil(patch_size), false)
         }
         (other, _) => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{other:?}"))),
@@ -223,7 +230,6 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.num_classes = num_classes;
         c.embed_dim = embed_dim;
         c.depth = blocks.len();
-        c.num_heads = num_heads;
         c.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
         c.k_bias = !positions.keys_without_bias;
         c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias") || has("blocks.0.attn.q_bias");
@@ -252,7 +258,25 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
             _ => 1e-6,
         };
     });
-    positions.apply(&mut vit, &mut notes);
+    positions.apply(&mut vit, translation, &mut notes);
+    let twins = Twins::of(&vit);
+    vit.num_heads = match known.or(twins.num_heads()) {
+        Some(heads) => heads,
+        None => heads(origin, embed_dim, alike, &mut notes)?,
+    };
+    if translation.naming == Naming::Timm {
+        let own = (vit.global_pool, vit.fc_norm);
+        twins.apply(&mut vit, told, &mut notes);
+        // Where the angles lie beside the weights, they are Meta's own DINOv3, which takes the class token.
+        if translation.head_dim.is_some() {
+            (vit.global_pool, vit.fc_norm) = own;
+        }
+        if vit.pre_norm && told.act.is_none() && twins.may_be_quick() {
+            let quick =
+                "CLIPs of OpenAI, MetaCLIP and DFN have QuickGELU, which no tensor tells (`set act=quick_gelu`)";
+            notes.push(quick.into());
+        }
+    }
     let (preprocessing, images) = images(origin, translation, &vit);
     let act = if told.act.is_some() { String::new() } else { format!("{}, ", act.in_words()) };
     notes.push(format!(

@@ -9,6 +9,7 @@ mod open_clip;
 mod positions;
 mod text;
 mod timm;
+mod twins;
 
 pub(crate) use hugging_face::Classifier;
 pub(crate) use inferred::{Told, infer, named};

@@ -4,7 +4,7 @@
 use tallow_models::vit::{GlobalPool, GridIndexing, PosEmbed, RopeType};
 use tallow_models::{ImgSize, VitConfig};
 
-use crate::naming::Naming;
+use crate::naming::{Naming, Translation};
 
 /// What is told of positions.
 pub(super) struct Positions {
@@ -16,6 +16,8 @@ pub(super) struct Positions {
     family: Family,
     learned: bool,
     relative: [bool; 2],
+    /// Width of the MLP that a bias by relative positions comes from.
+    rel_pos_dim: Option<usize>,
 }
 
 /// ViTs that have rotary positions, as far as their tensors tell them apart.
@@ -40,8 +42,10 @@ pub(super) fn read<'a>(shape: &impl Fn(&str) -> Option<&'a [usize]>, naming: Nam
     let own = shape("blocks.0.attn.relative_position_bias_table");
     let shared = shape("rel_pos_bias.relative_position_bias_table");
     let table = own.or(shared);
+    let own_mlp = shape("blocks.0.attn.rel_pos.mlp.fc2.weight");
+    let mlp = own_mlp.or(shape("shared_rel_pos.mlp.fc2.weight"));
     let keys_without_bias = has("blocks.0.attn.q_bias");
-    let plain = table.is_none() && naming != Naming::Jax;
+    let plain = table.or(mlp).is_none() && naming != Naming::Jax;
     let gated = matches!(
         (shape("blocks.0.mlp.fc1.weight"), shape("blocks.0.mlp.fc2.weight")),
         (Some(&[rows, _]), Some(&[_, hidden])) if rows == 2 * hidden
@@ -71,13 +75,15 @@ pub(super) fn read<'a>(shape: &impl Fn(&str) -> Option<&'a [usize]>, naming: Nam
         },
         keys_without_bias: keys_without_bias || matches!(family, Family::Eva02 | Family::Sbb) && keyless,
         num_heads: match (table, shape("rope.freqs")) {
+            _ if mlp.is_some() => mlp.and_then(|shape| shape.first().copied()),
             (Some(&[_, heads]), _) | (None, Some(&[_, _, heads, _])) => Some(heads),
             _ => None,
         },
         grid: table.and_then(|table| side(*table.first()?)),
         family,
         learned: positions,
-        relative: [own.is_some(), shared.is_some()],
+        relative: [own.or(own_mlp).is_some(), shared.is_some() || mlp.is_some() && own_mlp.is_none()],
+        rel_pos_dim: mlp.and_then(|shape| shape.get(1).copied()),
     }
 }
 
@@ -89,18 +95,31 @@ fn side(distances: usize) -> Option<usize> {
 }
 
 impl Positions {
+    /// Whether no tensor tells the grid because none depends on it.
+    pub(super) fn fit_any_size(&self) -> bool {
+        self.rope_type != RopeType::None || self.rel_pos_dim.is_some()
+    }
+
     /// Sets what is known of them, and says what was assumed.
-    pub(super) fn apply(&self, vit: &mut VitConfig, notes: &mut Vec<String>) {
+    pub(super) fn apply(&self, vit: &mut VitConfig, translation: &Translation, notes: &mut Vec<String>) {
         let Self { rope_type, family, learned, relative, .. } = *self;
         if !learned {
             vit.pos_embed = PosEmbed::None;
         }
         [vit.use_rel_pos_bias, vit.use_shared_rel_pos_bias] = relative;
         vit.rope_type = rope_type;
+        if self.rel_pos_dim.is_some() {
+            // Where norms come last, they take the place of LayerScale.
+            (vit.rel_pos_dim, vit.use_post_norm) = (self.rel_pos_dim, vit.init_values.is_none());
+        }
         let what = match family {
             Family::None => return,
             Family::DinoV3 => {
                 (vit.rope_temperature, vit.rope_rotate_half, vit.norm_eps) = (100., true, 1e-5);
+                // timm's pool; the authors' own files, with angles beside the weights, and Hugging Face's take the class token.
+                if translation.naming == Naming::Timm && translation.head_dim.is_none() {
+                    (vit.global_pool, vit.fc_norm) = (GlobalPool::Avg, Some(false));
+                }
                 "DINOv3's"
             }
             Family::Eva02 | Family::Sbb => {

@@ -84,6 +84,8 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
     Ok(architecture)
 }
 
+/// timm's width of the MLP that a bias by relative positions comes from, where nothing is said.
+const REL_POS_DIM: usize = 128;
 const POOLS: &str = "token, avg, max, avgmax, map or the empty text";
 
 pub(super) fn global_pool(name: &str) -> Option<GlobalPool> {
@@ -189,7 +191,8 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
         vit.init_values = None;
     }
     if args.is_null("fc_norm") {
-        vit.fc_norm = None;
+        // timm's relative ViTs take it for false.
+        vit.fc_norm = vit.rel_pos_dim.map(|_| false);
     }
     if args.is_null("act_layer") && !vit.swiglu_mlp {
         vit.act = Act::Gelu;
@@ -212,6 +215,14 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
             // Tallow's own, which timm refuses.
             "spt" => set(&mut vit.spt, args.bool(field)?),
             "lsa" => set(&mut vit.lsa, args.bool(field)?),
+            "shared_rel_pos" if vit.rel_pos_dim.is_some() => {
+                let shared = args.bool(field)?.unwrap_or(false);
+                (vit.use_rel_pos_bias, vit.use_shared_rel_pos_bias) = (!shared, shared);
+            }
+            "rel_pos_dim" if vit.rel_pos_dim.is_some() => {
+                vit.rel_pos_dim = args.size(field)?.filter(|&width| width > 0).or(Some(REL_POS_DIM));
+            }
+            "rel_pos_type" if vit.rel_pos_dim.is_some() && args.text(field)? == Some("mlp") => {}
             "init_values" => vit.init_values = args.number(field)?,
             "class_token" => set(&mut vit.class_token, args.bool(field)?),
             "reg_tokens" => set(&mut vit.reg_tokens, args.size(field)?),

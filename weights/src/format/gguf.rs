@@ -9,11 +9,9 @@ use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 
-use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
+use super::{CONFIG_KEY, Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
 use crate::{Error, Result};
 
-/// The metadata key under which Tallow writes the text of timm's `config.json`.
-pub(crate) const CONFIG_KEY: &str = "tallow.config";
 /// Arrays of arrays deeper than this are refused.
 const MAX_DEPTH: usize = 8;
 const MAX_DIMS: u32 = 4;

@@ -18,7 +18,8 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::{Error, Result};
 
-pub(crate) use gguf::CONFIG_KEY as GGUF_CONFIG_KEY;
+/// The metadata key under which GGUF and safetensors carry the text of a `config.json` in timm's layout.
+pub(crate) const CONFIG_KEY: &str = "tallow.config";
 
 /// Name, shape and stored type of a tensor, without its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(crate) struct TensorFile {
     /// Where the file has dictionaries in dictionaries (PyTorch): for every tensor the path of the one that it is in.
     pub(crate) dictionaries: Vec<String>,
     pub(crate) reader: Box<dyn ReadTensor>,
-    /// The text of a config.json that the file carries (GGUF).
+    /// The text of a config.json that the file carries (GGUF, safetensors).
     pub(crate) config: Option<String>,
 }
 

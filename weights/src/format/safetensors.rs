@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
+use super::{CONFIG_KEY, Format, ReadTensor, TensorFile, TensorInfo, from_bytes, map, value_count};
 use crate::{Error, Result};
 
 struct Mapped {
@@ -48,8 +48,9 @@ pub(super) fn open(path: &Path) -> Result<TensorFile> {
     // An order that does not depend on a hash.
     entries.sort_by(|a, b| (a.start, &a.info.name).cmp(&(b.start, &b.info.name)));
     let tensors = entries.iter().map(|entry| entry.info.clone()).collect();
+    let config = metadata.metadata().as_ref().and_then(|texts| texts.get(CONFIG_KEY)).cloned();
     let reader = Box::new(Mapped { origin, map, entries });
-    Ok(TensorFile { format: Format::Safetensors, tensors, reader, dictionaries: Vec::new(), config: None })
+    Ok(TensorFile { format: Format::Safetensors, tensors, reader, dictionaries: Vec::new(), config })
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

@@ -285,7 +285,8 @@ impl Naming {
     /// Whether a name, its prefix removed, is one of the ViT's own, the head aside.
     fn knows(self, name: &str) -> bool {
         const TIMM: &str = "cls_token pos_embed reg_token register_tokens dist_token mask_token masked_embed patch_embed norm_pre \
-                            blocks norm fc_norm attn_pool pre_logits head_proj storage_tokens rope rope_embed rel_pos_bias local_cls_norm";
+                            blocks norm fc_norm attn_pool pre_logits head_proj storage_tokens rope rope_embed rel_pos_bias shared_rel_pos \
+                            local_cls_norm";
         const HUGGING_FACE: &str =
             "embeddings encoder layers layer layernorm norm pooler rope_embeddings shared_position_bias";
         let first = name.split('.').next().unwrap_or(name);

@@ -148,7 +148,9 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
         }
         (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit".into(),
         (Architecture::Vit(vit), known) => {
-            let names = if vit.has_relative_positions() {
+            let names = if vit.rel_pos_dim.is_some() && !vit.is_eva_or_beit() {
+                [if vit.use_post_norm { RELPOS_LAST } else { RELPOS }; 2]
+            } else if vit.has_relative_tables() {
                 [BEIT; 2]
             } else if vit.is_eva_or_beit() {
                 [EVA, DINOV3]
@@ -179,9 +181,16 @@ const DINOV3: &str = "vit_base_patch16_dinov3";
 /// One of timm's class `Beit`.
 const BEIT: &str = "beit_base_patch16_224";
 
+/// One of timm's class `VisionTransformerRelPos`, and one with the norms last.
+const RELPOS: &str = "vit_relpos_base_patch16_plus_240";
+const RELPOS_LAST: &str = "vit_relpos_base_patch16_rpn_224";
+
 /// Whether timm builds both with the same class, after whose parameters those of the ViT are called.
 fn same_class(vit: &VitConfig, name: &str) -> bool {
-    let class = |vit: &VitConfig| (vit.is_eva_or_beit(), vit.has_relative_positions());
+    let class = |vit: &VitConfig| {
+        let relative = vit.rel_pos_dim.is_some();
+        (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, relative && vit.use_post_norm)
+    };
     match zoo::find(name).map(|entry| entry.architecture) {
         Ok(Architecture::Vit(base)) => class(&base) == class(vit),
         _ => false,
@@ -238,6 +247,10 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         eva_args(vit, &mut args);
         return args;
     }
+    if let Some(width) = vit.rel_pos_dim {
+        relative_args(vit, width, &mut args);
+        return args;
+    }
     if vit.swiglu_mlp {
         // timm counts the gate.
         args["mlp_ratio"] = (2. * vit.mlp_ratio).into();
@@ -282,6 +295,22 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
     args
 }
 
+/// Keyword arguments of timm's class `VisionTransformerRelPos`.
+fn relative_args(vit: &VitConfig, width: usize, args: &mut Value) {
+    if let Some(args) = args.as_object_mut() {
+        args.remove("pos_drop_rate");
+    }
+    for (name, value) in [
+        ("qk_norm", json!(vit.qk_norm)),
+        ("class_token", vit.class_token.into()),
+        ("fc_norm", vit.uses_fc_norm().into()),
+        ("rel_pos_dim", width.into()),
+        ("shared_rel_pos", vit.use_shared_rel_pos_bias.into()),
+    ] {
+        args[name] = value;
+    }
+}
+
 /// Keyword arguments of timm's classes `Eva` and `Beit`.
 fn eva_args(vit: &VitConfig, args: &mut Value) {
     let mut add = |name: &str, value: Value| args[name] = value;
@@ -289,7 +318,7 @@ fn eva_args(vit: &VitConfig, args: &mut Value) {
     add("scale_mlp", vit.scale_mlp.into());
     add("use_abs_pos_emb", (vit.pos_embed == PosEmbed::Learned).into());
     add("use_fc_norm", (vit.final_norm && vit.uses_fc_norm()).into());
-    if vit.has_relative_positions() {
+    if vit.has_relative_tables() {
         add("use_rel_pos_bias", vit.use_rel_pos_bias.into());
         add("use_shared_rel_pos_bias", vit.use_shared_rel_pos_bias.into());
         return;

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use tallow_models::Params;
 
 use super::{config_json, replace};
-use crate::format::GGUF_CONFIG_KEY;
+use crate::format::CONFIG_KEY;
 use crate::{CheckpointConfig, Error, Result};
 
 /// How the large weights are stored.
@@ -54,7 +54,7 @@ pub fn gguf(path: &Path, params: &Params, config: &CheckpointConfig, quantisatio
         ("general.architecture", Value::String("vit".into())),
         ("general.alignment", Value::U32(32)),
         ("general.quantization_version", Value::U32(2)),
-        (GGUF_CONFIG_KEY, Value::String(json)),
+        (CONFIG_KEY, Value::String(json)),
     ];
     if let Some(name) = &config.name {
         metadata.push(("general.name", Value::String(name.clone())));

@@ -9,6 +9,7 @@ use tallow_models::Params;
 
 use super::config::config_json;
 use super::{safetensors, write_text};
+use crate::format::CONFIG_KEY;
 use crate::{CheckpointConfig, Error, Result};
 
 /// Writes `model.safetensors` and `config.json` into the folder `dir`, which is created where it is not there, and the
@@ -20,7 +21,8 @@ use crate::{CheckpointConfig, Error, Result};
 pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()> {
     params.check_taken()?;
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
-    let json = serde_json::to_string_pretty(&config_json(config)?)
+    let said = config_json(config)?;
+    let json = serde_json::to_string_pretty(&said)
         .map_err(|e| Error::format(&dir.display().to_string(), "a config that JSON can hold", e))?;
     let mut tensors = Vec::new();
     for param in params.all() {
@@ -29,7 +31,11 @@ pub fn timm(dir: &Path, params: &Params, config: &CheckpointConfig) -> Result<()
         tensors.push((param.name, value));
     }
     // PyTorch's readers ask for this.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // What neither shapes nor timm's words tell goes with the file where it is taken out of its folder.
+    if said.get("tallow").is_some() {
+        metadata.insert(CONFIG_KEY.to_owned(), said.to_string());
+    }
     safetensors(&dir.join("model.safetensors"), &tensors, metadata)?;
     if let Some(whitening) = &config.whitening {
         whitening.write(dir)?;

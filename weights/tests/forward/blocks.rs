@@ -8,6 +8,9 @@ use tallow_weights::save;
 
 use super::*;
 
+const TIMM: [&str; 7] =
+    ["timm_dinov3", "timm_eva02", "timm_beit", "timm_rope_mixed", "timm_pe", "timm_post_norm", "timm_relpos"];
+
 /// A case's checkpoint without the config beside it.
 fn weights_alone(case: &str) -> (tempfile::TempDir, Checkpoint) {
     let folder = tempfile::tempdir().unwrap();
@@ -20,7 +23,7 @@ fn weights_alone(case: &str) -> (tempfile::TempDir, Checkpoint) {
 
 #[test]
 fn timms_eva_and_beit_equal_timm() {
-    for case in ["timm_dinov3", "timm_eva02", "timm_beit", "timm_rope_mixed", "timm_pe", "timm_post_norm"] {
+    for case in TIMM {
         let account = check_folder(case);
         assert_eq!(account.initialised().count() + account.left_out().count() + account.adapted().count(), 0, "{case}");
     }
@@ -35,6 +38,7 @@ fn another_image_size_that_is_no_square_equals_timm() {
         account.adapted().map(|(name, _)| name.to_owned()).collect::<BTreeSet<_>>()
     };
     assert!(adapted("timm_dinov3", [4, 10]).is_empty(), "rotary positions fit any size");
+    assert!(adapted("timm_relpos", [4, 8]).is_empty(), "an MLP reads any distance");
     assert_eq!(adapted("timm_eva02", [8, 4]), ["pos_embed".to_owned()].into());
     assert_eq!(adapted("timm_rope_mixed", [4, 8]), ["pos_embed".to_owned()].into());
     let tables = ["blocks.0.attn.", "blocks.1.attn.", "rel_pos_bias."];
@@ -70,23 +74,19 @@ fn positions_heads_and_gates_are_read_off_the_names_where_they_tell() {
     }
     let options = OpenOptions::default().with(|options| options.num_heads = Some(2));
     let folder = tempfile::tempdir().unwrap();
-    for case in ["timm_eva02", "timm_dinov3", "hf_dinov3"] {
+    for case in ["timm_eva02", "timm_dinov3", "hf_dinov3", "timm_relpos"] {
         let file = folder.path().join(format!("{case}.safetensors"));
         std::fs::copy(references().join(case).join("model.safetensors"), &file).unwrap();
         let checkpoint = open(&Source::File(file), &options).unwrap();
         let (config, _) = checkpoint.config_or_inferred().unwrap();
         let Architecture::Vit(vit) = config.architecture.with_img_size(6) else { panic!("{case}") };
-        // What names cannot tell: onto which grid EVA-02 was stretched is, and DINOv3's pool, which timm has as the mean.
-        let pool = reference(case).config().unwrap().architecture.clone();
-        let Architecture::Vit(VitConfig { global_pool, fc_norm, norm_eps, .. }) = pool else { panic!("{case}") };
-        let vit = vit.with(|c| (c.global_pool, c.fc_norm, c.norm_eps) = (global_pool, fc_norm, norm_eps));
         check(case, &checkpoint, &Architecture::Vit(vit));
     }
 }
 
 #[test]
 fn what_is_written_has_timms_names_and_is_read_back() {
-    for case in ["timm_dinov3", "timm_eva02", "timm_beit", "timm_rope_mixed", "timm_pe", "timm_post_norm"] {
+    for case in TIMM {
         let checkpoint = reference(case);
         let config = checkpoint.config().unwrap();
         save::check_timm(config).unwrap_or_else(|e| panic!("{case}: {e}"));

@@ -1,5 +1,5 @@
 """Writes the references of ViTs with other blocks than the first one's: DINOv3, EVA-02, BEiT, Data2Vec-Vision, DINOv2's giant,
-Perception Encoder, learned rotary positions. As make.py: small random checkpoints in the real layouts, and what timm and
+Perception Encoder, learned rotary positions, relative positions through an MLP. As make.py: small random checkpoints in the real layouts, and what timm and
 transformers compute from them.
 
     pip install torch timm transformers safetensors && python make_blocks.py
@@ -47,15 +47,8 @@ def expect_timm(case, model, x):
 
 
 @torch.no_grad()
-def timm_cases():
-    for case, name, args, other in [
-        ("timm_dinov3", "vit_small_plus_patch16_dinov3_qkvb", {}, (4, 10)),
-        ("timm_eva02", "eva02_base_patch16_clip_224", {"depth": 1}, (8, 4)),
-        ("timm_beit", "beit_base_patch16_224", {"use_shared_rel_pos_bias": True}, (10, 4)),
-        ("timm_rope_mixed", "vit_small_patch16_rope_mixed_ape_224", {"depth": 1}, (4, 8)),
-        ("timm_pe", "vit_pe_core_tiny_patch16_384", {"depth": 1, "attn_pool_num_heads": 2, "attn_pool_mlp_ratio": 1.0}, None),
-        ("timm_post_norm", "eva02_enormous_patch14_clip_224", {"depth": 1}, None),
-    ]:
+def timm_cases(cases):
+    for case, name, args, other in cases:
         args = SIZES | args
         model = random_weights(timm.create_model(name, **args))
         model.pretrained_cfg.update(tag="made", input_size=(3, 6, 6), num_classes=3, label_names=None)
@@ -64,6 +57,18 @@ def timm_cases():
         if other:
             model = timm.create_model(f"local-dir:{HERE / case}", pretrained=True, img_size=other).eval()
             expect_timm(f"{case}_other", model, images(*other))
+
+
+CASES = [
+    ("timm_dinov3", "vit_small_plus_patch16_dinov3_qkvb", {}, (4, 10)),
+    ("timm_eva02", "eva02_base_patch16_clip_224", {"depth": 1}, (8, 4)),
+    ("timm_beit", "beit_base_patch16_224", {"use_shared_rel_pos_bias": True}, (10, 4)),
+    ("timm_rope_mixed", "vit_small_patch16_rope_mixed_ape_224", {"depth": 1}, (4, 8)),
+    ("timm_pe", "vit_pe_core_tiny_patch16_384", {"depth": 1, "attn_pool_num_heads": 2, "attn_pool_mlp_ratio": 1.0}, None),
+    ("timm_post_norm", "eva02_enormous_patch14_clip_224", {"depth": 1}, None),
+]
+# After the others, whose values come from the same generator.
+RELATIVE = [("timm_relpos", "vit_relpos_medium_patch16_cls_224", {"rel_pos_dim": 4, "init_values": 0.5}, (4, 8))]
 
 
 @torch.no_grad()
@@ -109,6 +114,7 @@ def hugging_face_cases():
         expect(case, images=x, tokens=out.last_hidden_state, **more)
 
 
-timm_cases()
+timm_cases(CASES)
 metas_dinov3()
 hugging_face_cases()
+timm_cases(RELATIVE)

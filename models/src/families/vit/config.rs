@@ -79,6 +79,9 @@ pub struct VitConfig {
     pub use_rel_pos_bias: bool,
     /// The same, one for all blocks. Default false.
     pub use_shared_rel_pos_bias: bool,
+    /// Width of the MLP that makes this bias of the logarithms of distances (timm's `vit_relpos_*`). Default: none, it is read from
+    /// a table.
+    pub rel_pos_dim: Option<usize>,
     /// A norm before the first block (CLIP). Default false.
     pub pre_norm: bool,
     /// The norms of a block come after attention and MLP, and in place of LayerScale. Default false.
@@ -160,6 +163,7 @@ impl VitConfig {
             ref_feat_shape: None,
             use_rel_pos_bias: false,
             use_shared_rel_pos_bias: false,
+            rel_pos_dim: None,
             pre_norm: false,
             use_post_norm: false,
             init_values: None,
@@ -359,7 +363,7 @@ impl VitConfig {
 
     /// Where the MLP's gate comes from, as in the classes that timm has for it.
     pub(super) fn gate(&self) -> Gate {
-        let apart = self.scale_mlp || self.has_relative_positions() || self.swiglu_align_to > 0 && !self.use_post_norm;
+        let apart = self.scale_mlp || self.has_relative_tables() || self.swiglu_align_to > 0 && !self.use_post_norm;
         match (self.swiglu_mlp, apart) {
             (false, _) => Gate::None,
             (true, false) => Gate::Packed,
@@ -372,6 +376,11 @@ impl VitConfig {
         self.use_rel_pos_bias || self.use_shared_rel_pos_bias
     }
 
+    /// Whether that bias is read from tables.
+    pub fn has_relative_tables(&self) -> bool {
+        self.has_relative_positions() && self.rel_pos_dim.is_none()
+    }
+
     /// Whether it is of EVA's kind: learned positions, and keys without a bias.
     pub fn is_eva(&self) -> bool {
         !self.k_bias && self.pos_embed == PosEmbed::Learned && !self.has_relative_positions()
@@ -380,7 +389,7 @@ impl VitConfig {
     /// Whether it is one of the ViTs that timm builds with its classes `Eva` and `Beit`, which call LayerScale `gamma_1` and
     /// `gamma_2`.
     pub fn is_eva_or_beit(&self) -> bool {
-        self.rope_type != RopeType::None || !self.k_bias || !self.qkv_fused || self.has_relative_positions()
+        self.rope_type != RopeType::None || !self.k_bias || !self.qkv_fused || self.has_relative_tables()
     }
 
     /// Width of what the pool gives.
@@ -395,7 +404,7 @@ impl VitConfig {
 
     /// What LayerScale starts from, if there is one; timm reads 0 as none, but in its class `Eva`.
     pub fn layer_scale(&self) -> Option<f64> {
-        let eva = self.is_eva_or_beit() && !self.has_relative_positions();
+        let eva = self.is_eva_or_beit() && !self.has_relative_tables();
         self.init_values.filter(|&value| value != 0. || eva)
     }
 
@@ -433,9 +442,15 @@ impl VitConfig {
         for side in c.ref_feat_shape.iter().flat_map(|shape| shape.sides()) {
             check_size("ref_feat_shape", side, 1 << 16)?;
         }
+        if let Some(width) = c.rel_pos_dim {
+            check_size("rel_pos_dim", width, 1 << 16)?;
+            let one = c.use_rel_pos_bias != c.use_shared_rel_pos_bias;
+            let needs = || "none, or one of use_rel_pos_bias and use_shared_rel_pos_bias".into();
+            check(one, "rel_pos_dim", needs, width)?;
+        }
         if c.has_relative_positions() {
             let field = if c.use_rel_pos_bias { "use_rel_pos_bias" } else { "use_shared_rel_pos_bias" };
-            let alone = c.class_token && !c.distilled && c.reg_tokens == 0;
+            let alone = (c.class_token || c.rel_pos_dim.is_some()) && !c.distilled && c.reg_tokens == 0;
             let prefix = || "false, or a class token and no other prefix token, for which the table has entries".into();
             check(alone, field, prefix, true)?;
             let patches = || format!("false, or at most {MAX_RELATIVE} patches, as every pair of them has a bias");

@@ -18,6 +18,14 @@ pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
         _ => 0,
     };
     let rows = if c.global_pool == GlobalPool::None { tokens } else { 1 + u64::from(c.distilled) };
+    let positions = match c.rel_pos_dim {
+        Some(hidden) => {
+            let ways: usize = c.grid_size().iter().map(|side| 2 * side - 1).product();
+            let times = if c.use_rel_pos_bias { c.depth } else { 1 };
+            (times * ways * hidden * (2 + c.num_heads)) as u64
+        }
+        None => 0,
+    };
     let pool = pool + (c.head_proj.unwrap_or(0) * c.pool_width()) as u64;
-    patch_embed + c.depth as u64 * block + pool + rows * (c.num_features() * c.num_classes) as u64
+    patch_embed + c.depth as u64 * block + positions + pool + rows * (c.num_features() * c.num_classes) as u64
 }

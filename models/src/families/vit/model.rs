@@ -289,9 +289,11 @@ fn common(config: &VitConfig, vb: &VarBuilder) -> Result<Common> {
         common.rope = rope(&config.rope(), vb.pp("rope"))?;
     }
     if config.has_relative_positions() {
-        let positions = RelativePositions::new(config.grid_size(), vb.device())?;
+        let positions = RelativePositions::new(config.grid_size(), config.class_token, vb.device())?;
+        let positions = positions.with_mlp(config.rel_pos_dim);
         if config.use_shared_rel_pos_bias {
-            common.bias = Some(relative_position_bias(&positions, config.num_heads, vb.pp("rel_pos_bias"))?);
+            let name = if positions.has_table() { "rel_pos_bias" } else { "shared_rel_pos" };
+            common.bias = Some(relative_position_bias(&positions, config.num_heads, vb.pp(name))?);
         }
         common.positions = Some(positions);
     }

@@ -54,6 +54,14 @@ const ROPE: VitConfig = VitConfig {
 };
 const ROPE_GAP: VitConfig =
     VitConfig { pos_embed: PosEmbed::None, ..EVA.rotary().stretched(16).scaled(1e-5).no_class() };
+/// Positions are a bias by distance alone, from an MLP; the norm, then the mean of the patches.
+const RELPOS: VitConfig = VitConfig {
+    fc_norm: Some(false),
+    pos_embed: PosEmbed::None,
+    use_rel_pos_bias: true,
+    rel_pos_dim: Some(128),
+    ..GAP.scaled(1e-6)
+};
 /// Perception Encoder: the mean of the patches as the last block leaves them.
 const PE: VitConfig = VitConfig {
     pre_norm: true,
@@ -84,6 +92,12 @@ impl VitConfig {
     }
     const fn distilled(self) -> Self {
         Self { distilled: true, ..self }
+    }
+    const fn class_token(self) -> Self {
+        Self { class_token: true, ..self }
+    }
+    const fn fc_norm_on(self) -> Self {
+        Self { fc_norm: Some(true), ..self }
     }
     const fn fc_norm_off(self) -> Self {
         Self { fc_norm: Some(false), ..self }
@@ -126,6 +140,12 @@ impl VitConfig {
     }
     const fn trimmed(self) -> Self {
         Self { trim: true, ..self }
+    }
+    const fn rel_pos_dim(self, rel_pos_dim: usize) -> Self {
+        Self { rel_pos_dim: Some(rel_pos_dim), ..self }
+    }
+    const fn shared_rel_pos(self, rel_pos_dim: usize) -> Self {
+        Self { use_rel_pos_bias: false, use_shared_rel_pos_bias: true, ..self.rel_pos_dim(rel_pos_dim) }
     }
     const fn post_norm(self) -> Self {
         Self { use_post_norm: true, ..self }
@@ -209,6 +229,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("test_vit", vit(160, 16, 64, 6, 2, BASE.mlp_ratio(3.0))),
     ("test_vit2", vit(160, 16, 64, 8, 2, GAP.mlp_ratio(3.0).scaled(1e-05).registers(1))),
     ("test_vit3", vit(160, 16, 96, 9, 3, SIGLIP.mlp_ratio(2.0).scaled(1e-05).registers(1).pool_include_prefix())),
+    ("test_vit_relpos", vit(160, 16, 96, 9, 3, RELPOS.no_qkv_bias().mlp_ratio(2.0).fc_norm_on())),
     ("vit_7b_patch16_dinov3", vit(256, 16, 4096, 40, 32, DINOV3.swiglu(64).mlp_ratio(2.0))),
     ("vit_base_patch8_224", vit(224, 8, 768, 12, 12, BASE)),
     ("vit_base_patch14_dinov2", vit(518, 14, 768, 12, 12, DINOV2)),
@@ -338,6 +359,17 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_pe_spatial_large_patch14_448", vit(448, 14, 1024, 24, 16, PE.stretched(32))),
     ("vit_pe_spatial_small_patch16_512", vit(512, 16, 384, 12, 6, PE.stretched(32))),
     ("vit_pe_spatial_tiny_patch16_512", vit(512, 16, 192, 12, 3, PE.stretched(32))),
+    ("vit_relpos_base_patch16_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().fc_norm_on())),
+    ("vit_relpos_base_patch16_cls_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().class_token().token())),
+    ("vit_relpos_base_patch16_clsgap_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().class_token().fc_norm_on())),
+    ("vit_relpos_base_patch16_plus_240", vit(240, 16, 896, 12, 14, RELPOS)),
+    ("vit_relpos_base_patch16_rpn_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().post_norm())),
+    ("vit_relpos_base_patch32_plus_rpn_256", vit(256, 32, 896, 12, 14, RELPOS.post_norm())),
+    ("vit_relpos_medium_patch16_224", vit(224, 16, 512, 12, 8, RELPOS.no_qkv_bias().fc_norm_on())),
+    ("vit_relpos_medium_patch16_cls_224", vit(224, 16, 512, 12, 8, RELPOS.no_qkv_bias().class_token().token().rel_pos_dim(256))),
+    ("vit_relpos_medium_patch16_rpn_224", vit(224, 16, 512, 12, 8, RELPOS.no_qkv_bias().post_norm())),
+    ("vit_relpos_small_patch16_224", vit(224, 16, 384, 12, 6, RELPOS.no_qkv_bias().fc_norm_on())),
+    ("vit_relpos_small_patch16_rpn_224", vit(224, 16, 384, 12, 6, RELPOS.no_qkv_bias().post_norm())),
     ("vit_small_patch8_224", vit(224, 8, 384, 12, 6, BASE)),
     ("vit_small_patch14_dinov2", vit(518, 14, 384, 12, 6, DINOV2)),
     ("vit_small_patch14_reg4_dinov2", vit(518, 14, 384, 12, 6, DINOV2.no_embed_class().registers(4))),
@@ -377,6 +409,8 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_so400m_patch16_siglip_gap_256", vit(256, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
     ("vit_so400m_patch16_siglip_gap_384", vit(384, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
     ("vit_so400m_patch16_siglip_gap_512", vit(512, 16, 1152, 27, 16, SIGLIP_GAP.mlp_ratio(3.7362).gelu_tanh())),
+    ("vit_srelpos_medium_patch16_224", vit(224, 16, 512, 12, 8, RELPOS.no_qkv_bias().shared_rel_pos(512))),
+    ("vit_srelpos_small_patch16_224", vit(224, 16, 384, 12, 6, RELPOS.no_qkv_bias().shared_rel_pos(384))),
     ("vit_tiny_patch16_224", vit(224, 16, 192, 12, 3, BASE)),
     ("vit_tiny_patch16_384", vit(384, 16, 192, 12, 3, BASE)),
     ("vit_tiny_patch16_dinov3_qkvb", vit(256, 16, 192, 12, 3, DINOV3.qkv_bias())),

@@ -17,10 +17,10 @@ pub(super) fn stage_of(name: &str) -> Stage {
 }
 
 /// As timm has it: 0 for the stem, `i + 1` for block `i`, the final norm with the last block, and what comes after it last, with
-/// the frequencies of rotary positions, which all blocks have a part in.
+/// the frequencies of rotary positions and the MLP of relative ones that all blocks have a part in.
 pub(super) fn layer_id(config: &VitConfig, name: &str) -> usize {
     match stage_of(name) {
-        Stage::Stem if name.starts_with("rope.") => config.depth + 1,
+        Stage::Stem if name.starts_with("rope.") || name.starts_with("shared_rel_pos.") => config.depth + 1,
         Stage::Stem => 0,
         Stage::Block(i) => i + 1,
         Stage::Neck if name.starts_with("norm.") => config.depth,
