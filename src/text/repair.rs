@@ -32,10 +32,12 @@ pub(super) fn clean(text: &str, cleaning: Cleaning) -> String {
     }
 }
 
-/// `canonicalize_text` of transformers' SigLIP tokenizer: in lower case, without punctuation, with even white space.
+/// What transformers' SigLIP tokenizer makes of a text: in lower case, without punctuation, with even white space. It puts the mark of a
+/// word's beginning in front before all that, so that white space at the beginning becomes a word of its own.
 pub(super) fn canonicalize_siglip(text: &str) -> String {
     let words: String = text.replace('\u{2581}', " ").to_lowercase().chars().filter(|&c| !is_punctuation(c)).collect();
-    even(&words)
+    let text = even(&words);
+    if text.is_empty() || !words.starts_with(is_space) { text } else { format!("\u{2581} {text}") }
 }
 
 /// One space between words and none around them.
@@ -209,6 +211,8 @@ mod tests {
         assert_eq!(clean(text, Cleaning::Lower), "a_cat's & dog's café.");
         assert_eq!(clean(text, Cleaning::Canonicalize), "a cats dogs café");
         assert_eq!(clean(text, Cleaning::Whitespace), "A_Cat's & DOG's café.");
-        assert_eq!(canonicalize_siglip("  A_Cat's\u{2581}DOG. "), "acats dog");
+        assert_eq!(canonicalize_siglip("A_Cat's\u{2581}DOG. "), "acats dog");
+        assert_eq!(canonicalize_siglip(". A  Cat"), "\u{2581} a cat");
+        assert_eq!(canonicalize_siglip(" ... "), "");
     }
 }

@@ -209,8 +209,9 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         },
         (None, Some(grid)) => (grid, false),
         (None, None) if positions.fit_any_size() => {
-            notes.push("images of 224 pixels were assumed: the positions fit any size".into());
-            (224usize.div_ceil(patch_size), false)
+            let grid = positions.usual_grid(patch_size);
+            notes.push(format!("images of {} pixels were assumed: the positions fit any size", grid * patch_size));
+            (grid, false)
         }
         (other, _) => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{other:?}"))),
     };

@@ -100,6 +100,12 @@ impl Positions {
         self.rope_type != RopeType::None || self.rel_pos_dim.is_some()
     }
 
+    /// Rows of patches where no tensor tells them: those of 224 pixels, as far as every pair of patches can have a bias.
+    pub(super) fn usual_grid(&self, patch_size: usize) -> usize {
+        let most = if self.rel_pos_dim.is_some() { 64 } else { usize::MAX };
+        224usize.div_ceil(patch_size).min(most)
+    }
+
     /// Sets what is known of them, and says what was assumed.
     pub(super) fn apply(&self, vit: &mut VitConfig, translation: &Translation, notes: &mut Vec<String>) {
         let Self { rope_type, family, learned, relative, .. } = *self;
