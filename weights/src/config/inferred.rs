@@ -163,18 +163,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         .iter()
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
         .collect();
-    if translation.naming == Naming::OpenClip && !has("norm_pre.weight") {
-        let got = "a CLIP without a norm before its blocks (CLIPA), whose pool no tensor tells".into();
-        return Err(ask("open_clip_config.json beside the weights", got));
-    }
-    if translation.naming == Naming::VitPytorch && !has("pos_embed") {
-        let what = "fixed positions of sines and cosines in two dimensions (vit-pytorch's SimpleViT)";
-        return Err(Error::unsupported(origin, what, "choose its ViT"));
-    }
-    if has("head_proj.weight") {
-        let got = "weights alone of a classifier that was made of words (`head_proj`), of which no tensor tells how its head reads";
-        return Err(ask("the config.json that was written with them", got.into()));
-    }
+    refuse(origin, translation)?;
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
     let norm_patches = has("patch_embed.norm.weight");
@@ -185,10 +174,6 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     let hidden = mlp("fc2", 1).or(mlp("fc1", 0)).unwrap_or(4 * embed_dim);
     let gated = mlp("fc1", 0) == Some(2 * hidden);
     let act = if gated { told.act.unwrap_or(Act::Silu) } else { act };
-    let alike = |vit: &VitConfig| {
-        (vit.embed_dim, vit.depth, vit.rope_type, vit.swiglu_mlp)
-            == (embed_dim, blocks.len(), positions.rope_type, gated)
-    };
     let known = match (shape("blocks.0.attn.q_norm.weight"), lsa, translation.head_dim, positions.num_heads) {
         _ if told.num_heads.is_some() => told.num_heads,
         (Some(&[head]), ..) | (_, _, Some(head), _) if head > 0 && embed_dim % head == 0 => Some(embed_dim / head),
@@ -246,6 +231,9 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.distilled = distilled;
         c.no_embed_class = no_embed_class && prefix > 0;
         c.pre_norm = has("norm_pre.weight");
+        // timm's `vit_base_patch16_rpn_224`: no other of its ViTs with a norm behind the pool does without all of these.
+        let bare = !class_token && reg_tokens == 0 && !c.qkv_bias && !has("blocks.0.ls1.gamma");
+        c.use_post_norm = bare && fc_norm && translation.naming == Naming::Timm && !blocks.is_empty();
         c.init_values = has("blocks.0.ls1.gamma").then_some(1e-5);
         c.global_pool = global_pool;
         c.fc_norm = (global_pool == GlobalPool::Avg && !fc_norm).then_some(false);
@@ -260,26 +248,9 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         };
     });
     positions.apply(&mut vit, translation, &mut notes);
-    let twins = Twins::of(&vit);
-    vit.num_heads = match known.or(twins.num_heads()) {
-        Some(heads) => heads,
-        None => heads(origin, embed_dim, alike, &mut notes)?,
-    };
-    if translation.naming == Naming::Timm {
-        let own = (vit.global_pool, vit.fc_norm);
-        twins.apply(&mut vit, told, &mut notes);
-        // Where the angles lie beside the weights, they are Meta's own DINOv3, which takes the class token.
-        if translation.head_dim.is_some() {
-            (vit.global_pool, vit.fc_norm) = own;
-        }
-        if vit.pre_norm && told.act.is_none() && twins.may_be_quick() {
-            let quick =
-                "CLIPs of OpenAI, MetaCLIP and DFN have QuickGELU, which no tensor tells (`set act=quick_gelu`)";
-            notes.push(quick.into());
-        }
-    }
+    settle(origin, translation, told, known, &mut vit, &mut notes)?;
     let (preprocessing, images) = images(origin, translation, &vit);
-    let act = if told.act.is_some() { String::new() } else { format!("{}, ", act.in_words()) };
+    let act = if told.act.is_some() { String::new() } else { format!("{}, ", vit.act.in_words()) };
     notes.push(format!(
         "no config.json: the architecture was read off the tensors' shapes; {act}norms with eps {:e}, and {images}, were assumed",
         vit.norm_eps
@@ -288,6 +259,60 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     super::check_architecture(&architecture, origin)?;
     let config = CheckpointConfig::new(architecture, preprocessing).with(|c| c.projection = translation.projects);
     Ok((config, notes))
+}
+
+/// Refuses what no tensor tells and nothing can be assumed of.
+fn refuse(origin: &str, translation: &Translation) -> Result<()> {
+    let has = |name: &str| translation.get(name).is_some();
+    let ask = |expected: &str, got: &str| {
+        Error::format(origin, format!("{expected}; name the model that the weights belong to (`arch = NAME`)"), got)
+    };
+    if translation.naming == Naming::OpenClip && !has("norm_pre.weight") {
+        let got = "a CLIP without a norm before its blocks (CLIPA), whose pool no tensor tells";
+        return Err(ask("open_clip_config.json beside the weights", got));
+    }
+    if translation.naming == Naming::VitPytorch && !has("pos_embed") {
+        let what = "fixed positions of sines and cosines in two dimensions (vit-pytorch's SimpleViT)";
+        return Err(Error::unsupported(origin, what, "choose its ViT"));
+    }
+    if has("head_proj.weight") {
+        let got = "weights alone of a classifier that was made of words (`head_proj`), of which no tensor tells how its head reads";
+        return Err(Error::format(origin, "the config.json that was written with them", got));
+    }
+    Ok(())
+}
+
+/// Sets what no tensor tells: as the zoo's models with the same tensors have it, else by convention. `heads` are known.
+fn settle(
+    origin: &str,
+    translation: &Translation,
+    told: &Told,
+    heads: Option<usize>,
+    vit: &mut VitConfig,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    if vit.use_post_norm {
+        notes.push("norms behind attention and MLP were assumed, as in timm's vit_base_patch16_rpn_224".into());
+    }
+    // Others' names are those of models that differ from timm's in what shapes do not tell.
+    let twins = if translation.naming == Naming::Timm { Twins::of(vit) } else { Twins::default() };
+    vit.num_heads = match heads.or(twins.num_heads()) {
+        Some(heads) => heads,
+        None => usual_heads(origin, vit, notes)?,
+    };
+    let own = (vit.global_pool, vit.fc_norm);
+    twins.apply(vit, told, notes);
+    // Where the angles lie beside the weights, they are Meta's own DINOv3, which takes the class token.
+    if translation.head_dim.is_some() {
+        (vit.global_pool, vit.fc_norm) = own;
+    }
+    if translation.naming == Naming::Timm && told.act.is_none() && !twins.tell_act() {
+        let quick = "CLIPs of OpenAI, MetaCLIP and DFN have QuickGELU, which no tensor tells (`set act=quick_gelu`)";
+        let tanh = "most SigLIPs 2 have GELU by tanh, which no tensor tells (`set act=gelu_tanh`)";
+        let pools = vit.global_pool == GlobalPool::Map;
+        notes.extend(vit.pre_norm.then_some(quick).or(pools.then_some(tanh)).map(str::to_owned));
+    }
+    Ok(())
 }
 
 /// The pool, by whether there is an attention pool, a head for class token and mean, or a sign of the mean alone.
@@ -363,11 +388,13 @@ fn torchvision(origin: &str, vit: &VitConfig, imagenet: Preprocessing) -> (Prepr
 
 /// The number of heads, which shapes do not tell: what the zoo's models agree on that are alike, else the field's convention for the
 /// width. It is said.
-fn heads(origin: &str, embed_dim: usize, alike: impl Fn(&VitConfig) -> bool, notes: &mut Vec<String>) -> Result<usize> {
+fn usual_heads(origin: &str, vit: &VitConfig, notes: &mut Vec<String>) -> Result<usize> {
+    let embed_dim = vit.embed_dim;
+    let kind = |vit: &VitConfig| (vit.embed_dim, vit.depth, vit.rope_type, vit.swiglu_mlp);
     let known: HashSet<usize> = zoo::list("*")
         .iter()
         .filter_map(|entry| match &entry.architecture {
-            Architecture::Vit(vit) if alike(vit) => Some(vit.num_heads),
+            Architecture::Vit(other) if kind(other) == kind(vit) => Some(other.num_heads),
             _ => None,
         })
         .collect();

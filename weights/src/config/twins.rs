@@ -1,11 +1,12 @@
 //! The zoo's models that have the tensors of a file: what no shape tells is theirs, as far as they agree.
 
-use tallow_models::vit::{Act, GlobalPool, PosEmbed, RopeType};
+use tallow_models::vit::{GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use super::inferred::Told;
 
 /// The models of the zoo that a file may be of, by name.
+#[derive(Default)]
 pub(super) struct Twins(Vec<(String, VitConfig)>);
 
 impl Twins {
@@ -45,7 +46,10 @@ impl Twins {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        notes.push(format!("what shapes do not tell is as in the zoo's {name}{others}, whose tensors these are"));
+        notes.push(format!(
+            "what shapes do not tell, such as {} attention heads, is as in the zoo's {name}{others}, whose tensors these are",
+            vit.num_heads
+        ));
         if let (Some(act), None) = (self.agreed(|twin| twin.act), told.act) {
             vit.act = act;
         }
@@ -71,9 +75,9 @@ impl Twins {
         }
     }
 
-    /// Whether some of them compute with QuickGELU and others do not.
-    pub(super) fn may_be_quick(&self) -> bool {
-        self.agreed(|twin| twin.act == Act::QuickGelu).is_none()
+    /// Whether they tell the activation of the MLP.
+    pub(super) fn tell_act(&self) -> bool {
+        self.agreed(|twin| twin.act).is_some()
     }
 }
 
