@@ -136,6 +136,18 @@ fn a_folder_without_classes_is_data_at_any_depth_and_nothing_is_said_of_labels()
         assert_eq!(folder.summary().unwrap().train_samples, summary.train_samples, "it can be read again");
         assert!(folder.metrics().unwrap().epochs.iter().all(|epoch| epoch.test_accuracy.is_nan()));
     }
+    // Folders beside which there are images are no classes.
+    for number in 0..12 {
+        let place = ["", "a", "b"][number % 3];
+        image(&directory.path().join("mixed").join(place).join(format!("{number}.png")), number as u32);
+    }
+    let mut mixed = config(Method::Mae).with(|c| {
+        c.data.data = format!("folder:{}", directory.path().join("mixed").display());
+        (c.data.limit, c.data.test_limit) = (None, None);
+    });
+    set(&mut mixed, "in_chans", "3");
+    let summary = finish(&mixed, &RunFolder::new(directory.path().join("mixed-run")), Start::New).unwrap();
+    assert!(summary.test_accuracy.is_nan() && summary.train_samples + summary.test_samples == 12);
     // With classes, they are classes.
     for (number, class) in ["cat", "dog", "cat", "dog", "cat", "dog"].iter().enumerate() {
         image(&directory.path().join("pets").join(class).join(format!("{number}.png")), number as u32);

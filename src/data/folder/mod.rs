@@ -69,12 +69,21 @@ pub(super) fn open(dir: &Path, options: &DataOptions, wishes: Wishes) -> Result<
     if !dir.is_dir() {
         return Err(Error::invalid(dir.display(), "a folder of images", "no such folder"));
     }
-    match labelled(dir, options, wishes) {
-        Err(_) if options.unlabelled && wishes.train.is_none() && wishes.test.is_none() => {
-            unlabelled::open(dir, options)
-        }
-        found => found,
+    let labelled = labelled(dir, options, wishes);
+    if !options.unlabelled || wishes.train.is_some() || wishes.test.is_some() {
+        return labelled;
     }
+    match labelled {
+        Ok(parts) if !leaves_out_many(dir, &parts)? => Ok(parts),
+        _ => unlabelled::open(dir, options),
+    }
+}
+
+/// Whether more than a tenth of the images lie in no folder of a class: what looks like classes is then some other order.
+fn leaves_out_many(dir: &Path, parts: &Parts) -> Result<bool> {
+    let all = Listing::of(dir)?.images.len();
+    let placed: usize = parts.parts.iter().filter_map(|part| part.samples).sum();
+    Ok(10 * all.saturating_sub(placed) > all)
 }
 
 /// Opens a folder whose images lie in folders of classes.
