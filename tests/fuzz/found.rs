@@ -43,6 +43,12 @@ fn lists_of_elements_without_bytes_are_not_counted_to_their_end() {
     try_on("parquet", &parquet(&metadata));
 }
 
+/// The head of a page that says, where the file ends, that two billion texts follow: they were passed over one by one for minutes.
+#[test]
+fn a_page_head_does_not_go_on_past_the_end_of_its_file() {
+    try_on("parquet", include_bytes!("../references/parquet/head-past-the-end.parquet"));
+}
+
 #[test]
 fn names_with_line_breaks_in_a_run_stay_within_a_line() {
     try_on("run", b"\0[\"st\\nep\"]\n");
