@@ -293,7 +293,15 @@ fn a_stream_writes_the_file_that_is_written_at_once() {
     let labels = Tensor::new(&[3i64, 1, 4, 1, 5], &Device::Cpu).unwrap();
     let about = std::collections::HashMap::from([("model".to_string(), "größe".to_string())]);
     let tensors = [("features".to_string(), features.clone()), ("labels".into(), labels.clone())];
-    save::safetensors(&at_once, &tensors, about.clone()).unwrap();
+    ::safetensors::serialize_to_file(
+        tensors.iter().map(|(name, tensor)| (name, tensor)),
+        Some(about.clone()),
+        &at_once,
+    )
+    .unwrap();
+    let ours = folder.path().join("ours");
+    save::safetensors(&ours, &tensors, about.clone()).unwrap();
+    assert_eq!(std::fs::read(&at_once).unwrap(), std::fs::read(&ours).unwrap());
 
     let shapes = [("labels", DType::I64, vec![5]), ("features", DType::F32, vec![5, 2, 3])];
     save::stream(&streamed, &shapes, about.clone(), |stream| {
@@ -314,6 +322,20 @@ fn a_stream_writes_the_file_that_is_written_at_once() {
     let unfinished = save::stream(&streamed, &shapes, about, |stream| stream.write(&labels)).unwrap_err();
     assert!(unfinished.to_string().contains("120 bytes too few"), "{unfinished}");
     assert_eq!(whole, std::fs::read(&streamed).unwrap(), "the old file stands");
+}
+
+#[test]
+fn the_same_contents_give_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = [("a".to_string(), Tensor::new(&[1f32, 2.], &Device::Cpu).unwrap())];
+    let written = |index: usize| {
+        let path = folder.path().join(index.to_string());
+        let metadata = ["format", "config", "third", "fourth"].map(|key| (key.to_string(), "text".to_string()));
+        save::safetensors(&path, &tensors, metadata.into()).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let first = written(0);
+    assert!((1..20).all(|index| written(index) == first));
 }
 
 #[test]

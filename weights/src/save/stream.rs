@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, View};
+use serde_json::Value;
 
 use super::replace;
 use crate::{Error, Result};
@@ -78,7 +79,12 @@ impl Stream {
         }
         left.reverse();
         let header = Metadata::new(Some(metadata), infos).map_err(|e| cannot(&e))?;
-        let mut header = serde_json::to_vec(&header).map_err(|e| cannot(&e))?;
+        let mut header = serde_json::to_value(&header).map_err(|e| cannot(&e))?;
+        // The same contents give the same bytes, whatever the order of a hash map.
+        if let Some(metadata) = header.get_mut("__metadata__").and_then(Value::as_object_mut) {
+            metadata.sort_keys();
+        }
+        let mut header = header.to_string().into_bytes();
         // The values begin at a multiple of eight bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut file = BufWriter::new(file);
@@ -96,6 +102,9 @@ impl Stream {
             self.left.pop();
         }
         let bytes = values.elem_count() * values.dtype().size_in_bytes();
+        if bytes == 0 {
+            return Ok(());
+        }
         match self.left.last_mut() {
             Some((_, dtype, left)) if *dtype == values.dtype() && bytes <= *left => *left -= bytes,
             next => {
