@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tallow_models::zoo;
 
-use crate::config::Classifier;
+use crate::config::{Classifier, OPEN_CLIP};
 use crate::format::{self, Format, TensorFile};
 use crate::{Checkpoint, CheckpointConfig, Error, OpenOptions, Result, Whitening, bundled, expanded};
 
@@ -38,8 +38,6 @@ const WEIGHTS: [&str; 9] = [
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.bin",
 ];
-/// What open_clip says of a model, beside weights whose names begin with `open_clip`.
-pub(crate) const OPEN_CLIP: &str = "open_clip_config.json";
 /// How the names of files with weights end.
 const EXTENSIONS: [&str; 9] = ["safetensors", "gguf", "npz", "bin", "pth", "pt", "ckpt", "pkl", "tar"];
 /// How the names of files begin that trainers put beside the weights under the same endings.

@@ -25,34 +25,11 @@ use tallow_models::text::{TextConfig, TextPool};
 use tallow_models::vit::Act;
 
 use crate::config::{self, StatedText};
+pub use crate::config::{Cleaning, Tokenizing};
 use crate::format::{TensorFile, TensorInfo};
 use crate::naming::{TextFate, TextNaming, TextNetwork, text_networks};
 use crate::source::{Opened, read_text};
 use crate::{Error, OpenOptions, Result, Source};
-
-/// How a text is tidied before it is cut into tokens, as open_clip calls it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cleaning {
-    /// Damage is repaired and white space is made even.
-    Whitespace,
-    /// As `Whitespace`, and in lower case.
-    Lower,
-    /// As `Lower`, and without punctuation.
-    Canonicalize,
-}
-
-/// Whose way to make tokens of texts a model was trained with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Tokenizing {
-    /// The tokenizer of the model's class in transformers.
-    HuggingFace,
-    /// open_clip's own tokenizer, which is OpenAI's.
-    OpenClip(Cleaning),
-    /// A tokenizer of transformers, after open_clip has tidied the text.
-    OpenClipOverHuggingFace(Cleaning),
-}
 
 /// A text tower in a checkpoint that was opened: its configuration is known, and no value was read but the two of the logits.
 pub struct TextCheckpoint {

@@ -13,6 +13,7 @@ mod twins;
 
 pub(crate) use hugging_face::Classifier;
 pub(crate) use inferred::{Told, infer, named};
+pub use text::{Cleaning, Tokenizing};
 pub(crate) use text::{StatedText, hugging_face as text_of_hugging_face, open_clip as text_of_open_clip};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ use tallow_models::{Architecture, zoo};
 
 use crate::{Error, Result, Whitening};
 use fields::Fields;
+
+/// What open_clip says of a model, beside weights whose names begin with `open_clip`.
+pub(crate) const OPEN_CLIP: &str = "open_clip_config.json";
 
 /// The mean of ImageNet's pixels, per channel.
 pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];

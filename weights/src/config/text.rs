@@ -1,12 +1,36 @@
-//! What `config.json` (Hugging Face) and `open_clip_config.json` say of a text tower beyond what the shapes of its tensors tell.
+//! What `config.json` (Hugging Face) and `open_clip_config.json` say of a text tower and of how its texts become tokens, beyond what the
+//! shapes of its tensors tell.
 
 use serde_json::Value;
 use tallow_models::text::TextPool;
 use tallow_models::vit::Act;
 
 use super::fields::Fields;
-use crate::text::{Cleaning, Tokenizing};
 use crate::{Error, Result};
+
+/// How a text is tidied before it is cut into tokens, as open_clip calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cleaning {
+    /// Damage is repaired and white space is made even.
+    Whitespace,
+    /// As `Whitespace`, and in lower case.
+    Lower,
+    /// As `Lower`, and without punctuation.
+    Canonicalize,
+}
+
+/// Whose way to make tokens of texts a model was trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tokenizing {
+    /// The tokenizer of the model's class in transformers.
+    HuggingFace,
+    /// open_clip's own tokenizer, which is OpenAI's.
+    OpenClip(Cleaning),
+    /// A tokenizer of transformers, after open_clip has tidied the text.
+    OpenClipOverHuggingFace(Cleaning),
+}
 
 /// What a file says of a text tower.
 #[derive(Debug, Clone, PartialEq)]

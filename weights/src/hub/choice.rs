@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::ChooseFiles;
 use super::repo::is_safe_path;
-use crate::source::OPEN_CLIP;
+use crate::config::OPEN_CLIP;
 use crate::{Error, Result};
 
 /// Files beside the weights that say what they are and how their input is made.
