@@ -39,6 +39,7 @@ pub mod peak;
 mod random;
 pub mod residual;
 pub mod residual_branch;
+pub mod rms_norm;
 pub mod rope;
 mod simd;
 pub mod softmax;

@@ -55,7 +55,8 @@ impl Case {
 
 fn cases() -> Vec<Case> {
     let timms = read(include_bytes!("references/vit.safetensors"), include_str!("references/vit.json"));
-    timms.into_iter().chain(small_data()).collect()
+    let blocks = read(include_bytes!("references/blocks.safetensors"), include_str!("references/blocks.json"));
+    timms.into_iter().chain(blocks).chain(small_data()).collect()
 }
 
 /// Those with the parts for small data sets, and with the flow of attention.

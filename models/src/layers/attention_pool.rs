@@ -18,8 +18,8 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, Module, ModuleT, VarBuilder};
 
-use super::attention::head_dim;
-use super::{LayerNorm, Linear, LinearInit, MlpBlock, MlpBlockConfig, layer_norm, linear, mlp_block};
+use super::attention_heads::head_dim;
+use super::{Linear, LinearInit, MlpBlock, MlpBlockConfig, Norm, NormLayer, linear, mlp_block, norm};
 use crate::Mode;
 use crate::ops::{self, Gelu};
 
@@ -35,6 +35,8 @@ pub struct AttentionPoolConfig {
     pub mlp_dim: usize,
     /// The MLP's activation. Default exact GELU.
     pub act: Gelu,
+    /// The kind of the norm. Default a layer norm.
+    pub norm_layer: NormLayer,
     /// Epsilon of the norm. Default 1e-6.
     pub norm_eps: f64,
     /// What the linear layers start from. Default normal with a deviation of 0.02.
@@ -44,8 +46,8 @@ pub struct AttentionPoolConfig {
 impl AttentionPoolConfig {
     /// A pool of `num_heads` heads over tokens of `dim` values.
     pub fn new(dim: usize, num_heads: usize) -> Self {
-        let init = LinearInit::Normal(0.02);
-        Self { dim, num_heads, mlp_dim: 4 * dim, act: Gelu::Erf, norm_eps: 1e-6, init }
+        let (norm_layer, init) = (NormLayer::LayerNorm, LinearInit::Normal(0.02));
+        Self { dim, num_heads, mlp_dim: 4 * dim, act: Gelu::Erf, norm_layer, norm_eps: 1e-6, init }
     }
 }
 
@@ -57,7 +59,7 @@ pub struct AttentionPool {
     q: Linear,
     kv: Linear,
     proj: Linear,
-    norm: LayerNorm,
+    norm: Norm,
     mlp: MlpBlock,
 }
 
@@ -77,7 +79,7 @@ pub fn attention_pool(config: &AttentionPoolConfig, vb: VarBuilder) -> Result<At
         q: linear(dim, dim, true, init, vb.pp("q"))?,
         kv: linear(dim, 2 * dim, true, init, vb.pp("kv"))?,
         proj: linear(dim, dim, true, init, vb.pp("proj"))?,
-        norm: layer_norm(dim, config.norm_eps, vb.pp("norm"))?,
+        norm: norm(config.norm_layer, dim, config.norm_eps, vb.pp("norm"))?,
         mlp: mlp_block(&mlp, vb.pp("mlp"))?,
     })
 }

@@ -19,7 +19,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 
-use super::{BranchInner, Dropout, LayerNorm, Linear, LinearInit, layer_norm, linear};
+use super::{BranchInner, Dropout, Linear, LinearInit, Norm, NormLayer, linear, norm};
 use crate::Mode;
 use crate::ops::{self, Gelu, Inner, Middle};
 
@@ -35,8 +35,12 @@ pub struct MlpBlockConfig {
     pub act: Gelu,
     /// Whether there is a gate, and from where. Default none.
     pub gate: Gate,
-    /// LayerNorm before the second layer. Default false.
+    /// Whether the layers have a bias. Default true.
+    pub bias: bool,
+    /// A norm before the second layer. Default false.
     pub norm: bool,
+    /// Its kind. Default a layer norm.
+    pub norm_layer: NormLayer,
     /// Its epsilon. Default 1e-6.
     pub norm_eps: f64,
     /// Dropout after the activation and after the second layer. Default 0.
@@ -61,8 +65,18 @@ pub enum Gate {
 impl MlpBlockConfig {
     /// An MLP from `dim` over `hidden` to `dim` values.
     pub fn new(dim: usize, hidden: usize) -> Self {
-        let init = LinearInit::Normal(0.02);
-        Self { dim, hidden, act: Gelu::Erf, gate: Gate::None, norm: false, norm_eps: 1e-6, drop_rate: 0., init }
+        Self {
+            dim,
+            hidden,
+            act: Gelu::Erf,
+            gate: Gate::None,
+            bias: true,
+            norm: false,
+            norm_layer: NormLayer::LayerNorm,
+            norm_eps: 1e-6,
+            drop_rate: 0.,
+            init: LinearInit::Normal(0.02),
+        }
     }
 }
 
@@ -73,7 +87,7 @@ pub struct MlpBlock {
     first: First,
     act: Gelu,
     drop1: Dropout,
-    norm: Option<LayerNorm>,
+    norm: Option<Norm>,
     fc2: Linear,
     drop2: Dropout,
 }
@@ -93,8 +107,9 @@ enum First {
 /// # Errors
 /// Those of the builder.
 pub fn mlp_block(config: &MlpBlockConfig, vb: VarBuilder) -> Result<MlpBlock> {
-    let MlpBlockConfig { dim, hidden, act, gate, norm, norm_eps, drop_rate, init } = *config;
-    let layer = |name, width| linear(dim, width, true, init, vb.pp(name));
+    let MlpBlockConfig { dim, hidden, act, gate, bias, drop_rate, init, .. } = *config;
+    let layer = |name, width| linear(dim, width, bias, init, vb.pp(name));
+    let between = || norm(config.norm_layer, hidden, config.norm_eps, vb.pp("norm"));
     Ok(MlpBlock {
         first: match gate {
             Gate::None => First::Plain(layer("fc1", hidden)?),
@@ -103,8 +118,8 @@ pub fn mlp_block(config: &MlpBlockConfig, vb: VarBuilder) -> Result<MlpBlock> {
         },
         act,
         drop1: Dropout::new(drop_rate, &vb.pp("drop1").prefix()),
-        norm: norm.then(|| layer_norm(hidden, norm_eps, vb.pp("norm"))).transpose()?,
-        fc2: linear(hidden, dim, true, init, vb.pp("fc2"))?,
+        norm: config.norm.then(between).transpose()?,
+        fc2: linear(hidden, dim, bias, init, vb.pp("fc2"))?,
         drop2: Dropout::new(drop_rate, &vb.pp("drop2").prefix()),
     })
 }
@@ -152,8 +167,7 @@ impl BranchInner for MlpBlock {
             First::Apart(layers) => layers,
         };
         let layers = first.iter().chain([&self.fc2]).flat_map(|layer| [Some(layer.weight()), layer.bias()]).flatten();
-        let norm = self.norm.iter().flat_map(|norm| [norm.weight(), norm.bias()]);
-        layers.chain(norm).collect()
+        layers.chain(self.norm.iter().flat_map(Norm::parameters)).collect()
     }
 }
 

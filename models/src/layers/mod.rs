@@ -6,6 +6,8 @@
 //! `Module` a `ModuleT` too, so that no layer can be both in its own way.)
 
 mod attention;
+mod attention_and_mlp;
+mod attention_heads;
 mod attention_pool;
 mod batch_norm;
 mod conv2d;
@@ -17,13 +19,16 @@ mod linear;
 mod linear_init;
 mod mask;
 mod mlp_block;
+mod norm;
 mod patch_embed;
 mod qkv;
 mod relative_position_bias;
 mod residual_branch;
+mod rms_norm;
 mod rope;
 
 pub use attention::{Attention, AttentionConfig, attention, attention_between};
+pub use attention_and_mlp::{AttentionAndMlp, attention_and_mlp};
 pub use attention_pool::{AttentionPool, AttentionPoolConfig, attention_pool};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2d, conv2d};
@@ -34,7 +39,9 @@ pub use layer_scale::{LayerScale, layer_scale};
 pub use linear::{Linear, linear};
 pub use linear_init::LinearInit;
 pub use mlp_block::{Gate, MlpBlock, MlpBlockConfig, mlp_block};
+pub use norm::{Norm, NormLayer, norm};
 pub use patch_embed::{PatchEmbed, PatchEmbedConfig, SHIFTS, patch_embed};
 pub use relative_position_bias::{RelativePositionBias, RelativePositions, relative_position_bias};
 pub use residual_branch::{BranchInner, ResidualBranch, ResidualBranchConfig, residual_branch};
+pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{GridIndexing, Rope, RopeConfig, RopeType, rope};

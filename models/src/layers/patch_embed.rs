@@ -20,7 +20,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 
-use super::{LayerNorm, LinearInit, layer_norm};
+use super::{LayerNorm, LinearInit, Norm, NormLayer, layer_norm, norm};
 use crate::ops;
 
 /// Shifted copies of the image beside the image itself.
@@ -42,6 +42,8 @@ pub struct PatchEmbedConfig {
     pub spt: bool,
     /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
     pub norm: bool,
+    /// A norm over the token that a patch becomes, of this kind (AIMv2). Default none.
+    pub embed_norm: Option<NormLayer>,
     /// Epsilon of the norms. Default 1e-6.
     pub norm_eps: f64,
 }
@@ -49,7 +51,7 @@ pub struct PatchEmbedConfig {
 impl PatchEmbedConfig {
     /// Patches of `patch_size` pixels a side, of `in_chans` channels, to tokens of `dim` values.
     pub fn new(in_chans: usize, patch_size: usize, dim: usize) -> Self {
-        Self { in_chans, patch_size, dim, bias: true, spt: false, norm: false, norm_eps: 1e-6 }
+        Self { in_chans, patch_size, dim, bias: true, spt: false, norm: false, embed_norm: None, norm_eps: 1e-6 }
     }
 }
 
@@ -61,7 +63,7 @@ impl PatchEmbedConfig {
 #[derive(Debug, Clone)]
 pub struct PatchEmbed {
     shifts: bool,
-    norm: Option<LayerNorm>,
+    norm: Option<Norm>,
     patch_norm: Option<LayerNorm>,
     weight: Tensor,
     bias: Option<Tensor>,
@@ -75,13 +77,19 @@ pub fn patch_embed(config: &PatchEmbedConfig, vb: VarBuilder) -> Result<PatchEmb
     let (dim, size) = (config.dim, config.patch_size);
     let channels = if config.spt { (1 + SHIFTS) * config.in_chans } else { config.in_chans };
     let (fan_in, init) = (channels * size * size, LinearInit::Torch);
-    let norm = |wanted: bool, dim, name| wanted.then(|| layer_norm(dim, config.norm_eps, vb.pp(name))).transpose();
-    let patch_norm = norm(config.spt || config.norm, fan_in, "patch_norm")?;
-    let behind = norm(config.norm, dim, "norm")?;
-    let vb = vb.pp("proj");
-    let weight = vb.get_with_hints((dim, channels, size, size), "weight", init.weight(fan_in))?;
-    let bias = config.bias.then(|| vb.get_with_hints(dim, "bias", init.bias(fan_in))).transpose()?;
-    Ok(PatchEmbed { shifts: config.spt, norm: behind, patch_norm, weight, bias })
+    let before = || layer_norm(fan_in, config.norm_eps, vb.pp("patch_norm"));
+    let patch_norm = (config.spt || config.norm).then(before).transpose()?;
+    let behind = |kind| norm(kind, dim, config.norm_eps, vb.pp("norm"));
+    // vit-pytorch's norm behind the layer is listed before it, AIMv2's after it.
+    let listed_first = config.norm.then(|| behind(NormLayer::LayerNorm)).transpose()?;
+    let proj = vb.pp("proj");
+    let weight = proj.get_with_hints((dim, channels, size, size), "weight", init.weight(fan_in))?;
+    let bias = config.bias.then(|| proj.get_with_hints(dim, "bias", init.bias(fan_in))).transpose()?;
+    let norm = match (listed_first, config.embed_norm) {
+        (None, Some(kind)) => Some(behind(kind)?),
+        (listed_first, _) => listed_first,
+    };
+    Ok(PatchEmbed { shifts: config.spt, norm, patch_norm, weight, bias })
 }
 
 impl PatchEmbed {
@@ -128,9 +136,10 @@ impl PatchEmbed {
 impl Module for PatchEmbed {
     /// `[batch, channels, height, width]` to `[batch, patches, dim]`, patches in reading order.
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        match &self.patch_norm {
-            None => ops::patch_embed(images, &self.weight, self.bias.as_ref()),
-            Some(_) => self.project(&self.cut(images)?),
+        match (&self.patch_norm, &self.norm) {
+            (None, None) => ops::patch_embed(images, &self.weight, self.bias.as_ref()),
+            (None, Some(norm)) => norm.forward(&ops::patch_embed(images, &self.weight, self.bias.as_ref())?),
+            (Some(_), _) => self.project(&self.cut(images)?),
         }
     }
 }

@@ -22,7 +22,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 
-use super::{DropPath, LayerNorm, LayerScale, layer_norm, layer_scale};
+use super::{DropPath, LayerScale, Norm, NormLayer, layer_scale, norm};
 use crate::Mode;
 use crate::ops::{self, Branch, Inner, Prepacked};
 
@@ -50,6 +50,8 @@ pub trait BranchInner {
 pub struct ResidualBranchConfig {
     /// Width of a token.
     pub dim: usize,
+    /// The kind of the norm. Default a layer norm.
+    pub norm_layer: NormLayer,
     /// Epsilon of the norm. Default 1e-6.
     pub norm_eps: f64,
     /// What LayerScale starts from; none leaves it out. Default none.
@@ -63,14 +65,15 @@ pub struct ResidualBranchConfig {
 impl ResidualBranchConfig {
     /// A branch with a norm and nothing else, over tokens of `dim` values.
     pub fn new(dim: usize) -> Self {
-        Self { dim, norm_eps: 1e-6, layer_scale: None, post_norm: false, drop_path_rate: 0. }
+        let norm_layer = NormLayer::LayerNorm;
+        Self { dim, norm_layer, norm_eps: 1e-6, layer_scale: None, post_norm: false, drop_path_rate: 0. }
     }
 }
 
 /// A branch with the parameters of its norm, of its inside and, if it has one, of its LayerScale.
 #[derive(Debug, Clone)]
 pub struct ResidualBranch<L> {
-    norm: LayerNorm,
+    norm: Norm,
     post_norm: bool,
     inner: L,
     layer_scale: Option<LayerScale>,
@@ -90,8 +93,8 @@ pub fn residual_branch<'a, L>(
     inner: impl FnOnce(VarBuilder<'a>) -> Result<L>,
     vb: VarBuilder<'a>,
 ) -> Result<ResidualBranch<L>> {
-    let [norm, inside, scale, drop_path] = names.map(|name| vb.pp(name));
-    let norm = || layer_norm(config.dim, config.norm_eps, norm);
+    let [of_norm, inside, scale, drop_path] = names.map(|name| vb.pp(name));
+    let norm = || norm(config.norm_layer, config.dim, config.norm_eps, of_norm);
     // In the order in which they come.
     let (norm, inner) = match config.post_norm {
         true => {
@@ -119,16 +122,12 @@ impl<L: BranchInner> ResidualBranch<L> {
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        if self.post_norm {
-            let y = self.norm.forward(&self.inner.forward(x, mode)?)?;
-            return ops::scale_add(x, &y, None, self.drop_path.keep(&y, mode)?.as_ref());
-        }
-        match self.inner.fused(mode) {
-            Some(inner) => {
+        match (self.norm.layer().filter(|_| !self.post_norm), self.inner.fused(mode)) {
+            (Some(norm), Some(inner)) => {
                 let keep = self.drop_path.keep(x, mode)?;
                 let branch = Branch {
-                    norm: self.norm.parameters(),
-                    eps: self.norm.eps(),
+                    norm: norm.parameters(),
+                    eps: norm.eps(),
                     inner,
                     gamma: self.gamma(),
                     keep: keep.as_ref(),
@@ -136,17 +135,26 @@ impl<L: BranchInner> ResidualBranch<L> {
                 };
                 ops::branch(x, &branch)
             }
-            None => {
-                let y = self.inner.forward(&self.norm.forward(x)?, mode)?;
-                ops::scale_add(x, &y, self.gamma(), self.drop_path.keep(&y, mode)?.as_ref())
-            }
+            _ => self.added_to(x, x, mode),
         }
+    }
+
+    /// What the branch makes of `x`, added to `sum`, both `[batch, tokens, dim]`: `sum + drop_path(ls(inner(norm(x))))`. It is made of its
+    /// parts.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
+    pub fn added_to(&self, sum: &Tensor, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let y = match self.post_norm {
+            true => self.norm.forward(&self.inner.forward(x, mode)?)?,
+            false => self.inner.forward(&self.norm.forward(x)?, mode)?,
+        };
+        ops::scale_add(sum, &y, self.gamma(), self.drop_path.keep(&y, mode)?.as_ref())
     }
 
     /// Every tensor that the branch computes with.
     pub fn parameters(&self) -> Vec<&Tensor> {
-        let (weight, bias) = self.norm.parameters();
-        [weight, bias].into_iter().chain(self.inner.parameters()).chain(self.gamma()).collect()
+        self.norm.parameters().into_iter().chain(self.inner.parameters()).chain(self.gamma()).collect()
     }
 }
 

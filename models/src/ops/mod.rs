@@ -22,6 +22,7 @@ mod pool;
 mod relu;
 mod resample_grid;
 mod residual;
+mod rms_norm;
 mod rope;
 mod softmax;
 mod tanh;
@@ -46,6 +47,7 @@ pub use pool::{avg_pool2d, max_pool2d};
 pub use relu::relu;
 pub use resample_grid::resample_grid;
 pub use residual::{add, scale_add};
+pub use rms_norm::rms_norm;
 pub use rope::{Turned, rope};
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{

@@ -3,28 +3,8 @@
 /// What these ViTs have that none of ours has, and their names.
 #[rustfmt::skip]
 pub(super) static REFUSED: &[(&str, &[&str])] = &[
-    ("AIMv2: RMS norms, and a gated MLP (SwiGLU)", &[
-        "aimv2_1b_patch14_224", "aimv2_1b_patch14_336", "aimv2_1b_patch14_448", "aimv2_3b_patch14_224",
-        "aimv2_3b_patch14_336", "aimv2_3b_patch14_448", "aimv2_huge_patch14_224", "aimv2_huge_patch14_336",
-        "aimv2_huge_patch14_448", "aimv2_large_patch14_224", "aimv2_large_patch14_336", "aimv2_large_patch14_448",
-    ]),
-    ("BEiT-3: norms inside of attention and MLP", &[
-        "beit3_base_patch16_224", "beit3_giant_patch14_224", "beit3_giant_patch14_336", "beit3_large_patch16_224",
-    ]),
-    ("RMS norms in place of layer norms", &[
-        "test_vit4",
-    ]),
-    ("two attentions, then two MLPs, side by side in every block", &[
-        "vit_base_patch16_18x2_224", "vit_small_patch16_18x2_224",
-    ]),
-    ("attention and MLP side by side in every block, and RMS norms", &[
-        "vit_base_patch16_xp_224", "vit_huge_patch14_xp_224", "vit_large_patch14_xp_224",
-    ]),
     ("attention by the difference of two softmaxes", &[
         "vit_dlittle_patch16_reg1_gap_256", "vit_dpwee_patch16_reg1_gap_256", "vit_dwee_patch16_reg1_gap_256",
-    ]),
-    ("attention and MLP side by side in every block", &[
-        "vit_pwee_patch16_reg1_gap_256",
     ]),
     ("a hybrid: patches are cut out of what convolutions give", &[
         "vit_base_mci_224", "vit_base_r26_s32_224", "vit_base_r50_s16_224", "vit_base_r50_s16_384",

@@ -1,5 +1,5 @@
-"""Writes vit.safetensors and vit.json: small ViTs with random weights, and what timm makes of them; and small_data.safetensors
-and small_data.json, the same with the two parts of Lee et al. 2021 put into timm's ViT as their paper describes them.
+"""Writes vit.safetensors and vit.json: small ViTs with random weights, and what timm makes of them; blocks.safetensors and blocks.json,
+the same of other blocks and norms; and small_data.safetensors and small_data.json, the same with the two parts of Lee et al. 2021 put into timm's ViT as their paper describes them.
 
     python models/tests/references/make.py
 
@@ -15,9 +15,10 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import RmsNorm, SwiGLU
 from timm.models._manipulate import group_parameters
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, ParallelScalingBlock, ParallelThingsBlock, VisionTransformer
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,6 +46,21 @@ SMALL_DATA = {
     "both": dict(spt=True, lsa=True, img_size=6, patch_size=2, embed_dim=6, depth=2, init_values=0.3, mlp_ratio=1.0),
     "lsa_with_norms": dict(lsa=True, img_size=4, qk_norm=True, reg_tokens=2, class_token=False, global_pool="avg", mlp_ratio=0.5),
 }
+# Other blocks and norms than the first ViT's.
+BLOCKS = {
+    "parallel_scaling": dict(block_fn="parallel_scaling", depth=2, init_values=0.3, class_token=False, reg_tokens=1, global_pool="avg"),
+    "xp": dict(block_fn="parallel_scaling", norm_layer="rmsnorm", pre_norm=True, no_embed_class=True, qkv_bias=False, qk_norm=True),
+    "parallel_things": dict(block_fn="parallel_things", depth=2, init_values=0.3),
+    "parallel_things_plain": dict(block_fn="parallel_things", norm_layer="rmsnorm", qk_norm=True),
+    "rmsnorm": dict(norm_layer="rmsnorm", class_token=False, reg_tokens=1, global_pool="avg", init_values=0.3),
+    "rmsnorm_map": dict(norm_layer="rmsnorm", class_token=False, global_pool="map", norm_eps=1e-5),
+    "aimv2": dict(
+        norm_layer="rmsnorm", norm_eps=1e-5, embed_norm=True, class_token=False, global_pool="avg", fc_norm=False, qkv_bias=False,
+        proj_bias=False, swiglu_mlp=True, swiglu_align_to=1, act="silu", mlp_ratio=1.7,
+    ),
+    "beit3": dict(scale_attn_inner=True, scale_mlp=True, global_pool="avg", norm_eps=1e-5),
+}
+BLOCKS = {name: dict(img_size=6, patch_size=2, embed_dim=6) | case for name, case in BLOCKS.items()}
 
 
 class ShiftedPatchEmbed(torch.nn.Module):
@@ -84,7 +100,17 @@ class LocalityAttention(torch.nn.Module):
 def build(case):
     arguments = {**BASE, **case}
     spt, lsa = arguments.pop("spt", False), arguments.pop("lsa", False)
-    arguments["norm_layer"] = lambda dim, eps=arguments.pop("norm_eps", 1e-6), **kw: torch.nn.LayerNorm(dim, eps=eps, **kw)
+    norm = RmsNorm if arguments.pop("norm_layer", "layernorm") == "rmsnorm" else torch.nn.LayerNorm
+    arguments["norm_layer"] = lambda dim, eps=arguments.pop("norm_eps", 1e-6), **kw: norm(dim, eps=eps, **kw)
+    if arguments.pop("embed_norm", False):
+        arguments["embed_norm_layer"] = arguments["norm_layer"]
+    if arguments.pop("swiglu_mlp", False):
+        arguments.pop("swiglu_align_to")
+        arguments["mlp_layer"] = SwiGLU
+    blocks = {"block": Block, "parallel_scaling": ParallelScalingBlock, "parallel_things": ParallelThingsBlock}
+    arguments["block_fn"] = blocks[arguments.pop("block_fn", "block")]
+    for ours, theirs in [("scale_attn_inner", "scale_attn_norm"), ("scale_mlp", "scale_mlp_norm")]:
+        arguments[theirs] = arguments.pop(ours, False)
     arguments["act_layer"] = arguments.pop("act", "gelu")
     cls = VisionTransformerDistilled if arguments.pop("distilled", False) else VisionTransformer
     if arguments.get("global_pool") == "token+avg":
@@ -156,4 +182,5 @@ def write(stem, given, with_flow=False):
 
 
 write("vit", CASES)
+write("blocks", BLOCKS)
 write("small_data", SMALL_DATA, with_flow=True)

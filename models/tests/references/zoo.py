@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 # Keyword arguments that VitConfig knows under the same name.
 KNOWN = set(
     """img_size patch_size in_chans num_classes global_pool embed_dim depth num_heads mlp_ratio qkv_bias qk_norm
-    init_values class_token no_embed_class reg_tokens pre_norm final_norm fc_norm pool_include_prefix""".split()
+    init_values class_token no_embed_class reg_tokens pre_norm final_norm fc_norm pool_include_prefix proj_bias""".split()
 )
 # These change nothing for an image of the stated size.
 IDLE = {"dynamic_img_size", "weight_init", "fix_init"}
@@ -68,15 +68,28 @@ def config_of(arguments):
             continue
         if name in KNOWN:
             config[name] = value[0] if isinstance(value, tuple) else value
-        elif name == "norm_layer" and isinstance(value, partial) and value.func.__name__ == "LayerNorm":
+        elif name == "norm_layer" and isinstance(value, partial) and value.func.__name__ in ("LayerNorm", "RmsNorm"):
             config["norm_eps"] = value.keywords["eps"]
+            if value.func.__name__ == "RmsNorm":
+                config["norm_layer"] = "rmsnorm"
+        elif name == "norm_layer" and value in ("rmsnorm", timm.layers.RmsNorm):
+            config["norm_layer"] = "rmsnorm"
+        elif name == "embed_norm_layer" and value.func is arguments["norm_layer"].func and value.keywords == arguments["norm_layer"].keywords:
+            config["embed_norm"] = True
+        elif name in ("scale_attn_norm", "scale_mlp_norm"):
+            config[{"scale_attn_norm": "scale_attn_inner", "scale_mlp_norm": "scale_mlp"}[name]] = value
         elif name == "act_layer" and value in ("gelu_tanh", "quick_gelu"):
             config["act"] = value
         elif name == "mlp_layer" and value is timm.layers.SwiGLUPacked and arguments.get("act_layer") is torch.nn.SiLU:
             # timm's mlp_ratio counts the gate too.
             config |= {"swiglu_mlp": True, "act": "silu", "mlp_ratio": arguments["mlp_ratio"] / 2}
-        elif name == "act_layer" and value is torch.nn.SiLU and "mlp_layer" in arguments:
+        elif name == "mlp_layer" and value is timm.layers.SwiGLU and arguments.get("act_layer") == "silu":
+            # The gate comes from a layer of its own.
+            config |= {"swiglu_mlp": True, "act": "silu", "swiglu_align_to": 1}
+        elif name == "act_layer" and value in ("silu", torch.nn.SiLU) and "mlp_layer" in arguments:
             continue
+        elif name == "block_fn" and value in (vit.ParallelScalingBlock, vit.ParallelThingsBlock):
+            config["block_fn"] = "parallel_scaling" if value is vit.ParallelScalingBlock else "parallel_things"
         elif name == "block_fn" and value is vit.ResPostBlock:
             config["use_post_norm"] = True
         elif value != signature.parameters[name].default:

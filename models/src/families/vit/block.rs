@@ -1,14 +1,15 @@
-//! One block of a ViT: `x + ls(attn(norm(x)))`, then `x + ls(mlp(norm(x)))`; or with the norms behind attention and MLP.
+//! One block of a ViT: `x + ls(attn(norm(x)))`, then `x + ls(mlp(norm(x)))`; with the norms behind attention and MLP; with two of each
+//! side by side; or with attention and MLP side by side.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, ModuleT, VarBuilder};
 
-use super::VitConfig;
+use super::{BlockFn, VitConfig};
 use crate::Mode;
 use crate::autograd::checkpoint;
 use crate::layers::{
-    Attention, LayerScale, MlpBlock, RelativePositionBias, RelativePositions, ResidualBranch, Rope, attention_between,
-    mlp_block, residual_branch,
+    Attention, AttentionAndMlp, BranchInner, LayerScale, MlpBlock, RelativePositionBias, RelativePositions,
+    ResidualBranch, Rope, attention_and_mlp, attention_between, mlp_block, residual_branch,
 };
 
 /// What the blocks of a ViT have in common. By default nothing.
@@ -23,34 +24,28 @@ pub(crate) struct Common {
 /// A transformer block.
 #[derive(Debug, Clone)]
 pub struct Block {
-    attn: ResidualBranch<Attention>,
-    mlp: ResidualBranch<MlpBlock>,
+    branches: Branches,
     grad_checkpointing: bool,
+}
+
+/// What a block adds to its tokens.
+#[derive(Debug, Clone)]
+enum Branches {
+    /// Attentions, and after them MLPs: one of each, or several side by side.
+    InTurn(Vec<ResidualBranch<Attention>>, Vec<ResidualBranch<MlpBlock>>),
+    /// Attention and MLP at once.
+    AtOnce(ResidualBranch<AttentionAndMlp>),
 }
 
 impl Block {
     /// Builds block `index` of a ViT.
     pub(crate) fn new(config: &VitConfig, index: usize, common: &Common, vb: VarBuilder) -> Result<Self> {
-        let branch = config.residual_branch(index);
-        let scales = match config.layer_scale() {
-            Some(value) if config.is_eva_or_beit() && !config.use_post_norm => {
-                let gamma = |name| vb.get_with_hints(config.embed_dim, name, Init::Const(value)).map(LayerScale::new);
-                [Some(gamma("gamma_1")?), Some(gamma("gamma_2")?)]
-            }
-            _ => [None, None],
+        let branches = match config.block_fn {
+            BlockFn::Block => one_after_the_other(config, index, common, vb)?,
+            BlockFn::ParallelScaling => at_once(config, index, vb)?,
+            BlockFn::ParallelThings => side_by_side(config, index, common, vb)?,
         };
-        let attn = |vb| attention_of(config, index, common, vb);
-        let mlp = |vb| mlp_block(&config.mlp_block(), vb);
-        let mut block = Self {
-            attn: residual_branch(&branch, ["norm1", "attn", "ls1", "drop_path1"], attn, vb.clone())?,
-            mlp: residual_branch(&branch, ["norm2", "mlp", "ls2", "drop_path2"], mlp, vb)?,
-            grad_checkpointing: false,
-        };
-        if let [Some(first), Some(second)] = scales {
-            block.attn = block.attn.with_layer_scale(Some(first));
-            block.mlp = block.mlp.with_layer_scale(Some(second));
-        }
-        Ok(block)
+        Ok(Self { branches, grad_checkpointing: false })
     }
 
     /// Keeps only the block's input for the backward, which computes the rest again: less memory for more time.
@@ -60,8 +55,11 @@ impl Block {
 
     /// Keeps the layout of the weights from one forward pass to the next.
     pub(super) fn set_prepacking(&mut self, on: bool) {
-        self.attn.set_prepacking(on);
-        self.mlp.set_prepacking(on);
+        // What is added to another branch's sum, and attention and MLP at once, are made of their parts, which keep nothing.
+        if let Branches::InTurn(attns, mlps) = &mut self.branches {
+            attns.iter_mut().for_each(|attn| attn.set_prepacking(on));
+            mlps.iter_mut().for_each(|mlp| mlp.set_prepacking(on));
+        }
     }
 
     /// `[batch, tokens, dim]` to the same shape.
@@ -77,22 +75,95 @@ impl Block {
     }
 
     fn pass(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.attn.forward(x, mode)?;
-        self.mlp.forward(&x, mode)
+        match &self.branches {
+            Branches::InTurn(attns, mlps) => {
+                let x = sum(attns, x, mode)?;
+                sum(mlps, &x, mode)
+            }
+            Branches::AtOnce(both) => both.forward(x, mode),
+        }
     }
 
     /// Every tensor that the block computes with.
     fn parameters(&self) -> Vec<&Tensor> {
-        self.attn.parameters().into_iter().chain(self.mlp.parameters()).collect()
+        match &self.branches {
+            Branches::InTurn(attns, mlps) => {
+                let attns = attns.iter().flat_map(ResidualBranch::parameters);
+                attns.chain(mlps.iter().flat_map(ResidualBranch::parameters)).collect()
+            }
+            Branches::AtOnce(both) => both.parameters(),
+        }
     }
 
-    /// The attention weights `[batch, heads, tokens, tokens]` for an input `[batch, tokens, dim]`.
+    /// The attention weights `[batch, heads, tokens, tokens]` for an input `[batch, tokens, dim]`; of several attentions side by side,
+    /// the heads of all of them.
     ///
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
-        self.attn.inner().weights(&self.attn.before_inner(x)?)
+        match &self.branches {
+            Branches::InTurn(attns, _) => {
+                let weights = |attn: &ResidualBranch<Attention>| attn.inner().weights(&attn.before_inner(x)?);
+                Tensor::cat(&attns.iter().map(weights).collect::<Result<Vec<_>>>()?, 1)
+            }
+            Branches::AtOnce(both) => both.inner().weights(&both.before_inner(x)?),
+        }
     }
+}
+
+/// `x + Σ branch(x)`.
+fn sum<L: BranchInner>(branches: &[ResidualBranch<L>], x: &Tensor, mode: Mode) -> Result<Tensor> {
+    let Some((first, others)) = branches.split_first() else { return Ok(x.clone()) };
+    others.iter().try_fold(first.forward(x, mode)?, |sum, branch| branch.added_to(&sum, x, mode))
+}
+
+/// timm's `Block` and `ResPostBlock`.
+fn one_after_the_other(config: &VitConfig, index: usize, common: &Common, vb: VarBuilder) -> Result<Branches> {
+    let branch = config.residual_branch(index);
+    let scales = match config.layer_scale() {
+        Some(value) if config.is_eva_or_beit() && !config.use_post_norm => {
+            let gamma = |name| vb.get_with_hints(config.embed_dim, name, Init::Const(value)).map(LayerScale::new);
+            [Some(gamma("gamma_1")?), Some(gamma("gamma_2")?)]
+        }
+        _ => [None, None],
+    };
+    let inner = |vb| attention_of(config, index, common, vb);
+    let mut attn = residual_branch(&branch, ["norm1", "attn", "ls1", "drop_path1"], inner, vb.clone())?;
+    let inner = |vb| mlp_block(&config.mlp_block(), vb);
+    let mut mlp = residual_branch(&branch, ["norm2", "mlp", "ls2", "drop_path2"], inner, vb)?;
+    if let [Some(first), Some(second)] = scales {
+        (attn, mlp) = (attn.with_layer_scale(Some(first)), mlp.with_layer_scale(Some(second)));
+    }
+    Ok(Branches::InTurn(vec![attn], vec![mlp]))
+}
+
+/// timm's `ParallelThingsBlock`.
+fn side_by_side(config: &VitConfig, index: usize, common: &Common, vb: VarBuilder) -> Result<Branches> {
+    let branch = config.residual_branch(index);
+    let numbered = |of: &str| (0..config.block_fn.num_parallel()).map(|i| vb.pp(format!("{of}.{i}"))).collect::<Vec<_>>();
+    let attn = |vb: VarBuilder<'_>| {
+        let inner = |vb| attention_of(config, index, common, vb);
+        residual_branch(&branch, ["norm", "attn", "ls", "drop_path"], inner, vb)
+    };
+    let mlp = |vb: VarBuilder<'_>| {
+        let inner = |vb| mlp_block(&config.mlp_block(), vb);
+        residual_branch(&branch, ["norm", "mlp", "ls", "drop_path"], inner, vb)
+    };
+    Ok(Branches::InTurn(
+        numbered("attns").into_iter().map(attn).collect::<Result<_>>()?,
+        numbered("ffns").into_iter().map(mlp).collect::<Result<_>>()?,
+    ))
+}
+
+/// timm's `ParallelScalingBlock`.
+fn at_once(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Branches> {
+    let (attn, mlp) = (config.attention(), config.mlp_block());
+    let bias = || vb.get_with_hints(mlp.hidden, "mlp_bias", Init::Const(0.));
+    let bias = (!config.qkv_bias).then(bias).transpose()?;
+    // Its layers have no name in common.
+    let inner = |_| attention_and_mlp(&attn, &mlp, bias, vb.clone());
+    let names = ["in_norm", "", "ls", "drop_path"];
+    Ok(Branches::AtOnce(residual_branch(&config.residual_branch(index), names, inner, vb.clone())?))
 }
 
 /// The attention of block `index`, with its positions.

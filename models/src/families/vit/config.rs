@@ -7,7 +7,7 @@ use super::{Vit, flops, named, stages};
 use crate::families::check::{check, check_parameters, check_rate, check_size, config_error};
 use crate::families::option::plain_fields;
 use crate::families::{ModelConfig, Stage};
-use crate::layers::{Gate, GridIndexing, RopeType, SHIFTS};
+use crate::layers::{Gate, GridIndexing, NormLayer, RopeType, SHIFTS};
 use crate::{Error, ImgSize, Result, ops};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
@@ -29,6 +29,8 @@ pub struct VitConfig {
     pub spt: bool,
     /// A norm over the values of every patch and one over the token that they become (vit-pytorch). Default false.
     pub norm_patches: bool,
+    /// A norm over every token that a patch becomes (AIMv2). Default false.
+    pub embed_norm: bool,
     /// Classes; 0 leaves out the head. Default 1000.
     pub num_classes: usize,
     /// Width of a token. Default 768.
@@ -37,6 +39,8 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads; divides `embed_dim`. Default 12.
     pub num_heads: usize,
+    /// How attention and MLP are put together in a block. Default block: one after the other.
+    pub block_fn: BlockFn,
     /// Width of the MLP over `embed_dim`. Default 4.
     pub mlp_ratio: f64,
     /// Whether q, k, v have a bias. Default true.
@@ -45,9 +49,11 @@ pub struct VitConfig {
     pub k_bias: bool,
     /// Whether q, k, v come from one linear layer, and not from three. Default true.
     pub qkv_fused: bool,
-    /// LayerNorm on the queries and keys of every head. Default false.
+    /// Whether the layers have a bias with which attention and MLP end, and that with which the MLP begins. Default true.
+    pub proj_bias: bool,
+    /// A norm on the queries and keys of every head. Default false.
     pub qk_norm: bool,
-    /// LayerNorm on what attention gives, before its projection (EVA-02-CLIP). Default false.
+    /// A norm on what attention gives, before its projection (EVA-02-CLIP, BEiT-3). Default false.
     pub scale_attn_inner: bool,
     /// Locality self-attention (Lee et al. 2021): the scale of the scores is learned, one for every head, and no token attends
     /// to itself. Default false.
@@ -109,13 +115,15 @@ pub struct VitConfig {
     /// The width of a gated MLP is rounded up to a multiple of this number, and its gate comes from a layer of its own; 0 does neither.
     /// Default 0.
     pub swiglu_align_to: usize,
-    /// LayerNorm before the second layer of the MLP (EVA-02). Default false.
+    /// A norm before the second layer of the MLP (EVA-02, BEiT-3). Default false.
     pub scale_mlp: bool,
     /// Heads of the attention pool. Default: none, those of the blocks.
     pub attn_pool_num_heads: Option<usize>,
     /// Width of the attention pool's MLP over `embed_dim`. Default: none, that of the blocks.
     pub attn_pool_mlp_ratio: Option<f64>,
-    /// Epsilon of every LayerNorm. Default 1e-6.
+    /// The kind of all norms. Default layernorm.
+    pub norm_layer: NormLayer,
+    /// Epsilon of every norm. Default 1e-6.
     pub norm_eps: f64,
     /// Dropout before the head. Default 0.
     pub drop_rate: f64,
@@ -139,14 +147,17 @@ impl VitConfig {
             in_chans: 3,
             spt: false,
             norm_patches: false,
+            embed_norm: false,
             num_classes: 1000,
             embed_dim: 768,
             depth: 12,
             num_heads: 12,
+            block_fn: BlockFn::Block,
             mlp_ratio: 4.,
             qkv_bias: true,
             k_bias: true,
             qkv_fused: true,
+            proj_bias: true,
             qk_norm: false,
             scale_attn_inner: false,
             lsa: false,
@@ -179,6 +190,7 @@ impl VitConfig {
             scale_mlp: false,
             attn_pool_num_heads: None,
             attn_pool_mlp_ratio: None,
+            norm_layer: NormLayer::LayerNorm,
             norm_eps: 1e-6,
             drop_rate: 0.,
             pos_drop_rate: 0.,
@@ -193,6 +205,20 @@ impl Default for VitConfig {
     fn default() -> Self {
         Self::BASE
     }
+}
+
+/// How attention and MLP are put together in a block. Names are those of timm's classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BlockFn {
+    /// `x + ls(attn(norm(x)))`, then `x + ls(mlp(norm(x)))`.
+    #[default]
+    Block,
+    /// `x + ls(attn(y) + mlp(y))` with `y = norm(x)`, and one layer where both begin (Dehghani et al. 2023).
+    ParallelScaling,
+    /// The sum of two attentions, each with a norm of its own, then that of two MLPs (Touvron et al. 2022).
+    ParallelThings,
 }
 
 /// Kinds of position embeddings.
@@ -247,6 +273,22 @@ pub enum Act {
     QuickGelu,
     /// x · sigmoid(x), of gates.
     Silu,
+}
+
+impl BlockFn {
+    /// The name that a configuration file has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::ParallelScaling => "parallel_scaling",
+            Self::ParallelThings => "parallel_things",
+        }
+    }
+
+    /// Attentions of a block, and MLPs.
+    pub fn num_parallel(self) -> usize {
+        if self == Self::ParallelThings { 2 } else { 1 }
+    }
 }
 
 impl PosEmbed {
@@ -402,10 +444,10 @@ impl VitConfig {
         self.fc_norm.unwrap_or(matches!(self.global_pool, GlobalPool::Avg | GlobalPool::AvgMax | GlobalPool::Max))
     }
 
-    /// What LayerScale starts from, if there is one; timm reads 0 as none, but in its class `Eva`.
+    /// What LayerScale starts from, if there is one; timm reads 0 as none, but in its classes `Eva` and `ParallelScalingBlock`.
     pub fn layer_scale(&self) -> Option<f64> {
         let eva = self.is_eva_or_beit() && !self.has_relative_tables();
-        self.init_values.filter(|&value| value != 0. || eva)
+        self.init_values.filter(|&value| value != 0. || eva || self.block_fn == BlockFn::ParallelScaling)
     }
 
     /// The rate of stochastic depth of block `index`: from 0 in the first block to `drop_path_rate` in the last.
@@ -420,7 +462,8 @@ impl VitConfig {
         let heads = (1 + u64::from(self.distilled)) * (self.num_features() * self.num_classes) as u64;
         let heads = heads + (self.head_proj.unwrap_or(0) * self.pool_width()) as u64;
         let layers = if self.swiglu_mlp { 3 } else { 2 };
-        stem.saturating_add(depth * dim * (4 * dim + layers * hidden) + heads)
+        let blocks = depth * self.block_fn.num_parallel() as u64 * dim * (4 * dim + layers * hidden);
+        stem.saturating_add(blocks + heads)
     }
 }
 
@@ -457,6 +500,27 @@ impl VitConfig {
             check(c.num_patches() <= MAX_RELATIVE, field, patches, true)?;
         }
         Ok(())
+    }
+}
+
+impl VitConfig {
+    /// Checks that blocks with attention and MLP side by side have none of what timm's do without.
+    fn validate_block(&self) -> Result<()> {
+        let c = self;
+        let needs = |field: &'static str, wrong: bool, got: &'static str| {
+            let without = || format!("{field} left at its default with block_fn {}", c.block_fn.name());
+            check(c.block_fn == BlockFn::Block || !wrong, field, without, got)
+        };
+        needs("use_post_norm", c.use_post_norm, "true")?;
+        needs("rope_type", c.rope_type != RopeType::None, c.rope_type.name())?;
+        needs("use_rel_pos_bias", c.has_relative_positions(), "true")?;
+        needs("k_bias", !c.k_bias, "false")?;
+        needs("qkv_fused", !c.qkv_fused, "false")?;
+        let needs = |field, wrong| needs(field, wrong && c.block_fn == BlockFn::ParallelScaling, "true");
+        needs("lsa", c.lsa)?;
+        needs("scale_attn_inner", c.scale_attn_inner)?;
+        needs("scale_mlp", c.scale_mlp)?;
+        needs("swiglu_mlp", c.swiglu_mlp)
     }
 }
 
@@ -520,6 +584,7 @@ impl ModelConfig for VitConfig {
         check(c.reg_tokens <= 1 << 12, "reg_tokens", || format!("at most {}", 1 << 12), c.reg_tokens)?;
         check(c.norm_eps.is_finite() && c.norm_eps > 0., "norm_eps", || "a positive number".into(), c.norm_eps)?;
         c.validate_positions()?;
+        c.validate_block()?;
         check(c.swiglu_align_to <= 1 << 12, "swiglu_align_to", || format!("at most {}", 1 << 12), c.swiglu_align_to)?;
         if let Some(heads) = c.attn_pool_num_heads {
             check(

@@ -9,6 +9,7 @@ pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
     let patch_embed = patches * dim * (c.patch_chans() * c.patch_size * c.patch_size) as u64;
     let layers = if c.swiglu_mlp { 3 } else { 2 };
     let block = tokens * dim * (4 * dim + layers * hidden) + 2 * tokens * tokens * dim;
+    let block = c.block_fn.num_parallel() as u64 * block;
     let pool = match c.global_pool {
         GlobalPool::Map => {
             let keys = if c.pool_include_prefix { tokens } else { patches };

@@ -31,10 +31,10 @@ mod pool;
 mod sinusoidal;
 mod stages;
 
-pub use crate::layers::{GridIndexing, RopeType};
+pub use crate::layers::{GridIndexing, NormLayer, RopeType};
 pub use block::Block;
 pub(crate) use block::Common;
-pub use config::{Act, GlobalPool, PosEmbed, VitConfig};
+pub use config::{Act, BlockFn, GlobalPool, PosEmbed, VitConfig};
 pub use flow::AttentionFlow;
 pub use model::Vit;
 pub use sinusoidal::sinusoidal;

@@ -7,8 +7,8 @@ use super::block::Common;
 use super::parts::INIT;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::families::check::check_images;
-use crate::layers::{AttentionPool, Dropout, LayerNorm, Linear, PatchEmbed, RelativePositions, RopeType};
-use crate::layers::{attention_pool, layer_norm, linear, patch_embed, relative_position_bias, rope};
+use crate::layers::{AttentionPool, Dropout, Linear, Norm, PatchEmbed, RelativePositions, RopeType};
+use crate::layers::{attention_pool, linear, norm, patch_embed, relative_position_bias, rope};
 use crate::{Mode, Model, ModelConfig, ops};
 
 /// A vision transformer.
@@ -21,11 +21,11 @@ pub struct Vit {
     dist_token: Option<Tensor>,
     pub(super) patch_embed: PatchEmbed,
     pub(super) pos_drop: Dropout,
-    pub(super) norm_pre: Option<LayerNorm>,
+    pub(super) norm_pre: Option<Norm>,
     blocks: Vec<Block>,
-    norm: Option<LayerNorm>,
+    norm: Option<Norm>,
     attn_pool: Option<AttentionPool>,
-    fc_norm: Option<LayerNorm>,
+    fc_norm: Option<Norm>,
     head_proj: Option<Linear>,
     head_drop: Dropout,
     head_drop_dist: Dropout,
@@ -46,8 +46,8 @@ impl Vit {
             0 => Ok(None),
             _ => vb.get_with_hints((1, count, dim), name, normal(stdev)).map(Some),
         };
-        let norm = |wanted, name, dim| match wanted {
-            true => layer_norm(dim, config.norm_eps, vb.pp(name)).map(Some),
+        let of_tokens = |wanted, name, dim| match wanted {
+            true => norm(config.norm_layer, dim, config.norm_eps, vb.pp(name)).map(Some),
             false => Ok(None),
         };
         let head = |wanted, name| match wanted {
@@ -73,17 +73,17 @@ impl Vit {
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
             blocks: {
                 let common = common(config, &vb)?;
-                norm_pre = norm(config.pre_norm, "norm_pre", dim)?;
+                norm_pre = of_tokens(config.pre_norm, "norm_pre", dim)?;
                 let block = |i| Block::new(config, i, &common, vb.pp(format!("blocks.{i}")));
                 (0..config.depth).map(block).collect::<Result<_>>()?
             },
             norm_pre,
-            norm: norm(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
+            norm: of_tokens(config.final_norm && !config.uses_fc_norm(), "norm", dim)?,
             attn_pool: match config.global_pool {
                 GlobalPool::Map => Some(attention_pool(&config.attention_pool(), vb.pp("attn_pool"))?),
                 _ => None,
             },
-            fc_norm: norm(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
+            fc_norm: of_tokens(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
             head_proj: match config.head_proj {
                 Some(to) => Some(linear(width, to, false, INIT, vb.pp("head_proj"))?),
                 None => None,
@@ -328,7 +328,7 @@ impl Model for Vit {
     }
 }
 
-pub(super) fn apply(norm: &Option<LayerNorm>, x: &Tensor) -> Result<Tensor> {
+pub(super) fn apply(norm: &Option<Norm>, x: &Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(x),
         None => Ok(x.clone()),

@@ -1,6 +1,6 @@
 //! The ViTs of the zoo: a name and a line of numbers each. Names and numbers are timm's.
 
-use super::{Act, GlobalPool, GridIndexing, PosEmbed, RopeType, VitConfig};
+use super::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType, VitConfig};
 use crate::ImgSize;
 
 /// Image size, patch size, width, depth and heads on top of what a family has in common.
@@ -61,6 +61,24 @@ const RELPOS: VitConfig = VitConfig {
     use_rel_pos_bias: true,
     rel_pos_dim: Some(128),
     ..GAP.scaled(1e-6)
+};
+/// Norms inside of attention and MLP.
+const BEIT3: VitConfig = VitConfig { scale_attn_inner: true, scale_mlp: true, norm_eps: 1e-5, ..BASE.avg() };
+/// RMS norms, also of patches, and no bias anywhere but there; the norm, then the mean of the patches.
+const AIMV2: VitConfig = VitConfig {
+    embed_norm: true,
+    mlp_ratio: 2.75,
+    qkv_bias: false,
+    proj_bias: false,
+    norm_eps: 1e-5,
+    ..SIGLIP_GAP.swiglu(1).rms_norm()
+};
+/// Attention and MLP at once, RMS norms, also of queries and keys.
+const XP: VitConfig = VitConfig {
+    qkv_bias: false,
+    qk_norm: true,
+    pre_norm: true,
+    ..BASE.parallel_scaling().rms_norm().no_embed_class()
 };
 /// Perception Encoder: the mean of the patches as the last block leaves them.
 const PE: VitConfig = VitConfig {
@@ -135,6 +153,12 @@ impl VitConfig {
     const fn no_qkv_bias(self) -> Self {
         Self { qkv_bias: false, ..self }
     }
+    const fn parallel_scaling(self) -> Self {
+        Self { block_fn: BlockFn::ParallelScaling, ..self }
+    }
+    const fn parallel_things(self) -> Self {
+        Self { block_fn: BlockFn::ParallelThings, ..self }
+    }
     const fn pool_include_prefix(self) -> Self {
         Self { pool_include_prefix: true, ..self }
     }
@@ -162,6 +186,9 @@ impl VitConfig {
     const fn rotary(self) -> Self {
         Self { rope_type: RopeType::Cat, ..self }
     }
+    const fn rms_norm(self) -> Self {
+        Self { norm_layer: NormLayer::RmsNorm, ..self }
+    }
     const fn scale_mlp(self) -> Self {
         Self { scale_mlp: true, ..self }
     }
@@ -182,6 +209,22 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     // For MNIST: small enough to train from scratch in minutes.
     ("vit_mnist", VitConfig { in_chans: 1, num_classes: 10, ..vit(28, 7, 64, 6, 4, BASE) }),
     // From timm: image, patch, width, depth, heads.
+    ("aimv2_1b_patch14_224", vit(224, 14, 2048, 24, 16, AIMV2)),
+    ("aimv2_1b_patch14_336", vit(336, 14, 2048, 24, 16, AIMV2)),
+    ("aimv2_1b_patch14_448", vit(448, 14, 2048, 24, 16, AIMV2)),
+    ("aimv2_3b_patch14_224", vit(224, 14, 3072, 24, 24, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_3b_patch14_336", vit(336, 14, 3072, 24, 24, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_3b_patch14_448", vit(448, 14, 3072, 24, 24, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_huge_patch14_224", vit(224, 14, 1536, 24, 12, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_huge_patch14_336", vit(336, 14, 1536, 24, 12, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_huge_patch14_448", vit(448, 14, 1536, 24, 12, AIMV2.mlp_ratio(2.6667))),
+    ("aimv2_large_patch14_224", vit(224, 14, 1024, 24, 8, AIMV2)),
+    ("aimv2_large_patch14_336", vit(336, 14, 1024, 24, 8, AIMV2)),
+    ("aimv2_large_patch14_448", vit(448, 14, 1024, 24, 8, AIMV2)),
+    ("beit3_base_patch16_224", vit(224, 16, 768, 12, 12, BEIT3)),
+    ("beit3_giant_patch14_224", vit(224, 14, 1408, 40, 16, BEIT3.mlp_ratio(4.3637))),
+    ("beit3_giant_patch14_336", vit(336, 14, 1408, 40, 16, BEIT3.mlp_ratio(4.3637))),
+    ("beit3_large_patch16_224", vit(224, 16, 1024, 24, 16, BEIT3)),
     ("beit_base_patch16_224", vit(224, 16, 768, 12, 12, BEIT.scaled(0.1))),
     ("beit_base_patch16_384", vit(384, 16, 768, 12, 12, BEIT.scaled(0.1))),
     ("beit_large_patch16_224", vit(224, 16, 1024, 24, 16, BEIT.scaled(1e-05))),
@@ -229,12 +272,14 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("test_vit", vit(160, 16, 64, 6, 2, BASE.mlp_ratio(3.0))),
     ("test_vit2", vit(160, 16, 64, 8, 2, GAP.mlp_ratio(3.0).scaled(1e-05).registers(1))),
     ("test_vit3", vit(160, 16, 96, 9, 3, SIGLIP.mlp_ratio(2.0).scaled(1e-05).registers(1).pool_include_prefix())),
+    ("test_vit4", vit(160, 16, 96, 9, 3, GAP.mlp_ratio(3.0).scaled(1e-05).registers(1).rms_norm())),
     ("test_vit_relpos", vit(160, 16, 96, 9, 3, RELPOS.no_qkv_bias().mlp_ratio(2.0).fc_norm_on())),
     ("vit_7b_patch16_dinov3", vit(256, 16, 4096, 40, 32, DINOV3.swiglu(64).mlp_ratio(2.0))),
     ("vit_base_patch8_224", vit(224, 8, 768, 12, 12, BASE)),
     ("vit_base_patch14_dinov2", vit(518, 14, 768, 12, 12, DINOV2)),
     ("vit_base_patch14_reg1_tipsv2", vit(448, 14, 768, 12, 12, BASE.scaled(1.0).no_embed_class().registers(1))),
     ("vit_base_patch14_reg4_dinov2", vit(518, 14, 768, 12, 12, DINOV2.no_embed_class().registers(4))),
+    ("vit_base_patch16_18x2_224", vit(224, 16, 768, 18, 12, DINOV2.parallel_things())),
     ("vit_base_patch16_224", vit(224, 16, 768, 12, 12, BASE)),
     ("vit_base_patch16_224_miil", vit(224, 16, 768, 12, 12, BASE.no_qkv_bias())),
     ("vit_base_patch16_384", vit(384, 16, 768, 12, 12, BASE)),
@@ -263,6 +308,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_base_patch16_siglip_gap_256", vit(256, 16, 768, 12, 12, SIGLIP_GAP)),
     ("vit_base_patch16_siglip_gap_384", vit(384, 16, 768, 12, 12, SIGLIP_GAP)),
     ("vit_base_patch16_siglip_gap_512", vit(512, 16, 768, 12, 12, SIGLIP_GAP)),
+    ("vit_base_patch16_xp_224", vit(224, 16, 768, 12, 12, XP)),
     ("vit_base_patch32_224", vit(224, 32, 768, 12, 12, BASE)),
     ("vit_base_patch32_384", vit(384, 32, 768, 12, 12, BASE)),
     ("vit_base_patch32_clip_224", vit(224, 32, 768, 12, 12, CLIP)),
@@ -302,6 +348,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_huge_patch14_clip_quickgelu_224", vit(224, 14, 1280, 32, 16, QUICK_CLIP)),
     ("vit_huge_patch14_clip_quickgelu_378", vit(378, 14, 1280, 32, 16, QUICK_CLIP)),
     ("vit_huge_patch14_gap_224", vit(224, 14, 1280, 32, 16, SIGLIP_GAP.no_head())),
+    ("vit_huge_patch14_xp_224", vit(224, 14, 1280, 32, 16, XP)),
     ("vit_huge_patch16_gap_448", vit(448, 16, 1280, 32, 16, SIGLIP_GAP.no_head())),
     ("vit_huge_plus_patch16_dinov3", vit(256, 16, 1280, 32, 20, DINOV3.swiglu(8))),
     ("vit_huge_plus_patch16_dinov3_qkvb", vit(256, 16, 1280, 32, 20, DINOV3.qkv_bias().swiglu(8))),
@@ -316,6 +363,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_large_patch14_dinov2", vit(518, 14, 1024, 24, 16, DINOV2)),
     ("vit_large_patch14_reg1_tipsv2", vit(448, 14, 1024, 24, 16, BASE.scaled(1.0).no_embed_class().registers(1))),
     ("vit_large_patch14_reg4_dinov2", vit(518, 14, 1024, 24, 16, DINOV2.no_embed_class().registers(4))),
+    ("vit_large_patch14_xp_224", vit(224, 14, 1024, 24, 16, XP)),
     ("vit_large_patch16_224", vit(224, 16, 1024, 24, 16, BASE)),
     ("vit_large_patch16_384", vit(384, 16, 1024, 24, 16, BASE)),
     ("vit_large_patch16_dinov3", vit(256, 16, 1024, 24, 16, DINOV3)),
@@ -359,6 +407,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_pe_spatial_large_patch14_448", vit(448, 14, 1024, 24, 16, PE.stretched(32))),
     ("vit_pe_spatial_small_patch16_512", vit(512, 16, 384, 12, 6, PE.stretched(32))),
     ("vit_pe_spatial_tiny_patch16_512", vit(512, 16, 192, 12, 3, PE.stretched(32))),
+    ("vit_pwee_patch16_reg1_gap_256", vit(256, 16, 256, 16, 4, GAP.mlp_ratio(5.0).scaled(1e-05).no_embed_class().registers(1).parallel_scaling())),
     ("vit_relpos_base_patch16_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().fc_norm_on())),
     ("vit_relpos_base_patch16_cls_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().class_token().token())),
     ("vit_relpos_base_patch16_clsgap_224", vit(224, 16, 768, 12, 12, RELPOS.no_qkv_bias().class_token().fc_norm_on())),
@@ -373,6 +422,7 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_small_patch8_224", vit(224, 8, 384, 12, 6, BASE)),
     ("vit_small_patch14_dinov2", vit(518, 14, 384, 12, 6, DINOV2)),
     ("vit_small_patch14_reg4_dinov2", vit(518, 14, 384, 12, 6, DINOV2.no_embed_class().registers(4))),
+    ("vit_small_patch16_18x2_224", vit(224, 16, 384, 18, 6, DINOV2.parallel_things())),
     ("vit_small_patch16_36x1_224", vit(224, 16, 384, 36, 6, DINOV2)),
     ("vit_small_patch16_224", vit(224, 16, 384, 12, 6, BASE)),
     ("vit_small_patch16_384", vit(384, 16, 384, 12, 6, BASE)),

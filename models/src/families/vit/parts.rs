@@ -18,6 +18,7 @@ impl VitConfig {
             bias: !self.pre_norm,
             spt: self.spt,
             norm: self.norm_patches,
+            embed_norm: self.embed_norm.then_some(self.norm_layer),
             norm_eps: self.norm_eps,
             ..PatchEmbedConfig::new(self.in_chans, self.patch_size, self.embed_dim)
         }
@@ -32,6 +33,8 @@ impl VitConfig {
             qk_norm: self.qk_norm,
             lsa: self.lsa,
             scale_norm: self.scale_attn_inner,
+            proj_bias: self.proj_bias,
+            norm_layer: self.norm_layer,
             norm_eps: self.norm_eps,
             attn_drop_rate: self.attn_drop_rate,
             proj_drop_rate: self.proj_drop_rate,
@@ -45,7 +48,9 @@ impl VitConfig {
         MlpBlockConfig {
             act: self.act.op(),
             gate: self.gate(),
+            bias: self.proj_bias,
             norm: self.scale_mlp,
+            norm_layer: self.norm_layer,
             norm_eps: self.norm_eps,
             drop_rate: self.proj_drop_rate,
             init: INIT,
@@ -53,9 +58,10 @@ impl VitConfig {
         }
     }
 
-    /// Both branches of block `index`.
+    /// Every branch of block `index`.
     pub(super) fn residual_branch(&self, index: usize) -> ResidualBranchConfig {
         ResidualBranchConfig {
+            norm_layer: self.norm_layer,
             norm_eps: self.norm_eps,
             layer_scale: self.layer_scale().filter(|_| !self.is_eva_or_beit()),
             post_norm: self.use_post_norm,
@@ -84,6 +90,7 @@ impl VitConfig {
         AttentionPoolConfig {
             mlp_dim: self.attn_pool_mlp_dim(),
             act: act.op(),
+            norm_layer: self.norm_layer,
             norm_eps: self.norm_eps,
             init: INIT,
             ..AttentionPoolConfig::new(self.embed_dim, self.attn_pool_num_heads.unwrap_or(self.num_heads))
