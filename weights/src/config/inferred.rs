@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use tallow_models::layers::SHIFTS;
-use tallow_models::vit::{Act, GlobalPool};
+use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
 use super::hugging_face::share;
 use super::twins::Twins;
-use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, positions};
+use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, blocks, positions};
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
 
@@ -158,7 +158,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     if patch_size != width || patch_size == 0 || embed_dim == 0 {
         return Err(ask("square patches", format!("{patch_size}×{width}")));
     }
-    let blocks: HashSet<&str> = translation
+    let numbers: HashSet<&str> = translation
         .mapped
         .iter()
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
@@ -166,19 +166,16 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     refuse(origin, translation)?;
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
-    let norm_patches = has("patch_embed.norm.weight");
-    let (spt, lsa) = (has("patch_embed.patch_norm.weight") && !norm_patches, shape("blocks.0.attn.scale"));
+    let of_patches = [has("patch_embed.patch_norm.weight"), has("patch_embed.norm.weight")];
+    let spt = of_patches == [true, false];
     let in_chans = if spt { in_chans / (1 + SHIFTS) } else { in_chans };
     let positions = positions::read(&shape, translation.naming);
-    let mlp = |layer: &str, axis: usize| shape(&format!("blocks.0.mlp.{layer}.weight"))?.get(axis).copied();
-    let hidden = mlp("fc2", 1).or(mlp("fc1", 0)).unwrap_or(4 * embed_dim);
-    let gated = mlp("fc1", 0) == Some(2 * hidden);
-    let act = if gated { told.act.unwrap_or(Act::Silu) } else { act };
-    let known = match (shape("blocks.0.attn.q_norm.weight"), lsa, translation.head_dim, positions.num_heads) {
+    let of_blocks = blocks::read(translation);
+    let act = if of_blocks.gated { told.act.unwrap_or(Act::Silu) } else { act };
+    let known = match (of_blocks.head_dim.or(translation.head_dim), of_blocks.scales.or(positions.num_heads)) {
         _ if told.num_heads.is_some() => told.num_heads,
-        (Some(&[head]), ..) | (_, _, Some(head), _) if head > 0 && embed_dim % head == 0 => Some(embed_dim / head),
-        (_, Some(&[heads]), ..) | (.., Some(heads)) => Some(heads),
-        _ => None,
+        (Some(head), _) if head > 0 && embed_dim % head == 0 => Some(embed_dim / head),
+        (_, heads) => heads,
     };
     let class_token = has("cls_token");
     let reg_tokens = shape("reg_token").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
@@ -200,7 +197,6 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         }
         (other, _) => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{other:?}"))),
     };
-    let in_parts = |name: &str| translation.get(name).is_some_and(|mapped| mapped.parts.len() > 1);
     let (num_classes, head_width) = match shape("head.weight") {
         Some(&[classes, width]) => (classes, width),
         _ => (0, embed_dim),
@@ -212,29 +208,21 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.patch_size = patch_size;
         c.in_chans = in_chans;
         c.spt = spt;
-        c.norm_patches = norm_patches;
+        c.norm_patches = of_patches == [true, true];
+        c.embed_norm = of_patches == [false, true];
         c.num_classes = num_classes;
         c.embed_dim = embed_dim;
-        c.depth = blocks.len();
-        c.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
+        c.depth = numbers.len();
+        of_blocks.apply(c);
         c.k_bias = !positions.keys_without_bias;
-        c.qkv_bias = blocks.is_empty() || has("blocks.0.attn.qkv.bias") || has("blocks.0.attn.q_bias");
-        c.qkv_fused = translation.naming != Naming::Timm || !in_parts("blocks.0.attn.qkv.weight");
-        c.scale_attn_inner = has("blocks.0.attn.norm.weight");
-        c.scale_mlp = has("blocks.0.mlp.norm.weight");
-        c.swiglu_mlp = gated;
-        c.swiglu_align_to = usize::from(gated && !c.scale_mlp && in_parts("blocks.0.mlp.fc1.weight"));
-        c.qk_norm = has("blocks.0.attn.q_norm.weight");
-        c.lsa = lsa.is_some();
         c.class_token = class_token;
         c.reg_tokens = reg_tokens;
         c.distilled = distilled;
         c.no_embed_class = no_embed_class && prefix > 0;
         c.pre_norm = has("norm_pre.weight");
         // timm's `vit_base_patch16_rpn_224`: no other of its ViTs with a norm behind the pool does without all of these.
-        let bare = !class_token && reg_tokens == 0 && !c.qkv_bias && !has("blocks.0.ls1.gamma");
-        c.use_post_norm = bare && fc_norm && translation.naming == Naming::Timm && !blocks.is_empty();
-        c.init_values = has("blocks.0.ls1.gamma").then_some(1e-5);
+        let bare = !class_token && reg_tokens == 0 && !c.qkv_bias && c.proj_bias && c.init_values.is_none();
+        c.use_post_norm = bare && fc_norm && translation.naming == Naming::Timm && c.block_fn == BlockFn::Block;
         c.global_pool = global_pool;
         c.fc_norm = (global_pool == GlobalPool::Avg && !fc_norm).then_some(false);
         c.final_norm = fc_norm || has("norm.weight");
@@ -242,8 +230,9 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         c.norm_eps = match translation.naming {
             Naming::HuggingFace => 1e-12,
             Naming::OpenClip | Naming::VitPytorch => 1e-5,
-            // Only CLIP's ViTs begin with a norm.
-            _ if has("norm_pre.weight") => 1e-5,
+            // CLIP's ViTs begin with a norm; AIMv2's have one of every patch, BEiT-3's some inside.
+            _ if c.norm_layer == NormLayer::LayerNorm && has("norm_pre.weight") || c.embed_norm => 1e-5,
+            _ if c.scale_attn_inner && c.scale_mlp && !c.swiglu_mlp => 1e-5,
             _ => 1e-6,
         };
     });

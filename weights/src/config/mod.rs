@@ -1,6 +1,7 @@
 //! What a checkpoint's `config.json` says: architecture, preprocessing, labels. timm's two layouts, Hugging Face's and
 //! open_clip's.
 
+mod blocks;
 mod clip;
 mod fields;
 mod hugging_face;

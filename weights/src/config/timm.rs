@@ -1,7 +1,8 @@
 //! timm's `config.json`: nested (`pretrained_cfg` inside) or flat, with Tallow's own section for what timm cannot say.
 
 use serde_json::Value;
-use tallow_models::vit::{Act, GlobalPool, GridIndexing, PosEmbed, RopeType};
+use tallow_models::layers::Gate;
+use tallow_models::vit::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig};
 
 use super::fields::Fields;
@@ -178,8 +179,15 @@ fn apply_to_eva(args: &Fields, vit: &mut VitConfig) -> Result<()> {
 fn apply(args: &Fields, vit: &mut VitConfig) -> Result<()> {
     apply_some(args, vit, |_| true)?;
     // timm's SwiGLUPacked counts the gate in the ratio.
-    if vit.swiglu_mlp && args.has("mlp_ratio") {
+    if vit.gate() == Gate::Packed && args.has("mlp_ratio") {
         vit.mlp_ratio /= 2.;
+    }
+    if args.has("embed_norm_layer") && !is_default(args, "embed_norm_layer") {
+        let stated = args.text("embed_norm_layer")?.and_then(norm_layer);
+        if stated != Some((vit.norm_layer, vit.norm_eps)) {
+            return Err(args.unsupported("embed_norm_layer", "choose a ViT whose norms are all of one kind"));
+        }
+        vit.embed_norm = true;
     }
     Ok(())
 }
@@ -198,7 +206,10 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
         vit.act = Act::Gelu;
     }
     if args.is_null("norm_layer") {
-        vit.norm_eps = VitConfig::default().norm_eps;
+        (vit.norm_layer, vit.norm_eps) = (NormLayer::LayerNorm, VitConfig::default().norm_eps);
+    }
+    if args.is_null("embed_norm_layer") {
+        vit.embed_norm = false;
     }
     for field in args.iter().filter(|field| wanted(field)) {
         match field {
@@ -212,6 +223,14 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
             "mlp_ratio" => set(&mut vit.mlp_ratio, args.number(field)?),
             "qkv_bias" => set(&mut vit.qkv_bias, args.bool(field)?),
             "qk_norm" => set(&mut vit.qk_norm, args.bool(field)?),
+            "proj_bias" => set(&mut vit.proj_bias, args.bool(field)?),
+            "scale_attn_norm" => set(&mut vit.scale_attn_inner, args.bool(field)?),
+            "scale_mlp_norm" if vit.gate() != Gate::Packed => set(&mut vit.scale_mlp, args.bool(field)?),
+            "block_fn" if vit.rel_pos_dim.is_none() => {
+                let stated = args.text(field)?.and_then(block_fn);
+                let remedy = "known are Block, ResPostBlock, ParallelScalingBlock and ParallelThingsBlock";
+                (vit.block_fn, vit.use_post_norm) = stated.ok_or_else(|| args.unsupported(field, remedy))?;
+            }
             // Tallow's own, which timm refuses.
             "spt" => set(&mut vit.spt, args.bool(field)?),
             "lsa" => set(&mut vit.lsa, args.bool(field)?),
@@ -254,9 +273,12 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
                 vit.act = act.ok_or_else(|| args.error(field, "gelu, gelu_tanh or quick_gelu"))?;
             }
             "norm_layer" => {
-                let eps = args.text(field)?.and_then(norm_layer);
-                vit.norm_eps = eps.ok_or_else(|| args.unsupported(field, "choose a ViT with LayerNorm"))?;
+                let stated = args.text(field)?.and_then(norm_layer);
+                let remedy = "choose a ViT with LayerNorm or RmsNorm";
+                (vit.norm_layer, vit.norm_eps) = stated.ok_or_else(|| args.unsupported(field, remedy))?;
             }
+            // After the other norms, which it has to agree with.
+            "embed_norm_layer" => {}
             // These change how timm treats other image sizes and initial values, not what the model computes.
             "dynamic_img_size" | "dynamic_img_pad" | "strict_img_size" | "weight_init" | "fix_init" => {}
             // These say where the model was made, which is no part of it.
@@ -274,17 +296,14 @@ fn is_default(args: &Fields, field: &str) -> bool {
     let Some(value) = args.value(field) else { return true };
     let class = value.as_str().map(class_name);
     match field {
-        "scale_attn_norm"
-        | "scale_mlp_norm"
+        "scale_mlp_norm"
         | "scale_norm"
         | "features_only"
         | "pruned"
         | "distilled"
         | "representation_size" => value.as_bool() == Some(false),
-        "proj_bias" => value.as_bool() == Some(true),
         "patch_drop_rate" | "drop_block_rate" | "drop_connect_rate" => value.as_f64() == Some(0.),
         "embed_layer" => class.as_deref() == Some("patchembed"),
-        "block_fn" => class.as_deref() == Some("block"),
         "mlp_layer" => class.as_deref() == Some("mlp"),
         "num_kv_heads" | "rope_mrope_section" => false,
         "attn_only_layer_scale" => value.as_bool() == Some(false),
@@ -311,28 +330,45 @@ fn act_layer(text: &str) -> Option<Act> {
     })
 }
 
-/// The epsilon of a layer of norms: `layernorm`, `LayerNorm`, `nn.LayerNorm`, `partial(LayerNorm, eps=1e-6)`, and what Python
+/// The kind of a block, and whether its norms come last.
+fn block_fn(text: &str) -> Option<(BlockFn, bool)> {
+    Some(match class_name(text).as_str() {
+        "block" => (BlockFn::Block, false),
+        "respostblock" => (BlockFn::Block, true),
+        "parallelscalingblock" => (BlockFn::ParallelScaling, false),
+        "parallelthingsblock" => (BlockFn::ParallelThings, false),
+        _ => return None,
+    })
+}
+
+/// Kind and epsilon of a layer of norms: `layernorm`, `LayerNorm`, `nn.LayerNorm`, `partial(LayerNorm, eps=1e-6)`, and what Python
 /// prints for the last one, `functools.partial(<class 'torch.nn.modules.normalization.LayerNorm'>, eps=1e-06)`. None for norms of
 /// another kind.
-fn norm_layer(text: &str) -> Option<f64> {
+fn norm_layer(text: &str) -> Option<(NormLayer, f64)> {
     let (class, arguments) = match text.split_once("partial(") {
         Some((_, inside)) => inside.trim_end_matches(')').split_once(',').unwrap_or((inside.trim_end_matches(')'), "")),
         None => text.split_once('(').unwrap_or((text, "")),
     };
     let timm = !(class.contains("torch.") || class.trim_start().starts_with("nn."));
-    if !matches!(class_name(class).as_str(), "" | "layernorm" | "layernormfp32") {
-        return None;
-    }
-    match arguments.split_once("eps=") {
+    let kind = match class_name(class).as_str() {
+        "" | "layernorm" | "layernormfp32" => NormLayer::LayerNorm,
+        "rmsnorm" | "rmsnormfp32" => NormLayer::RmsNorm,
+        _ => return None,
+    };
+    let eps = match arguments.split_once("eps=") {
         Some((_, eps)) => {
             let end = eps
                 .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+')))
                 .unwrap_or(eps.len());
-            eps[..end].parse().ok()
+            eps[..end].parse().ok()?
         }
         // timm's own class and PyTorch's differ in what they take where nothing is said.
-        None => Some(if timm { 1e-6 } else { 1e-5 }),
-    }
+        None if timm => 1e-6,
+        None if kind == NormLayer::LayerNorm => 1e-5,
+        // The smallest step of the type that it computes in.
+        None => return None,
+    };
+    Some((kind, eps))
 }
 
 /// What is assumed where `norm_layer` names PyTorch's class without an epsilon: a class made so has PyTorch's default, but whoever
@@ -340,8 +376,8 @@ fn norm_layer(text: &str) -> Option<f64> {
 pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
     let Some(args) = root.object("model_args")? else { return Ok(None) };
     let Some(Value::String(text)) = args.value("norm_layer") else { return Ok(None) };
-    let assumed = norm_layer(text).filter(|eps| !text.contains("eps=") && *eps != VitConfig::default().norm_eps);
-    Ok(assumed.map(|eps| {
+    let assumed = norm_layer(text).filter(|(_, eps)| !text.contains("eps=") && *eps != VitConfig::default().norm_eps);
+    Ok(assumed.map(|(_, eps)| {
         format!(
             "norm_layer {text:?} states no epsilon: PyTorch's default {eps:e} was taken, timm's ViTs have {:e}; `set norm_eps=VALUE` \
              says otherwise",
@@ -407,9 +443,16 @@ mod tests {
             ("functools.partial(<class 'torch.nn.modules.normalization.LayerNorm'>, eps=1e-06)", 1e-6),
             ("functools.partial(<class 'timm.layers.norm.LayerNorm'>, eps=1e-05)", 1e-5),
         ] {
-            assert_eq!(norm_layer(text), Some(eps), "{text}");
+            assert_eq!(norm_layer(text), Some((NormLayer::LayerNorm, eps)), "{text}");
         }
-        for text in ["rmsnorm", "nn.BatchNorm2d", "partial(RmsNorm, eps=1e-5)", "groupnorm1"] {
+        for (text, eps) in [
+            ("rmsnorm", 1e-6),
+            ("<class 'timm.layers.norm.RmsNorm'>", 1e-6),
+            ("functools.partial(<class 'timm.layers.norm.RmsNorm'>, eps=1e-05)", 1e-5),
+        ] {
+            assert_eq!(norm_layer(text), Some((NormLayer::RmsNorm, eps)), "{text}");
+        }
+        for text in ["nn.BatchNorm2d", "nn.RMSNorm", "groupnorm1"] {
             assert_eq!(norm_layer(text), None, "{text}");
         }
     }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
-use tallow_models::vit::{Act, GlobalPool, PosEmbed, RopeType};
+use tallow_models::layers::Gate;
+use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
@@ -154,10 +155,16 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
                 [BEIT; 2]
             } else if vit.is_eva_or_beit() {
                 [EVA, DINOV3]
-            } else if vit.swiglu_mlp {
-                [GIANT; 2]
             } else {
-                [PLAIN, CLIP]
+                match (vit.block_fn, vit.gate(), vit.norm_layer) {
+                    (BlockFn::ParallelScaling, ..) => [PARALLEL_SCALING; 2],
+                    (BlockFn::ParallelThings, ..) => [PARALLEL_THINGS; 2],
+                    (_, Gate::Packed, _) => [GIANT; 2],
+                    (_, Gate::Apart, _) => [AIMV2; 2],
+                    (.., NormLayer::RmsNorm) => [RMS_NORM; 2],
+                    _ if vit.use_post_norm => [POST_NORM; 2],
+                    _ => [PLAIN, CLIP],
+                }
             };
             let fitting = names.into_iter().find(|name| norm_eps_of(name) == Some(vit.norm_eps));
             fitting.or(known).unwrap_or(names[0]).into()
@@ -173,8 +180,14 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
 const PLAIN: &str = "vit_base_patch16_224";
 /// The same with the norms of CLIP.
 const CLIP: &str = "vit_base_patch16_clip_224";
-/// The same with a gate.
+/// The same with a gate, and with a gate from a layer of its own.
 const GIANT: &str = "vit_giant_patch14_dinov2";
+const AIMV2: &str = "aimv2_large_patch14_224";
+/// The same with other blocks, and with other norms.
+const PARALLEL_SCALING: &str = "vit_pwee_patch16_reg1_gap_256";
+const PARALLEL_THINGS: &str = "vit_small_patch16_18x2_224";
+const POST_NORM: &str = "vit_base_patch16_rpn_224";
+const RMS_NORM: &str = "test_vit4";
 /// One of timm's class `Eva`, and one with DINOv3's norms.
 const EVA: &str = "eva_giant_patch14_224";
 const DINOV3: &str = "vit_base_patch16_dinov3";
@@ -189,7 +202,9 @@ const RELPOS_LAST: &str = "vit_relpos_base_patch16_rpn_224";
 fn same_class(vit: &VitConfig, name: &str) -> bool {
     let class = |vit: &VitConfig| {
         let relative = vit.rel_pos_dim.is_some();
-        (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, relative && vit.use_post_norm)
+        // Of Eva arguments say it.
+        let blocks = (!vit.is_eva_or_beit()).then(|| (vit.block_fn, vit.use_post_norm, vit.gate()));
+        (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, blocks)
     };
     match zoo::find(name).map(|entry| entry.architecture) {
         Ok(Architecture::Vit(base)) => class(&base) == class(vit),
@@ -251,7 +266,7 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         relative_args(vit, width, &mut args);
         return args;
     }
-    if vit.swiglu_mlp {
+    if vit.gate() == Gate::Packed {
         // timm counts the gate.
         args["mlp_ratio"] = (2. * vit.mlp_ratio).into();
     }
@@ -274,6 +289,18 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
     }
     if !vit.final_norm || !base.final_norm {
         args["final_norm"] = vit.final_norm.into();
+    }
+    for (name, value, usual) in [
+        ("proj_bias", vit.proj_bias, true),
+        ("scale_attn_norm", vit.scale_attn_inner, false),
+        ("scale_mlp_norm", vit.scale_mlp, false),
+    ] {
+        if value != usual || base.scale_mlp || !base.proj_bias {
+            args[name] = value.into();
+        }
+    }
+    if vit.norm_layer != base.norm_layer {
+        args["norm_layer"] = vit.norm_layer.name().into();
     }
     if vit.spt {
         args["spt"] = true.into();

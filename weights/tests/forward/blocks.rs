@@ -8,8 +8,20 @@ use tallow_weights::save;
 
 use super::*;
 
-const TIMM: [&str; 7] =
-    ["timm_dinov3", "timm_eva02", "timm_beit", "timm_rope_mixed", "timm_pe", "timm_post_norm", "timm_relpos"];
+const TIMM: [&str; 12] = [
+    "timm_dinov3",
+    "timm_eva02",
+    "timm_beit",
+    "timm_rope_mixed",
+    "timm_pe",
+    "timm_post_norm",
+    "timm_relpos",
+    "timm_pwee",
+    "timm_xp",
+    "timm_things",
+    "timm_aimv2",
+    "timm_beit3",
+];
 
 /// A case's checkpoint without the config beside it.
 fn weights_alone(case: &str) -> (tempfile::TempDir, Checkpoint) {
@@ -40,6 +52,7 @@ fn another_image_size_that_is_no_square_equals_timm() {
     assert!(adapted("timm_dinov3", [4, 10]).is_empty(), "rotary positions fit any size");
     assert!(adapted("timm_relpos", [4, 8]).is_empty(), "an MLP reads any distance");
     assert_eq!(adapted("timm_eva02", [8, 4]), ["pos_embed".to_owned()].into());
+    assert_eq!(adapted("timm_pwee", [8, 4]), ["pos_embed".to_owned()].into());
     assert_eq!(adapted("timm_rope_mixed", [4, 8]), ["pos_embed".to_owned()].into());
     let tables = ["blocks.0.attn.", "blocks.1.attn.", "rel_pos_bias."];
     assert_eq!(adapted("timm_beit", [10, 4]), tables.map(|of| format!("{of}relative_position_bias_table")).into());
@@ -74,7 +87,10 @@ fn positions_heads_and_gates_are_read_off_the_names_where_they_tell() {
     }
     let options = OpenOptions::default().with(|options| options.num_heads = Some(2));
     let folder = tempfile::tempdir().unwrap();
-    for case in ["timm_eva02", "timm_dinov3", "hf_dinov3", "timm_relpos"] {
+    // timm_pwee pools as no tensor tells: registers and no class token mean the mean of the patches.
+    for case in
+        ["timm_eva02", "timm_dinov3", "hf_dinov3", "timm_relpos", "timm_pwee", "timm_xp", "timm_things", "timm_aimv2", "timm_beit3"]
+    {
         let file = folder.path().join(format!("{case}.safetensors"));
         std::fs::copy(references().join(case).join("model.safetensors"), &file).unwrap();
         let checkpoint = open(&Source::File(file), &options).unwrap();

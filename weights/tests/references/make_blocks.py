@@ -1,5 +1,5 @@
 """Writes the references of ViTs with other blocks than the first one's: DINOv3, EVA-02, BEiT, Data2Vec-Vision, DINOv2's giant,
-Perception Encoder, learned rotary positions, relative positions through an MLP. As make.py: small random checkpoints in the real layouts, and what timm and
+Perception Encoder, learned rotary positions, relative positions through an MLP, parallel blocks, AIMv2, BEiT-3. As make.py: small random checkpoints in the real layouts, and what timm and
 transformers compute from them.
 
     pip install torch timm transformers safetensors && python make_blocks.py
@@ -69,6 +69,14 @@ CASES = [
 ]
 # After the others, whose values come from the same generator.
 RELATIVE = [("timm_relpos", "vit_relpos_medium_patch16_cls_224", {"rel_pos_dim": 4, "init_values": 0.5}, (4, 8))]
+# Attention and MLP side by side, other norms; after these.
+PARALLEL = [
+    ("timm_pwee", "vit_pwee_patch16_reg1_gap_256", {"init_values": 0.5}, (8, 4)),
+    ("timm_xp", "vit_base_patch16_xp_224", {"depth": 1}, None),
+    ("timm_things", "vit_small_patch16_18x2_224", {"depth": 1}, None),
+    ("timm_aimv2", "aimv2_large_patch14_224", {"depth": 1}, None),
+    ("timm_beit3", "beit3_base_patch16_224", {"depth": 1}, None),
+]
 
 
 @torch.no_grad()
@@ -118,3 +126,4 @@ timm_cases(CASES)
 metas_dinov3()
 hugging_face_cases()
 timm_cases(RELATIVE)
+timm_cases(PARALLEL)

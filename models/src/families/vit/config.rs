@@ -404,7 +404,7 @@ impl VitConfig {
     }
 
     /// Where the MLP's gate comes from, as in the classes that timm has for it.
-    pub(super) fn gate(&self) -> Gate {
+    pub fn gate(&self) -> Gate {
         let apart = self.scale_mlp || self.has_relative_tables() || self.swiglu_align_to > 0 && !self.use_post_norm;
         match (self.swiglu_mlp, apart) {
             (false, _) => Gate::None,
