@@ -121,6 +121,12 @@ TIMM = {  # name: (architecture, constructor arguments)
     "test_vit": ("test_vit", dict(num_classes=10)),
     "test_vit2": ("test_vit2", dict(num_classes=10)),
     "test_vit3": ("test_vit3", dict(num_classes=10)),
+    "rms-norm": ("test_vit4", dict(num_classes=10)),
+    "parallel-scaling": ("vit_pwee_patch16_reg1_gap_256", dict(num_classes=5, img_size=64, embed_dim=96, depth=3)),
+    "parallel-scaling-xp": ("vit_base_patch16_xp_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
+    "parallel-things": ("vit_small_patch16_18x2_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
+    "aimv2": ("aimv2_large_patch14_224", dict(num_classes=5, img_size=70, embed_dim=96, depth=2, num_heads=3)),
+    "beit3": ("beit3_base_patch16_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
 }
 
 
@@ -244,6 +250,8 @@ def train(work, only):
         "vit": ("vit_small_patch16_224", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=64, depth=6, num_heads=4)),
         "vit-reg-ls": ("vit_small_patch16_224", dict(img_size=28, patch_size=4, in_chans=1, embed_dim=48, depth=3, num_heads=3, init_values=0.1,
                        qk_norm=True, reg_tokens=2, global_pool="avg")),
+        "xp": ("vit_base_patch16_xp_224", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=48, depth=3, num_heads=3)),
+        "things": ("vit_small_patch16_18x2_224", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=48, depth=2, num_heads=3)),
     }
     optimisers = {
         "sgd": (["--optimizer", "sgd", "--lr", 0.05, "--momentum", 0.9, "--weight-decay", 0], lambda g: torch.optim.SGD(g, 0.05, 0.9)),
@@ -286,7 +294,8 @@ def train(work, only):
 
 def export(work, only):
     """What Tallow writes, timm loads strictly and gives the same logits."""
-    for i, name in enumerate(only or ["classic", "layerscale-qknorm-reg-avg", "map-siglip", "deit-distilled", "no-embed-class-reg", "clip-quickgelu"]):
+    for i, name in enumerate(only or ["classic", "layerscale-qknorm-reg-avg", "map-siglip", "deit-distilled", "no-embed-class-reg", "clip-quickgelu",
+                                      "rms-norm", "parallel-scaling", "parallel-scaling-xp", "parallel-things", "aimv2", "beit3"]):
         arch, args = TIMM[name]
         model = randomise(timm.create_model(arch, pretrained=False, **args), 400 + i)
         size = model.patch_embed.img_size[0]
@@ -312,7 +321,7 @@ def export(work, only):
 
 def finetuned(work):
     """A fine-tuned model keeps timm's name and what comes with it: DeiT's second token, CLIP's activation and epsilon."""
-    for i, name in enumerate(["deit-distilled", "clip-quickgelu", "map-siglip", "dinov2", "deit3"]):
+    for i, name in enumerate(["deit-distilled", "clip-quickgelu", "map-siglip", "dinov2", "deit3", "parallel-scaling-xp", "parallel-things", "aimv2"]):
         arch, args = TIMM[name]
         args = {**args, "depth": 2}
         model = randomise(timm.create_model(arch, pretrained=False, **args), 500 + i)

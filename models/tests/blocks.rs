@@ -2,7 +2,7 @@
 //! that is drawn is the one that is computed with; freezing and decay of the rate know every parameter.
 
 use candle_core::{DType, Device, Result, Tensor};
-use tallow_models::vit::{Act, GlobalPool, GridIndexing, PosEmbed, RopeType};
+use tallow_models::vit::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Mode, Model, ModelConfig, Params, Stage, Vit, VitConfig};
 
 fn small() -> VitConfig {
@@ -58,6 +58,21 @@ fn kinds() -> Vec<(&'static str, VitConfig)> {
             small().with(|c| (c.use_post_norm, c.swiglu_mlp, c.act) = (true, true, Act::Silu)),
         ),
         ("relpos", relative().with(|c| (c.use_rel_pos_bias, c.init_values) = (true, Some(0.5)))),
+        (
+            "parallel scaling",
+            small().with(|c| {
+                (c.block_fn, c.qkv_bias, c.qk_norm) = (BlockFn::ParallelScaling, false, true);
+                (c.norm_layer, c.pre_norm, c.init_values) = (NormLayer::RmsNorm, true, Some(0.5));
+            }),
+        ),
+        ("parallel things", small().with(|c| (c.block_fn, c.init_values) = (BlockFn::ParallelThings, Some(0.5)))),
+        (
+            "aimv2",
+            small().with(|c| {
+                (c.norm_layer, c.embed_norm, c.proj_bias) = (NormLayer::RmsNorm, true, false);
+                (c.swiglu_mlp, c.swiglu_align_to, c.act) = (true, 1, Act::Silu);
+            }),
+        ),
         ("srelpos", relative().with(|c| (c.use_shared_rel_pos_bias, c.use_post_norm) = (true, true))),
     ]
 }

@@ -10,10 +10,11 @@
 //! ```
 //!
 //! [`tokenizer`] cuts texts into tokens, [`TextEncoder`] makes vectors of them, [`templates`] has the sentences that class names are put
-//! into, and [`zero_shot`] the model that classifies by words.
+//! into, [`given`] reads names as users give them, and [`zero_shot`] the model that classifies by words.
 
 mod encoder;
 mod entities;
+pub mod given;
 mod repair;
 pub mod templates;
 pub mod tokenizer;

@@ -2,11 +2,12 @@
 //!
 //! Radford et al. 2021, section 3.1.4; the lists are open_clip's, in its order.
 
-use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use tallow_weights::expanded;
 
+use super::given::lines;
 use crate::inference::{Error, Result};
 
 /// The sentences that a classifier is made with, by name.
@@ -34,16 +35,14 @@ impl Templates {
             sentence if sentence.contains("{}") => vec![sentence.to_owned()],
             file => {
                 let path: PathBuf = expanded(file);
-                let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => Error::invalid(
+                let sentences = lines(&path).map_err(|error| match error {
+                    Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => Error::invalid(
                         "templates",
                         format!("{}, a sentence with {{}} in it, or a file of such sentences", Self::NAMES.join(", ")),
                         format!("{name:?}, and no such file is there"),
                     ),
-                    _ => Error::Io { path: path.clone(), source: error },
+                    other => other,
                 })?;
-                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-                let sentences: Vec<String> = lines.map(str::to_owned).collect();
                 if let Some(other) = sentences.iter().find(|sentence| !sentence.contains("{}")) {
                     let expected = "a sentence with {} in every line, where the name of the class goes".into();
                     return Err(Error::File { path, expected, got: format!("{other:?}") });

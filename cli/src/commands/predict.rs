@@ -15,7 +15,7 @@ use crate::output::stdout;
 use crate::progress;
 use crate::session::Session;
 use tallow::data::{self, Checked, LoaderOptions, OnBadImage, Samples, Subset};
-use tallow::text::ZeroShot;
+use tallow::text::{ZeroShot, given};
 use tallow::train::RunFolder;
 use tallow::train::study::svm::{self, Svm};
 use tallow::{Classifier, Pretrained};
@@ -129,7 +129,8 @@ impl Prediction {
 
 /// The model as a classifier of the classes that are called `labels`.
 fn by_words(args: &PredictArgs, labels: &str, session: &Session) -> Result<Pretrained> {
-    let words: Vec<&str> = labels.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let mut words = given::names("labels", labels).map_err(model::of_model)?;
+    words.retain(|word| !word.is_empty());
     let (device, dtype) = session.device()?;
     let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
     let classifier =

@@ -360,7 +360,7 @@ pub struct PredictArgs {
     /// Images, or folders of images
     #[arg(required = true, value_name = "IMAGE", value_parser = path())]
     pub images: Vec<PathBuf>,
-    /// Classes in words, separated by commas, for a CLIP or SigLIP with both towers: 'a cat,a dog'
+    /// Classes in words, separated by commas or in the lines of a file, for a CLIP or SigLIP with both towers: 'a cat,a dog'
     #[arg(long, value_name = "TEXTS", conflicts_with = "attention")]
     pub labels: Option<String>,
     /// The sentences that --labels are put into: openai-80, openai-7, simple, a sentence with {} in it, or a file of sentences

@@ -124,6 +124,9 @@ fn texts_are_embedded_and_what_has_no_words_is_refused_before_anything_is_writte
     refused("zeroshot vit_small_patch14_dinov2.saliency --data mnist --out runs/x", "holds no text tower");
     refused("zeroshot clip --data mnist --classes a,b --out runs/x", "classes: expected 10 names");
     refused("zeroshot clip --data mnist --classes a,b,c,d,e,f,g,h,i,A --out runs/x", "names that differ");
+    refused("zeroshot clip --data mnist --classes lists/names --out runs/x", "no such file is there");
+    tallow.write("x.png", "");
+    refused("predict clip x.png --labels names.txt", "labels: expected names separated by commas, or a file");
     refused("zeroshot clip --data mnist --templates openai-8 --out runs/x", "openai-80, openai-7, simple");
     refused("train vit_mnist --data mnist --head zero-shot --out runs/x", "zero-shot");
     fs::remove_file(tallow.path("clip/bpe_simple_vocab_16e6.txt.gz")).unwrap();

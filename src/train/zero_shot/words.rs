@@ -1,14 +1,12 @@
 //! The head of a configuration's classes, by the text tower of its weights.
 
-use std::path::Path;
-
 use candle_core::DType;
 use tallow_weights::{OpenOptions, Source};
 
 use super::TEMPLATES;
 use crate::data::Dataset;
 use crate::text::zero_shot::{ClassHead, words_of};
-use crate::text::{Templates, TextEncoder};
+use crate::text::{Templates, TextEncoder, given};
 use crate::train::config::TrainConfig;
 use crate::train::device;
 use crate::train::error::{Error, Result};
@@ -48,11 +46,7 @@ fn words(config: &TrainConfig, dataset: &Dataset) -> Result<(Vec<String>, Option
         });
         return Ok((words, note));
     };
-    let path = tallow_weights::expanded(asked);
-    let names: Vec<String> = match path.is_file() {
-        true => lines(&path)?,
-        false => asked.split(',').map(|name| name.trim().to_owned()).collect(),
-    };
+    let names = given::names("classes", asked)?;
     // The data's own names, in whatever order.
     if names.len() == classes.len() && classes.iter().all(|class| names.contains(class)) {
         return Ok((classes.clone(), None));
@@ -67,9 +61,4 @@ fn words(config: &TrainConfig, dataset: &Dataset) -> Result<(Vec<String>, Option
         names.iter().zip(classes).take(4).map(|(name, class)| format!("{name:?} for {class:?}")).collect();
     let more = if names.len() > pairs.len() { ", …" } else { "" };
     Ok((names, Some(format!("classes are called in the data's order: {}{more}", pairs.join(", ")))))
-}
-
-fn lines(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

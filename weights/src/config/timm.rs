@@ -296,12 +296,9 @@ fn is_default(args: &Fields, field: &str) -> bool {
     let Some(value) = args.value(field) else { return true };
     let class = value.as_str().map(class_name);
     match field {
-        "scale_mlp_norm"
-        | "scale_norm"
-        | "features_only"
-        | "pruned"
-        | "distilled"
-        | "representation_size" => value.as_bool() == Some(false),
+        "scale_mlp_norm" | "scale_norm" | "features_only" | "pruned" | "distilled" | "representation_size" => {
+            value.as_bool() == Some(false)
+        }
         "patch_drop_rate" | "drop_block_rate" | "drop_connect_rate" => value.as_f64() == Some(0.),
         "embed_layer" => class.as_deref() == Some("patchembed"),
         "mlp_layer" => class.as_deref() == Some("mlp"),

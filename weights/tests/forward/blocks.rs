@@ -88,9 +88,17 @@ fn positions_heads_and_gates_are_read_off_the_names_where_they_tell() {
     let options = OpenOptions::default().with(|options| options.num_heads = Some(2));
     let folder = tempfile::tempdir().unwrap();
     // timm_pwee pools as no tensor tells: registers and no class token mean the mean of the patches.
-    for case in
-        ["timm_eva02", "timm_dinov3", "hf_dinov3", "timm_relpos", "timm_pwee", "timm_xp", "timm_things", "timm_aimv2", "timm_beit3"]
-    {
+    for case in [
+        "timm_eva02",
+        "timm_dinov3",
+        "hf_dinov3",
+        "timm_relpos",
+        "timm_pwee",
+        "timm_xp",
+        "timm_things",
+        "timm_aimv2",
+        "timm_beit3",
+    ] {
         let file = folder.path().join(format!("{case}.safetensors"));
         std::fs::copy(references().join(case).join("model.safetensors"), &file).unwrap();
         let checkpoint = open(&Source::File(file), &options).unwrap();

@@ -140,7 +140,8 @@ fn one_after_the_other(config: &VitConfig, index: usize, common: &Common, vb: Va
 /// timm's `ParallelThingsBlock`.
 fn side_by_side(config: &VitConfig, index: usize, common: &Common, vb: VarBuilder) -> Result<Branches> {
     let branch = config.residual_branch(index);
-    let numbered = |of: &str| (0..config.block_fn.num_parallel()).map(|i| vb.pp(format!("{of}.{i}"))).collect::<Vec<_>>();
+    let numbered =
+        |of: &str| (0..config.block_fn.num_parallel()).map(|i| vb.pp(format!("{of}.{i}"))).collect::<Vec<_>>();
     let attn = |vb: VarBuilder<'_>| {
         let inner = |vb| attention_of(config, index, common, vb);
         residual_branch(&branch, ["norm", "attn", "ls", "drop_path"], inner, vb)

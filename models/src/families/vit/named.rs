@@ -74,12 +74,8 @@ const AIMV2: VitConfig = VitConfig {
     ..SIGLIP_GAP.swiglu(1).rms_norm()
 };
 /// Attention and MLP at once, RMS norms, also of queries and keys.
-const XP: VitConfig = VitConfig {
-    qkv_bias: false,
-    qk_norm: true,
-    pre_norm: true,
-    ..BASE.parallel_scaling().rms_norm().no_embed_class()
-};
+const XP: VitConfig =
+    VitConfig { qkv_bias: false, qk_norm: true, pre_norm: true, ..BASE.parallel_scaling().rms_norm().no_embed_class() };
 /// Perception Encoder: the mean of the patches as the last block leaves them.
 const PE: VitConfig = VitConfig {
     pre_norm: true,
