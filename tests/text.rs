@@ -77,7 +77,7 @@ fn furthest(got: &Tensor, expected: &Value) -> f64 {
 fn tokens_and_vectors_of_texts_are_those_of_the_libraries_in_every_layout() {
     let reference = json("reference.json.gz");
     let sentences = texts(&reference["sentences"]);
-    for name in ["clip", "siglip", "siglip2", "open_clip", "open_clip_siglip"] {
+    for name in ["clip", "siglip", "siglip2", "open_clip", "open_clip_siglip", "open_clip_scaled"] {
         let (folder, expected) = (model(name), &reference[name]);
         let encoder = encoder(&folder);
         for (tokens, expected) in encoder.tokens(&sentences).unwrap().iter().zip(expected["tokens"].as_array().unwrap())

@@ -292,6 +292,7 @@ fn assumed(
         num_heads: None,
         act,
         norm_eps: if siglip { 1e-6 } else { 1e-5 },
+        layer_scale: None,
         causal: !siglip,
         pool: if siglip { TextPool::Last } else { TextPool::Largest },
         tokenizing: match (network.naming, siglip) {
@@ -320,11 +321,19 @@ fn configuration(origin: &str, shapes: &Shapes, stated: &StatedText) -> Result<T
             return Err(Error::format(origin, expected, format!("{got} in the weights")));
         }
     }
+    let layer_scale = shapes.contains_key("blocks.0.ls1.gamma");
+    if let Some(said) = stated.layer_scale.filter(|said| *said != layer_scale) {
+        let [expected, got] = [said, layer_scale].map(|is| if is { "LayerScale" } else { "no LayerScale" });
+        let expected = format!("{expected} in the text tower, as the config says (ls_init_value)");
+        return Err(Error::format(origin, expected, format!("{got} in the weights")));
+    }
     let num_heads = stated.num_heads.unwrap_or(embed_dim.div_ceil(64));
     let config = TextConfig::default().with(|c| {
         (c.vocab_size, c.context_length, c.embed_dim, c.depth) = (vocab_size, context_length, embed_dim, depth);
         (c.num_heads, c.mlp_dim, c.act, c.norm_eps) = (num_heads, mlp_dim, stated.act, stated.norm_eps);
         (c.causal, c.pool, c.proj_dim) = (stated.causal, stated.pool, proj_dim);
+        // What it starts from, the values take the place of.
+        c.init_values = layer_scale.then_some(1.);
         c.proj_bias = shapes.contains_key("proj.bias");
     });
     let specs = config.parameters()?;

@@ -5,7 +5,7 @@
         # made with torch 2.15, transformers 5.24, open_clip_torch 3.3, ftfy 6.3
     python make.py                            # writes beside itself
 
-- clip/, siglip/, siglip2/: transformers' CLIP, SigLIP and SigLIP 2; open_clip/, open_clip_siglip/: open_clip's; each with its tokenizer
+- clip/, siglip/, siglip2/: transformers' CLIP, SigLIP and SigLIP 2; open_clip/, open_clip_siglip/, open_clip_scaled/: open_clip's; each with its tokenizer
 All files but the pairs are compressed, which the tests undo.
 
 - reference.json: the tokens and vectors of texts, the class embeddings and logits of a zero-shot classifier, and the loss and gradient
@@ -222,6 +222,23 @@ def open_clip_siglip():
     return described(ids, model.encode_text(ids), model.encode_image(pixels(16)), model.logit_scale.exp(), model.logit_bias)
 
 
+@torch.no_grad()
+def open_clip_scaled():
+    """LayerScale in both towers."""
+    folder = here / "open_clip_scaled"
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(8)
+    write_pairs(folder, 24)
+    config = dict(
+        embed_dim=4, vision_cfg=dict(image_size=8, layers=1, width=8, head_width=4, patch_size=4, ls_init_value=0.1),
+        text_cfg=dict(context_length=32, vocab_size=512 + 24 + 2, width=4, heads=1, layers=2, ls_init_value=0.1))
+    model = randomise(open_clip.CLIP(**config), 9)
+    save(model, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=dict(mean=[0.0] * 3, std=[1.0] * 3)), indent=1))
+    ids = SimpleTokenizer(str(folder / "bpe_simple_vocab_16e6.txt.gz"), context_length=32)(TEXTS)
+    return described(ids, model.encode_text(ids), model.encode_image(pixels(8)), model.logit_scale.exp(), None)
+
+
 def twenty_steps():
     """The tower with a zero-shot head, all of it trained, as WiSE-FT builds it: normalised features, weights times the scale, a bias of zero."""
     model, tokenizer = open_clip_model()
@@ -269,7 +286,7 @@ def tokens():
 
 
 found = {"sentences": TEXTS, "clip": clip(), "siglip": siglip("siglip", False), "siglip2": siglip("siglip2", True),
-         "open_clip": open_clip_reference(), "open_clip_siglip": open_clip_siglip(), "twenty_steps": twenty_steps()}
+         "open_clip": open_clip_reference(), "open_clip_siglip": open_clip_siglip(), "open_clip_scaled": open_clip_scaled(), "twenty_steps": twenty_steps()}
 (here / "reference.json").write_text(json.dumps(found, ensure_ascii=False, separators=(",", ":")) + "\n")
 tokens()
 # Half of the small models are names and numbers of tensors: compressed, all of it is half as large.

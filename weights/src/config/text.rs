@@ -39,6 +39,8 @@ pub(crate) struct StatedText {
     pub(crate) num_heads: Option<usize>,
     pub(crate) act: Act,
     pub(crate) norm_eps: f64,
+    /// Whether there is LayerScale, where that is said.
+    pub(crate) layer_scale: Option<bool>,
     pub(crate) causal: bool,
     pub(crate) pool: TextPool,
     pub(crate) tokenizing: Tokenizing,
@@ -88,6 +90,7 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
         num_heads: Some(own.size("num_attention_heads")?.unwrap_or(heads)),
         act,
         norm_eps: own.number("layer_norm_eps")?.unwrap_or(if siglip { 1e-6 } else { 1e-5 }),
+        layer_scale: None,
         causal: !siglip,
         pool,
         tokenizing: Tokenizing::HuggingFace,
@@ -107,7 +110,6 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
     for field in [
         "hf_model_name",
         "embed_cls",
-        "ls_init_value",
         "block_type",
         "qk_norm",
         "scaled_cosine_attn",
@@ -166,6 +168,7 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
             Act::Gelu
         },
         norm_eps: norm_eps.unwrap_or(1e-5),
+        layer_scale: Some(own.number("ls_init_value")?.is_some()),
         causal: !own.bool("no_causal_mask")?.unwrap_or(false),
         pool,
         tokenizing,

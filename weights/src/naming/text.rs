@@ -118,7 +118,7 @@ fn openai(name: &str, beside: bool) -> Option<TextFate> {
 }
 
 fn openai_block(block: &str, name: &str) -> TextFate {
-    const RENAMED: [(&str, &str); 12] = [
+    const RENAMED: [(&str, &str); 14] = [
         ("ln_1.weight", "norm1.weight"),
         ("ln_1.bias", "norm1.bias"),
         ("attn.in_proj_weight", "attn.qkv.weight"),
@@ -131,6 +131,8 @@ fn openai_block(block: &str, name: &str) -> TextFate {
         ("mlp.c_fc.bias", "mlp.fc1.bias"),
         ("mlp.c_proj.weight", "mlp.fc2.weight"),
         ("mlp.c_proj.bias", "mlp.fc2.bias"),
+        ("ls_1.gamma", "ls1.gamma"),
+        ("ls_2.gamma", "ls2.gamma"),
     ];
     let own = RENAMED.iter().find(|(from, _)| *from == name).map(|(_, to)| format!("{block}.{to}"));
     own.map_or(TextFate::Unknown, TextFate::Is)

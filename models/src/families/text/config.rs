@@ -27,6 +27,8 @@ pub struct TextConfig {
     pub act: Act,
     /// Epsilon of every LayerNorm. Default 1e-5.
     pub norm_eps: f64,
+    /// Initial value of LayerScale; none leaves LayerScale out. Default none.
+    pub init_values: Option<f64>,
     /// Whether a token attends to itself and those before it alone. Default true.
     pub causal: bool,
     /// Which token stands for the text. Default largest.
@@ -64,6 +66,7 @@ impl Default for TextConfig {
             mlp_dim: 2048,
             act: Act::QuickGelu,
             norm_eps: 1e-5,
+            init_values: None,
             causal: true,
             pool: TextPool::Largest,
             proj_dim: Some(512),
@@ -118,6 +121,9 @@ impl TextConfig {
             c.num_heads,
         )?;
         check(c.norm_eps.is_finite() && c.norm_eps > 0., "norm_eps", || "a positive number".into(), c.norm_eps)?;
+        if let Some(value) = c.init_values {
+            check(value.is_finite(), "init_values", || "a finite number, or none".into(), value)?;
+        }
         c.proj_dim.map_or(Ok(()), |dim| check_size("proj_dim", dim, 1 << 16))?;
         let [dim, hidden, depth] = [c.embed_dim, c.mlp_dim, c.depth].map(|n| n as u64);
         let stem = dim.saturating_mul((c.vocab_size + c.context_length) as u64);

@@ -68,7 +68,7 @@ impl TextTower {
 /// A pre-norm block, as a ViT has them.
 fn block(config: &TextConfig, vb: VarBuilder) -> Result<(ResidualBranch<Attention>, ResidualBranch<MlpBlock>)> {
     let (dim, norm_eps) = (config.embed_dim, config.norm_eps);
-    let branch = ResidualBranchConfig { norm_eps, ..ResidualBranchConfig::new(dim) };
+    let branch = ResidualBranchConfig { norm_eps, layer_scale: config.init_values, ..ResidualBranchConfig::new(dim) };
     let attn = AttentionConfig { causal: config.causal, init: INIT, ..AttentionConfig::new(dim, config.num_heads) };
     let mlp = MlpBlockConfig { act: config.act.op(), init: INIT, ..MlpBlockConfig::new(dim, config.mlp_dim) };
     let (attn, mlp) = (|vb| attention(&attn, vb), |vb| mlp_block(&mlp, vb));
