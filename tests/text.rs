@@ -205,6 +205,20 @@ fn a_checkpoint_of_images_alone_has_no_words() {
 }
 
 #[test]
+fn a_config_that_denies_the_layer_scale_of_the_weights_is_refused() {
+    let folder = model("open_clip_scaled");
+    let path = folder.path().join("open_clip_config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["model_cfg"]["text_cfg"]["ls_init_value"] = Value::Null;
+    fs::write(&path, config.to_string()).unwrap();
+    let message = error(&folder);
+    assert!(
+        message.contains("expected no LayerScale in the text tower") && message.contains("ls_init_value"),
+        "{message}"
+    );
+}
+
+#[test]
 fn texts_without_words_and_classes_of_equal_names_are_refused() {
     let folder = model("clip");
     let encoder = encoder(&folder);
@@ -231,7 +245,14 @@ fn pixels(side: usize) -> Tensor {
 fn logits_of_images_and_texts_are_those_of_the_libraries() {
     let reference = json("reference.json.gz");
     let sentences = texts(&reference["sentences"]);
-    for (name, side) in [("clip", 16), ("siglip", 16), ("siglip2", 16), ("open_clip", 28), ("open_clip_siglip", 16)] {
+    for (name, side) in [
+        ("clip", 16),
+        ("siglip", 16),
+        ("siglip2", 16),
+        ("open_clip", 28),
+        ("open_clip_siglip", 16),
+        ("open_clip_scaled", 8),
+    ] {
         let (folder, expected) = (model(name), &reference[name]);
         let model = ZeroShot::new(&sentences).sentences("{}").unwrap().load(folder.path().to_str().unwrap()).unwrap();
         let logits = model.forward(&pixels(side)).unwrap();

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
-use tallow_models::{AnyModel, Vit};
+use tallow_models::vit::GlobalPool;
+use tallow_models::{AnyModel, Vit, VitConfig};
 
 use crate::error::{Result, usage};
 use crate::file_name::file_name;
@@ -50,23 +51,25 @@ impl<'a> AttentionFolder<'a> {
         let map = |name: String, weights: Tensor| -> Result<AttentionMap> {
             Ok(AttentionMap { name, weights: weights.flatten_all()?.to_vec1()? })
         };
-        let heads = self.vit.attention_to_patches(&flow.last)?.squeeze(0)?;
+        let heads = flow.last_to_patches()?.squeeze(0)?;
         let last = config.depth;
         let mut maps = vec![
-            map(format!("rollout of {last} blocks"), self.vit.attention_to_patches(&flow.rollout)?)?,
+            map(format!("rollout of {last} blocks"), flow.rollout_to_patches()?)?,
             map(format!("all heads of block {last}"), heads.mean(0)?)?,
         ];
-        for head in 0..config.num_heads {
+        // Where two attentions lie side by side, the heads of both.
+        for head in 0..heads.dim(0)? {
             maps.push(map(format!("head {} of block {last}", head + 1), heads.get(head)?)?);
         }
         if maps.iter().flat_map(|map| &map.weights).any(|weight| !weight.is_finite()) {
             bail!("{name}: expected finite attention, got others; the weights are damaged, get them again");
         }
-        let from = if config.class_token {
-            "the class token takes"
-        } else {
-            "the patches take, on average, as there is no class token"
+        let from = match config.global_pool {
+            GlobalPool::Map => "the attention pool reads",
+            _ if config.class_token => "the class token takes",
+            _ => "the patches take, on average, as there is no class token",
         };
+        let seen = &covered(seen, config);
         let [rows, columns] = config.grid_size();
         let subtitle = format!("What {from} from each of {rows}×{columns} patches; {}", self.model);
         let stem = self.free_name(name);
@@ -89,4 +92,16 @@ impl<'a> AttentionFolder<'a> {
         }
         free
     }
+}
+
+/// The part of the image that patches cover: all of it but where the last pixels make no whole patch.
+fn covered(seen: &Image, config: &VitConfig) -> Image {
+    let sides = config.img_size.sides();
+    let kept = config.grid_size().map(|patches| patches * config.patch_size);
+    let [height, width] = [seen.height * kept[0] / sides[0].max(1), seen.width * kept[1] / sides[1].max(1)];
+    if [height, width] == [seen.height, seen.width] || height * width == 0 {
+        return seen.clone();
+    }
+    let row = |y: usize| &seen.pixels[y * seen.width * seen.channels..][..width * seen.channels];
+    Image { width, height, channels: seen.channels, pixels: (0..height).flat_map(row).copied().collect() }
 }

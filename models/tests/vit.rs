@@ -275,11 +275,41 @@ fn attention_flows_as_pytorch_computes_it() {
                 (prefix..tokens).map(mean).collect()
             }
         };
-        let patches = vit.attention_to_patches(&flow.rollout).expect("a part");
+        let patches = flow.rollout_to_patches().expect("a part");
         assert_eq!(patches.dims(), [2, tokens - prefix]);
+        let heads = flow.last_to_patches().expect("a part");
+        assert_eq!(heads.dims(), [2, case.config.num_heads, tokens - prefix]);
         let got = flat(&patches.get(1).expect("an image"));
         assert!(got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}: {got:?}, {expected:?}", case.name);
     }
+}
+
+#[test]
+fn with_an_attention_pool_the_map_is_what_the_pool_reads() {
+    let config = small().with(|c| (c.class_token, c.reg_tokens, c.global_pool) = (false, 2, GlobalPool::Map));
+    let params = Params::new(5, DType::F32, &Device::Cpu);
+    let normal = |shape: (usize, usize)| Tensor::randn(0f32, 1., shape, &Device::Cpu).expect("numbers");
+    params.provide("attn_pool.q.weight", normal((12, 12)));
+    params.provide("attn_pool.kv.weight", normal((24, 12)));
+    let vit = Vit::new(&config, params.builder()).expect("it builds");
+    let flow = vit.attention_flow(&images(12)).expect("a forward pass");
+    let by_hand = || -> candle_core::Result<Tensor> {
+        let tokens = vit.forward_features(&images(12), Mode::Eval)?.narrow(1, 2, 9)?.contiguous()?;
+        let get = |name: &str| params.get(name).expect("it is there").var.as_detached_tensor();
+        let q = get("attn_pool.latent").broadcast_matmul(&get("attn_pool.q.weight").t()?)?;
+        let k = tokens.broadcast_matmul(&get("attn_pool.kv.weight").narrow(0, 0, 12)?.t()?)?;
+        let of_head = |x: &Tensor, head: usize| x.narrow(2, 4 * head, 4)?.contiguous();
+        let weights = |head| {
+            let scores = of_head(&k, head)?.broadcast_mul(&of_head(&q, head)?)?.sum(2)?.affine(0.5, 0.)?.exp()?;
+            scores.broadcast_div(&scores.sum_keepdim(1)?)
+        };
+        let reads = ((weights(0)? + weights(1)?)? + weights(2)?)?.affine(1. / 3., 0.)?;
+        assert!(flat(&reads).iter().any(|&weight| weight > 0.2), "far from uniform");
+        let patches = flow.last.narrow(2, 2, 9)?.narrow(3, 2, 9)?.contiguous()?;
+        reads.reshape((2, 1, 1, 9))?.broadcast_matmul(&patches)?.squeeze(2)
+    };
+    let got = flow.last_to_patches().expect("maps");
+    assert_close("what the pool reads", &got, &by_hand().expect("numbers"), 1e-5);
 }
 
 #[test]

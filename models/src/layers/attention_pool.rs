@@ -97,6 +97,21 @@ impl AttentionPool {
         let x = self.proj.forward(&ops::attention(&q, &k, &v, self.num_heads)?)?;
         ops::add(&x, &self.mlp.forward(&self.norm.forward(&x)?, mode)?)?.squeeze(1)
     }
+
+    /// How much the query takes from each token of `x [batch, tokens, dim]`, `[batch, heads, tokens]`.
+    ///
+    /// # Errors
+    /// If the shape of `x` does not fit.
+    pub fn weights(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, dim) = x.dims3()?;
+        let head_dim = dim / self.num_heads;
+        let heads = |x: Tensor| x.reshape(((), x.dim(1)?, self.num_heads, head_dim))?.transpose(1, 2)?.contiguous();
+        let q =
+            heads(self.q.forward(&self.latent)?)?.broadcast_as((batch, self.num_heads, 1, head_dim))?.contiguous()?;
+        let k = heads(self.kv.forward(x)?.narrow(D::Minus1, 0, dim)?)?;
+        let scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
+        ops::softmax(&scores)?.reshape((batch, self.num_heads, tokens))
+    }
 }
 
 impl ModuleT for AttentionPool {

@@ -246,6 +246,12 @@ impl Vit {
         Ok(maps)
     }
 
+    /// What the attention pool takes from each of the tokens that it reads, the last ones, `[batch, heads, read]`; none without such a pool.
+    pub(super) fn pool_weights(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
+        let weights = |pool: &AttentionPool| pool.weights(&self.without_prefix(tokens)?);
+        self.attn_pool.as_ref().map(weights).transpose()
+    }
+
     /// Class, distillation and register tokens, then `x`.
     pub(super) fn with_prefix(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, _, dim) = x.dims3()?;
