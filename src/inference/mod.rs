@@ -28,4 +28,6 @@ pub use embedder::{Embedder, Features};
 pub use error::{Error, HeadFault, Result};
 pub use images::{AsImage, ImageInput, Images};
 pub use nearest::nearest;
+#[cfg(feature = "text")]
+pub(crate) use pretrained::filled;
 pub use pretrained::{Batches, InputBatch, Pretrained, PretrainedBuilder};

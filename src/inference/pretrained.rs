@@ -127,19 +127,17 @@ impl PretrainedBuilder {
             return Err(Error::invalid("dtype", "F32, BF16, F16 or F64", format!("{dtype:?}")));
         }
         let source = source.map_or_else(|| Source::parse(&name), Ok)?;
-        let checkpoint = tallow_weights::open(&source, &open)?;
-        let (mut config, assumed) = checkpoint.config_or_inferred()?;
-        let labelled = config.architecture.num_classes();
-        overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
-        config.architecture.validate()?;
-        if config.architecture.num_classes() != labelled {
-            config.labels = None;
-            config.projection = false;
-        }
-        config.preprocessing.input_size = config.architecture.input_size();
         let params = Params::new(seed, dtype, &device);
-        let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;
-        account.notes.extend(assumed);
+        let mut labelled = 0;
+        let (config, account) = filled(&source, &open, &load, &params, |config| {
+            labelled = config.architecture.num_classes();
+            overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
+            if config.architecture.num_classes() != labelled {
+                config.labels = None;
+                config.projection = false;
+            }
+            Ok(())
+        })?;
         let exif = exif.map_or_else(|| run::exif_of(&source), Ok)?;
         let chosen_classes = overrides.iter().any(|(option, _)| option == "num_classes");
         let without_head = match account.unused_head().filter(|_| !chosen_classes) {
@@ -165,6 +163,25 @@ impl PretrainedBuilder {
     pub fn embedder(self) -> Result<Embedder> {
         Ok(Embedder::new(self.load()?))
     }
+}
+
+/// Opens a checkpoint, lets `change` say which model is made of what it says of itself, and provides the values of that to `params`: the
+/// model as it is, and what became of the checkpoint's tensors.
+pub(crate) fn filled(
+    source: &Source,
+    open: &OpenOptions,
+    load: &LoadOptions,
+    params: &Params,
+    change: impl FnOnce(&mut CheckpointConfig) -> Result<()>,
+) -> Result<(CheckpointConfig, Account)> {
+    let checkpoint = tallow_weights::open(source, open)?;
+    let (mut config, assumed) = checkpoint.config_or_inferred()?;
+    change(&mut config)?;
+    config.architecture.validate()?;
+    config.preprocessing.input_size = config.architecture.input_size();
+    let mut account = tallow_weights::load(&checkpoint, &config.architecture, load, params)?;
+    account.notes.extend(assumed);
+    Ok((config, account))
 }
 
 impl Inner {

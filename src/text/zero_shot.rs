@@ -22,7 +22,7 @@ use tallow_weights::{Account, CheckpointConfig, Head, LoadOptions, OpenOptions, 
 
 use super::encoder::normalised;
 use super::{TextEncoder, templates::Templates};
-use crate::inference::{Classifier, Error, Pretrained, Result};
+use crate::inference::{Classifier, Error, Pretrained, Result, filled};
 
 /// The rows of a head, made of words.
 #[derive(Debug, Clone)]
@@ -200,18 +200,16 @@ impl ZeroShot {
         let encoder = TextEncoder::from_source(source.clone()).device(&self.device).dtype(self.dtype);
         let encoder = encoder.open_options(self.open.clone()).load()?;
         let head = ClassHead::of(&encoder, &self.words, &self.templates, &mut |_, _| {})?;
-        let checkpoint = tallow_weights::open(&source, &self.open)?;
-        let (mut config, assumed) = checkpoint.config_or_inferred()?;
-        config.architecture = head.architecture(&config)?;
-        self.overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
-        config.architecture.validate()?;
-        config.preprocessing.input_size = config.architecture.input_size();
-        config.labels = Some(self.words);
-        config.projection = false;
         let params = Params::new(0, self.dtype, &self.device);
         let load = LoadOptions::default().with(|c| c.head = Head::New);
-        let mut account = tallow_weights::load(&checkpoint, &config.architecture, &load, &params)?;
-        account.notes.extend(assumed.into_iter().chain(encoder.notes().iter().cloned()));
+        let (config, mut account) = filled(&source, &self.open, &load, &params, |config| {
+            config.architecture = head.architecture(config)?;
+            self.overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
+            config.labels = Some(self.words);
+            config.projection = false;
+            Ok(())
+        })?;
+        account.notes.extend(encoder.notes().iter().cloned());
         head.provide(&params, &mut account)?;
         Pretrained::assembled(name, config, params, account)
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{D, DType, Tensor};
 use serde::Serialize;
-use tallow_models::vit::{PosEmbed, sinusoidal};
+use tallow_models::vit::{PosEmbed, RopeType, sinusoidal};
 use tallow_models::{Architecture, VitConfig};
 
 use crate::error::{Result, usage};
@@ -53,8 +53,15 @@ fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
         PosEmbed::Sinusoidal => ("Sinusoidal positions", sinusoidal(vit.num_positions(), vit.embed_dim)?),
         PosEmbed::Learned => ("Learned positions", learned(args, name, session)?),
         _ => {
-            let hint = "choose pos_embed learned or sinusoidal";
-            return Err(usage(format!("{name}: expected position embeddings, the model has none; {hint}")));
+            let got = match vit.rope_type {
+                _ if vit.has_relative_positions() => {
+                    "biases of attention by how patches lie to each other (relative positions)"
+                }
+                RopeType::None => "none",
+                _ => "rotations of queries and keys (RoPE)",
+            };
+            let remedy = "choose a model with pos_embed learned or sinusoidal";
+            return Err(usage(format!("{name}: expected position embeddings, got {got}; {remedy}")));
         }
     };
     let values = of_patches(&table, vit)?.flatten_all()?.to_vec1::<f32>()?;

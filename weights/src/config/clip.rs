@@ -4,9 +4,9 @@
 use tallow_models::vit::{Act, GlobalPool};
 use tallow_models::{Architecture, VitConfig};
 
-use super::CheckpointConfig;
 use super::fields::Fields;
-use super::hugging_face::{self, Classifier};
+use super::hugging_face::{self, Classifier, part_of};
+use super::{CheckpointConfig, processor};
 use crate::Result;
 
 /// Whether a config is one of these models' (those that are refused among them).
@@ -20,7 +20,7 @@ pub(super) fn knows(root: &Fields) -> Result<bool> {
 /// `classifier` is the head that the weights have, where the class of the model that the file names has none.
 pub(super) fn parse(
     root: &Fields,
-    processor: Option<&Fields>,
+    processor_file: Option<&Fields>,
     classifier: Option<Classifier>,
     notes: &mut Vec<String>,
 ) -> Result<CheckpointConfig> {
@@ -61,7 +61,7 @@ pub(super) fn parse(
         // The mean of the patch tokens, which CLIP does not normalise for it.
         (vit.global_pool, vit.fc_norm, vit.final_norm) = (GlobalPool::Avg, Some(false), siglip);
     }
-    let preprocessing = hugging_face::preprocessing(processor, kind, &mut vit, false, notes)?;
+    let preprocessing = processor::preprocessing(processor_file, kind, &mut vit, false, notes)?;
     let license = root.text("license")?.map(str::to_lowercase);
     Ok(CheckpointConfig::new(Architecture::Vit(vit), preprocessing).with(|c| {
         c.projection = projected.is_some();
@@ -75,29 +75,18 @@ fn vision<'a>(root: &Fields<'a>, kind: &str) -> Result<Option<Fields<'a>>> {
     if kind.ends_with("_vision_model") {
         return Ok(None);
     }
-    // Where both are there, transformers takes the second.
-    let old = if kind.starts_with("siglip") { None } else { root.object("vision_config_dict")? };
-    match old {
-        Some(old) => Ok(Some(old)),
-        None => root
-            .object("vision_config")?
-            .map_or_else(|| Err(root.error("vision_config", "a JSON object")), |v| Ok(Some(v))),
+    match part_of(root, "vision", kind.starts_with("siglip"))? {
+        None => Err(root.error("vision_config", "a JSON object")),
+        own => Ok(own),
     }
 }
 
 fn tower(vision: &Fields, siglip: bool) -> Result<VitConfig> {
-    let embed_dim = vision.size("hidden_size")?.unwrap_or(768);
     let hidden = vision.size("intermediate_size")?.unwrap_or(3072);
-    let mut made = VitConfig::default();
-    made.img_size = vision.img_size("image_size")?.unwrap_or(224.into());
-    made.patch_size = vision.side("patch_size")?.unwrap_or(if siglip { 16 } else { 32 });
+    let mut made = hugging_face::sizes(vision, if siglip { 16 } else { 32 })?;
     made.trim = !made.divides_evenly();
-    made.in_chans = hugging_face::channels(vision)?;
     made.num_classes = 0;
-    made.embed_dim = embed_dim;
-    made.depth = vision.size("num_hidden_layers")?.unwrap_or(12);
-    made.num_heads = vision.size("num_attention_heads")?.unwrap_or(12);
-    made.mlp_ratio = VitConfig::mlp_ratio_of(hidden, embed_dim);
+    made.mlp_ratio = VitConfig::mlp_ratio_of(hidden, made.embed_dim);
     made.class_token = !siglip;
     made.pre_norm = !siglip;
     made.global_pool = if siglip { GlobalPool::Map } else { GlobalPool::Token };

@@ -6,7 +6,7 @@ use tallow_models::layers::SHIFTS;
 use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
-use super::hugging_face::share;
+use super::processor::share;
 use super::twins::Twins;
 use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, blocks, positions};
 use crate::naming::{Naming, Translation};

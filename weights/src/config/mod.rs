@@ -8,6 +8,7 @@ mod hugging_face;
 mod inferred;
 mod open_clip;
 mod positions;
+mod processor;
 mod text;
 mod timm;
 mod twins;

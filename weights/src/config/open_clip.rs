@@ -28,22 +28,7 @@ fn own(model: &Fields, vision: &Fields, embed_dim: usize) -> Result<VitConfig> {
     if vision.value("layers").is_some_and(serde_json::Value::is_array) {
         return Err(vision.unsupported("layers", "it is a ResNet: choose a CLIP whose vision tower is a ViT"));
     }
-    for part in [
-        "attentional_pool",
-        "block_type",
-        "qk_norm",
-        "scaled_cosine_attn",
-        "scale_heads",
-        "scale_attn_inner",
-        "scale_attn",
-        "scale_fc",
-    ] {
-        let plain =
-            vision.value(part).is_none_or(|value| value.as_bool() == Some(false) || value.as_str() == Some("default"));
-        if !plain {
-            return Err(vision.unsupported(part, "choose a CLIP with a plain ViT"));
-        }
-    }
+    check_plain(vision, &["attentional_pool"], "choose a CLIP with a plain ViT")?;
     let width = vision.size("width")?.unwrap_or(768);
     let head_width = vision.size("head_width")?.unwrap_or(64);
     if head_width == 0 || width < head_width {
@@ -67,19 +52,36 @@ fn own(model: &Fields, vision: &Fields, embed_dim: usize) -> Result<VitConfig> {
     };
     made.fc_norm = Some(vision.bool("final_ln_after_pool")? == Some(true));
     made.act = act(model, vision)?;
-    made.norm_eps = match vision.object("norm_kwargs")? {
-        Some(norm) => norm.number("eps")?.unwrap_or(1e-5),
-        None => 1e-5,
-    };
+    made.norm_eps = norm_eps(vision)?;
     Ok(made)
 }
 
+/// Refuses a tower, of images or of texts, that has one of `others` or blocks of another kind.
+pub(super) fn check_plain(tower: &Fields, others: &[&str], remedy: &str) -> Result<()> {
+    const OF_BLOCKS: [&str; 7] =
+        ["block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
+    for field in others.iter().chain(&OF_BLOCKS) {
+        let value = tower.value(field);
+        let plain = value.is_none_or(|value| value.as_bool() == Some(false) || value.as_str() == Some("default"));
+        if !plain {
+            return Err(tower.unsupported(field, remedy));
+        }
+    }
+    Ok(())
+}
+
+/// The epsilon of a tower's norms.
+pub(super) fn norm_eps(tower: &Fields) -> Result<f64> {
+    let eps = tower.object("norm_kwargs")?.map(|norm| norm.number("eps")).transpose()?.flatten();
+    Ok(eps.unwrap_or(1e-5))
+}
+
 /// QuickGELU where `quick_gelu` says so, else GELU, exact or by tanh.
-fn act(model: &Fields, vision: &Fields) -> Result<Act> {
+pub(super) fn act(model: &Fields, tower: &Fields) -> Result<Act> {
     if model.bool("quick_gelu")? == Some(true) {
         return Ok(Act::QuickGelu);
     }
-    let Some(act) = vision.object("act_kwargs")? else { return Ok(Act::Gelu) };
+    let Some(act) = tower.object("act_kwargs")? else { return Ok(Act::Gelu) };
     match act.text("approximate")? {
         None | Some("none") => Ok(Act::Gelu),
         Some("tanh") => Ok(Act::GeluTanh),

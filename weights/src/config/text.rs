@@ -6,7 +6,9 @@ use tallow_models::text::TextPool;
 use tallow_models::vit::Act;
 
 use super::fields::Fields;
-use crate::{Error, Result};
+use super::hugging_face::part_of;
+use super::{hugging_face, json, open_clip};
+use crate::Result;
 
 /// How a text is tidied before it is cut into tokens, as open_clip calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +60,7 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
         Some("siglip" | "siglip2" | "siglip_text_model" | "siglip2_text_model") => true,
         _ => return Ok(None),
     };
-    // As transformers has it: a `text_config_dict` goes before the other one, its defaults too.
-    let own = match root.object("text_config_dict")? {
-        None => root.object("text_config")?,
-        some => some,
-    };
+    let own = part_of(&root, "text", siglip)?;
     let alone = root.text("model_type")?.is_some_and(|kind| kind.ends_with("_text_model"));
     // Where nothing is said of the tower, transformers' defaults hold.
     let nothing = Value::Object(serde_json::Map::new());
@@ -70,13 +68,6 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
         Some(own) => own,
         None if alone => Fields::new(origin, &value)?,
         None => Fields::new(origin, &nothing)?,
-    };
-    let act = match own.text("hidden_act")? {
-        None if siglip => Act::GeluTanh,
-        None | Some("quick_gelu") => Act::QuickGelu,
-        Some("gelu") => Act::Gelu,
-        Some("gelu_new" | "gelu_pytorch_tanh") => Act::GeluTanh,
-        Some(_) => return Err(own.unsupported("hidden_act", "known are quick_gelu, gelu and gelu_pytorch_tanh")),
     };
     let pool = match own.size("eos_token_id")? {
         _ if siglip => TextPool::Last,
@@ -88,7 +79,7 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
     let (dim, depth, heads) = if siglip { (768, 12, 12) } else { (512, 12, 8) };
     Ok(Some(StatedText {
         num_heads: Some(own.size("num_attention_heads")?.unwrap_or(heads)),
-        act,
+        act: hugging_face::act(&own, if siglip { Act::GeluTanh } else { Act::QuickGelu })?,
         norm_eps: own.number("layer_norm_eps")?.unwrap_or(if siglip { 1e-6 } else { 1e-5 }),
         layer_scale: None,
         causal: !siglip,
@@ -107,35 +98,8 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
     let root = Fields::new(origin, &value)?;
     let model = root.object("model_cfg")?.unwrap_or(Fields::new(origin, &value)?);
     let own = model.object("text_cfg")?.ok_or_else(|| model.error("text_cfg", "the text tower's configuration"))?;
-    for field in [
-        "hf_model_name",
-        "embed_cls",
-        "block_type",
-        "qk_norm",
-        "scaled_cosine_attn",
-        "scale_heads",
-        "scale_attn_inner",
-        "scale_attn",
-        "scale_fc",
-    ] {
-        let plain = match own.value(field) {
-            None => true,
-            Some(value) => *value == Value::Bool(false) || (field == "block_type" && value.as_str() == Some("default")),
-        };
-        if !plain {
-            return Err(own.unsupported(field, "choose a CLIP or SigLIP whose text tower is a plain transformer"));
-        }
-    }
-    let tanh = match own.object("act_kwargs")? {
-        None => false,
-        Some(act) => match act.text("approximate")? {
-            Some("tanh") => true,
-            None | Some("none") => false,
-            Some(_) => return Err(act.error("approximate", "tanh or none")),
-        },
-    };
-    let quick = model.bool("quick_gelu")?.unwrap_or(false);
-    let norm_eps = own.object("norm_kwargs")?.map(|norm| norm.number("eps")).transpose()?.flatten();
+    let remedy = "choose a CLIP or SigLIP whose text tower is a plain transformer";
+    open_clip::check_plain(&own, &["hf_model_name", "embed_cls"], remedy)?;
     let pool = match own.text("pool_type")? {
         None | Some("argmax") => TextPool::Largest,
         Some("eos") => TextPool::Token(own.size("eos_id")?.unwrap_or(2) as u32),
@@ -160,22 +124,12 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
     };
     Ok(StatedText {
         num_heads: Some(own.size("heads")?.unwrap_or(8)),
-        act: if quick {
-            Act::QuickGelu
-        } else if tanh {
-            Act::GeluTanh
-        } else {
-            Act::Gelu
-        },
-        norm_eps: norm_eps.unwrap_or(1e-5),
+        act: open_clip::act(&model, &own)?,
+        norm_eps: open_clip::norm_eps(&own)?,
         layer_scale: Some(own.number("ls_init_value")?.is_some()),
         causal: !own.bool("no_causal_mask")?.unwrap_or(false),
         pool,
         tokenizing,
         sizes: vec![("width", own.size("width")?.unwrap_or(512)), ("layers", own.size("layers")?.unwrap_or(12))],
     })
-}
-
-fn json(text: &str, origin: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| Error::format(origin, "JSON", error))
 }

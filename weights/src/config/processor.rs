@@ -1,0 +1,362 @@
+//! Hugging Face's `preprocessor_config.json`: how images become the input, as transformers' image processors do it.
+
+use tallow_models::{ImgSize, ModelConfig, VitConfig};
+
+use super::fields::Fields;
+use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use crate::Result;
+
+/// How images become the input: as the processor's file says, else as transformers' processors do. `any_size` says that the model
+/// takes images of any size.
+pub(super) fn preprocessing(
+    processor: Option<&Fields>,
+    kind: &str,
+    vit: &mut VitConfig,
+    any_size: bool,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing> {
+    let Some(file) = processor else { return Ok(unsaid(vit, kind)) };
+    if let Some(class) = Kind::stranger(file)? {
+        notes.push(format!(
+            "{}: {class} is no image processor of these models: what the file says is done, and not what else the class does",
+            file.origin
+        ));
+    }
+    Processor::read(file, kind, vit.in_chans)?.preprocessing(file, vit, any_size, notes)
+}
+
+/// What transformers' processors of these models do when nothing is said.
+fn unsaid(vit: &VitConfig, kind: &str) -> Preprocessing {
+    let half = || vec![0.5; vit.in_chans];
+    let (dinov2, clip) = (kind.starts_with("dinov2"), Kind::of_model(kind) == Kind::Bit && !kind.starts_with("dinov2"));
+    let (mean, std) = match (dinov2 || kind == "dinov3_vit", clip) {
+        (true, _) => (IMAGENET_MEAN.into(), IMAGENET_STD.into()),
+        (_, true) => CLIP.map(Vec::from).into(),
+        _ => (half(), half()),
+    };
+    let beit = matches!(kind, "beit" | "data2vec-vision");
+    let cubic = dinov2 || clip || beit || Kind::of_model(kind) == Kind::Siglip;
+    Preprocessing {
+        input_size: vit.input_size(),
+        interpolation: if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear },
+        crop_pct: if dinov2 { 224. / 256. } else { 1. },
+        squash: !(dinov2 || clip),
+        crop_floor: true,
+        mean,
+        std,
+    }
+}
+
+/// Kinds of image processors, by what they do where their file says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Both sides to 224.
+    Vit,
+    /// The same by the cubic filter.
+    Siglip,
+    /// Both sides to 256, then the centre of 224.
+    Deit,
+    /// The shorter side to 224, then the centre of 224: BiT's, which DINOv2 uses, and CLIP's.
+    Bit,
+    /// The shorter side, divided by a share, then the centre.
+    ConvNext,
+}
+
+impl Kind {
+    /// By the name of the processor's class, else by the model that it belongs to.
+    fn of(file: &Fields, model: &str) -> Result<Self> {
+        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?).unwrap_or(model);
+        Ok(Self::of_model(name))
+    }
+
+    /// By the name of a model or of a class.
+    fn of_model(name: &str) -> Self {
+        let name = name.to_lowercase();
+        let kinds = [
+            ("siglip", Self::Siglip),
+            ("deit", Self::Deit),
+            ("bit", Self::Bit),
+            ("clip", Self::Bit),
+            ("dinov2", Self::Bit),
+            ("convnext", Self::ConvNext),
+        ];
+        kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind)
+    }
+
+    /// The class of the processor, where it is none of those whose ways are known here.
+    fn stranger<'a>(file: &'a Fields) -> Result<Option<&'a str>> {
+        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip siglip2 beit ijepa chineseclip";
+        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?);
+        Ok(name.filter(|name| {
+            let name = name.to_lowercase();
+            let base = name.split("imageprocessor").next().and_then(|name| name.split("featureextractor").next());
+            !known.split(' ').any(|known| base == Some(known))
+        }))
+    }
+
+    /// Whether a lone number is the shorter side's, and not that of both.
+    fn keeps_ratio(self) -> bool {
+        matches!(self, Self::Bit | Self::ConvNext)
+    }
+}
+
+/// What becomes of an image's size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Resize {
+    /// Nothing.
+    No,
+    /// Height and width become these.
+    Both([usize; 2]),
+    /// The shorter side becomes this.
+    Shorter(usize),
+}
+
+/// What an image processor does, as far as evaluation is concerned.
+struct Processor {
+    resize: Resize,
+    /// The centre of this height and width is taken.
+    crop: Option<[usize; 2]>,
+    interpolation: Interpolation,
+    mean: Vec<f64>,
+    std: Vec<f64>,
+}
+
+impl Processor {
+    fn read(file: &Fields, model: &str, in_chans: usize) -> Result<Self> {
+        let kind = Kind::of(file, model)?;
+        let interpolation = match file.size("resample")? {
+            Some(0) => Interpolation::Nearest,
+            Some(1) => Interpolation::Lanczos,
+            Some(2) => Interpolation::Bilinear,
+            Some(3) => Interpolation::Bicubic,
+            None if kind == Kind::Vit => Interpolation::Bilinear,
+            None => Interpolation::Bicubic,
+            Some(_) => {
+                let known = "known are 0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic)";
+                return Err(file.unsupported("resample", known));
+            }
+        };
+        let (resize, crop) = sizes(file, kind)?;
+        let (mean, std) = normalisation(file, kind, in_chans)?;
+        Ok(Self { resize, crop, interpolation, mean, std })
+    }
+
+    /// The same in our words. Where a model takes images of any size, as transformers' DINOv2 does, it reads what the processor
+    /// makes; others read the size that they were built for.
+    fn preprocessing(
+        self,
+        file: &Fields,
+        vit: &mut VitConfig,
+        any_size: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Preprocessing> {
+        let name = file.origin;
+        let made = match (self.crop, self.resize) {
+            (Some(crop), _) => Some(crop),
+            (None, Resize::Both(sides)) => Some(sides),
+            (None, Resize::Shorter(side)) => Some([side; 2]),
+            (None, Resize::No) => None,
+        };
+        if let Some(made) = made.map(ImgSize::from).filter(|made| *made != vit.img_size) {
+            let own = vit.img_size;
+            if any_size {
+                let whole = made.sides().map(|side| side - side % vit.patch_size.max(1));
+                if whole.contains(&0) {
+                    return Err(file.error("size", &format!("at least a patch, {} pixels", vit.patch_size)));
+                }
+                vit.img_size = whole.into();
+                notes.push(format!(
+                    "{name} makes images of {made} pixels, and the config says {own}: the model reads {}, as in transformers \
+                     (`img_size = {own}` asks for the other)",
+                    vit.img_size
+                ));
+            } else {
+                notes.push(format!(
+                    "{name} makes images of {made} pixels, but the model reads {own}: they are made in that size"
+                ));
+            }
+        }
+        let sides = vit.img_size.sides();
+        let (crop_pct, squash) = match (self.resize, self.crop) {
+            (Resize::Both(whole), crop) => {
+                let crop = crop.unwrap_or(whole);
+                let pct = share(crop[0].min(sides[0]), whole[0]);
+                if crop[0] > whole[0] || crop[1] > whole[1] {
+                    return Err(file.error("crop_size", "no more than size"));
+                }
+                if (0..2).any(|axis| crop[axis] * whole[0] != crop[0] * whole[axis]) {
+                    return Err(file.error("crop_size", "the same share of size in height and width"));
+                }
+                (pct, true)
+            }
+            (Resize::Shorter(side), None) => {
+                notes.push(format!(
+                    "{name} crops nothing: of an image that is no square, transformers reads all, and Tallow the centre"
+                ));
+                (share(side.min(sides[0]), side), false)
+            }
+            (Resize::Shorter(side), Some([height, width])) => {
+                if height != width {
+                    return Err(file.error("crop_size", "equal height and width"));
+                }
+                if height > side {
+                    return Err(file.error("crop_size", "no more than size"));
+                }
+                (share(height.min(sides[0]), side), false)
+            }
+            (Resize::No, crop) => {
+                notes.push(format!(
+                    "{name} resizes nothing (do_resize): images of other sizes than {} are resized here all the same",
+                    vit.img_size
+                ));
+                (1., crop.is_none())
+            }
+        };
+        let Self { interpolation, mean, std, .. } = self;
+        Ok(Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash, crop_floor: true, mean, std })
+    }
+}
+
+/// The share of `whole` that `part` is, so that `part` divided by it, in floating point, is `whole` and not just below.
+pub(super) fn share(part: usize, whole: usize) -> f64 {
+    let (part, whole) = (part as f64, whole as f64);
+    let share = part / whole;
+    if part / share < whole { share.next_down() } else { share }
+}
+
+/// What images are resized to, and which centre of them is taken.
+fn sizes(file: &Fields, kind: Kind) -> Result<(Resize, Option<[usize; 2]>)> {
+    let resize = if file.bool("do_resize")? == Some(false) { Resize::No } else { resized(file, kind)? };
+    if kind == Kind::ConvNext {
+        // Large images are not cropped.
+        return Ok(match resize {
+            Resize::Shorter(side) if side >= 384 => (Resize::Both([side; 2]), None),
+            Resize::Shorter(side) => {
+                let pct = file.number("crop_pct")?.unwrap_or(224. / 256.);
+                (Resize::Shorter((side as f64 / pct) as usize), Some([side; 2]))
+            }
+            other => (other, None),
+        });
+    }
+    let crops = file.bool("do_center_crop")?.unwrap_or(matches!(kind, Kind::Bit | Kind::Deit));
+    let crop = if crops { Some(sides(file, "crop_size")?.unwrap_or([224; 2])) } else { None };
+    Ok((resize, crop))
+}
+
+fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
+    let object = if file.value("size").is_some_and(serde_json::Value::is_object) { file.object("size")? } else { None };
+    if let Some(size) = object {
+        if size.has("longest_edge") {
+            return Err(file.unsupported("size", "known are height and width, or shortest_edge alone"));
+        }
+        if let Some(edge) = size.size("shortest_edge")? {
+            return if edge > 0 {
+                Ok(Resize::Shorter(edge))
+            } else {
+                Err(file.error("size", "a shortest_edge above 0"))
+            };
+        }
+    }
+    Ok(match (sides(file, "size")?, kind) {
+        (Some([height, width]), kind) if height == width && kind.keeps_ratio() && !file_has_sides(file) => {
+            Resize::Shorter(height)
+        }
+        (Some(sides), _) => Resize::Both(sides),
+        (None, Kind::Vit | Kind::Siglip) => Resize::Both([224; 2]),
+        (None, Kind::Deit) => Resize::Both([256; 2]),
+        (None, Kind::Bit) => Resize::Shorter(224),
+        (None, Kind::ConvNext) => Resize::Shorter(384),
+    })
+}
+
+/// Whether `size` says height and width, and is no lone number.
+fn file_has_sides(file: &Fields) -> bool {
+    file.value("size").is_some_and(|size| size.is_object() || size.is_array())
+}
+
+/// Mean and deviation of pixels in [0, 1].
+fn normalisation(file: &Fields, kind: Kind, in_chans: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut mean, mut std) = if file.bool("do_normalize")?.unwrap_or(true) {
+        let [clip_mean, clip_std] = CLIP.map(Vec::from);
+        let unsaid = |clip: Vec<f64>| if kind == Kind::Bit { clip } else { vec![0.5; in_chans] };
+        (
+            file.numbers("image_mean")?.unwrap_or_else(|| unsaid(clip_mean)),
+            file.numbers("image_std")?.unwrap_or_else(|| unsaid(clip_std)),
+        )
+    } else {
+        (vec![0.; in_chans], vec![1.; in_chans])
+    };
+    // Ours divides by 255, then normalises: another factor goes into mean and deviation.
+    let factor =
+        if file.bool("do_rescale")?.unwrap_or(true) { file.number("rescale_factor")?.unwrap_or(1. / 255.) } else { 1. };
+    let scale = factor * 255.;
+    if !(scale.is_finite() && scale > 0.) {
+        return Err(file.error("rescale_factor", "a factor above 0"));
+    }
+    if (scale - 1.).abs() > 1e-6 {
+        mean.iter_mut().chain(&mut std).for_each(|value| *value /= scale);
+    }
+    Ok((mean, std))
+}
+
+/// Height and width: a number for both, two numbers, or an object of them.
+fn sides(file: &Fields, field: &str) -> Result<Option<[usize; 2]>> {
+    let expected = "a number above 0, or height and width";
+    let sides = if file.value(field).is_some_and(serde_json::Value::is_object) {
+        let Some(size) = file.object(field)? else { return Ok(None) };
+        match (size.size("height")?, size.size("width")?, size.size("shortest_edge")?) {
+            (Some(height), Some(width), _) => Some([height, width]),
+            // Old files of CLIP's kind.
+            (None, None, Some(edge)) => Some([edge; 2]),
+            _ => return Err(file.error(field, expected)),
+        }
+    } else {
+        file.img_size(field)?.map(ImgSize::sides)
+    };
+    match sides {
+        Some(sides) if sides.contains(&0) => Err(file.error(field, expected)),
+        sides => Ok(sides),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::CheckpointConfig;
+    use super::*;
+
+    fn parsed(config: &str, preprocessor: Option<&str>) -> Result<CheckpointConfig> {
+        CheckpointConfig::parse(config, preprocessor, "config.json")
+    }
+
+    #[test]
+    fn the_vit_processor_squashes_and_the_bit_processor_crops() {
+        let vit = parsed(
+            r#"{"model_type": "vit", "image_size": 384}"#,
+            Some(
+                r#"{"size": {"height": 384, "width": 384}, "resample": 2, "image_mean": [0.5,0.5,0.5], "image_std": [0.5,0.5,0.5]}"#,
+            ),
+        );
+        let vit = vit.unwrap().preprocessing;
+        assert!(vit.squash);
+        assert_eq!((vit.interpolation, vit.crop_pct), (Interpolation::Bilinear, 1.));
+        let bit = parsed(
+            r#"{"model_type": "dinov2", "image_size": 224}"#,
+            Some(
+                r#"{"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "do_center_crop": true,
+                   "resample": 3, "image_mean": [0.485,0.456,0.406], "image_std": [0.229,0.224,0.225]}"#,
+            ),
+        );
+        let bit = bit.unwrap().preprocessing;
+        assert!(!bit.squash);
+        assert_eq!((bit.interpolation, bit.crop_pct), (Interpolation::Bicubic, 0.875));
+    }
+
+    #[test]
+    fn another_rescale_factor_goes_into_mean_and_deviation() {
+        let text =
+            r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]}"#;
+        let preprocessing = parsed(r#"{"model_type": "vit"}"#, Some(text)).unwrap().preprocessing;
+        assert!((preprocessing.mean[0] - 0.5).abs() < 1e-9);
+        assert!((preprocessing.std[0] - 0.5).abs() < 1e-9);
+    }
+}
