@@ -8,6 +8,7 @@ mod torch;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use tallow_models::vit::{BlockFn, NormLayer};
 use tallow_models::{AnyModel, Architecture, Mode, Model, Params, VitConfig};
 use tallow_weights::{
     Account, Checkpoint, CheckpointConfig, Error, LoadOptions, OpenOptions, Source, load, open, save,
@@ -517,10 +518,18 @@ fn model_args_may_state_every_default_of_timm() {
         CheckpointConfig::parse(&text, None, "config.json")
     };
     assert_eq!(parse(defaults).unwrap().architecture, Architecture::Vit(VitConfig::default()));
+    let stated =
+        r#"{"scale_attn_norm": true, "proj_bias": false, "norm_layer": "rmsnorm", "block_fn": "ParallelThingsBlock"}"#;
+    let expected = VitConfig::default().with(|c| {
+        (c.scale_attn_inner, c.proj_bias) = (true, false);
+        (c.norm_layer, c.block_fn) = (NormLayer::RmsNorm, BlockFn::ParallelThings);
+    });
+    assert_eq!(parse(stated).unwrap().architecture, Architecture::Vit(expected));
     for (args, word) in [
-        (r#"{"scale_mlp_norm": true}"#, "scale_mlp_norm"),
-        (r#"{"proj_bias": false}"#, "proj_bias"),
-        (r#"{"norm_layer": "rmsnorm"}"#, "norm_layer"),
+        (r#"{"norm_layer": "groupnorm"}"#, "norm_layer"),
+        (r#"{"block_fn": "DiffParallelScalingBlock"}"#, "block_fn"),
+        (r#"{"attn_layer": "diff"}"#, "attn_layer"),
+        (r#"{"embed_norm_layer": "rmsnorm"}"#, "embed_norm_layer"),
         (r#"{"mlp_layer": "SwiGLUPacked"}"#, "mlp_layer"),
     ] {
         let error = parse(args).unwrap_err().to_string();
