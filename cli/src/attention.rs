@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Tensor;
-use tallow_models::vit::GlobalPool;
+use tallow_models::vit::{AttnLayer, GlobalPool};
 use tallow_models::{AnyModel, Vit, VitConfig};
 
 use crate::error::{Result, usage};
@@ -33,6 +33,12 @@ impl<'a> AttentionFolder<'a> {
                 "--attention: expected a ViT, got {model}, which has no attention; leave it out"
             )));
         };
+        if vit.config().attn_layer == AttnLayer::Diff {
+            return Err(usage(format!(
+                "--attention: expected heads that take shares of the tokens, got {model}, whose heads are differences of two softmaxes; \
+                 leave it out"
+            )));
+        }
         if folder.exists() && !folder.is_dir() {
             return Err(usage(format!("--attention {}: expected a folder, got a file", folder.display())));
         }

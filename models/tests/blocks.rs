@@ -2,7 +2,7 @@
 //! that is drawn is the one that is computed with; freezing and decay of the rate know every parameter.
 
 use candle_core::{DType, Device, Result, Tensor};
-use tallow_models::vit::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
+use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Mode, Model, ModelConfig, Params, Stage, Vit, VitConfig};
 
 fn small() -> VitConfig {
@@ -77,6 +77,13 @@ fn kinds() -> Vec<(&'static str, VitConfig)> {
     ]
 }
 
+/// Those whose heads are differences of softmaxes, of which no map is drawn.
+fn differences() -> Vec<(&'static str, VitConfig)> {
+    let diff = || small().with(|c| (c.attn_layer, c.init_values) = (AttnLayer::Diff, Some(0.5)));
+    let at_once = |c: &mut VitConfig| (c.block_fn, c.qkv_bias, c.qk_norm) = (BlockFn::ParallelScaling, false, true);
+    vec![("diff", diff()), ("diff at once", diff().with(at_once))]
+}
+
 /// A model whose every parameter matters, and images for it.
 fn built(config: &VitConfig) -> Result<(Params, Vit, Tensor)> {
     let params = Params::new(1, DType::F32, &Device::Cpu);
@@ -93,7 +100,7 @@ fn built(config: &VitConfig) -> Result<(Params, Vit, Tensor)> {
 
 #[test]
 fn every_parameter_gets_a_gradient_and_the_same_one_with_checkpointing() -> Result<()> {
-    for (name, config) in kinds() {
+    for (name, config) in kinds().into_iter().chain(differences()) {
         let (params, mut vit, images) = built(&config)?;
         let gradients = |vit: &Vit| -> Result<Vec<Vec<f32>>> {
             let loss = vit.forward(&images, Mode::Eval)?.sqr()?.sum_all()?;
@@ -136,7 +143,7 @@ fn the_attention_that_is_shown_gives_what_the_block_gives_when_it_is_dropped_out
 
 #[test]
 fn positions_belong_to_the_stem_or_their_block_and_are_not_decayed() -> Result<()> {
-    for (name, config) in kinds() {
+    for (name, config) in kinds().into_iter().chain(differences()) {
         let (params, ..) = built(&config)?;
         for param in params.all() {
             let position = ["freqs", "relative_position_bias_table"].iter().any(|end| param.name.ends_with(end));

@@ -527,8 +527,8 @@ fn model_args_may_state_every_default_of_timm() {
     assert_eq!(parse(stated).unwrap().architecture, Architecture::Vit(expected));
     for (args, word) in [
         (r#"{"norm_layer": "groupnorm"}"#, "norm_layer"),
-        (r#"{"block_fn": "DiffParallelScalingBlock"}"#, "block_fn"),
-        (r#"{"attn_layer": "diff"}"#, "attn_layer"),
+        (r#"{"block_fn": "CrossBlock"}"#, "block_fn"),
+        (r#"{"attn_layer": "rope"}"#, "attn_layer"),
         (r#"{"embed_norm_layer": "rmsnorm"}"#, "embed_norm_layer"),
         (r#"{"mlp_layer": "SwiGLUPacked"}"#, "mlp_layer"),
     ] {

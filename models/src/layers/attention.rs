@@ -25,7 +25,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Module, ModuleT, VarBuilder};
 
-use super::attention_heads::{AttentionHeads, attention_heads, scales};
+use super::attention_heads::{AttentionHeads, attention_heads, before};
 use super::qkv::{Qkv, biases, qkv};
 use super::{BranchInner, Dropout, Linear, LinearInit, Norm, NormLayer, RelativePositionBias, RelativePositions, Rope};
 use super::{linear, norm, relative_position_bias};
@@ -54,6 +54,9 @@ pub struct AttentionConfig {
     pub causal: bool,
     /// A norm on what attention gives, before the projection. Default false.
     pub scale_norm: bool,
+    /// A head is the difference of two softmaxes of half its width each, of which the second is weighed with a learned number that starts
+    /// about here (Ye et al. 2024). Default none.
+    pub difference: Option<f64>,
     /// Whether the projection has a bias. Default true.
     pub proj_bias: bool,
     /// The kind of the norms. Default layer norms.
@@ -81,6 +84,7 @@ impl AttentionConfig {
             lsa: false,
             causal: false,
             scale_norm: false,
+            difference: None,
             proj_bias: true,
             norm_layer: NormLayer::LayerNorm,
             norm_eps: 1e-6,
@@ -93,7 +97,7 @@ impl AttentionConfig {
 
 /// Self-attention with `qkv` `[3 * dim, dim]` (rows q, k, v), or `q_proj`, `k_proj` and `v_proj`; where keys have no bias, with
 /// `q_bias` and `v_bias` beside `qkv`; `proj`; with `lsa`, `scale` `[heads]`; with `qk_norm`, `q_norm` and `k_norm` over the values
-/// of one head; with `scale_norm`, `norm`.
+/// of one head; with `scale_norm`, `norm`; with `difference`, `lambda_q1`, `lambda_k1`, `lambda_q2`, `lambda_k2` and `sub_norm`.
 #[derive(Debug, Clone)]
 pub struct Attention {
     qkv: Qkv,
@@ -129,16 +133,19 @@ pub fn attention_between(
         positions.map(|positions| relative_position_bias(positions, config.num_heads, vb())).transpose()
     };
     let own = bias(true)?;
-    let scale = scales(config, &vb)?;
+    let before = before(config, &vb)?;
     let qkv = qkv(config, biases, vb.clone())?;
-    let mut heads = attention_heads(config, scale, &vb)?;
+    let mut heads = attention_heads(config, before, &vb)?;
     heads.relative[0] = own.or(bias(false)?);
     let between = || norm(config.norm_layer, dim, config.norm_eps, vb.pp("norm"));
+    let norm = config.scale_norm.then(between).transpose()?;
+    let proj = linear(dim, dim, config.proj_bias, init, vb.pp("proj"))?;
+    heads.close(config, &vb)?;
     Ok(Attention {
         qkv,
         heads,
-        norm: config.scale_norm.then(between).transpose()?,
-        proj: linear(dim, dim, config.proj_bias, init, vb.pp("proj"))?,
+        norm,
+        proj,
         proj_drop: Dropout::new(config.proj_drop_rate, &vb.pp("proj_drop").prefix()),
     })
 }

@@ -6,26 +6,29 @@
 //! use candle_core::{DType, Device, Tensor};
 //! use candle_nn::ModuleT;
 //! use tallow_models::Params;
-//! use tallow_models::layers::{AttentionConfig, MlpBlockConfig, attention_and_mlp};
+//! use tallow_models::layers::{AttentionConfig, MlpBlockConfig, attention_and_mlp, before_norm};
 //!
 //! let params = Params::new(0, DType::F32, &Device::Cpu);
-//! let layer = attention_and_mlp(&AttentionConfig::new(32, 4), &MlpBlockConfig::new(32, 128), None, params.builder())?;
+//! let (attn, mlp) = (AttentionConfig::new(32, 4), MlpBlockConfig::new(32, 128));
+//! let before = before_norm(&attn, &mlp, &params.builder())?;
+//! let layer = attention_and_mlp(&attn, &mlp, before, params.builder())?;
 //! let tokens = Tensor::ones((2, 17, 32), DType::F32, &Device::Cpu)?;
 //! assert_eq!(layer.forward_t(&tokens, false)?.dims(), &[2, 17, 32]);
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
 use candle_core::{D, Result, Tensor};
-use candle_nn::{Module, ModuleT, VarBuilder};
+use candle_nn::{Init, Module, ModuleT, VarBuilder};
 
-use super::attention_heads::{AttentionHeads, attention_heads};
+use super::attention_heads::{AttentionHeads, Before, attention_heads, before};
 use super::qkv::Projected;
 use super::{AttentionConfig, BranchInner, Dropout, Linear, MlpBlockConfig, linear};
 use crate::Mode;
 use crate::ops::{self, Gelu};
 
 /// The layers `in_proj` `[hidden + 3 * dim, dim]` (rows of the MLP's hidden layer, q, k, v), `attn_out_proj` and `mlp_out_proj`; with
-/// `qk_norm`, `q_norm` and `k_norm` over the values of one head.
+/// `qk_norm`, `q_norm` and `k_norm` over the values of one head. Where heads are differences, with their parameters and one layer
+/// `out_proj` `[dim, dim + hidden]`, as timm's `DiffParallelScalingBlock`.
 #[derive(Debug, Clone)]
 pub struct AttentionAndMlp {
     /// The bias of the hidden layer, where q, k, v have none.
@@ -34,30 +37,68 @@ pub struct AttentionAndMlp {
     heads: AttentionHeads,
     act: Gelu,
     mlp_drop: Dropout,
-    attn_out_proj: Linear,
-    mlp_out_proj: Linear,
+    out: Out,
+    hidden: usize,
+    dim: usize,
+}
+
+/// The layers behind.
+#[derive(Debug, Clone)]
+enum Out {
+    /// Attention's and the MLP's.
+    Apart([Linear; 2]),
+    /// One for both.
+    Fused(Linear),
+}
+
+/// The parameters that timm lists before the norm in front.
+#[derive(Debug)]
+pub struct BeforeNorm {
+    mlp_bias: Option<Tensor>,
+    heads: Before,
+}
+
+/// The parameters that are listed before the norm: the hidden layer's bias where q, k, v have none, and those of differences.
+///
+/// # Errors
+/// Those of the builder.
+pub fn before_norm(attn: &AttentionConfig, mlp: &MlpBlockConfig, vb: &VarBuilder) -> Result<BeforeNorm> {
+    let bias = || vb.get_with_hints(mlp.hidden, "mlp_bias", Init::Const(0.));
+    let mlp_bias = (!attn.qkv_bias).then(bias).transpose()?;
+    Ok(BeforeNorm { mlp_bias, heads: before(attn, vb)? })
 }
 
 /// The layers as both configurations describe them: of the attention heads, norms on queries and keys and biases count, of the MLP width,
-/// activation, dropout and whether there are biases behind. `mlp_bias` `[hidden]` is for q, k, v without a bias.
+/// activation, dropout and whether there are biases behind.
 ///
 /// # Errors
 /// If the heads do not divide the width.
 pub fn attention_and_mlp(
     attn: &AttentionConfig,
     mlp: &MlpBlockConfig,
-    mlp_bias: Option<Tensor>,
+    before: BeforeNorm,
     vb: VarBuilder,
 ) -> Result<AttentionAndMlp> {
     let (dim, hidden, init) = (attn.dim, mlp.hidden, attn.init);
+    let layer = |from, to, bias, name| linear(from, to, bias, init, vb.pp(name));
+    let in_proj = layer(dim, hidden + 3 * dim, attn.qkv_bias, "in_proj")?;
+    let mut heads = attention_heads(attn, before.heads, &vb)?;
+    heads.close(attn, &vb)?;
     Ok(AttentionAndMlp {
-        mlp_bias,
-        in_proj: linear(dim, hidden + 3 * dim, attn.qkv_bias, init, vb.pp("in_proj"))?,
-        heads: attention_heads(attn, None, &vb)?,
+        mlp_bias: before.mlp_bias,
+        in_proj,
+        heads,
         act: mlp.act,
         mlp_drop: Dropout::new(mlp.drop_rate, &vb.pp("mlp_drop").prefix()),
-        attn_out_proj: linear(dim, dim, attn.proj_bias, init, vb.pp("attn_out_proj"))?,
-        mlp_out_proj: linear(hidden, dim, mlp.bias, init, vb.pp("mlp_out_proj"))?,
+        out: match attn.difference {
+            None => Out::Apart([
+                layer(dim, dim, attn.proj_bias, "attn_out_proj")?,
+                layer(hidden, dim, mlp.bias, "mlp_out_proj")?,
+            ]),
+            Some(_) => Out::Fused(layer(dim + hidden, dim, attn.proj_bias, "out_proj")?),
+        },
+        hidden,
+        dim,
     })
 }
 
@@ -70,7 +111,10 @@ impl AttentionAndMlp {
         let (hidden, qkv) = self.projected(x)?;
         let mixed = self.heads.forward(qkv, mode)?;
         let hidden = self.mlp_drop.forward(&self.act.apply(&hidden)?, mode)?;
-        ops::add(&self.attn_out_proj.forward(&mixed)?, &self.mlp_out_proj.forward(&hidden)?)
+        match &self.out {
+            Out::Apart([attn, mlp]) => ops::add(&attn.forward(&mixed)?, &mlp.forward(&hidden)?),
+            Out::Fused(both) => both.forward(&Tensor::cat(&[mixed, hidden], D::Minus1)?),
+        }
     }
 
     /// The attention weights `[batch, heads, tokens, tokens]` of an input `[batch, tokens, dim]`.
@@ -83,7 +127,7 @@ impl AttentionAndMlp {
 
     /// The hidden layer before its activation, and queries, keys and values.
     fn projected(&self, x: &Tensor) -> Result<(Tensor, Projected)> {
-        let (dim, hidden) = (self.attn_out_proj.weight().dim(1)?, self.mlp_out_proj.weight().dim(1)?);
+        let (dim, hidden) = (self.dim, self.hidden);
         let y = match &self.mlp_bias {
             None => self.in_proj.forward(x)?,
             Some(bias) => {
@@ -103,8 +147,12 @@ impl BranchInner for AttentionAndMlp {
     }
 
     fn parameters(&self) -> Vec<&Tensor> {
-        let layers = [&self.in_proj, &self.attn_out_proj, &self.mlp_out_proj];
-        let layers = layers.into_iter().flat_map(|layer| [Some(layer.weight()), layer.bias()]).flatten();
+        let out = match &self.out {
+            Out::Apart(layers) => layers.as_slice(),
+            Out::Fused(layer) => std::slice::from_ref(layer),
+        };
+        let layers = [&self.in_proj].into_iter().chain(out);
+        let layers = layers.flat_map(|layer| [Some(layer.weight()), layer.bias()]).flatten();
         layers.chain(&self.mlp_bias).chain(self.heads.parameters()).collect()
     }
 }

@@ -28,7 +28,7 @@ mod rms_norm;
 mod rope;
 
 pub use attention::{Attention, AttentionConfig, attention, attention_between};
-pub use attention_and_mlp::{AttentionAndMlp, attention_and_mlp};
+pub use attention_and_mlp::{AttentionAndMlp, BeforeNorm, attention_and_mlp, before_norm};
 pub use attention_pool::{AttentionPool, AttentionPoolConfig, attention_pool};
 pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2d, conv2d};

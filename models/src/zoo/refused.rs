@@ -3,9 +3,6 @@
 /// What these ViTs have that none of ours has, and their names.
 #[rustfmt::skip]
 pub(super) static REFUSED: &[(&str, &[&str])] = &[
-    ("attention by the difference of two softmaxes", &[
-        "vit_dlittle_patch16_reg1_gap_256", "vit_dpwee_patch16_reg1_gap_256", "vit_dwee_patch16_reg1_gap_256",
-    ]),
     ("a hybrid: patches are cut out of what convolutions give", &[
         "vit_base_mci_224", "vit_base_r26_s32_224", "vit_base_r50_s16_224", "vit_base_r50_s16_384",
         "vit_base_resnet26d_224", "vit_base_resnet50d_224", "vit_large_r50_s32_224", "vit_large_r50_s32_384",

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from timm.layers import RmsNorm, SwiGLU
 from timm.models._manipulate import group_parameters
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import Block, ParallelScalingBlock, ParallelThingsBlock, VisionTransformer
+from timm.models.vision_transformer import Block, DiffParallelScalingBlock, ParallelScalingBlock, ParallelThingsBlock, VisionTransformer
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -58,6 +58,8 @@ BLOCKS = {
         norm_layer="rmsnorm", norm_eps=1e-5, embed_norm=True, class_token=False, global_pool="avg", fc_norm=False, qkv_bias=False,
         proj_bias=False, swiglu_mlp=True, swiglu_align_to=1, act="silu", mlp_ratio=1.7,
     ),
+    "diff": dict(attn_layer="diff", depth=2, num_heads=1, qk_norm=True, class_token=False, reg_tokens=1, global_pool="avg", init_values=0.3),
+    "diff_parallel": dict(attn_layer="diff", block_fn="parallel_scaling", depth=2, qkv_bias=False, init_values=0.3),
     "beit3": dict(scale_attn_inner=True, scale_mlp=True, global_pool="avg", norm_eps=1e-5),
 }
 BLOCKS = {name: dict(img_size=6, patch_size=2, embed_dim=6) | case for name, case in BLOCKS.items()}
@@ -109,6 +111,8 @@ def build(case):
         arguments["mlp_layer"] = SwiGLU
     blocks = {"block": Block, "parallel_scaling": ParallelScalingBlock, "parallel_things": ParallelThingsBlock}
     arguments["block_fn"] = blocks[arguments.pop("block_fn", "block")]
+    if arguments.get("attn_layer") == "diff" and arguments["block_fn"] is ParallelScalingBlock:
+        arguments["block_fn"] = DiffParallelScalingBlock
     for ours, theirs in [("scale_attn_inner", "scale_attn_norm"), ("scale_mlp", "scale_mlp_norm")]:
         arguments[theirs] = arguments.pop(ours, False)
     arguments["act_layer"] = arguments.pop("act", "gelu")

@@ -88,6 +88,10 @@ def config_of(arguments):
             config |= {"swiglu_mlp": True, "act": "silu", "swiglu_align_to": 1}
         elif name == "act_layer" and value in ("silu", torch.nn.SiLU) and "mlp_layer" in arguments:
             continue
+        elif name == "attn_layer" and value == "diff":
+            config["attn_layer"] = "diff"
+        elif name == "block_fn" and value is vit.DiffParallelScalingBlock:
+            config |= {"block_fn": "parallel_scaling", "attn_layer": "diff"}
         elif name == "block_fn" and value in (vit.ParallelScalingBlock, vit.ParallelThingsBlock):
             config["block_fn"] = "parallel_scaling" if value is vit.ParallelScalingBlock else "parallel_things"
         elif name == "block_fn" and value is vit.ResPostBlock:

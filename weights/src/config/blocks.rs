@@ -1,13 +1,14 @@
 //! What the shapes of a ViT's first block say of how its blocks are built.
 
 use tallow_models::VitConfig;
-use tallow_models::vit::{BlockFn, NormLayer};
+use tallow_models::vit::{AttnLayer, BlockFn, NormLayer};
 
 use crate::naming::{Naming, Translation};
 
 /// What the first block tells.
 pub(super) struct Blocks {
     block_fn: BlockFn,
+    attn_layer: AttnLayer,
     /// Width of the MLP, its gate not counted, where it is told.
     hidden: Option<usize>,
     /// Whether there is a gate, and whether it has a layer of its own.
@@ -19,7 +20,7 @@ pub(super) struct Blocks {
     norm_layer: NormLayer,
     /// Norms inside of attention and MLP.
     inside: [bool; 2],
-    /// The width of a head, where norms over the values of one tell it.
+    /// The width of a head, where norms over the values of one, or the vectors of a difference, tell it.
     pub(super) head_dim: Option<usize>,
     qk_norm: bool,
     /// The number of heads, where each has a learned scale.
@@ -56,7 +57,10 @@ pub(super) fn read(translation: &Translation) -> Blocks {
         (_, true) => BlockFn::ParallelThings,
         _ => BlockFn::Block,
     };
+    // Behind attention and MLP at once there is one layer for both where heads are differences.
+    let fused = has(SCALING.norm, "weight") && has(SCALING.attn, "out_proj.weight");
     let (Places { attn, mlp, norm, layer_scale }, layers) = match block_fn {
+        BlockFn::ParallelScaling if fused => (SCALING, ["in_proj", "out_proj", "in_proj", "out_proj"]),
         BlockFn::ParallelScaling => (SCALING, ["in_proj", "mlp_out_proj", "in_proj", "attn_out_proj"]),
         BlockFn::ParallelThings => (THINGS, ["fc1", "fc2", "qkv", "proj"]),
         _ => (IN_TURN, ["fc1", "fc2", "qkv", "proj"]),
@@ -65,12 +69,15 @@ pub(super) fn read(translation: &Translation) -> Blocks {
     let width = |layer: &str, axis: usize| shape(mlp, &format!("{layer}.weight"))?.get(axis).copied();
     let at_once = block_fn == BlockFn::ParallelScaling;
     let hidden = width(fc2, 1).or(width(fc1, 0).filter(|_| !at_once));
+    let hidden = if fused { hidden.zip(width(fc2, 0)).map(|(both, dim)| both.saturating_sub(dim)) } else { hidden };
     let gated = !at_once && hidden.is_some_and(|hidden| width(fc1, 0) == Some(2 * hidden));
-    let [qk_norm, scales] = ["q_norm.weight", "scale"].map(|name| shape(attn, name));
+    let [qk_norm, scales, lambda] = ["q_norm.weight", "scale", "lambda_q1"].map(|name| shape(attn, name));
+    let one = |shape: Option<&[usize]>| shape.filter(|shape| shape.len() == 1).map(|shape| shape[0]);
     // Nothing of a ViT without blocks is told.
     let told = has(norm, "weight");
     Blocks {
         block_fn,
+        attn_layer: if lambda.is_some() { AttnLayer::Diff } else { AttnLayer::Attn },
         hidden,
         gated,
         gate_apart: gated && in_parts(mlp, "fc1.weight"),
@@ -79,9 +86,9 @@ pub(super) fn read(translation: &Translation) -> Blocks {
         proj_bias: !told || has(attn, &format!("{proj}.bias")),
         norm_layer: if told && !has(norm, "bias") { NormLayer::RmsNorm } else { NormLayer::LayerNorm },
         inside: [has(attn, "norm.weight"), has(mlp, "norm.weight")],
-        head_dim: qk_norm.and_then(|shape| shape.first().copied()).filter(|_| qk_norm.is_some_and(|s| s.len() == 1)),
+        head_dim: one(lambda).map(|half| half.saturating_mul(2)).or(one(qk_norm)),
         qk_norm: qk_norm.is_some(),
-        scales: scales.filter(|shape| shape.len() == 1).map(|shape| shape[0]),
+        scales: one(scales),
         layer_scale: has(layer_scale, ""),
     }
 }
@@ -89,7 +96,7 @@ pub(super) fn read(translation: &Translation) -> Blocks {
 impl Blocks {
     /// Sets what they tell.
     pub(super) fn apply(&self, vit: &mut VitConfig) {
-        vit.block_fn = self.block_fn;
+        (vit.block_fn, vit.attn_layer) = (self.block_fn, self.attn_layer);
         vit.mlp_ratio = VitConfig::mlp_ratio_of(self.hidden.unwrap_or(4 * vit.embed_dim), vit.embed_dim);
         (vit.qkv_bias, vit.qkv_fused, vit.proj_bias) = (self.qkv_bias, self.qkv_fused, self.proj_bias);
         vit.norm_layer = self.norm_layer;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tallow_models::layers::Gate;
-use tallow_models::vit::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
+use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig};
 
 use super::fields::Fields;
@@ -228,8 +228,20 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
             "scale_mlp_norm" if vit.gate() != Gate::Packed => set(&mut vit.scale_mlp, args.bool(field)?),
             "block_fn" if vit.rel_pos_dim.is_none() => {
                 let stated = args.text(field)?.and_then(block_fn);
-                let remedy = "known are Block, ResPostBlock, ParallelScalingBlock and ParallelThingsBlock";
-                (vit.block_fn, vit.use_post_norm) = stated.ok_or_else(|| args.unsupported(field, remedy))?;
+                let remedy = "known are Block, ResPostBlock, ParallelScalingBlock, DiffParallelScalingBlock and ParallelThingsBlock";
+                let attn_layer;
+                (vit.block_fn, attn_layer, vit.use_post_norm) =
+                    stated.ok_or_else(|| args.unsupported(field, remedy))?;
+                vit.attn_layer = attn_layer.unwrap_or(vit.attn_layer);
+            }
+            // Where attention and MLP are computed at once, the block says it.
+            "attn_layer" if vit.block_fn == BlockFn::ParallelScaling => {}
+            "attn_layer" if vit.rel_pos_dim.is_none() => {
+                vit.attn_layer = match args.text(field)?.map(class_name).as_deref() {
+                    Some("" | "attn" | "attention") => AttnLayer::Attn,
+                    Some("diff" | "diffattention") => AttnLayer::Diff,
+                    _ => return Err(args.unsupported(field, "known are attn and diff")),
+                };
             }
             // Tallow's own, which timm refuses.
             "spt" => set(&mut vit.spt, args.bool(field)?),
@@ -327,13 +339,14 @@ fn act_layer(text: &str) -> Option<Act> {
     })
 }
 
-/// The kind of a block, and whether its norms come last.
-fn block_fn(text: &str) -> Option<(BlockFn, bool)> {
+/// The kind of a block and of its attention, where it says that, and whether its norms come last.
+fn block_fn(text: &str) -> Option<(BlockFn, Option<AttnLayer>, bool)> {
     Some(match class_name(text).as_str() {
-        "block" => (BlockFn::Block, false),
-        "respostblock" => (BlockFn::Block, true),
-        "parallelscalingblock" => (BlockFn::ParallelScaling, false),
-        "parallelthingsblock" => (BlockFn::ParallelThings, false),
+        "block" => (BlockFn::Block, None, false),
+        "respostblock" => (BlockFn::Block, None, true),
+        "parallelscalingblock" => (BlockFn::ParallelScaling, Some(AttnLayer::Attn), false),
+        "diffparallelscalingblock" => (BlockFn::ParallelScaling, Some(AttnLayer::Diff), false),
+        "parallelthingsblock" => (BlockFn::ParallelThings, None, false),
         _ => return None,
     })
 }

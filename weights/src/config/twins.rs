@@ -99,7 +99,7 @@ fn built_alike(one: &VitConfig, other: &VitConfig) -> bool {
         let apart = vit.no_embed_class && vit.num_prefix_tokens() > 0;
         (vit.class_token, vit.reg_tokens, vit.distilled, vit.pos_embed, apart)
     };
-    let blocks = |vit: &VitConfig| (vit.block_fn, vit.norm_layer, vit.proj_bias, vit.embed_norm);
+    let blocks = |vit: &VitConfig| (vit.block_fn, vit.attn_layer, vit.norm_layer, vit.proj_bias, vit.embed_norm);
     let norms = |vit: &VitConfig| {
         let scaled = vit.layer_scale().is_some() && !vit.use_post_norm;
         (vit.pre_norm, vit.final_norm, vit.uses_fc_norm(), scaled, vit.scale_attn_inner, vit.scale_mlp)

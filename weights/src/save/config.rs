@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 use tallow_models::layers::Gate;
-use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType};
+use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
@@ -157,6 +157,7 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
                 [EVA, DINOV3]
             } else {
                 match (vit.block_fn, vit.gate(), vit.norm_layer) {
+                    (BlockFn::ParallelScaling, ..) if vit.attn_layer == AttnLayer::Diff => [DIFF_PARALLEL; 2],
                     (BlockFn::ParallelScaling, ..) => [PARALLEL_SCALING; 2],
                     (BlockFn::ParallelThings, ..) => [PARALLEL_THINGS; 2],
                     (_, Gate::Packed, _) => [GIANT; 2],
@@ -185,6 +186,7 @@ const GIANT: &str = "vit_giant_patch14_dinov2";
 const AIMV2: &str = "aimv2_large_patch14_224";
 /// The same with other blocks, and with other norms.
 const PARALLEL_SCALING: &str = "vit_pwee_patch16_reg1_gap_256";
+const DIFF_PARALLEL: &str = "vit_dpwee_patch16_reg1_gap_256";
 const PARALLEL_THINGS: &str = "vit_small_patch16_18x2_224";
 const POST_NORM: &str = "vit_base_patch16_rpn_224";
 const RMS_NORM: &str = "test_vit4";
@@ -203,7 +205,8 @@ fn same_class(vit: &VitConfig, name: &str) -> bool {
     let class = |vit: &VitConfig| {
         let relative = vit.rel_pos_dim.is_some();
         // Of Eva arguments say it.
-        let blocks = (!vit.is_eva_or_beit()).then(|| (vit.block_fn, vit.use_post_norm, vit.gate()));
+        let at_once = (vit.block_fn == BlockFn::ParallelScaling).then_some(vit.attn_layer);
+        let blocks = (!vit.is_eva_or_beit()).then(|| (vit.block_fn, at_once, vit.use_post_norm, vit.gate()));
         (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, blocks)
     };
     match zoo::find(name).map(|entry| entry.architecture) {
@@ -298,6 +301,9 @@ fn model_args(vit: &VitConfig, name: &str) -> Value {
         if value != usual || base.scale_mlp || !base.proj_bias {
             args[name] = value.into();
         }
+    }
+    if vit.attn_layer != base.attn_layer {
+        args["attn_layer"] = if vit.attn_layer == AttnLayer::Diff { "diff" } else { "attn" }.into();
     }
     if vit.norm_layer != base.norm_layer {
         args["norm_layer"] = vit.norm_layer.name().into();

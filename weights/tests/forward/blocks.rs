@@ -8,7 +8,7 @@ use tallow_weights::save;
 
 use super::*;
 
-const TIMM: [&str; 12] = [
+const TIMM: [&str; 13] = [
     "timm_dinov3",
     "timm_eva02",
     "timm_beit",
@@ -17,6 +17,7 @@ const TIMM: [&str; 12] = [
     "timm_post_norm",
     "timm_relpos",
     "timm_pwee",
+    "timm_dpwee",
     "timm_xp",
     "timm_things",
     "timm_aimv2",
@@ -78,7 +79,7 @@ fn the_original_dinov3_equals_timm_by_names_alone_and_its_mask_takes_the_bias_of
 
 #[test]
 fn positions_heads_and_gates_are_read_off_the_names_where_they_tell() {
-    for case in ["timm_beit", "hf_beit_classifier", "timm_rope_mixed"] {
+    for case in ["timm_beit", "hf_beit_classifier", "timm_rope_mixed", "timm_dpwee"] {
         let (_folder, checkpoint) = weights_alone(case);
         let (config, notes) = checkpoint.config_or_inferred().unwrap();
         let Architecture::Vit(vit) = &config.architecture else { panic!("{case}") };

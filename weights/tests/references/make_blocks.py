@@ -75,6 +75,7 @@ PARALLEL = [
     ("timm_xp", "vit_base_patch16_xp_224", {"depth": 1}, None),
     ("timm_things", "vit_small_patch16_18x2_224", {"depth": 1}, None),
     ("timm_aimv2", "aimv2_large_patch14_224", {"depth": 1}, None),
+    ("timm_dpwee", "vit_dpwee_patch16_reg1_gap_256", {"depth": 1}, None),
     ("timm_beit3", "beit3_base_patch16_224", {"depth": 1}, None),
 ]
 

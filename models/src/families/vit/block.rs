@@ -9,7 +9,7 @@ use crate::Mode;
 use crate::autograd::checkpoint;
 use crate::layers::{
     Attention, AttentionAndMlp, BranchInner, LayerScale, MlpBlock, RelativePositionBias, RelativePositions,
-    ResidualBranch, Rope, attention_and_mlp, attention_between, mlp_block, residual_branch,
+    ResidualBranch, Rope, attention_and_mlp, attention_between, before_norm, mlp_block, residual_branch,
 };
 
 /// What the blocks of a ViT have in common. By default nothing.
@@ -158,11 +158,10 @@ fn side_by_side(config: &VitConfig, index: usize, common: &Common, vb: VarBuilde
 
 /// timm's `ParallelScalingBlock`.
 fn at_once(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Branches> {
-    let (attn, mlp) = (config.attention(), config.mlp_block());
-    let bias = || vb.get_with_hints(mlp.hidden, "mlp_bias", Init::Const(0.));
-    let bias = (!config.qkv_bias).then(bias).transpose()?;
+    let (attn, mlp) = (config.attention(index), config.mlp_block());
+    let before = before_norm(&attn, &mlp, &vb)?;
     // Its layers have no name in common.
-    let inner = |_| attention_and_mlp(&attn, &mlp, bias, vb.clone());
+    let inner = |_| attention_and_mlp(&attn, &mlp, before, vb.clone());
     let names = ["in_norm", "", "ls", "drop_path"];
     Ok(Branches::AtOnce(residual_branch(&config.residual_branch(index), names, inner, vb.clone())?))
 }
@@ -171,7 +170,7 @@ fn at_once(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Branches>
 fn attention_of(config: &VitConfig, index: usize, common: &Common, vb: VarBuilder) -> Result<Attention> {
     let own = common.positions.as_ref().filter(|_| config.use_rel_pos_bias);
     let rope = common.rope.as_ref().map(|rope| rope.of_block(index));
-    Ok(attention_between(&config.attention(), own, vb)?.with_rope(rope).with_shared_bias(common.bias.clone()))
+    Ok(attention_between(&config.attention(index), own, vb)?.with_rope(rope).with_shared_bias(common.bias.clone()))
 }
 
 impl ModuleT for Block {

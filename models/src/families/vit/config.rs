@@ -41,6 +41,8 @@ pub struct VitConfig {
     pub num_heads: usize,
     /// How attention and MLP are put together in a block. Default block: one after the other.
     pub block_fn: BlockFn,
+    /// What a head of attention is. Default attn: a softmax.
+    pub attn_layer: AttnLayer,
     /// Width of the MLP over `embed_dim`. Default 4.
     pub mlp_ratio: f64,
     /// Whether q, k, v have a bias. Default true.
@@ -153,6 +155,7 @@ impl VitConfig {
             depth: 12,
             num_heads: 12,
             block_fn: BlockFn::Block,
+            attn_layer: AttnLayer::Attn,
             mlp_ratio: 4.,
             qkv_bias: true,
             k_bias: true,
@@ -219,6 +222,18 @@ pub enum BlockFn {
     ParallelScaling,
     /// The sum of two attentions, each with a norm of its own, then that of two MLPs (Touvron et al. 2022).
     ParallelThings,
+}
+
+/// What a head of attention is. Names are timm's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AttnLayer {
+    /// The softmax of scores.
+    #[default]
+    Attn,
+    /// The difference of two softmaxes, the second weighed with a learned number (Ye et al. 2024).
+    Diff,
 }
 
 /// Kinds of position embeddings.
@@ -504,9 +519,17 @@ impl VitConfig {
 }
 
 impl VitConfig {
-    /// Checks that blocks with attention and MLP side by side have none of what timm's do without.
+    /// Checks that blocks with attention and MLP side by side, and differences of softmaxes, have none of what timm's do without.
     fn validate_block(&self) -> Result<()> {
         let c = self;
+        if c.attn_layer == AttnLayer::Diff {
+            let head = c.embed_dim / c.num_heads;
+            let even = || format!("attn where heads are {head} wide: two softmaxes share the width");
+            check(head.is_multiple_of(2), "attn_layer", even, "diff")?;
+            let plain = !c.lsa && !c.is_eva_or_beit() && !c.has_relative_positions();
+            let without = || "attn with lsa, rotary or relative positions, or q, k, v of another kind".into();
+            check(plain, "attn_layer", without, "diff")?;
+        }
         let needs = |field: &'static str, wrong: bool, got: &'static str| {
             let without = || format!("{field} left at its default with block_fn {}", c.block_fn.name());
             check(c.block_fn == BlockFn::Block || !wrong, field, without, got)

@@ -34,7 +34,7 @@ mod stages;
 pub use crate::layers::{GridIndexing, NormLayer, RopeType};
 pub use block::Block;
 pub(crate) use block::Common;
-pub use config::{Act, BlockFn, GlobalPool, PosEmbed, VitConfig};
+pub use config::{Act, AttnLayer, BlockFn, GlobalPool, PosEmbed, VitConfig};
 pub use flow::AttentionFlow;
 pub use model::Vit;
 pub use sinusoidal::sinusoidal;

@@ -1,6 +1,6 @@
 //! The ViTs of the zoo: a name and a line of numbers each. Names and numbers are timm's.
 
-use super::{Act, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType, VitConfig};
+use super::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType, VitConfig};
 use crate::ImgSize;
 
 /// Image size, patch size, width, depth and heads on top of what a family has in common.
@@ -103,6 +103,9 @@ impl VitConfig {
             final_norm: true,
             ..self
         }
+    }
+    const fn diff(self) -> Self {
+        Self { attn_layer: AttnLayer::Diff, ..self }
     }
     const fn distilled(self) -> Self {
         Self { distilled: true, ..self }
@@ -321,6 +324,9 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_betwixt_patch16_reg4_gap_384", vit(384, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(4))),
     ("vit_betwixt_patch16_rope_reg4_gap_256", vit(256, 16, 640, 12, 10, ROPE_GAP.registers(4))),
     ("vit_betwixt_patch32_clip_224", vit(224, 32, 640, 12, 10, CLIP)),
+    ("vit_dlittle_patch16_reg1_gap_256", vit(256, 16, 320, 14, 5, GAP.mlp_ratio(5.6).scaled(1e-05).no_embed_class().registers(1).diff())),
+    ("vit_dpwee_patch16_reg1_gap_256", vit(256, 16, 256, 16, 4, GAP.mlp_ratio(5.0).scaled(1e-05).no_embed_class().registers(1).parallel_scaling().diff())),
+    ("vit_dwee_patch16_reg1_gap_256", vit(256, 16, 256, 14, 4, GAP.mlp_ratio(5.0).scaled(1e-05).no_embed_class().registers(1).diff())),
     ("vit_giant_patch14_224", vit(224, 14, 1408, 40, 16, BASE.mlp_ratio(4.363636363636363))),
     ("vit_giant_patch14_clip_224", vit(224, 14, 1408, 40, 16, CLIP.mlp_ratio(4.363636363636363))),
     ("vit_giant_patch14_dinov2", vit(518, 14, 1536, 40, 24, DINOV2.swiglu(0).mlp_ratio(2.66667))),

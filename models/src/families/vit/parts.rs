@@ -1,6 +1,6 @@
 //! What the layers of a ViT are made of.
 
-use super::{Act, VitConfig};
+use super::{Act, AttnLayer, VitConfig};
 use crate::ImgSize;
 use crate::layers::{
     AttentionConfig, AttentionPoolConfig, LinearInit, MlpBlockConfig, PatchEmbedConfig, ResidualBranchConfig,
@@ -24,9 +24,13 @@ impl VitConfig {
         }
     }
 
-    /// The self-attention of a block.
-    pub(super) fn attention(&self) -> AttentionConfig {
+    /// The self-attention of block `index`.
+    pub(super) fn attention(&self, index: usize) -> AttentionConfig {
         AttentionConfig {
+            difference: match self.attn_layer {
+                AttnLayer::Attn => None,
+                AttnLayer::Diff => Some(0.8 - 0.6 * (-0.3 * index as f64).exp()),
+            },
             qkv_bias: self.qkv_bias,
             k_bias: self.k_bias,
             qkv_fused: self.qkv_fused,
