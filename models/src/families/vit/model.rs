@@ -174,11 +174,28 @@ impl Vit {
     /// # Errors
     /// If the images have another shape than the configuration says.
     pub fn forward_features(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.final_norm(&self.before_norm(images, mode)?)
+    }
+
+    /// Tokens after the last block.
+    fn before_norm(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut x = self.embed(images, mode)?;
         for block in &self.blocks {
             x = block.forward(&x, mode)?;
         }
-        self.final_norm(&x)
+        Ok(x)
+    }
+
+    /// What [`Vit::forward_head`] gives for the tokens of images.
+    fn read(&self, images: &Tensor, pre_logits: bool, mode: Mode) -> Result<Tensor> {
+        let x = self.before_norm(images, mode)?;
+        // The norm of a token depends on no other token: where the head reads one or two of them, it is computed of these alone.
+        let read = match self.config.global_pool {
+            _ if self.config.distilled => x.narrow(1, 0, 2)?,
+            GlobalPool::Token if self.attn_pool.is_none() => x.narrow(1, 0, 1)?,
+            _ => x,
+        };
+        self.head_of(&self.final_norm(&read.contiguous()?)?, pre_logits, mode)
     }
 
     /// The tokens after each of the blocks `indices`, in that order, `[batch, prefix + patches, embed_dim]` each; with
@@ -308,11 +325,11 @@ fn common(config: &VitConfig, vb: &VarBuilder) -> Result<Common> {
 
 impl Model for Vit {
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_head(&self.forward_features(images, mode)?, false, mode)
+        self.read(images, false, mode)
     }
 
     fn pooled(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_head(&self.forward_features(images, mode)?, true, mode)
+        self.read(images, true, mode)
     }
 
     fn head(&self, pooled: &Tensor) -> Result<Tensor> {
