@@ -98,6 +98,9 @@ fn open_unchecked(path: &Path) -> Result<TensorFile> {
     let mut head = Vec::new();
     file.by_ref().take(16).read_to_end(&mut head).map_err(Error::io(path))?;
     match head.as_slice() {
+        // Before any magic number, as the length of a header may have the bytes of one: 640 has those of a pickle. No other format
+        // has zeros and a brace there.
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => safetensors::open(path),
         [b'G', b'G', b'U', b'F', ..] => gguf::open(path),
         [b'P', b'K', 3 | 5, 4 | 6, ..] => {
             let archive = archive::Archive::open(path)?;
