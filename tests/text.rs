@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use tallow::text::{TextEncoder, ZeroShot};
 use tallow_models::text::TextConfig;
+use tallow_weights::OpenOptions;
 use tempfile::TempDir;
 
 fn references() -> PathBuf {
@@ -97,13 +98,19 @@ fn a_tower_is_told_by_names_and_shapes_where_no_config_is_there() {
         let folder = model(name);
         let known: TextConfig = encoder(&folder).config().clone();
         fs::remove_file(folder.path().join(config)).unwrap();
-        let bare = encoder(&folder);
+        let path = folder.path().to_str().unwrap();
+        if name == "open_clip" {
+            let message = error(&folder);
+            assert!(message.contains("whose activation no tensor tells"), "{message}");
+        }
+        let options = OpenOptions::default().with(|c| c.act = Some(known.act));
+        let bare = TextEncoder::builder(path).open_options(options).load().unwrap();
         assert!(bare.notes()[0].contains("no config says what the text tower is made of"), "{:?}", bare.notes());
         // Heads cannot be told: so narrow a tower is taken to have one.
         let got = bare.config().clone().with(|c| c.num_heads = heads);
         assert_eq!(
-            (got.embed_dim, got.depth, got.causal, got.pool),
-            (known.embed_dim, known.depth, known.causal, known.pool)
+            (got.embed_dim, got.depth, got.causal, got.pool, got.act),
+            (known.embed_dim, known.depth, known.causal, known.pool, known.act)
         );
         assert_eq!(bare.tokens(&sentences).unwrap()[0].ids, ids(&reference[name]["tokens"][0]), "{name}");
     }
@@ -127,6 +134,61 @@ fn with_table(folder: &TempDir, file: &str, table: &str, rows: usize) {
         tensors.insert(name.into(), Tensor::zeros((77, width), DType::F32, &Device::Cpu).unwrap());
     }
     candle_core::safetensors::save(&tensors, &path).unwrap();
+    for (config, parts, field) in [
+        ("config.json", &["text_config"][..], "max_position_embeddings"),
+        ("open_clip_config.json", &["model_cfg", "text_cfg"], "context_length"),
+    ] {
+        let path = folder.path().join(config);
+        let Ok(text) = fs::read(&path) else { continue };
+        let mut value: Value = serde_json::from_slice(&text).unwrap();
+        let tower = parts.iter().fold(&mut value, |value, part| &mut value[part]);
+        tower[field] = 77.into();
+        fs::write(&path, value.to_string()).unwrap();
+    }
+}
+
+/// The tensors of a model in a folder after a change.
+fn with_tensors(folder: &TempDir, file: &str, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let path = folder.path().join(file);
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+#[test]
+fn a_text_tower_that_its_config_describes_otherwise_is_refused() {
+    let file = "open_clip_model.safetensors";
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let folder = model("open_clip");
+    with_tensors(&folder, file, |tensors| drop(tensors.remove("text_projection")));
+    let message = error(&folder);
+    assert!(message.contains("(embed_dim), got none in the weights"), "{message}");
+
+    let folder = model("open_clip");
+    with_tensors(&folder, file, |tensors| {
+        let width = tensors["positional_embedding"].dim(1).unwrap();
+        tensors.insert("positional_embedding".into(), zeros(&[5, width]));
+    });
+    let message = error(&folder);
+    assert!(message.contains("context_length says") && message.contains("got 5 in the weights"), "{message}");
+
+    let folder = model("open_clip");
+    with_tensors(&folder, file, |tensors| drop(tensors.insert("logit_scale".into(), zeros(&[2]))));
+    let message = error(&folder);
+    assert!(message.contains("a logit_scale of one value"), "{message}");
+}
+
+#[test]
+fn images_of_a_projection_that_is_left_out_are_not_set_beside_words() {
+    let folder = model("open_clip");
+    with_tensors(&folder, "open_clip_model.safetensors", |tensors| {
+        let weight = Tensor::zeros((4, 4), DType::F32, &Device::Cpu).unwrap();
+        tensors.insert("visual.head.mlp.fc1.weight".into(), weight);
+    });
+    assert!(encoder(&folder).check_images().expect_err("an error").to_string().contains("timm_proj"));
+    let message = ZeroShot::new(&["a cat", "a dog"]).load(folder.path().to_str().unwrap()).expect_err("an error");
+    assert!(message.to_string().contains("cannot be compared with words"), "{message}");
+    assert!(encoder(&model("open_clip")).check_images().is_ok());
 }
 
 #[test]
@@ -191,6 +253,22 @@ fn a_tokenizer_that_is_missing_or_of_another_model_is_refused_before_anything_is
     let message = error(&clip);
     assert!(message.contains("tokenizer.json: expected a tokenizer of the library"), "{message}");
 
+    let clip = model("clip");
+    let pairs = fs::read_to_string(clip.path().join("merges.txt")).unwrap();
+    let most = pairs.lines().count() - 2;
+    let cut: Vec<&str> = pairs.lines().take(most).collect();
+    fs::write(clip.path().join("merges.txt"), cut.join("\n")).unwrap();
+    let message = error(&clip);
+    assert!(message.contains("merges.txt: expected the pairs that make the 538 tokens"), "{message}");
+
+    let clip = model("clip");
+    let mut vocabulary: HashMap<String, u32> =
+        serde_json::from_slice(&fs::read(clip.path().join("vocab.json")).unwrap()).unwrap();
+    vocabulary.insert("!".into(), 600);
+    fs::write(clip.path().join("vocab.json"), serde_json::to_string(&vocabulary).unwrap()).unwrap();
+    let message = error(&clip);
+    assert!(message.contains("numbers below 538") && message.contains("the number 600"), "{message}");
+
     fs::remove_file(siglip.path().join("tokenizer.json")).unwrap();
     fs::write(siglip.path().join("spiece.model"), "x").unwrap();
     let message = error(&siglip);
@@ -231,6 +309,8 @@ fn texts_without_words_and_classes_of_equal_names_are_refused() {
     let path = folder.path().to_str().unwrap();
     let message = ZeroShot::new(&["a cat", "a dog", "A Cat"]).load(path).expect_err("an error").to_string();
     assert!(message.contains("names that differ") && message.contains("class 0 and class 2"), "{message}");
+    let message = ZeroShot::new(&["a cat", "a dog", "a  cat"]).load(path).expect_err("an error").to_string();
+    assert!(message.contains("the same tokens, for class 0 and class 2"), "{message}");
     let message = ZeroShot::new(&["a cat", ""]).load(path).expect_err("an error").to_string();
     assert!(message.starts_with("the name of a class"), "{message}");
 }

@@ -125,7 +125,10 @@ pub fn one_line_of_clap(error: &clap::Error) -> String {
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let text = cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        // With RUST_BACKTRACE Candle writes one behind its errors.
+        let text = cause.to_string();
+        let text = text.split("\n   0: ").next().unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.is_empty() {
             line = text;
         } else if !line.contains(&text) {
@@ -148,5 +151,7 @@ mod tests {
     fn causes_stand_in_one_line_and_none_twice() {
         let cause = anyhow::anyhow!("no such\n  file").context("photo.jpg: no such file").context("cannot predict");
         assert_eq!(one_line(&cause), "cannot predict: photo.jpg: no such file");
+        let traced = anyhow::anyhow!("text: expected tokens\n   0: candle_core::error::Error::bt\n   1: main");
+        assert_eq!(one_line(&traced), "text: expected tokens");
     }
 }

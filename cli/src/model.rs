@@ -129,10 +129,20 @@ pub fn open(
 ///
 /// # Errors
 /// If there is no such checkpoint, or it has no text tower or no tokenizer.
-pub fn text_encoder(name: &str, checkpoint: &CheckpointFlags, session: &Session) -> Result<TextEncoder> {
+pub fn text_encoder(
+    name: &str,
+    flags: Option<&ArchitectureFlags>,
+    checkpoint: &CheckpointFlags,
+    session: &Session,
+) -> Result<TextEncoder> {
     check_network(name)?;
     let (device, dtype) = session.device()?;
-    let options = session.open_options().with(|c| c.checkpoint_key = checkpoint.checkpoint_key.clone());
+    let options = match flags {
+        Some(flags) => open_options(name, flags, checkpoint, session)?,
+        None => session.open_options().with(|c| {
+            (c.arch, c.checkpoint_key) = (checkpoint.arch.clone(), checkpoint.checkpoint_key.clone());
+        }),
+    };
     let builder = TextEncoder::builder(name).device(&device).dtype(dtype).open_options(options);
     let encoder = builder.load().map_err(of_model)?;
     encoder.notes().iter().for_each(|note| session.note(format!("note: {note}")));

@@ -27,6 +27,7 @@ struct Inner {
     logit_scale: f64,
     logit_bias: Option<f64>,
     notes: Vec<String>,
+    unprojected: Option<String>,
     device: Device,
     batch_size: usize,
 }
@@ -99,6 +100,7 @@ impl TextEncoderBuilder {
             logit_scale: checkpoint.logit_scale(),
             logit_bias: checkpoint.logit_bias(),
             notes: checkpoint.notes().to_vec(),
+            unprojected: checkpoint.unprojected().map(str::to_owned),
             device: self.device,
             batch_size: self.batch_size,
         })))
@@ -154,6 +156,23 @@ impl TextEncoder {
     /// What a reader should know of the load.
     pub fn notes(&self) -> &[String] {
         &self.0.notes
+    }
+
+    /// Checks that this model's vectors of images lie where those of its texts do.
+    ///
+    /// # Errors
+    /// If its projection of images is left out where it is loaded, since it is an MLP.
+    pub fn check_images(&self) -> Result<()> {
+        match &self.0.unprojected {
+            None => Ok(()),
+            Some(tensor) => Err(Error::invalid(
+                self.name(),
+                "images that are projected to where texts are by one linear layer",
+                format!(
+                    "an MLP ({tensor}; open_clip's timm_proj), which no model here has: its images cannot be compared with words"
+                ),
+            )),
+        }
     }
 
     /// The tokens of texts.

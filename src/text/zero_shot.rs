@@ -21,6 +21,7 @@ use tallow_weights::account::Parameter;
 use tallow_weights::{Account, CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
 use super::encoder::normalised;
+use super::tokenizer::Tokens;
 use super::{TextEncoder, templates::Templates};
 use crate::inference::{Classifier, Error, Pretrained, Result, filled};
 
@@ -46,17 +47,19 @@ impl ClassHead {
         templates: &Templates,
         done: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        encoder.check_images()?;
         check_names(words)?;
         let sentences: Vec<String> = words.iter().flat_map(|word| templates.of(word)).collect();
         let (classes, each) = (words.len(), templates.sentences().len());
-        // A class without a word of its own would be as near to every image as any other.
-        if let Err(Error::Invalid { expected, .. }) = encoder.tokens(words) {
-            let nameless = words.iter().find(|word| encoder.tokens(&[word.as_str()]).is_err());
-            return Err(Error::invalid(
-                "the name of a class",
-                expected,
-                format!("{:?}", nameless.map_or("", |word| word)),
-            ));
+        match encoder.tokens(words) {
+            Ok(tokens) => check_tokens(words, &tokens)?,
+            // A class without a word of its own would be as near to every image as any other.
+            Err(Error::Invalid { expected, .. }) => {
+                let nameless = words.iter().find(|word| encoder.tokens(&[word.as_str()]).is_err());
+                let got = format!("{:?}", nameless.map_or("", |word| word));
+                return Err(Error::invalid("the name of a class", expected, got));
+            }
+            Err(error) => return Err(error),
         }
         let total = sentences.len();
         let vectors = encoder.embed_while(&sentences, &mut |at| done(at, total))?;
@@ -128,6 +131,21 @@ fn check_names(words: &[String]) -> Result<()> {
     for (at, word) in words.iter().enumerate() {
         if let Some(first) = seen.insert(word.trim().to_lowercase(), at) {
             let got = format!("{word:?} for class {first} and class {at}");
+            return Err(Error::invalid("classes", "names that differ, as words alone tell the classes apart", got));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses classes that the tokenizer cannot tell apart: it may drop punctuation, or white space.
+fn check_tokens(words: &[String], tokens: &[Tokens]) -> Result<()> {
+    let mut seen: HashMap<&[u32], usize> = HashMap::new();
+    for (at, tokens) in tokens.iter().enumerate() {
+        if let Some(first) = seen.insert(&tokens.ids, at) {
+            let got = format!(
+                "{:?} and {:?}, which are the same tokens, for class {first} and class {at}",
+                words[first], words[at]
+            );
             return Err(Error::invalid("classes", "names that differ, as words alone tell the classes apart", got));
         }
     }

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use tallow_models::Params;
 use tallow_models::text::{TextConfig, TextPool};
 use tallow_models::vit::Act;
+use tallow_models::{Architecture, Params};
 
 use crate::config::{self, StatedText};
 pub use crate::config::{Cleaning, Tokenizing};
@@ -40,6 +40,8 @@ pub struct TextCheckpoint {
     logit_scale: f64,
     logit_bias: Option<f64>,
     notes: Vec<String>,
+    /// A tensor of the images' projection, where it is one that no model here has.
+    unprojected: Option<String>,
     files: Vec<TensorFile>,
     /// By parameter: the tensors that it is made of, and what is done to them.
     fillings: BTreeMap<String, Filling>,
@@ -82,18 +84,22 @@ impl TextCheckpoint {
             Some(folder) => stated(folder, network.naming)?,
             None => None,
         };
-        // OpenAI's own files have three numbers beside the towers, and are in half precision.
-        let half = infos.iter().any(|info| {
-            info.name.ends_with("token_embedding.weight") && info.dtype == "F16"
-                || info.name == format!("{}input_resolution", network.above)
-        });
-        let stated = stated.unwrap_or_else(|| assumed(&network, &shapes, half, options.act, &mut notes));
+        // What OpenAI's own files have beside the towers.
+        let is_openai = ["input_resolution", "context_length", "vocab_size"]
+            .iter()
+            .all(|number| infos.iter().any(|info| info.name == format!("{}{number}", network.above)));
+        let stated = match stated {
+            Some(stated) => StatedText { act: options.act.unwrap_or(stated.act), ..stated },
+            None => assumed(&origin, &network, &shapes, is_openai, options, &mut notes)?,
+        };
         let config = configuration(&origin, &shapes, &stated)?;
         let value = |name: &str| -> Result<Option<f64>> {
             let name = format!("{}{name}", network.above);
-            let Some(at) = infos.iter().position(|info| info.name == name && info.is_one_value()) else {
-                return Ok(None);
-            };
+            let Some(at) = infos.iter().position(|info| info.name == name) else { return Ok(None) };
+            if !infos[at].is_one_value() {
+                let got = format!("one of shape {:?}", infos[at].shape);
+                return Err(Error::format(&origin, format!("a {name} of one value"), got));
+            }
             let value = files[places[at].0].reader.read(places[at].1)?.to_dtype(DType::F64)?.flatten_all()?;
             let value = value.to_vec1::<f64>()?[0];
             match value.is_finite() {
@@ -112,7 +118,9 @@ impl TextCheckpoint {
             }
         };
         let tokenizing = stated.tokenizing;
-        Ok(Self { origin, folder, config, tokenizing, logit_scale, logit_bias, notes, files, fillings })
+        let unprojected = infos.iter().find(|info| info.name.contains("visual.head.mlp."));
+        let unprojected = unprojected.map(|info| info.name.clone());
+        Ok(Self { origin, folder, config, tokenizing, logit_scale, logit_bias, notes, unprojected, files, fillings })
     }
 
     /// Where it came from, for messages.
@@ -143,6 +151,12 @@ impl TextCheckpoint {
     /// What is added to it then; SigLIP has it and CLIP has none.
     pub fn logit_bias(&self) -> Option<f64> {
         self.logit_bias
+    }
+
+    /// A tensor of the projection that images need to be where texts are, in a checkpoint whose projection is none that
+    /// [`crate::load`] fills: an MLP (open_clip's `timm_proj`). Vectors of its images must not be set beside those of its texts.
+    pub fn unprojected(&self) -> Option<&str> {
+        self.unprojected.as_deref()
     }
 
     /// What a reader should know.
@@ -263,32 +277,36 @@ fn stated(folder: &Path, naming: TextNaming) -> Result<Option<StatedText>> {
 
 /// What the names and shapes of a tower without a config lead one to assume.
 fn assumed(
+    origin: &str,
     network: &TextNetwork,
     shapes: &Shapes,
-    half: bool,
-    act: Option<Act>,
+    is_openai: bool,
+    options: &OpenOptions,
     notes: &mut Vec<String>,
-) -> StatedText {
+) -> Result<StatedText> {
     // SigLIP's projections have a bias.
     let siglip = shapes.contains_key("proj.bias");
     let gemma = shapes.get("token_embed").is_some_and(|shape| shape.first().is_some_and(|&rows| rows > 100_000));
     let (assumed, why) = match (network.naming, siglip) {
         (TextNaming::HuggingFace, true) => (Act::GeluTanh, "of transformers' SigLIP"),
-        (TextNaming::HuggingFace, false) => (Act::QuickGelu, "of transformers' CLIP"),
         (TextNaming::OpenAi, true) if gemma => (Act::GeluTanh, "of open_clip's SigLIP 2"),
         (TextNaming::OpenAi, true) => (Act::Gelu, "of open_clip's SigLIP"),
-        (TextNaming::OpenAi, false) if half => {
-            (Act::QuickGelu, "of OpenAI's CLIP, whose weights are in half precision too")
+        (TextNaming::OpenAi, false) if is_openai => (Act::QuickGelu, "of OpenAI's CLIP"),
+        (naming, false) => {
+            let why = match naming {
+                TextNaming::HuggingFace => "of transformers' CLIP",
+                TextNaming::OpenAi => "of open_clip's CLIP",
+            };
+            (told_act(options)?.ok_or_else(|| config::act_unknown(origin))?, why)
         }
-        (TextNaming::OpenAi, false) => (Act::Gelu, "of open_clip's CLIP"),
     };
-    let act = act.unwrap_or(assumed);
+    let act = options.act.unwrap_or(assumed);
     notes.push(format!(
         "no config says what the text tower is made of: {} and {} were taken, as {why}",
         act.in_words(),
         if siglip { "no mask" } else { "a causal mask" }
     ));
-    StatedText {
+    Ok(StatedText {
         num_heads: None,
         act,
         norm_eps: if siglip { 1e-6 } else { 1e-5 },
@@ -301,7 +319,18 @@ fn assumed(
             (TextNaming::OpenAi, true) => Tokenizing::OpenClipOverHuggingFace(Cleaning::Canonicalize),
         },
         sizes: Vec::new(),
-    }
+        context_length: None,
+        proj_dim: None,
+    })
+}
+
+/// The activation that was told, or that of the architecture that was.
+fn told_act(options: &OpenOptions) -> Result<Option<Act>> {
+    let of_arch = match options.arch.as_deref().map(config::named).transpose()? {
+        Some(Architecture::Vit(vit)) => Some(vit.act),
+        _ => None,
+    };
+    Ok(options.act.or(of_arch))
 }
 
 /// The tower's configuration from the shapes of its tensors and what was said of it; every parameter has a tensor of its shape.
@@ -320,6 +349,15 @@ fn configuration(origin: &str, shapes: &Shapes, stated: &StatedText) -> Result<T
             let expected = format!("the text tower's {field} {said}, as the config says");
             return Err(Error::format(origin, expected, format!("{got} in the weights")));
         }
+    }
+    if let Some((field, said)) = stated.context_length.filter(|(_, said)| *said != context_length) {
+        let expected = format!("as many positions as the text tower's {field} says, {said}");
+        return Err(Error::format(origin, expected, format!("{context_length} in the weights")));
+    }
+    if let Some((field, said)) = stated.proj_dim.filter(|(_, said)| Some(*said) != proj_dim) {
+        let expected = format!("a projection of texts to {said} values, as the config says ({field})");
+        let got = proj_dim.map_or("none in the weights".into(), |got| format!("one to {got} in the weights"));
+        return Err(Error::format(origin, expected, got));
     }
     let layer_scale = shapes.contains_key("blocks.0.ls1.gamma");
     if let Some(said) = stated.layer_scale.filter(|said| *said != layer_scale) {

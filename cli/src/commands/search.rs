@@ -95,7 +95,8 @@ pub fn run(args: &SearchArgs, session: &Session) -> Result {
 
 /// The vector of a text.
 fn by_words(args: &SearchArgs, text: &str, name: &str, embeddings: &Embeddings, session: &Session) -> Result<Tensor> {
-    let encoder = model::text_encoder(name, &args.checkpoint, session)?;
+    let encoder = model::text_encoder(name, None, &args.checkpoint, session)?;
+    encoder.check_images().map_err(model::of_model)?;
     let (width, got) = (encoder.config().num_features(), embeddings.features.dim(1)?);
     if width != got {
         let features = embeddings.about.get("features").map_or("other", String::as_str);

@@ -55,6 +55,11 @@ impl HuggingFace {
         self.tokenizer.get_vocab_size(false)
     }
 
+    /// The largest number of one of these.
+    pub(super) fn largest(&self) -> u32 {
+        self.tokenizer.get_vocab(false).into_values().max().unwrap_or(0)
+    }
+
     /// Tokens with a number below this.
     pub(super) fn vocabulary_below(&self, rows: usize) -> usize {
         self.tokenizer.get_vocab(true).values().filter(|&&id| (id as usize) < rows).count()

@@ -83,7 +83,7 @@ impl Tokenizer {
         let made = match checkpoint.tokenizing() {
             Tokenizing::OpenClip(cleaning) => {
                 let cut = OpenAi::of(folder)?;
-                check_size(checkpoint, cut.vocabulary(), cut.vocabulary())?;
+                check_size(checkpoint, cut.vocabulary(), cut.vocabulary(), cut.largest())?;
                 Self { cut: Cut::OpenAi(Box::new(cut), cleaning), context_length, pad: 0, pad_in_front: false }
             }
             tokenizing => {
@@ -95,7 +95,7 @@ impl Tokenizer {
                     _ if own.is_of_siglip_2() => Tidy::Lower,
                     _ => Tidy::Siglip,
                 };
-                check_size(checkpoint, own.base_vocabulary(), own.vocabulary_below(rows))?;
+                check_size(checkpoint, own.base_vocabulary(), own.vocabulary_below(rows), own.largest())?;
                 let (pad, pad_in_front) = own.padding();
                 Self { cut: Cut::HuggingFace(Box::new(own), tidy), context_length, pad, pad_in_front }
             }
@@ -137,9 +137,15 @@ impl Tokenizer {
 }
 
 /// Refuses a tokenizer with another vocabulary than the model's table has rows. `own` tokens come from the vocabulary itself, `known` with those
-/// that were added to it and lie inside of the table.
-fn check_size(checkpoint: &TextCheckpoint, own: usize, known: usize) -> Result<()> {
+/// that were added to it and lie inside of the table; `largest` is the largest number of the vocabulary's own.
+fn check_size(checkpoint: &TextCheckpoint, own: usize, known: usize, largest: u32) -> Result<()> {
     let rows = checkpoint.config().vocab_size;
+    if own <= rows && largest as usize >= rows {
+        let expected =
+            format!("a tokenizer whose tokens have numbers below {rows}, as the model's table of tokens has rows");
+        let got = format!("one with the number {largest}: it belongs to another model");
+        return Err(Error::invalid(checkpoint.origin(), expected, got));
+    }
     // Tables are filled up to a multiple of what processors like.
     let filled_up = [8, 16, 32, 64, 128].iter().any(|&by| known.next_multiple_of(by) == rows);
     if own <= rows && (known == rows || filled_up) {

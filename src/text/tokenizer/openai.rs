@@ -3,7 +3,7 @@
 //! OpenAI's `simple_tokenizer.py`, which open_clip has as `SimpleTokenizer`. The file of pairs is the vocabulary: all bytes, all bytes at
 //! the end of a word, a token for every pair, and the two marks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -30,6 +30,7 @@ pub(super) struct OpenAi {
     merging: BPE,
     characters: [char; 256],
     vocabulary: usize,
+    largest: u32,
     start: u32,
     end: u32,
 }
@@ -105,7 +106,7 @@ impl OpenAi {
         else {
             return Err(wrong("CLIP's marks of a text's beginning and end", "a vocabulary without them".into()));
         };
-        let size = vocabulary.len();
+        let (size, largest) = (vocabulary.len(), vocabulary.values().copied().max().unwrap_or(0));
         let merging = BPE::builder()
             .vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), pairs)
             .end_of_word_suffix(END_OF_WORD.into())
@@ -116,12 +117,17 @@ impl OpenAi {
         let words = Regex::new(words).map_err(|error| wrong("a pattern of words", quoted(error)))?;
         let mut characters = ['\0'; 256];
         ordered_characters().into_iter().for_each(|(byte, c)| characters[usize::from(byte)] = c);
-        Ok(Self { words, merging, characters, vocabulary: size, start, end })
+        Ok(Self { words, merging, characters, vocabulary: size, largest, start, end })
     }
 
     /// Tokens that there are.
     pub(super) fn vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    /// The largest number of one.
+    pub(super) fn largest(&self) -> u32 {
+        self.largest
     }
 
     /// The tokens of a text that was tidied, with the marks around it; how many are its own; and whether it was cut.
@@ -163,7 +169,7 @@ pub(super) fn vocabulary_and_pairs(
     vocabulary: &str,
     pairs: &str,
 ) -> Result<(HashMap<String, u32>, Merges)> {
-    let vocabulary = serde_json::from_str(vocabulary).map_err(|error| Error::File {
+    let vocabulary: HashMap<String, u32> = serde_json::from_str(vocabulary).map_err(|error| Error::File {
         path: folder.join("vocab.json"),
         expected: "the numbers of tokens, in JSON".into(),
         got: quoted(error),
@@ -174,7 +180,29 @@ pub(super) fn vocabulary_and_pairs(
         expected: "two tokens in every line".into(),
         got: "another line".into(),
     })?;
+    check_complete(folder, &vocabulary, &pairs)?;
     Ok((vocabulary, pairs))
+}
+
+/// Refuses pairs that do not make all tokens of the vocabulary: some are missing, and texts would be cut into others.
+fn check_complete(folder: &Path, vocabulary: &HashMap<String, u32>, pairs: &Merges) -> Result<()> {
+    let made: HashSet<String> = pairs.iter().map(|(first, second)| format!("{first}{second}")).collect();
+    let is_made = |token: &str| {
+        let is_mark = token.starts_with('<') && token.ends_with('>') && token.len() > 2;
+        let one = token.strip_suffix(END_OF_WORD).unwrap_or(token).chars().count() <= 1;
+        is_mark || one || made.contains(token)
+    };
+    match vocabulary.keys().filter(|token| !is_made(token)).count() {
+        0 => Ok(()),
+        lost => Err(Error::File {
+            path: folder.join("merges.txt"),
+            expected: format!("the pairs that make the {} tokens of vocab.json", vocabulary.len()),
+            got: format!(
+                "{} pairs, which do not make {lost} of them: the file was cut, or is another model's",
+                pairs.len()
+            ),
+        }),
+    }
 }
 
 fn pair(line: &str) -> Option<(String, String)> {

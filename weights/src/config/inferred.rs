@@ -322,14 +322,19 @@ fn act(origin: &str, translation: &Translation, told: &Told) -> Result<Act> {
         Naming::Clip if siglip => Ok(Act::GeluTanh),
         // What OpenAI's own files hold beside the towers.
         Naming::Clip | Naming::OpenClip if translation.is_openai => Ok(Act::QuickGelu),
-        Naming::Clip | Naming::OpenClip => Err(Error::format(
-            origin,
-            "a config beside the weights (config.json, open_clip_config.json), the model that they belong to (`arch = NAME`), \
-             `set act=quick_gelu` (CLIP of OpenAI, MetaCLIP, DFN) or `set act=gelu` (LAION's, DataComp's)",
-            "weights of a CLIP alone, whose activation no tensor tells, and a wrong one gives wrong features",
-        )),
+        Naming::Clip | Naming::OpenClip => Err(act_unknown(origin)),
         _ => Ok(Act::Gelu),
     }
+}
+
+/// A CLIP of which nobody knows the activation.
+pub(crate) fn act_unknown(origin: &str) -> Error {
+    Error::format(
+        origin,
+        "a config beside the weights (config.json, open_clip_config.json), the model that they belong to (`arch = NAME`), \
+         `set act=quick_gelu` (CLIP of OpenAI, MetaCLIP, DFN) or `set act=gelu` (LAION's, DataComp's)",
+        "weights of a CLIP alone, whose activation no tensor tells, and a wrong one gives wrong features",
+    )
 }
 
 /// How images become the input of weights without a config, and the same in words.

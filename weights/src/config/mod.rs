@@ -14,7 +14,7 @@ mod timm;
 mod twins;
 
 pub(crate) use hugging_face::Classifier;
-pub(crate) use inferred::{Told, infer, named};
+pub(crate) use inferred::{Told, act_unknown, infer, named};
 pub use text::{Cleaning, Tokenizing};
 pub(crate) use text::{StatedText, hugging_face as text_of_hugging_face, open_clip as text_of_open_clip};
 

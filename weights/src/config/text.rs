@@ -48,6 +48,10 @@ pub(crate) struct StatedText {
     pub(crate) tokenizing: Tokenizing,
     /// Sizes that tensors tell too, by the names of their fields.
     pub(crate) sizes: Vec<(&'static str, usize)>,
+    /// Tokens of a text at most, by the name of its field.
+    pub(crate) context_length: Option<(&'static str, usize)>,
+    /// The width of the projection behind the tower, by the name of its field, where the config says that there is one.
+    pub(crate) proj_dim: Option<(&'static str, usize)>,
 }
 
 /// The text tower of a Hugging Face `config.json`: that of a CLIP or SigLIP model of both towers or of the text tower alone. None where it is
@@ -77,6 +81,15 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
         Some(number) => TextPool::Token(number as u32),
     };
     let (dim, depth, heads) = if siglip { (768, 12, 12) } else { (512, 12, 8) };
+    let hidden_size = own.size("hidden_size")?.unwrap_or(dim);
+    let class = root.value("architectures").and_then(|names| names.get(0)?.as_str()).unwrap_or_default();
+    let proj_dim = match class {
+        _ if siglip => Some(("projection_size", own.size("projection_size")?.unwrap_or(hidden_size))),
+        "CLIPModel" => Some(("projection_dim", root.size("projection_dim")?.unwrap_or(512))),
+        "CLIPTextModelWithProjection" => Some(("projection_dim", own.size("projection_dim")?.unwrap_or(512))),
+        _ => None,
+    };
+    let positions = own.size("max_position_embeddings")?.unwrap_or(if siglip { 64 } else { 77 });
     Ok(Some(StatedText {
         num_heads: Some(own.size("num_attention_heads")?.unwrap_or(heads)),
         act: hugging_face::act(&own, if siglip { Act::GeluTanh } else { Act::QuickGelu })?,
@@ -86,9 +99,11 @@ pub(crate) fn hugging_face(text: &str, origin: &str) -> Result<Option<StatedText
         pool,
         tokenizing: Tokenizing::HuggingFace,
         sizes: vec![
-            ("hidden_size", own.size("hidden_size")?.unwrap_or(dim)),
+            ("hidden_size", hidden_size),
             ("num_hidden_layers", own.size("num_hidden_layers")?.unwrap_or(depth)),
         ],
+        context_length: Some(("max_position_embeddings", positions)),
+        proj_dim,
     }))
 }
 
@@ -122,6 +137,8 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
         Some(name) if !name.is_empty() => Tokenizing::OpenClipOverHuggingFace(cleaning.unwrap_or(Cleaning::Whitespace)),
         _ => Tokenizing::OpenClip(cleaning.unwrap_or(Cleaning::Lower)),
     };
+    let projects = own.text("proj_type")? != Some("none");
+    let embed_dim = model.size("embed_dim")?.ok_or_else(|| model.error("embed_dim", "the width of the embeddings"))?;
     Ok(StatedText {
         num_heads: Some(own.size("heads")?.unwrap_or(8)),
         act: open_clip::act(&model, &own)?,
@@ -131,5 +148,7 @@ pub(crate) fn open_clip(text: &str, origin: &str) -> Result<StatedText> {
         pool,
         tokenizing,
         sizes: vec![("width", own.size("width")?.unwrap_or(512)), ("layers", own.size("layers")?.unwrap_or(12))],
+        context_length: Some(("context_length", own.size("context_length")?.unwrap_or(77))),
+        proj_dim: projects.then_some(("embed_dim", embed_dim)),
     })
 }

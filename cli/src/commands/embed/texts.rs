@@ -25,7 +25,7 @@ struct EmbeddedTexts<'a> {
 }
 
 pub fn run(args: &EmbedArgs, session: &Session) -> Result {
-    let encoder = model::text_encoder(&args.model, &args.checkpoint, session)?;
+    let encoder = model::text_encoder(&args.model, Some(&args.architecture), &args.checkpoint, session)?;
     let tokens = encoder.tokens(&args.text).map_err(model::of_model)?;
     for (text, _) in args.text.iter().zip(&tokens).filter(|(_, tokens)| tokens.is_cut) {
         let (start, length) = (text.chars().take(40).collect::<String>(), encoder.tokenizer().context_length());
