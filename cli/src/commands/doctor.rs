@@ -26,6 +26,8 @@ struct Findings {
     matmul: Option<&'static str>,
     matmul_bf16: Option<&'static str>,
     kernels: KernelsFound,
+    /// How the blocks of ViTs run on the device.
+    vit_blocks: &'static str,
     cores: usize,
     threads: usize,
     threads_from: &'static str,
@@ -90,6 +92,7 @@ impl Findings {
             matmul: matmul_kernel(MatmulPrecision::Float32),
             matmul_bf16: matmul_kernel(MatmulPrecision::BFloat16),
             kernels: KernelsFound::new(),
+            vit_blocks: vit_blocks(&device),
             cores: cores(),
             threads: session.threads(),
             threads_from: session.threads_from(),
@@ -113,6 +116,7 @@ impl Findings {
             ("matmul in f32", self.matmul.unwrap_or("none").into()),
             ("matmul in bf16", self.matmul_bf16.unwrap_or("no instructions: float32 in its place").into()),
             ("kernels", self.kernels.text()),
+            ("ViT blocks", self.vit_blocks.into()),
             ("memory", self.memory_bytes.map_or("unknown".into(), bytes)),
             ("threads", format!("{} ({})", self.threads, self.threads_from)),
             ("device", format!("auto takes {}: {}", self.device, self.device_reason)),
@@ -136,6 +140,20 @@ fn features() -> Vec<&'static str> {
         ("mkl", cfg!(feature = "mkl")),
     ];
     all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
+}
+
+/// Which parts of a ViT's blocks have a way of their own on the device, and which are compositions of Candle's operations.
+fn vit_blocks(device: &str) -> &'static str {
+    match device {
+        "cpu" => {
+            "plain ones as one operation for attention and one for the MLP; those with other positions, gates, norms or branches part by \
+             part; heads that are differences of two softmaxes as compositions"
+        }
+        device if device.starts_with("cuda") => {
+            "plain ones by kernels; rotary and relative positions, gates, RMS norms and differences of softmaxes as compositions"
+        }
+        _ => "as compositions of Candle's operations",
+    }
 }
 
 fn device_reason(device: &str) -> String {

@@ -142,6 +142,7 @@ fn doctor_tells_what_is_used_and_why() {
     let found = tallow.json("doctor --threads 3");
     assert_eq!((&found["threads"], &found["threads_from"]), (&3.into(), &"--threads".into()));
     assert!(found["device"].is_string() && found["device_reason"].is_string());
+    assert!(found["vit_blocks"].as_str().is_some_and(|blocks| blocks.contains("one operation for attention")));
     assert_eq!(found["kernels"]["from"], "forced");
     let found = tallow.json("doctor --kernels gemm");
     assert_eq!((&found["kernels"]["large"], &found["kernels"]["small"]), (&"gemm".into(), &"gemm".into()));
