@@ -126,6 +126,8 @@ TIMM = {  # name: (architecture, constructor arguments)
     "parallel-scaling-xp": ("vit_base_patch16_xp_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
     "parallel-things": ("vit_small_patch16_18x2_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
     "aimv2": ("aimv2_large_patch14_224", dict(num_classes=5, img_size=70, embed_dim=96, depth=2, num_heads=3)),
+    "differential": ("vit_dwee_patch16_reg1_gap_256", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
+    "differential-parallel": ("vit_dpwee_patch16_reg1_gap_256", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
     "beit3": ("beit3_base_patch16_224", dict(num_classes=5, img_size=64, embed_dim=96, depth=2, num_heads=3)),
 }
 
@@ -252,6 +254,7 @@ def train(work, only):
                        qk_norm=True, reg_tokens=2, global_pool="avg")),
         "xp": ("vit_base_patch16_xp_224", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=48, depth=3, num_heads=3)),
         "things": ("vit_small_patch16_18x2_224", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=48, depth=2, num_heads=3)),
+        "differential": ("vit_dpwee_patch16_reg1_gap_256", dict(img_size=28, patch_size=7, in_chans=1, embed_dim=48, depth=2, num_heads=3)),
     }
     optimisers = {
         "sgd": (["--optimizer", "sgd", "--lr", 0.05, "--momentum", 0.9, "--weight-decay", 0], lambda g: torch.optim.SGD(g, 0.05, 0.9)),
@@ -295,7 +298,7 @@ def train(work, only):
 def export(work, only):
     """What Tallow writes, timm loads strictly and gives the same logits."""
     for i, name in enumerate(only or ["classic", "layerscale-qknorm-reg-avg", "map-siglip", "deit-distilled", "no-embed-class-reg", "clip-quickgelu",
-                                      "rms-norm", "parallel-scaling", "parallel-scaling-xp", "parallel-things", "aimv2", "beit3"]):
+                                      "rms-norm", "parallel-scaling", "parallel-scaling-xp", "parallel-things", "differential", "differential-parallel", "aimv2", "beit3"]):
         arch, args = TIMM[name]
         model = randomise(timm.create_model(arch, pretrained=False, **args), 400 + i)
         size = model.patch_embed.img_size[0]
