@@ -143,7 +143,8 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
     } else {
         defaults::Regime::Scratch
     };
-    let config = defaults::defaults(Family::of(&architecture), regime).with_table(table)?;
+    let mut config = defaults::defaults(Family::of(&architecture), regime).with_table(table)?;
+    defaults::pool_of_dino(&mut config, &architecture);
     config.validate()?;
     pretraining::check_settings(&config)?;
     check_words(&config, architecture)?;

@@ -2,6 +2,7 @@
 
 use tallow_models::Architecture;
 use tallow_models::ops::Kernels;
+use tallow_models::vit::GlobalPool;
 
 use super::config::{BatchSize, Count, Method, OptimizerKind, ScheduleKind, TrainConfig};
 
@@ -134,6 +135,16 @@ pub fn defaults(family: Family, regime: Regime) -> TrainConfig {
     })
 }
 
+/// What DINO trains of a narrow network from scratch where nothing else is said: the mean of the patches, if `own`, the model as its name
+/// says, has them and the class token to choose from. In runs of a few thousand steps it comes to know more of an image.
+pub fn pool_of_dino(config: &mut TrainConfig, own: &Architecture) {
+    let Architecture::Vit(vit) = own else { return };
+    let chooses = vit.class_token && vit.global_pool == GlobalPool::Token && Family::of(own) == Family::NarrowVit;
+    if config.pretraining.method == Some(Method::Dino) && config.model.weights.is_none() && chooses {
+        config.model.set.entry("global_pool".into()).or_insert_with(|| "avg".into());
+    }
+}
+
 /// Settles what `config` leaves to the number of training samples: the size of batches, the number of epochs, which few samples
 /// need more of to come to as many steps, and how often is evaluated. What it says in numbers stays as it is, and so do the epochs
 /// while the size of the batches is still looked for ([`BatchSize::Auto`]).
@@ -195,6 +206,11 @@ pub fn in_words(config: &TrainConfig, steps_per_epoch: usize, head_first: bool) 
     ];
     words.extend(config.regularization.layer_decay.map(|decay| format!("layer decay {decay}")));
     words.push(format!("augment {}", config.data.augment));
+    let pool = config.model.set.get("global_pool").filter(|_| config.pretraining.method == Some(Method::Dino));
+    words.extend(pool.map(|pool| match pool.as_str() {
+        "avg" => "global pool avg (the mean of the patches)".into(),
+        pool => format!("global pool {pool}"),
+    }));
     if head_first {
         words.push(format!("the head alone first for {}", count(config.optimizer.head_first_steps, "step")));
     }

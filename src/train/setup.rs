@@ -97,7 +97,7 @@ impl Setup {
             Some("pretrained") => Some(tallow_weights::open(&Source::parse(&config.model.model)?, options)?),
             Some(source) => Some(tallow_weights::open(&Source::parse(source)?, &of_weights(config, options))?),
         };
-        let own = OwnModel::of(config, loaded.as_ref(), options)?;
+        let own = OwnModel::of(config, loaded.as_ref(), options)?.pooled_as(config, loaded.as_ref());
         let words = WordHead::of(config, &dataset, options)?;
         let with_head = match &words {
             None => own.architecture.clone(),
@@ -419,6 +419,25 @@ impl OwnModel {
         };
         let (name, architecture) = (described.name.clone(), described.architecture.clone());
         Ok(Self { name, architecture, described: Some(described), assumed })
+    }
+
+    /// The same, reading images as weights of another source do that were trained without labels: what a name says of the pool is less than
+    /// which tokens have learned something. What the settings say goes before both.
+    fn pooled_as(mut self, config: &TrainConfig, loaded: Option<&Checkpoint>) -> Self {
+        let stated = loaded.and_then(Checkpoint::config).map(|stated| &stated.architecture);
+        let says_nothing = !config.model.set.contains_key("global_pool") && self.described.is_none();
+        if let (Architecture::Vit(own), Some(Architecture::Vit(stated))) = (&mut self.architecture, stated)
+            && says_nothing
+            && stated.num_classes == 0
+            && stated.uses_fc_norm() != own.uses_fc_norm()
+            && (stated.class_token, stated.reg_tokens) == (own.class_token, own.reg_tokens)
+        {
+            let of_weights = (stated.global_pool, stated.fc_norm, stated.final_norm);
+            (own.global_pool, own.fc_norm, own.final_norm) = of_weights;
+            let pool = stated.global_pool.name();
+            self.assumed.push(format!("global_pool {pool}, as the weights were trained without labels"));
+        }
+        self
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tallow::train::config::{BatchSize, Count, OptimizerKind, ScheduleKind, TrainConfig};
-use tallow::train::defaults::{Family, Regime, by_data, defaults};
+use tallow::train::defaults::{Family, Regime, by_data, defaults, pool_of_dino};
 
 use tallow_models::zoo;
 
@@ -111,6 +111,23 @@ fn the_defaults_of_every_family_make_sense() {
             assert_eq!(config.model.weights.is_some(), start != Regime::Scratch);
         }
     }
+}
+
+#[test]
+fn dino_trains_the_mean_of_patches_of_a_narrow_network_unless_something_else_is_said() {
+    let pool_of = |model: &str, regime: Regime, with: &str| {
+        let architecture = &zoo::find(model).unwrap().architecture;
+        let mut config = defaults(Family::of(architecture), regime).with_table(&with.parse().unwrap()).unwrap();
+        pool_of_dino(&mut config, architecture);
+        config.model.set.get("global_pool").cloned()
+    };
+    assert_eq!(pool_of("vit_mnist", Regime::Dino, "").as_deref(), Some("avg"));
+    assert_eq!(pool_of("vit_mnist", Regime::Dino, "set.global_pool = 'token'").as_deref(), Some("token"));
+    // Weights have a pool of their own, and so have other methods and wider networks.
+    assert_eq!(pool_of("vit_mnist", Regime::Dino, "weights = 'x'"), None);
+    assert_eq!(pool_of("vit_mnist", Regime::Mae, ""), None);
+    assert_eq!(pool_of("vit_mnist", Regime::Scratch, ""), None);
+    assert_eq!(pool_of("vit_small_patch16_224", Regime::Dino, ""), None);
 }
 
 #[test]

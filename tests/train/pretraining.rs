@@ -34,7 +34,10 @@ fn a_run_leaves_an_encoder_that_opens_as_any_model_and_that_fine_tuning_takes() 
     for method in METHODS {
         let (_directory, folder) = folder();
         let mut heard = Heard::default();
-        let outcome = run(&config(method), &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
+        let mut asked = config(method);
+        let pool = if method == Method::Dino { "avg" } else { "token" };
+        set(&mut asked, "global_pool", pool);
+        let outcome = run(&asked, &folder, Start::New, &mut heard, &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(summary) = outcome else { panic!("{outcome:?}") };
         assert_eq!(summary.method, Some(method));
         assert!((0. ..=1.).contains(&summary.test_accuracy) && folder.predictions().unwrap().labels.len() == 40);
@@ -52,6 +55,8 @@ fn a_run_leaves_an_encoder_that_opens_as_any_model_and_that_fine_tuning_takes() 
         finish(&from.with(|c| c.length.epochs = 1.into()), &tuned, Start::New).unwrap();
         let account = fs::read_to_string(tuned.load_path()).unwrap();
         assert!(account.contains("blocks.1.mlp.fc2.weight"));
+        assert_eq!(account.contains("global_pool avg, as the weights were trained without labels"), pool == "avg");
+        assert_eq!(weights(&tuned.best_path()).iter().any(|(name, _)| name == "fc_norm.weight"), pool == "avg");
 
         let neighbours = RunFolder::new(folder.root().with_file_name("knn"));
         let asked = TrainConfig::new(&folder.root().display().to_string(), "mnist").with(|c| {
