@@ -8,9 +8,7 @@ use tallow_models::vit::{GlobalPool, PosEmbed};
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
-use crate::adapt::{
-    adapt_channels, resample_patches, resample_positions, resample_positions_plainly, resample_relative,
-};
+use crate::adapt::{Resampling, adapt_channels, resample_patches_by, resample_positions_by, resample_relative};
 use crate::head::HeadDecision;
 use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
@@ -125,6 +123,7 @@ enum Change {
     Reshape(Vec<usize>),
     Patches {
         new: usize,
+        law: Resampling,
     },
     Channels {
         old: usize,
@@ -135,8 +134,7 @@ enum Change {
         prefix: usize,
         old: [usize; 2],
         new: [usize; 2],
-        /// Whether patches that fall together are averaged, as timm does and transformers does not.
-        antialias: bool,
+        law: Resampling,
     },
     /// A table of relative positions from one grid of patches to another.
     Relative {
@@ -186,6 +184,7 @@ impl Plan {
             },
             grid: checkpoint.stored_grid(),
             fold_first_position: false,
+            law: law(checkpoint, translation.naming),
         };
         planner.fold_first_position = planner.class_position_goes_into_class_token();
 
@@ -317,6 +316,8 @@ struct Planner<'a> {
     grid: Option<[usize; 2]>,
     /// The checkpoint has a position for its class token, the model has none: it goes into the class token.
     fold_first_position: bool,
+    /// How positions are resampled, and kernels of patches.
+    law: Resampling,
 }
 
 /// What is decided of the model's parameters.
@@ -411,7 +412,7 @@ impl Planner<'_> {
                 Some(positions) if mapped.shape == spec.shape => Ok(vec![Change::AddFirstOf(positions.clone())]),
                 _ => Err(misfit("the model's embed_dim must be the checkpoint's")),
             },
-            ("patch_embed.proj.weight", Some(_)) => patch_changes(&spec.shape, &mapped.shape)
+            ("patch_embed.proj.weight", Some(_)) => patch_changes(&spec.shape, &mapped.shape, self.law.of_kernels())
                 .ok_or_else(|| misfit("patch kernels are adapted in size and channels only")),
             _ if mapped.shape == spec.shape => Ok(Vec::new()),
             // Biases and tokens that JAX or an exporter stored with dimensions of one around them.
@@ -449,9 +450,9 @@ impl Planner<'_> {
             return None;
         }
         let (prefix, new) = (if vit.no_embed_class { 0 } else { vit.num_prefix_tokens() }, vit.grid_size());
-        let antialias = self.translation.naming.antialiases();
+        let law = self.law;
         let resample =
-            |prefix: usize, old: [usize; 2]| (old != new).then_some(Change::Positions { prefix, old, new, antialias });
+            |prefix: usize, old: [usize; 2]| (old != new).then_some(Change::Positions { prefix, old, new, law });
         let grid = |patches: usize| self.grid_of(patches);
         if self.fold_first_position {
             changes.push(Change::DropFirst);
@@ -612,8 +613,20 @@ fn with_projection(
     Ok(translation)
 }
 
+/// How positions are resampled, as the library does it that the weights are of.
+fn law(checkpoint: &Checkpoint, naming: Naming) -> Resampling {
+    // timm goes by this part of an architecture's name.
+    let is_flexi =
+        || checkpoint.config().and_then(|config| config.name.as_deref()).is_some_and(|name| name.contains("flexi"));
+    match naming.antialiases() {
+        false => Resampling::BicubicPlain,
+        true if is_flexi() => Resampling::BilinearPlain,
+        true => Resampling::Bicubic,
+    }
+}
+
 /// How kernels `[dim, channels, size, size]`, or `[dim, channels * size * size]` from linear layers, become the model's.
-fn patch_changes(expected: &[usize], got: &[usize]) -> Option<Vec<Change>> {
+fn patch_changes(expected: &[usize], got: &[usize], law: Resampling) -> Option<Vec<Change>> {
     let &[dim, channels, size, _] = expected else { return None };
     let mut changes = Vec::new();
     let (their_dim, their_channels, height, width) = match *got {
@@ -628,7 +641,7 @@ fn patch_changes(expected: &[usize], got: &[usize]) -> Option<Vec<Change>> {
         return None;
     }
     if height != size {
-        changes.push(Change::Patches { new: size });
+        changes.push(Change::Patches { new: size, law });
     }
     if their_channels != channels {
         changes.push(Change::Channels { old: their_channels, new: channels });
@@ -652,12 +665,11 @@ impl Filling {
         for change in &self.changes {
             value = match change {
                 Change::Reshape(shape) => value.reshape(shape.as_slice())?,
-                Change::Patches { new } => resample_patches(&value, (*new, *new))?,
+                Change::Patches { new, law } => resample_patches_by(&value, (*new, *new), *law)?,
                 Change::Channels { new, .. } => adapt_channels(&value, *new)?,
-                Change::Positions { prefix, old, new, antialias } => {
+                Change::Positions { prefix, old, new, law } => {
                     let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
-                    let resample = if *antialias { resample_positions } else { resample_positions_plainly };
-                    resample(&value, *prefix, old, new)?
+                    resample_positions_by(&value, *prefix, old, new, *law)?
                 }
                 Change::Relative { old, new } => {
                     let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
@@ -707,13 +719,20 @@ impl Change {
     fn in_words(&self) -> String {
         match self {
             Self::Reshape(shape) => format!("reshaped to {shape:?}"),
-            Self::Patches { new } => format!("patches resized to {new}×{new} pixels (pseudo-inverse)"),
+            Self::Patches { new, law: Resampling::BilinearPlain } => {
+                format!("patches resized to {new}×{new} pixels (pseudo-inverse, bilinear)")
+            }
+            Self::Patches { new, .. } => format!("patches resized to {new}×{new} pixels (pseudo-inverse)"),
             Self::Channels { old: 4, new: 3 } => "the input channel alpha left out".into(),
             Self::Channels { old: 4, new: 1 } => "input channels summed to 1, without alpha".into(),
             Self::Channels { new: 1, .. } => "input channels summed to 1".into(),
             Self::Channels { new, .. } => format!("input channels repeated to {new} and rescaled"),
-            Self::Positions { old, new, antialias, .. } => {
-                let how = if *antialias { "bicubic, antialias" } else { "bicubic, as transformers" };
+            Self::Positions { old, new, law, .. } => {
+                let how = match law {
+                    Resampling::Bicubic => "bicubic, antialias",
+                    Resampling::BicubicPlain => "bicubic, as transformers",
+                    Resampling::BilinearPlain => "bilinear, as timm's FlexiViT",
+                };
                 format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))
             }
             Self::Relative { old, new } => {

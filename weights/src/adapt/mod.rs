@@ -8,7 +8,7 @@ mod relative;
 mod resample;
 
 pub use channels::adapt_channels;
-pub use patches::resample_patches;
-pub use positions::{resample_positions, resample_positions_plainly};
+pub use patches::{resample_patches, resample_patches_by};
+pub use positions::{resample_positions, resample_positions_by};
 pub use relative::resample_relative;
-pub use resample::cubic;
+pub use resample::{Resampling, cubic};

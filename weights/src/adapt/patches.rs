@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::resample::bicubic;
+use super::resample::Resampling;
 
 /// Resizes kernels `[dim, channels, height, width]` to `new` (height, width) so that a patch enlarged or shrunk by bicubic
 /// resampling with antialias has the same product with the new kernel as the original patch with the old one: with B the
@@ -11,10 +11,18 @@ use super::resample::bicubic;
 /// # Errors
 /// If the kernels have another rank.
 pub fn resample_patches(kernels: &Tensor, new: (usize, usize)) -> Result<Tensor> {
+    resample_patches_by(kernels, new, Resampling::Bicubic)
+}
+
+/// As [`resample_patches`], in the way of `law`.
+///
+/// # Errors
+/// As there.
+pub fn resample_patches_by(kernels: &Tensor, new: (usize, usize), law: Resampling) -> Result<Tensor> {
     let (dim, channels, height, width) = kernels.dims4()?;
     // B is the Kronecker product of one matrix a side, and so is its pseudo-inverse.
-    let rows = pseudo_inverse(&bicubic(height, new.0), new.0, height)?;
-    let columns = pseudo_inverse(&bicubic(width, new.1), new.1, width)?;
+    let rows = pseudo_inverse(&law.matrix(height, new.0), new.0, height)?;
+    let columns = pseudo_inverse(&law.matrix(width, new.1), new.1, width)?;
     let rows = Tensor::from_vec(rows, (height, new.0), &Device::Cpu)?;
     let columns = Tensor::from_vec(columns, (width, new.1), &Device::Cpu)?;
     let kernels = kernels.to_dtype(DType::F64)?.reshape((dim * channels, height, width))?;

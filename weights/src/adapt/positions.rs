@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::resample::{bicubic, bicubic_plain};
+use super::resample::Resampling;
 
 /// Resamples position embeddings `[1, prefix + old.0 * old.1, dim]` to the grid `new` (rows, columns): bicubic with antialias,
 /// in float32. The first `prefix` entries (class and register tokens) stay as they are. Gives
@@ -24,26 +24,20 @@ pub fn resample_positions(
     old: (usize, usize),
     new: (usize, usize),
 ) -> Result<Tensor> {
-    resampled(positions, prefix, old, new, bicubic)
+    resample_positions_by(positions, prefix, old, new, Resampling::Bicubic)
 }
 
-/// As [`resample_positions`], but without antialias, as transformers does it: PyTorch's `interpolate(mode="bicubic")`, a = −0.75.
+/// As [`resample_positions`], in the way of `law`.
 ///
 /// # Errors
 /// As there.
-pub fn resample_positions_plainly(
+pub fn resample_positions_by(
     positions: &Tensor,
     prefix: usize,
     old: (usize, usize),
     new: (usize, usize),
+    law: Resampling,
 ) -> Result<Tensor> {
-    resampled(positions, prefix, old, new, bicubic_plain)
-}
-
-/// The matrix `[new, old]` that resamples a line of patches.
-type Law = fn(usize, usize) -> Vec<f64>;
-
-fn resampled(positions: &Tensor, prefix: usize, old: (usize, usize), new: (usize, usize), law: Law) -> Result<Tensor> {
     let (one, count, dim) = positions.dims3()?;
     if one != 1 || count != prefix + old.0 * old.1 {
         candle_core::bail!(
@@ -63,7 +57,7 @@ fn resampled(positions: &Tensor, prefix: usize, old: (usize, usize), new: (usize
 }
 
 /// `[rows, columns, dim]` → `[rows, new, dim]`
-fn along_rows(grid: &[f32], rows: usize, columns: usize, dim: usize, new: usize, law: Law) -> Vec<f32> {
+fn along_rows(grid: &[f32], rows: usize, columns: usize, dim: usize, new: usize, law: Resampling) -> Vec<f32> {
     let mut out = Vec::with_capacity(rows * new * dim);
     for row in grid.chunks_exact(columns * dim) {
         out.extend(along_columns(row, columns, dim, new, law));
@@ -72,8 +66,8 @@ fn along_rows(grid: &[f32], rows: usize, columns: usize, dim: usize, new: usize,
 }
 
 /// `[old, width]` → `[new, width]`: every new row is a weighted sum of the old ones.
-fn along_columns(grid: &[f32], old: usize, width: usize, new: usize, law: Law) -> Vec<f32> {
-    let matrix = law(old, new);
+fn along_columns(grid: &[f32], old: usize, width: usize, new: usize, law: Resampling) -> Vec<f32> {
+    let matrix = law.matrix(old, new);
     let mut out = vec![0f32; new * width];
     for (weights, target) in matrix.chunks_exact(old).zip(out.chunks_exact_mut(width)) {
         for (&weight, source) in weights.iter().zip(grid.chunks_exact(width)).filter(|(weight, _)| **weight != 0.) {
