@@ -80,7 +80,7 @@ fn what_the_command_line_gets_wrong_is_told_with_status_2() {
         ("draw positions --len 0 --out p", "from 1 to 4096"),
         ("draw positions --dim 5000 --out p", "from 1 to 4096"),
         ("draw positions cnn_cifar10 --out p", "expected a ViT"),
-        ("draw positions vit_mnist --set pos_embed=none --out p", "the model has none"),
+        ("draw positions vit_mnist --set pos_embed=none --out p", "expected position embeddings, got none"),
         ("draw positions vit_small_patch14_dinov2.saliency --len 10 --out p", "--len"),
         ("draw filters --out p", "required arguments"),
     ] {
