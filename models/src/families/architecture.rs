@@ -13,6 +13,7 @@ macro_rules! registry {
         /// A model as plain data: everything that is needed to build it, and nothing about weights.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "family", rename_all = "lowercase")]
+        #[allow(clippy::large_enum_variant, reason = "there are few of them, and who matches on one wants its fields")]
         #[non_exhaustive]
         pub enum Architecture {
             $($(#[$doc])* $family($config),)*

@@ -34,7 +34,7 @@ enum Branches {
     /// Attentions, and after them MLPs: one of each, or several side by side.
     InTurn(Vec<ResidualBranch<Attention>>, Vec<ResidualBranch<MlpBlock>>),
     /// Attention and MLP at once.
-    AtOnce(ResidualBranch<AttentionAndMlp>),
+    AtOnce(Box<ResidualBranch<AttentionAndMlp>>),
 }
 
 impl Block {
@@ -163,7 +163,7 @@ fn at_once(config: &VitConfig, index: usize, vb: VarBuilder) -> Result<Branches>
     // Its layers have no name in common.
     let inner = |_| attention_and_mlp(&attn, &mlp, before, vb.clone());
     let names = ["in_norm", "", "ls", "drop_path"];
-    Ok(Branches::AtOnce(residual_branch(&config.residual_branch(index), names, inner, vb.clone())?))
+    Ok(Branches::AtOnce(residual_branch(&config.residual_branch(index), names, inner, vb.clone())?.into()))
 }
 
 /// The attention of block `index`, with its positions.
