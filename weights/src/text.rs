@@ -154,7 +154,7 @@ impl TextCheckpoint {
     }
 
     /// A tensor of the projection that images need to be where texts are, in a checkpoint whose projection is none that
-    /// [`crate::load`] fills: an MLP (open_clip's `timm_proj`). Vectors of its images must not be set beside those of its texts.
+    /// [`crate::load()`] fills: an MLP (open_clip's `timm_proj`). Vectors of its images must not be set beside those of its texts.
     pub fn unprojected(&self) -> Option<&str> {
         self.unprojected.as_deref()
     }
