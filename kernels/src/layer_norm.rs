@@ -2,10 +2,13 @@
 //!
 //! Ba, Kiros, Hinton, "Layer Normalization", 2016.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use crate::column_sums::{add_up, column_sums_of};
-use crate::memory::{Out, filled, written};
+use half::bf16;
+
+use crate::column_sums::column_sums_of;
+use crate::memory::{Out, written};
+use crate::rows::{map_and_sum_rows, map_rows};
 use crate::simd::{sum, sum2, vectorised};
 use crate::tasks::rows_per_task;
 use crate::value::Value;
@@ -19,29 +22,105 @@ fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1. / (var + eps).sqrt())
 }
 
+/// Rows as the backward of a norm can read them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows<'a> {
+    /// As they are.
+    Plain(&'a [f32]),
+    /// Normalised, `(x - mean) / deviation`, and what they were divided by as factors, one a row: half of the memory.
+    Normal(&'a [bf16], &'a [f32]),
+}
+
+/// One of them: normalised it is `(x - mean) * factor`, and `scale` is what that was multiplied by.
+struct Row<'a> {
+    x: &'a [f32],
+    mean: f32,
+    factor: f32,
+    scale: f32,
+}
+
+impl<'a> Rows<'a> {
+    /// Those of this range, of `dim` values each.
+    pub fn part(self, rows: &Range<usize>, dim: usize) -> Self {
+        let own = rows.start * dim..rows.end * dim;
+        match self {
+            Self::Plain(x) => Self::Plain(&x[own]),
+            Self::Normal(values, scales) => Self::Normal(&values[own], &scales[rows.clone()]),
+        }
+    }
+
+    /// Values of all rows.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Plain(x) => x.len(),
+            Self::Normal(values, _) => values.len(),
+        }
+    }
+
+    /// Room for what [`Rows::row`] needs.
+    fn room(self, dim: usize) -> Vec<f32> {
+        if let Self::Normal(..) = self { vec![0.; dim] } else { vec![] }
+    }
+
+    #[inline(always)]
+    fn row<'b>(&'b self, row: usize, dim: usize, eps: f32, room: &'b mut [f32]) -> Row<'b> {
+        match self {
+            Self::Plain(x) => Row::of(&x[row * dim..][..dim], eps),
+            Self::Normal(values, scales) => {
+                room.iter_mut().zip(&values[row * dim..]).for_each(|(wide, value)| *wide = value.wide());
+                Row { x: room, mean: 0., factor: 1., scale: scales[row] }
+            }
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    fn of(x: &'a [f32], eps: f32) -> Self {
+        let (mean, scale) = statistics(x, eps);
+        Self { x, mean, factor: scale, scale }
+    }
+}
+
+/// Writes every row of `x`, of `dim` values, as [`Rows::Normal`] has it, on this thread.
+pub(crate) fn keep_normal_rows(x: &[f32], dim: usize, eps: f32, (values, scales): (&mut Out<bf16>, &mut Out)) {
+    assert_rows(x, dim);
+    assert!(values.len() == x.len() && scales.len() * dim == x.len(), "an output that does not fit");
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((values, out), x) in values.chunks_exact_mut(dim).zip(scales).zip(x.chunks_exact(dim)) {
+                let (mean, scale) = statistics(x, eps);
+                out.write(scale);
+                for (value, &x) in values.iter_mut().zip(x) {
+                    value.write(bf16::of((x - mean) * scale));
+                }
+            }
+        },
+    );
+}
+
 fn assert_rows(x: &[f32], dim: usize) {
     assert!(dim > 0 && x.len().is_multiple_of(dim), "rows that are not as long as the weight");
 }
 
 /// The norm of every row of `x`, on this thread; gives what was written.
 pub(crate) fn normalise_rows<'a, V: Value>(
-    x: &[f32],
+    x: Rows,
     weight: &[f32],
     bias: &[f32],
     eps: f32,
     y: &'a mut Out<V>,
 ) -> &'a mut [V] {
     let dim = weight.len();
-    assert_rows(x, dim);
+    assert!(dim > 0 && x.len().is_multiple_of(dim), "rows that are not as long as the weight");
     assert!(bias.len() == dim && x.len() == y.len(), "a bias or an output that does not fit");
+    let mut room = x.room(dim);
     vectorised(
         #[inline(always)]
         || {
-            for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                let (mean, scale) = statistics(x, eps);
-                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                    y.write(V::of((x - mean) * scale * w + b));
-                }
+            for (row, y) in y.chunks_exact_mut(dim).enumerate() {
+                write_row(y, &x.row(row, dim, eps, &mut room), weight, bias);
             }
         },
     );
@@ -49,25 +128,35 @@ pub(crate) fn normalise_rows<'a, V: Value>(
     unsafe { written(y) }
 }
 
+#[inline(always)]
+fn write_row<V: Value>(y: &mut Out<V>, row: &Row, weight: &[f32], bias: &[f32]) {
+    let &Row { x, mean, factor, .. } = row;
+    for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+        y.write(V::of((x - mean) * factor * w + b));
+    }
+}
+
 /// `residual` and the gradient of `x` in one, for rows `(x, dy, residual)` on this thread, all of which are written; adds the
 /// gradients of weight and bias to the halves of `sums`.
 pub(crate) fn backward_rows(
     dx: &mut Out,
-    (x, dy, residual): (&[f32], &[f32], &[f32]),
+    (x, dy, residual): (Rows, &[f32], &[f32]),
     weight: &[f32],
     sums: &mut [f32],
     eps: f32,
 ) {
     let dim = weight.len();
-    assert_rows(x, dim);
-    assert!([dx.len(), dy.len(), residual.len()] == [x.len(); 3], "gradients that do not fit");
+    assert_rows(dy, dim);
+    assert!([dx.len(), x.len(), residual.len()] == [dy.len(); 3], "gradients that do not fit");
     let (dweight, dbias) = sums.split_at_mut(dim);
+    let mut room = x.room(dim);
     vectorised(
         #[inline(always)]
         || {
-            let rows = dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim));
-            for (((dx, x), dy), residual) in rows.zip(residual.chunks_exact(dim)) {
-                let dx = backward_row(dx, (x, dy), weight, (dweight, dbias), eps);
+            let rows = dx.chunks_exact_mut(dim).zip(dy.chunks_exact(dim)).zip(residual.chunks_exact(dim));
+            for (row, ((dx, dy), residual)) in rows.enumerate() {
+                let row = x.row(row, dim, eps, &mut room);
+                let dx = backward_row(dx, (row, dy), weight, (dweight, dbias));
                 for (dx, &residual) in dx.iter_mut().zip(residual) {
                     *dx += residual;
                 }
@@ -78,61 +167,45 @@ pub(crate) fn backward_rows(
 
 /// The norm of every row of `x`.
 pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
-    let dim = weight.len();
-    assert_rows(x, dim);
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
+    assert_eq!(bias.len(), weight.len(), "a bias that does not fit");
+    // SAFETY: rows are as long as the weight, and every value is written.
     unsafe {
-        filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                normalise_rows(x, weight, bias, eps, y);
-            })
-        })
+        map_rows(
+            [x],
+            weight.len(),
+            #[inline(always)]
+            |y, [x]| write_row(y, &Row::of(x, eps), weight, bias),
+        )
     }
 }
 
 /// The gradient of `x`, and those of weight and bias behind one another.
 pub fn backward(x: &[f32], weight: &[f32], dy: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
     let dim = weight.len();
-    assert_rows(x, dim);
-    assert_eq!(x.len(), dy.len(), "gradients that do not fit");
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    let mut sums = vec![];
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    let dx = unsafe {
-        filled(x.len(), |dx| {
-            let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task));
-            let parts = tasks.map(|((dx, x), dy)| {
-                let mut sums = vec![0f32; 2 * dim];
-                let (dweight, dbias) = sums.split_at_mut(dim);
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim))
-                        {
-                            backward_row(dx, (x, dy), weight, (dweight, dbias), eps);
-                        }
-                    },
-                );
-                sums
-            });
-            sums = add_up(parts.collect(), 2 * dim);
-        })
-    };
-    (dx, sums)
+    // SAFETY: rows are as long as the weight, and every value is written.
+    unsafe {
+        map_and_sum_rows(
+            [x, dy],
+            dim,
+            2 * dim,
+            #[inline(always)]
+            |dx, [x, dy], sums| {
+                backward_row(dx, (Row::of(x, eps), dy), weight, sums.split_at_mut(dim));
+            },
+        )
+    }
 }
 
 /// Writes the gradient of one row, and adds to those of weight and bias; gives what was written.
 #[inline(always)]
 fn backward_row<'a>(
     dx: &'a mut Out,
-    (x, dy): (&[f32], &[f32]),
+    (row, dy): (Row, &[f32]),
     weight: &[f32],
     (dweight, dbias): (&mut [f32], &mut [f32]),
-    eps: f32,
 ) -> &'a mut [f32] {
+    let Row { x, mean, factor, scale } = row;
     let count = x.len() as f32;
-    let (mean, scale) = statistics(x, eps);
     // First w · dy goes to the output, then the mean and the part along x are taken out of it.
     for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(weight) {
         dx.write(dy * w);
@@ -140,12 +213,12 @@ fn backward_row<'a>(
     // SAFETY: all of it was written above: rows are as long as the weight.
     let dx = unsafe { written(dx) };
     let mean_g = sum(dx, |g| g) / count;
-    let along = sum2(dx, x, |g, x| g * (x - mean)) * scale / count;
+    let along = sum2(dx, x, |g, x| g * (x - mean)) * factor / count;
     for (dx, &x) in dx.iter_mut().zip(x) {
-        *dx = (*dx - mean_g - (x - mean) * scale * along) * scale;
+        *dx = (*dx - mean_g - (x - mean) * factor * along) * scale;
     }
     for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias).zip(x).zip(dy) {
-        *dweight += dy * ((x - mean) * scale);
+        *dweight += dy * ((x - mean) * factor);
         *dbias += dy;
     }
     dx
@@ -209,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "rows that are not as long as the weight")]
+    #[should_panic(expected = "values that are no rows of 3")]
     fn rows_that_do_not_fit_are_refused() {
         forward(&[0.; 7], &[1.; 3], &[0.; 3], 1e-6);
     }

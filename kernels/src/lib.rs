@@ -41,6 +41,7 @@ pub mod residual;
 pub mod residual_branch;
 pub mod rms_norm;
 pub mod rope;
+mod rows;
 mod simd;
 pub mod softmax;
 pub mod sum_of_squares;

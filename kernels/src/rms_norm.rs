@@ -2,12 +2,9 @@
 //!
 //! Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 
-use rayon::prelude::*;
-
-use crate::column_sums::add_up;
-use crate::memory::{filled, written};
-use crate::simd::{sum, sum2, vectorised};
-use crate::tasks::rows_per_task;
+use crate::memory::written;
+use crate::rows::{map_and_sum_rows, map_rows};
+use crate::simd::{sum, sum2};
 
 /// One over the root of the mean square of a row.
 #[inline(always)]
@@ -15,76 +12,52 @@ fn scale_of(x: &[f32], eps: f32) -> f32 {
     1. / (sum(x, |x| x * x) / x.len() as f32 + eps).sqrt()
 }
 
-fn assert_rows(x: &[f32], dim: usize) {
-    assert!(dim > 0 && x.len().is_multiple_of(dim), "rows that are not as long as the weight");
-}
-
 /// The norm of every row of `x`.
 pub fn forward(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
-    let dim = weight.len();
-    assert_rows(x, dim);
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
+    // SAFETY: rows are as long as the weight, and every value is written.
     unsafe {
-        filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                            let scale = scale_of(x, eps);
-                            for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
-                                y.write(x * scale * w);
-                            }
-                        }
-                    },
-                );
-            })
-        })
+        map_rows(
+            [x],
+            weight.len(),
+            #[inline(always)]
+            |y, [x]| {
+                let scale = scale_of(x, eps);
+                for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                    y.write(x * scale * w);
+                }
+            },
+        )
     }
 }
 
 /// The gradients of `x` and of the weight.
 pub fn backward(x: &[f32], weight: &[f32], dy: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
     let dim = weight.len();
-    assert_rows(x, dim);
-    assert_eq!(x.len(), dy.len(), "gradients that do not fit");
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    let mut dweight = vec![];
-    // SAFETY: the tasks cover the output, and every value of every row is written.
-    let dx = unsafe {
-        filled(x.len(), |dx| {
-            let tasks = dx.par_chunks_mut(task).zip(x.par_chunks(task)).zip(dy.par_chunks(task));
-            let parts = tasks.map(|((dx, x), dy)| {
-                let mut dweight = vec![0f32; dim];
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dx, x), dy) in dx.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(dy.chunks_exact(dim))
-                        {
-                            let scale = scale_of(x, eps);
-                            // First w · dy goes to the output, then the part along x is taken out of it.
-                            for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(weight) {
-                                dx.write(dy * w);
-                            }
-                            // SAFETY: all of it was written above: rows are as long as the weight.
-                            let dx = written(dx);
-                            let along = sum2(dx, x, |g, x| g * x) * scale * scale / dim as f32;
-                            for (dx, &x) in dx.iter_mut().zip(x) {
-                                *dx = (*dx - x * along) * scale;
-                            }
-                            for ((dweight, &x), &dy) in dweight.iter_mut().zip(x).zip(dy) {
-                                *dweight += dy * (x * scale);
-                            }
-                        }
-                    },
-                );
-                dweight
-            });
-            dweight = add_up(parts.collect(), dim);
-        })
-    };
-    (dx, dweight)
+    // SAFETY: rows are as long as the weight, and every value is written.
+    unsafe {
+        map_and_sum_rows(
+            [x, dy],
+            dim,
+            dim,
+            #[inline(always)]
+            |dx, [x, dy], dweight| {
+                let scale = scale_of(x, eps);
+                // First w · dy goes to the output, then the part along x is taken out of it.
+                for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(weight) {
+                    dx.write(dy * w);
+                }
+                // All of it was written above.
+                let dx = written(dx);
+                let along = sum2(dx, x, |g, x| g * x) * scale * scale / dim as f32;
+                for (dx, &x) in dx.iter_mut().zip(x) {
+                    *dx = (*dx - x * along) * scale;
+                }
+                for ((dweight, &x), &dy) in dweight.iter_mut().zip(x).zip(dy) {
+                    *dweight += dy * (x * scale);
+                }
+            },
+        )
+    }
 }
 
 #[cfg(test)]

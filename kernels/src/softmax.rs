@@ -1,67 +1,47 @@
 //! `exp(x) / Σ exp(x)` over every row, and its gradient. Rows of any magnitude stay finite.
 
-use rayon::prelude::*;
-
-use crate::memory::{filled, written};
-use crate::simd::{exp, max, sum, sum2, vectorised};
-use crate::tasks::rows_per_task;
+use crate::memory::written;
+use crate::rows::map_rows;
+use crate::simd::{exp, max, sum, sum2};
 
 /// The softmax of every row of `dim` values.
 pub fn forward(x: &[f32], dim: usize) -> Vec<f32> {
-    let dim = dim.max(1);
-    assert!(x.len().is_multiple_of(dim), "values that are no rows");
-    let task = rows_per_task(x.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
+    // SAFETY: every value of a row is written.
     unsafe {
-        filled(x.len(), |y| {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(y, x)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (y, x) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)) {
-                            let max = max(x);
-                            for (y, &x) in y.iter_mut().zip(x) {
-                                y.write(exp(x - max));
-                            }
-                            let y = written(y);
-                            let scale = 1. / sum(y, |y| y);
-                            for y in y {
-                                *y *= scale;
-                            }
-                        }
-                    },
-                )
-            })
-        })
+        map_rows(
+            [x],
+            dim.max(1),
+            #[inline(always)]
+            |y, [x]| {
+                let max = max(x);
+                for (y, &x) in y.iter_mut().zip(x) {
+                    y.write(exp(x - max));
+                }
+                let y = written(y);
+                let scale = 1. / sum(y, |y| y);
+                for y in y {
+                    *y *= scale;
+                }
+            },
+        )
     }
 }
 
 /// The gradient of the input for that of the output `y`.
 pub fn backward(y: &[f32], dy: &[f32], dim: usize) -> Vec<f32> {
-    let dim = dim.max(1);
-    assert!(
-        y.len().is_multiple_of(dim) && y.len() == dy.len(),
-        "values that are no rows, or gradients that do not fit"
-    );
-    let task = rows_per_task(y.len() / dim, dim) * dim;
-    // SAFETY: the tasks cover the output, and every value of every row is written.
+    // SAFETY: every value of a row is written.
     unsafe {
-        filled(y.len(), |dx| {
-            dx.par_chunks_mut(task).zip(y.par_chunks(task)).zip(dy.par_chunks(task)).for_each(|((dx, y), dy)| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for ((dx, y), dy) in dx.chunks_exact_mut(dim).zip(y.chunks_exact(dim)).zip(dy.chunks_exact(dim))
-                        {
-                            let dot = sum2(y, dy, |y, dy| y * dy);
-                            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                                dx.write(y * (dy - dot));
-                            }
-                        }
-                    },
-                )
-            })
-        })
+        map_rows(
+            [y, dy],
+            dim.max(1),
+            #[inline(always)]
+            |dx, [y, dy]| {
+                let dot = sum2(y, dy, |y, dy| y * dy);
+                for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+                    dx.write(y * (dy - dot));
+                }
+            },
+        )
     }
 }
 

@@ -3,10 +3,10 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{Each, Either, Kept, KeptValues, Middle, Parameters, ResidualBranch, Sizes, scale_rows, span};
+use super::{Each, Either, Input, Kept, KeptValues, Middle, Parameters, ResidualBranch, Sizes, scale_rows, span};
 use crate::attention;
 use crate::column_sums::{add_up, column_sums};
-use crate::layer_norm::{backward_rows, normalise_rows};
+use crate::layer_norm::{Rows, backward_rows, normalise_rows};
 use crate::matmul::{Matrix, Packed, Start, keeps_narrow, product_of_rows};
 use crate::memory::{Scratch, Shared, as_out, filled, written};
 use crate::simd::{sum2, vectorised};
@@ -28,22 +28,23 @@ impl ResidualBranch {
     /// The gradients that are wanted, for that of the output. `kept` is what the forward gave; it is computed again if it is gone.
     pub fn backward(
         &self,
-        (x, dy): (&[f32], &[f32]),
+        (x, dy): (Input, &[f32]),
         parameters: &Parameters,
         kept: Option<Kept>,
         wanted: Each<bool>,
     ) -> Each<Option<Vec<f32>>> {
+        let x = x.rows();
         self.assert_fits(x, parameters);
         assert_eq!(x.len(), dy.len(), "a gradient that does not fit");
         match kept {
             Some(Kept(Either::Wide(kept))) => self.backward_with((x, dy), parameters, kept, wanted),
             Some(Kept(Either::Narrow(kept))) => self.backward_with((x, dy), parameters, kept, wanted),
             None if keeps_narrow() => {
-                let kept = self.first_half::<bf16>(x, parameters, None);
+                let kept = self.first_half::<bf16>(x, parameters, (None, None));
                 self.backward_with((x, dy), parameters, kept, wanted)
             }
             None => {
-                let kept = self.first_half::<f32>(x, parameters, None);
+                let kept = self.first_half::<f32>(x, parameters, (None, None));
                 self.backward_with((x, dy), parameters, kept, wanted)
             }
         }
@@ -51,7 +52,7 @@ impl ResidualBranch {
 
     pub(super) fn backward_with<V: Value>(
         &self,
-        (x, dy): (&[f32], &[f32]),
+        (x, dy): (Rows, &[f32]),
         parameters: &Parameters,
         kept: KeptValues<V>,
         wanted: Each<bool>,
@@ -169,7 +170,7 @@ impl ResidualBranch {
     /// Those of `x`, the norm and the first layer, for that of what the layer gave.
     fn first_gradients<V: Value>(
         &self,
-        (x, dy): (&[f32], &[f32]),
+        (x, dy): (Rows, &[f32]),
         dhidden: &[V],
         parameters: &Parameters,
         wanted: Each<bool>,
@@ -189,7 +190,7 @@ impl ResidualBranch {
                     let (own, count) = (span(&rows, dim), rows.len() * dim);
                     if let Some(normalised) = normalised {
                         let out = normalised.part(own.start, count);
-                        normalise_rows(&x[own.clone()], norm_weight, norm_bias, self.eps, out);
+                        normalise_rows(x.part(&rows, dim), norm_weight, norm_bias, self.eps, out);
                     }
                     let dhidden = &dhidden[span(&rows, hidden)];
                     let mut sums = vec![0f32; 2 * dim + hidden];
@@ -201,7 +202,7 @@ impl ResidualBranch {
                         let dnormalised = memory.out(count);
                         let a = Matrix::new(dhidden, rows.len(), hidden);
                         first.multiply_at(dnormalised.as_mut_ptr().cast::<f32>(), Start::Zero, a);
-                        let operands = (&x[own.clone()], &*written(dnormalised), &dy[own.clone()]);
+                        let operands = (x.part(&rows, dim), &*written(dnormalised), &dy[own.clone()]);
                         backward_rows(dx.part(own.start, count), operands, norm_weight, norm_sums, self.eps);
                     }
                     sums

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::activation::Activation;
 use crate::attention;
+use crate::layer_norm::Rows;
 use crate::matmul::{Matrix, Packed};
 use crate::tasks;
 use crate::value::Value;
@@ -97,6 +98,34 @@ struct KeptValues<V> {
     log_sums: Vec<f32>,
 }
 
+/// The input's rows, normalised, in bfloat16, and what they were multiplied by: all that the backward needs of the input where it reads
+/// bfloat16, in half of the memory.
+#[derive(Debug)]
+pub struct NormalRows {
+    /// `[rows, dim]`.
+    values: Vec<bf16>,
+    /// One a row.
+    scales: Vec<f32>,
+}
+
+/// A branch's input as the backward reads it.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// As the forward was given it.
+    Values(&'a [f32]),
+    /// What [`ResidualBranch::forward_last`] gave in its place.
+    Normal(&'a NormalRows),
+}
+
+impl<'a> Input<'a> {
+    fn rows(self) -> Rows<'a> {
+        match self {
+            Self::Values(x) => Rows::Plain(x),
+            Self::Normal(rows) => Rows::Normal(&rows.values, &rows.scales),
+        }
+    }
+}
+
 /// Something for `x` and every parameter: whether its gradient is asked for, or the gradient.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Each<T> {
@@ -137,7 +166,7 @@ impl ResidualBranch {
         Self { eps, middle, sizes, keep }
     }
 
-    fn assert_fits(&self, x: &[f32], parameters: &Parameters) {
+    fn assert_fits(&self, x: Rows, parameters: &Parameters) {
         let Sizes { dim, hidden, inner, .. } = self.sizes;
         let Parameters { norm, first, second, gamma } = parameters;
         assert_eq!(x.len(), self.sizes.rows() * dim, "rows that do not fit");
@@ -286,8 +315,9 @@ mod tests {
                     .map(|gradient| gradient.expect("asked for"))
             };
             let (_, kept) = case.branch.forward(&case.x, &case.parameters(), None);
-            let gradients = list(case.branch.backward((&case.x, &dy), &case.parameters(), Some(kept), all));
-            let again = list(case.branch.backward((&case.x, &dy), &case.parameters(), None, all));
+            let gradients =
+                list(case.branch.backward((Input::Values(&case.x), &dy), &case.parameters(), Some(kept), all));
+            let again = list(case.branch.backward((Input::Values(&case.x), &dy), &case.parameters(), None, all));
             assert_eq!(gradients, again, "{middle:?}");
             let loss = |case: &Case| {
                 let (y, _) = case.branch.forward(&case.x, &case.parameters(), None);
@@ -336,14 +366,23 @@ mod tests {
                 std::iter::once(y).chain(g.map(|g| g.expect("asked for"))).collect::<Vec<_>>()
             };
             let parameters = case.parameters();
-            let (y, kept) = case.branch.forward_with::<f32>(&case.x, &parameters, None);
-            let wide = list(y, case.branch.backward_with((&case.x, &dy), &parameters, kept, all));
-            let (y, kept) = case.branch.forward_with::<bf16>(&case.x, &parameters, None);
-            let narrow = list(y, case.branch.backward_with((&case.x, &dy), &parameters, kept, all));
-            for (i, (wide, narrow)) in wide.iter().zip(&narrow).enumerate() {
+            let plain = (Rows::Plain(&case.x), &*dy);
+            let (y, kept) = case.branch.forward_with::<f32>(&case.x, &parameters, (None, None));
+            let wide = list(y, case.branch.backward_with(plain, &parameters, kept, all));
+            let (y, kept) = case.branch.forward_with::<bf16>(&case.x, &parameters, (None, None));
+            let narrow = list(y, case.branch.backward_with(plain, &parameters, kept, all));
+            let (y, kept, rows) = case.branch.forward_keeping_rows(&case.x, &parameters);
+            assert_eq!(y, narrow[0], "{middle:?}");
+            let normal = (Input::Normal(&rows).rows(), &*dy);
+            let of_normal = list(y, case.branch.backward_with(normal, &parameters, kept, all));
+            let again = case.branch.first_half::<bf16>(normal.0, &parameters, (None, None));
+            let again = list(of_normal[0].clone(), case.branch.backward_with(normal, &parameters, again, all));
+            for (i, wide) in wide.iter().enumerate() {
                 let size = simd::sum(wide, |w| w * w).sqrt();
-                let error = simd::sum2(wide, narrow, |w, n| (w - n) * (w - n)).sqrt() / size;
-                assert!(error < 0.02 && (i > 0 || error > 0.), "{middle:?}, {batch} x {tokens}, {i}: {error}");
+                let error = |other: &[f32]| simd::sum2(wide, other, |w, n| (w - n) * (w - n)).sqrt() / size;
+                for narrow in [&narrow[i], &of_normal[i], &again[i]].map(|narrow| error(narrow)) {
+                    assert!(narrow < 0.02 && (i > 0 || narrow > 0.), "{middle:?}, {batch} x {tokens}, {i}: {narrow}");
+                }
             }
         }
     }

@@ -17,3 +17,4 @@ pub use collected::collect_gradients;
 pub use function::{Call, Computed, Function, Output};
 #[cfg(feature = "cuda")]
 pub(crate) use segment::{segment, unrecorded};
+pub(crate) use storage::{release, take_storage};

@@ -23,13 +23,23 @@ pub(super) fn unread(device: &Device) -> Result<Storage> {
 }
 
 /// The storage of a tensor that is not read any more.
-pub(super) fn take_storage(tensor: &Tensor) -> Result<Storage> {
+pub(crate) fn take_storage(tensor: &Tensor) -> Result<Storage> {
     let taking = Taking(Mutex::new(None));
     tensor.inplace_op1(&taking)?;
     match taking.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(storage) => Ok(storage),
         None => bail!("an output without storage"),
     }
+}
+
+/// Gives up the values of a tensor that only histories hold from now on, none of which reads them: neither the backward of what it was
+/// computed by nor those of what was computed from it. Of another tensor's values (of a variable, of a view's) nobody could know that. It
+/// does nothing where there is no history, which alone would hold them, and on GPUs, where a kernel may not have read them yet.
+pub(crate) fn release(tensor: Tensor) -> Result<()> {
+    if tensor.device().is_cpu() && tensor.track_op() && !tensor.is_variable() {
+        take_storage(&tensor)?;
+    }
+    Ok(())
 }
 
 /// Takes a storage and leaves an empty one, or one of a single value, in its place.

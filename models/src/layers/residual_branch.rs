@@ -122,21 +122,28 @@ impl<L: BranchInner> ResidualBranch<L> {
     /// # Errors
     /// If the shape of `x` does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match (self.norm.layer().filter(|_| !self.post_norm), self.inner.fused(mode)) {
-            (Some(norm), Some(inner)) => {
-                let keep = self.drop_path.keep(x, mode)?;
-                let branch = Branch {
-                    norm: norm.parameters(),
-                    eps: norm.eps(),
-                    inner,
-                    gamma: self.gamma(),
-                    keep: keep.as_ref(),
-                    prepacked: self.prepacked.as_ref(),
-                };
-                ops::branch(x, &branch)
-            }
-            _ => self.added_to(x, x, mode),
+        match self.fused(x, mode)? {
+            Some((branch, keep)) => ops::branch(x, &Branch { keep: keep.as_ref(), ..branch }),
+            None => self.added_to(x, x, mode),
         }
+    }
+
+    /// The same for an input that nobody reads any more, see [`ops::branch_last`].
+    pub(crate) fn forward_last(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
+        match self.fused(&x, mode)? {
+            Some((branch, keep)) => ops::branch_last(x, &Branch { keep: keep.as_ref(), ..branch }),
+            None => self.added_to(&x, &x, mode),
+        }
+    }
+
+    /// The branch as one operation, where it is that, and its factors of stochastic depth.
+    fn fused(&self, x: &Tensor, mode: Mode) -> Result<Option<(Branch<'_>, Option<Tensor>)>> {
+        let (Some(norm), Some(inner)) = (self.norm.layer().filter(|_| !self.post_norm), self.inner.fused(mode)) else {
+            return Ok(None);
+        };
+        let (norm, eps) = (norm.parameters(), norm.eps());
+        let branch = Branch { norm, eps, inner, gamma: self.gamma(), keep: None, prepacked: self.prepacked.as_ref() };
+        Ok(Some((branch, self.drop_path.keep(x, mode)?)))
     }
 
     /// What the branch makes of `x`, added to `sum`, both `[batch, tokens, dim]`: `sum + drop_path(ls(inner(norm(x))))`. It is made of its

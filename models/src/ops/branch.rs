@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{Result, Tensor, bail};
 use tallow_kernels::matmul::Packed;
-use tallow_kernels::residual_branch::{self as kernel, Each, Kept, Parameters, ResidualBranch, Sizes};
+use tallow_kernels::residual_branch::{
+    self as kernel, Each, Input, Kept, NormalRows, Parameters, ResidualBranch, Sizes,
+};
 
 use super::attention::check_heads;
 use super::gelu::Gelu;
 use super::linear::linear;
 use super::{attention_qkv, layer_norm, scale_add};
-use crate::autograd::{Call, Function};
+use crate::autograd::{Call, Function, release};
 use crate::slices::{CpuValues, serves, tensor};
 
 /// What lies between the two linear layers.
@@ -96,6 +98,19 @@ pub struct Branch<'a> {
 /// # Errors
 /// If the shapes do not fit each other.
 pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
+    added(x, branch, false)
+}
+
+/// The same for values that nobody reads any more, neither by another tensor that shares them nor in the backward of what `x` was computed
+/// by: where the backward of the branch has something smaller in their place, they are given up.
+///
+/// # Errors
+/// As there.
+pub(crate) fn branch_last(x: Tensor, branch: &Branch) -> Result<Tensor> {
+    added(&x, branch, true)
+}
+
+fn added(x: &Tensor, branch: &Branch, last: bool) -> Result<Tensor> {
     let parameters = branch.parameters();
     let (batch, tokens, dim) = x.dims3()?;
     let hidden = branch.inner.first.0.dim(0)?;
@@ -129,7 +144,7 @@ pub fn branch(x: &Tensor, branch: &Branch) -> Result<Tensor> {
         Middle::Activation(gelu) => kernel::Middle::Activation(gelu.kernel()),
     };
     let fused_branch = ResidualBranch::new(sizes, branch.eps as f32, middle, keep);
-    fused(fused_branch, x, &parameters, branch.prepacked)
+    fused(fused_branch, (x, last), &parameters, branch.prepacked)
 }
 
 /// Of the other ops; on CUDA as one op.
@@ -179,48 +194,74 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// Where the operands' parameters are: which operand is which, in the order of [`NAMES`].
+/// Which of the operands behind `x` is which parameter, in the order of [`NAMES`].
 type Places = [Option<usize>; PARAMETERS];
 
 fn fused(
     branch: ResidualBranch,
-    x: &Tensor,
+    (x, last): (&Tensor, bool),
     parameters: &[Option<&Tensor>; PARAMETERS],
     prepacked: Option<&Prepacked>,
 ) -> Result<Tensor> {
+    // A view's values are others' as well.
+    let last = last && x.is_contiguous() && x.track_op() && !x.is_variable();
     let x = x.contiguous()?;
     let mut operands = vec![x.clone()];
     let mut places = [None; PARAMETERS];
     for (parameter, place) in parameters.iter().zip(&mut places) {
         if let Some(parameter) = parameter {
-            *place = Some(operands.len());
+            *place = Some(operands.len() - 1);
             operands.push(parameter.contiguous()?);
         }
     }
     let function = Function::new("branch", &operands);
     let prepacked = prepacked.filter(|_| !function.is_tracked());
-    let (y, kept) = {
-        let values = operands.iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
+    let (y, kept, rows) = {
+        let x = CpuValues::of(&x)?;
+        let values = operands[1..].iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
         let parameters = parameters_of(&values, &places);
-        let packed = prepacked.and_then(|prepacked| prepacked.get(|| branch.pack(&parameters)));
-        branch.forward(&values[0], &parameters, packed.as_ref())
+        if last {
+            branch.forward_last(&x, &parameters)
+        } else {
+            let packed = prepacked.and_then(|prepacked| prepacked.get(|| branch.pack(&parameters)));
+            let (y, kept) = branch.forward(&x, &parameters, packed.as_ref());
+            (y, kept, None)
+        }
     };
-    function.output(y, x.shape()).backward_once(kept, move |call, kept| gradients(&branch, call, &places, kept))
+    if rows.is_some() {
+        release(x.clone())?;
+    }
+    let function = function.output(y, x.shape());
+    function.backward_once(kept, move |call, kept| gradients(&branch, call, &places, (kept, rows.as_ref())))
 }
 
 /// The gradients of the operands: `x`, and the parameters.
-fn gradients(branch: &ResidualBranch, call: &Call, places: &Places, kept: Option<Kept>) -> Result<Vec<Option<Tensor>>> {
-    let values = call.operands.iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
-    let parameters = parameters_of(&values, places);
-    let wants = |place: Option<usize>| place.is_some_and(|place| call.wants(place));
+fn gradients(
+    branch: &ResidualBranch,
+    call: &Call,
+    places: &Places,
+    (kept, rows): (Option<Kept>, Option<&NormalRows>),
+) -> Result<Vec<Option<Tensor>>> {
+    let [x, parameters @ ..] = call.operands else { bail!("branch: no operands") };
+    let values = parameters.iter().map(CpuValues::of).collect::<Result<Vec<_>>>()?;
+    let wants = |place: Option<usize>| place.is_some_and(|place| call.wants(1 + place));
     let [norm_weight, norm_bias, first_weight, first_bias, second_weight, second_bias, gamma] = places.map(wants);
-    let x = call.wants(0);
-    let wanted = Each { x, norm_weight, norm_bias, first_weight, first_bias, second_weight, second_bias, gamma };
-    let found = branch.backward((&values[0], &CpuValues::of(call.gradient)?), &parameters, kept, wanted);
+    let wanted =
+        Each { x: call.wants(0), norm_weight, norm_bias, first_weight, first_bias, second_weight, second_bias, gamma };
+    let x_values;
+    let input = match rows {
+        Some(rows) => Input::Normal(rows),
+        None => {
+            x_values = CpuValues::of(x)?;
+            Input::Values(&x_values)
+        }
+    };
+    let dy = CpuValues::of(call.gradient)?;
+    let found = branch.backward((input, &dy), &parameters_of(&values, places), kept, wanted);
     let of_operand = |gradient: Option<Vec<f32>>, operand: &Tensor| {
         gradient.map(|gradient| tensor(gradient, operand.dims())).transpose()
     };
-    let mut gradients = vec![of_operand(found.x, &call.operands[0])?];
+    let mut gradients = vec![of_operand(found.x, x)?];
     let found = [
         found.norm_weight,
         found.norm_bias,
@@ -232,7 +273,7 @@ fn gradients(branch: &ResidualBranch, call: &Call, places: &Places, kept: Option
     ];
     for (place, gradient) in places.iter().zip(found) {
         if let Some(place) = *place {
-            gradients.push(of_operand(gradient, &call.operands[place])?);
+            gradients.push(of_operand(gradient, &parameters[place])?);
         }
     }
     Ok(gradients)

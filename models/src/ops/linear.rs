@@ -54,7 +54,8 @@ fn fused(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     Function::new("linear", operands).output(y, output_dims(x.dims(), out)).backward(backward)
 }
 
-fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
+/// The gradients of `x`, `w` and `b`, where they are asked for.
+pub(super) fn backward(call: &Call) -> Result<Vec<Option<Tensor>>> {
     let (x, w) = (&call.operands[0], &call.operands[1]);
     let (out, width) = w.dims2()?;
     let rows = x.elem_count() / width.max(1);

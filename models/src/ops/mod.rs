@@ -34,6 +34,7 @@ use crate::cuda;
 pub use attention::{attention, attention_qkv};
 pub use attention_bias::attention_qkv_biased;
 pub use batch_norm::{Running, batch_norm};
+pub(crate) use branch::branch_last;
 pub use branch::{Branch, Inner, Middle, Prepacked, branch};
 pub use conv_pool::conv_pool_relu;
 pub use conv2d::conv2d;

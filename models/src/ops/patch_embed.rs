@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor, bail};
 use tallow_kernels::patches as kernel;
 
-use super::linear;
+use super::linear::{self, linear};
+use crate::autograd::{Call, Function, take_storage};
 use crate::slices::{CpuValues, serves, tensor};
 
 /// Projects the patches of `images [batch, channels, height, width]` with `w [dim, channels, p, p]` and `b [dim]` to
@@ -20,7 +21,21 @@ pub fn patch_embed(images: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Te
             images.dims()
         )
     }
-    linear(&patches(images, [ph, pw])?, &w.reshape((dim, channels * ph * pw))?, b)
+    let rows = w.reshape((dim, channels * ph * pw))?;
+    let function = Function::new("patch_embed", [images, w].into_iter().chain(b));
+    if !function.is_tracked() || images.track_op() || !serves([images, w].into_iter().chain(b)) {
+        return linear(&patches(images, [ph, pw])?, &rows, b);
+    }
+    // The backward cuts the images again, which the caller mostly has anyway: their patches are as large as they are.
+    let y = linear(&patches(images, [ph, pw])?, &rows.detach(), b.map(Tensor::detach).as_ref())?;
+    function.output(take_storage(&y)?, y.shape()).backward(move |call| {
+        let mut operands = call.operands.to_vec();
+        operands[0] = patches(&operands[0], [ph, pw])?;
+        operands[1] = operands[1].reshape((dim, channels * ph * pw))?;
+        let mut gradients = linear::backward(&Call { operands: &operands, ..*call })?;
+        gradients[1] = gradients[1].take().map(|gradient| gradient.reshape((dim, channels, ph, pw))).transpose()?;
+        Ok(gradients)
+    })
 }
 
 /// The patches of `[ph, pw]` pixels of `images [batch, channels, height, width]`, row by row:

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, Module, VarBuilder};
 
 use super::sinusoidal_2d;
-use crate::families::vit::{Block, Common, VitConfig};
+use crate::families::vit::{Block, Common, VitConfig, through};
 use crate::layers::{LayerNorm, Linear, LinearInit, layer_norm, linear};
 use crate::{Mode, ops};
 
@@ -109,10 +109,8 @@ impl MaeDecoder {
         let positions = positions.index_select(&places, 0)?.reshape((batch, seen + missing, dim))?;
         let first = self.positions.narrow(0, 0, prefix)?.unsqueeze(0)?.broadcast_as((batch, prefix, dim))?;
         let positions = if prefix == 0 { positions } else { Tensor::cat(&[&first.contiguous()?, &positions], 1)? };
-        let mut x = (Tensor::cat(&[&embedded, &masks], 1)? + positions)?.to_dtype(narrow)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
+        let x = (Tensor::cat(&[&embedded, &masks], 1)? + positions)?.to_dtype(narrow)?;
+        let x = through(&self.blocks, x, mode)?;
         let x = x.narrow(1, count, missing)?.contiguous()?;
         self.pred.forward(&self.norm.forward(&x)?)
     }

@@ -76,11 +76,17 @@ impl Block {
 
     fn pass(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match &self.branches {
-            Branches::InTurn(attns, mlps) => {
-                let x = sum(attns, x, mode)?;
-                sum(mlps, &x, mode)
-            }
+            Branches::InTurn(attns, mlps) => sum_last(mlps, sum(attns, x, mode)?, mode),
             Branches::AtOnce(both) => both.forward(x, mode),
+        }
+    }
+
+    /// The same for tokens that nobody reads any more, so that the block may give up their values, see [`crate::ops::branch_last`].
+    fn forward_last(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
+        match &self.branches {
+            _ if self.grad_checkpointing => self.forward(&x, mode),
+            Branches::InTurn(attns, mlps) => sum_last(mlps, sum_last(attns, x, mode)?, mode),
+            Branches::AtOnce(both) => both.forward_last(x, mode),
         }
     }
 
@@ -111,10 +117,23 @@ impl Block {
     }
 }
 
+/// Tokens through blocks, one after the other. The blocks may give up the values of `x`, see [`crate::ops::branch_last`].
+pub(crate) fn through(blocks: &[Block], x: Tensor, mode: Mode) -> Result<Tensor> {
+    blocks.iter().try_fold(x, |x, block| block.forward_last(x, mode))
+}
+
 /// `x + Σ branch(x)`.
 fn sum<L: BranchInner>(branches: &[ResidualBranch<L>], x: &Tensor, mode: Mode) -> Result<Tensor> {
     let Some((first, others)) = branches.split_first() else { return Ok(x.clone()) };
     others.iter().try_fold(first.forward(x, mode)?, |sum, branch| branch.added_to(&sum, x, mode))
+}
+
+/// The same for an input that nobody else reads.
+fn sum_last<L: BranchInner>(branches: &[ResidualBranch<L>], x: Tensor, mode: Mode) -> Result<Tensor> {
+    match branches {
+        [only] => only.forward_last(x, mode),
+        several => sum(several, &x, mode),
+    }
 }
 
 /// timm's `Block` and `ResPostBlock`.

@@ -33,7 +33,7 @@ mod stages;
 
 pub use crate::layers::{GridIndexing, NormLayer, RopeType};
 pub use block::Block;
-pub(crate) use block::Common;
+pub(crate) use block::{Common, through};
 pub use config::{Act, AttnLayer, BlockFn, GlobalPool, PosEmbed, VitConfig};
 pub use flow::AttentionFlow;
 pub use model::Vit;

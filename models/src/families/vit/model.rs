@@ -3,9 +3,10 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
-use super::block::Common;
+use super::block::{Common, through};
 use super::parts::INIT;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
+use crate::autograd::release;
 use crate::families::check::check_images;
 use crate::layers::{AttentionPool, Dropout, Linear, Norm, PatchEmbed, RelativePositions, RopeType};
 use crate::layers::{attention_pool, linear, norm, patch_embed, relative_position_bias, rope};
@@ -138,17 +139,26 @@ impl Vit {
         let patches = self.patch_embed.forward(images)?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
-        let x = match pos_embed {
-            None if self.config.is_eva_or_beit() => self.pos_drop.forward(&self.with_prefix(&patches)?, mode)?,
-            None => self.with_prefix(&patches)?,
-            Some(pos_embed) => {
-                let x = match self.config.no_embed_class {
-                    true => self.with_prefix(&patches.broadcast_add(pos_embed)?)?,
-                    false => self.with_prefix(&patches)?.broadcast_add(pos_embed)?,
-                };
-                self.pos_drop.forward(&x, mode)?
+        let tokens = match pos_embed {
+            Some(pos_embed) if self.config.no_embed_class => {
+                let placed = patches.broadcast_add(pos_embed)?;
+                let tokens = self.with_prefix(&placed)?;
+                release_but(placed, &tokens)?;
+                tokens
             }
+            _ => self.with_prefix(&patches)?,
         };
+        release_but(patches, &tokens)?;
+        let x = match pos_embed {
+            Some(pos_embed) if !self.config.no_embed_class => {
+                let x = tokens.broadcast_add(pos_embed)?;
+                release_but(tokens, &x)?;
+                x
+            }
+            _ => tokens,
+        };
+        let drops = pos_embed.is_some() || self.config.is_eva_or_beit();
+        let x = if drops { self.pos_drop.forward(&x, mode)? } else { x };
         apply(&self.norm_pre, &x.to_dtype(narrow)?)
     }
 
@@ -179,11 +189,7 @@ impl Vit {
 
     /// Tokens after the last block.
     fn before_norm(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = self.embed(images, mode)?;
-        for block in &self.blocks {
-            x = block.forward(&x, mode)?;
-        }
-        Ok(x)
+        through(&self.blocks, self.embed(images, mode)?, mode)
     }
 
     /// What [`Vit::forward_head`] gives for the tokens of images.
@@ -191,11 +197,20 @@ impl Vit {
         let x = self.before_norm(images, mode)?;
         // The norm of a token depends on no other token: where the head reads one or two of them, it is computed of these alone.
         let read = match self.config.global_pool {
-            _ if self.config.distilled => x.narrow(1, 0, 2)?,
-            GlobalPool::Token if self.attn_pool.is_none() => x.narrow(1, 0, 1)?,
-            _ => x,
+            _ if self.config.distilled => Some(2),
+            GlobalPool::Token if self.attn_pool.is_none() => Some(1),
+            _ => None,
         };
-        self.head_of(&self.final_norm(&read.contiguous()?)?, pre_logits, mode)
+        let read = match read {
+            Some(first) if !self.blocks.is_empty() => {
+                let read = x.narrow(1, 0, first)?.force_contiguous()?;
+                release(x)?;
+                read
+            }
+            Some(first) => x.narrow(1, 0, first)?.contiguous()?,
+            None => x,
+        };
+        self.head_of(&self.final_norm(&read)?, pre_logits, mode)
     }
 
     /// The tokens after each of the blocks `indices`, in that order, `[batch, prefix + patches, embed_dim]` each; with
@@ -349,6 +364,11 @@ impl Model for Vit {
     fn set_prepacking(&mut self, on: bool) {
         Vit::set_prepacking(self, on);
     }
+}
+
+/// Gives up the values of `x`, which only its sum or its concatenation with others has read, unless they are `kept`'s as well.
+fn release_but(x: Tensor, kept: &Tensor) -> Result<()> {
+    if x.id() == kept.id() { Ok(()) } else { release(x) }
 }
 
 pub(super) fn apply(norm: &Option<Norm>, x: &Tensor) -> Result<Tensor> {

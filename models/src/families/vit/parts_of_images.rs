@@ -3,6 +3,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::block::through;
 use super::model::apply;
 use super::{RopeType, Vit};
 use crate::families::check::check_images;
@@ -47,11 +48,8 @@ impl Vit {
                 self.pos_drop.forward(&all, mode)?
             }
         };
-        let mut x = apply(&self.norm_pre, &with_prefix.to_dtype(narrow)?)?;
-        for block in self.blocks() {
-            x = block.forward(&x, mode)?;
-        }
-        self.final_norm(&x)
+        let x = apply(&self.norm_pre, &with_prefix.to_dtype(narrow)?)?;
+        self.final_norm(&through(self.blocks(), x, mode)?)
     }
 
     /// What the head reads, `[batch, num_features]`, of images of any height and width that patches tile. Where that is not the
@@ -81,10 +79,8 @@ impl Vit {
                 })
             }
         };
-        let mut x = self.embed_at(images, pos_embed.as_ref(), mode)?;
-        for block in self.blocks() {
-            x = block.forward(&x, mode)?;
-        }
+        let x = self.embed_at(images, pos_embed.as_ref(), mode)?;
+        let x = through(self.blocks(), x, mode)?;
         self.head_of(&self.final_norm(&x)?, true, mode)
     }
 }
