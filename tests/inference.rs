@@ -1,5 +1,8 @@
 //! The front door: models by name, images in every form, several threads at once.
 
+#[path = "data/packed.rs"]
+mod packed;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{D, DType, Device, Tensor};
@@ -15,7 +18,7 @@ fn model() -> String {
 }
 
 fn photo(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/decode").join(name)
+    packed::unpacked("decode").join(name)
 }
 
 fn photos() -> Vec<PathBuf> {

@@ -9,9 +9,9 @@ use tallow::data::augment::{colour, filter, geometry};
 use tallow::data::{Augment, Draw, Image, Transform};
 use tallow::weights::Preprocessing;
 
-use crate::packed;
+use crate::pictures;
 
-static PICTURES: LazyLock<BTreeMap<String, Image>> = LazyLock::new(|| packed("augment"));
+static PICTURES: LazyLock<BTreeMap<String, Image>> = LazyLock::new(|| pictures("augment"));
 
 fn picture(name: &str) -> Image {
     PICTURES[name].clone()

@@ -1,29 +1,26 @@
 //! The orientation that cameras note, against Pillow's `exif_transpose` (`references/data/make_exif.py`).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tallow::data::{
     Checked, DataOptions, Decoding, Exif, Image, Statistics, decode, decode_as, look_at_file, open, open_image,
     open_image_as,
 };
 
-const IGNORE: Decoding = Decoding::new(false, Exif::Ignore);
+use crate::packed::unpacked;
 
-fn references(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(path)
-}
+const IGNORE: Decoding = Decoding::new(false, Exif::Ignore);
 
 /// The files by their names, with the orientation that counts in each.
 fn files() -> BTreeMap<String, u8> {
-    let entries = std::fs::read_dir(references("exif")).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = crate::files(&unpacked("exif")).into_keys();
     let value = |name: &str| name.rsplit_once('.')?.0.rsplit_once('-')?.1.parse().ok();
     names.filter_map(|name| value(&name).map(|value| (name, value))).collect()
 }
 
 fn turned_by_pillow(value: u8) -> Image {
-    open_image(references(&format!("exif/{value}.png"))).unwrap()
+    open_image(unpacked("exif").join(format!("{value}.png"))).unwrap()
 }
 
 /// Whether two images are the same, apart from what JPEG changes about the picture.
@@ -50,7 +47,7 @@ fn every_orientation_in_every_kind_of_file_is_applied_as_pillow_does() {
     }
     assert_eq!(files.len(), 72);
     for (name, value) in files {
-        let path = references(&format!("exif/{name}"));
+        let path = unpacked("exif").join(&name);
         let got = open_image(&path).unwrap();
         assert!(same(&name, &got, &turned_by_pillow(value)), "{name}: {}x{}", got.width, got.height);
         for exif in Exif::ALL {
@@ -74,17 +71,17 @@ fn the_eight_orientations_are_eight_pictures() {
 fn ignored_orientations_leave_the_pixels_as_they_lie_in_the_file() {
     let upright = turned_by_pillow(1);
     for (name, _) in files() {
-        let got = open_image_as(references(&format!("exif/{name}")), IGNORE).unwrap();
+        let got = open_image_as(unpacked("exif").join(&name), IGNORE).unwrap();
         assert!(same(&name, &got, &upright), "{name}");
     }
 }
 
 #[test]
 fn jpegs_of_the_other_decoder_grey_ones_and_those_without_an_end_are_turned_too() {
-    let files =
-        ["files/read/scans-420.jpg", "files/read/cmyk-scans.jpg", "files/whole/bare.jpg", "files/whole/padded.jpg"];
-    for name in files.into_iter().chain(["decode/grey.jpg", "decode/progressive.jpg"]) {
-        let plain = std::fs::read(references(name)).unwrap();
+    let files = ["read/scans-420.jpg", "read/cmyk-scans.jpg", "whole/bare.jpg", "whole/padded.jpg"];
+    let of = |archive| move |name| (unpacked(archive).join(name), name);
+    for (path, name) in files.map(of("files")).into_iter().chain(["grey.jpg", "progressive.jpg"].map(of("decode"))) {
+        let plain = std::fs::read(path).unwrap();
         let image = decode(&plain, name).unwrap();
         let channels = image.channels;
         for value in 1..=8 {
@@ -103,7 +100,7 @@ fn jpegs_of_the_other_decoder_grey_ones_and_those_without_an_end_are_turned_too(
 
 #[test]
 fn every_cut_of_a_noted_orientation_is_an_image_all_the_same() {
-    let plain = std::fs::read(references("exif/little-1.jpg")).unwrap();
+    let plain = std::fs::read(unpacked("exif").join("little-1.jpg")).unwrap();
     let exif =
         b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x02\x01\x0f\0\x02\0\0\0\x08\0\0\0\x20\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let mut turned = 0;
@@ -133,7 +130,7 @@ fn photos(folder: &Path) {
         for (name, _) in files().iter().filter(|(name, _)| {
             name.ends_with(kind) && ["big", "chunk", "tag"].iter().any(|start| name.starts_with(start))
         }) {
-            std::fs::copy(references(&format!("exif/{name}")), class.join(name)).unwrap();
+            std::fs::copy(unpacked("exif").join(name), class.join(name)).unwrap();
         }
     }
 }
@@ -170,7 +167,7 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
 #[cfg(feature = "parquet")]
 #[test]
 fn the_rows_of_a_parquet_file_are_turned_as_files_are() {
-    let spec = format!("parquet:{}", references("turned_rows.parquet").display());
+    let spec = format!("parquet:{}/tests/references/data/turned_rows.parquet", env!("CARGO_MANIFEST_DIR"));
     for exif in Exif::ALL {
         let data = open(
             &spec,

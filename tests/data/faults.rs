@@ -1,15 +1,12 @@
 //! Data that was cut, lies about its size or is not what it should be: one clear error, and quickly.
 
 use std::io::Write;
-use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tallow::data::{DataOptions, Dataset, Result, decode, open, open_image};
 
-fn references(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(name)
-}
+use crate::packed::unpacked;
 
 fn message<T>(result: Result<T>) -> String {
     match result {
@@ -186,7 +183,7 @@ fn images_that_were_cut_are_refused_and_named() {
         "lossless.webp",
         "transparent.gif",
     ] {
-        let bytes = std::fs::read(references("decode").join(name)).unwrap();
+        let bytes = std::fs::read(unpacked("decode").join(name)).unwrap();
         for share in [0, 1, 10, 50, 90] {
             let cut = &bytes[..bytes.len() * share / 100];
             let message = message(decode(cut, name));
@@ -202,13 +199,13 @@ fn images_that_were_cut_are_refused_and_named() {
 #[test]
 fn images_that_claim_to_be_huge_are_refused_before_they_take_memory() {
     // the height and width of a JPEG stand in its frame header
-    let mut jpeg = std::fs::read(references("decode").join("rgb.jpg")).unwrap();
+    let mut jpeg = std::fs::read(unpacked("decode").join("rgb.jpg")).unwrap();
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x2e, 0xe0, 0x2e, 0xe0]); // 12000 by 12000
     let text = message(decode(&jpeg, "a.jpg"));
     assert!(text.contains("a header that claims 12000x12000 pixels"), "{text}");
     // the same of a BMP
-    let mut bmp = std::fs::read(references("decode").join("rgb.bmp")).unwrap();
+    let mut bmp = std::fs::read(unpacked("decode").join("rgb.bmp")).unwrap();
     bmp[18..26].copy_from_slice(&[0x00, 0x75, 0, 0, 0x00, 0x75, 0, 0]); // 29952 by 29952
     let text = message(decode(&bmp, "a.bmp"));
     assert!(text.contains("29952x29952 pixels; scale it down"), "{text}");

@@ -2,23 +2,22 @@
 //! end, and those that are refused.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tallow::data::resize::resize;
 use tallow::data::{Augment, Decoding, Draw, Exif, Image, Transform, look_at_file, open_image, open_image_with_alpha};
 use tallow::weights::Preprocessing;
 
 use crate::difference;
+use crate::packed::unpacked;
 
-fn references(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/files").join(folder)
+fn references(path: &str) -> PathBuf {
+    unpacked("files").join(path)
 }
 
 /// The files of a folder by name, without what Pillow makes of them.
 fn files(folder: &str) -> BTreeMap<String, PathBuf> {
-    let entries = std::fs::read_dir(references(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let named = entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), path));
-    named.filter(|(name, _)| name.matches('.').count() == 1).collect()
+    crate::files(&references(folder)).into_iter().filter(|(name, _)| name.matches('.').count() == 1).collect()
 }
 
 #[test]
@@ -41,7 +40,7 @@ fn jpegs_in_several_scans_or_with_fine_chroma_tiffs_pnms_and_small_gif_frames_ar
 
 #[test]
 fn ordinary_jpegs_have_the_bits_of_the_decoder_that_read_them_always() {
-    let others = references("../decode");
+    let others = unpacked("decode");
     for path in ["ordinary-420.jpg", "ordinary-progressive.jpg"]
         .map(|name| references("read").join(name))
         .into_iter()

@@ -1,32 +1,20 @@
 //! Decoding, resizing and the evaluation transform against Pillow and torchvision (`references/data/make.py`).
 
-use std::path::{Path, PathBuf};
-
 use tallow::data::resize::resize;
 use tallow::data::{Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
 use tallow::weights::Preprocessing;
 
-use crate::{difference, packed};
-
-fn references(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data").join(folder)
-}
-
-fn files(folder: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(references(folder)).unwrap();
-    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
+use crate::packed::unpacked;
+use crate::{difference, files, pictures};
 
 #[test]
 fn every_kind_of_file_is_decoded_as_pillow_does() {
     let mut count = 0;
-    for name in files("decode").iter().filter(|name| name.matches('.').count() == 1) {
+    for (name, path) in files(&unpacked("decode")).iter().filter(|(name, _)| name.matches('.').count() == 1) {
         // Pillow's `convert` turns nothing.
         let lying = Decoding::new(false, Exif::Ignore);
-        let got = open_image_as(references("decode").join(name), lying).unwrap_or_else(|e| panic!("{e}"));
-        let mut want = open_image(references("decode").join(format!("{name}.png"))).unwrap();
+        let got = open_image_as(path, lying).unwrap_or_else(|e| panic!("{e}"));
+        let mut want = open_image(path.with_file_name(format!("{name}.png"))).unwrap();
         if name == "grey.bmp" {
             // a palette of greys, which we do not look at: the same in three channels
             want.pixels = want.pixels.iter().flat_map(|&level| [level; 3]).collect();
@@ -49,7 +37,7 @@ fn every_kind_of_file_is_decoded_as_pillow_does() {
 #[test]
 fn resizing_equals_pillow_bit_for_bit() {
     let mut count = 0;
-    let pictures = packed("resize");
+    let pictures = pictures("resize");
     for (name, want) in &pictures {
         let parts: Vec<&str> = name.split('-').collect();
         let [source, filter_name, size] = parts[..] else { continue };
@@ -66,7 +54,7 @@ fn resizing_equals_pillow_bit_for_bit() {
 #[test]
 fn the_evaluation_transform_equals_timms_bit_for_bit() {
     let mut count = 0;
-    let pictures = packed("transform");
+    let pictures = pictures("transform");
     for (name, want) in &pictures {
         let parts: Vec<&str> = name.split('-').collect();
         let [source, mode, size, percent] = parts[..] else { continue };
@@ -90,7 +78,7 @@ fn the_evaluation_transform_equals_timms_bit_for_bit() {
 
 #[test]
 fn a_colour_image_becomes_grey_as_in_pillow_and_a_grey_one_is_repeated() {
-    let colour = packed("resize").remove("colour").unwrap();
+    let colour = pictures("resize").remove("colour").unwrap();
     let luma = |p: &[u8]| (u32::from(p[0]) * 19595 + u32::from(p[1]) * 38470 + u32::from(p[2]) * 7471 + 0x8000) >> 16;
     let preprocessing =
         |channels| Preprocessing::new([channels, 43, 61], vec![0.0], vec![1.0]).with(|c| c.squash = true);

@@ -7,31 +7,29 @@ mod files;
 mod hugging_face;
 mod images;
 mod loader;
+mod packed;
 mod parquet;
 mod parts;
 mod sets;
 mod whitening;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tallow::data::{Image, decode};
+use tallow::data::{Image, open_image};
+
+use packed::unpacked;
+
+/// The files of a folder by their names.
+fn files(folder: &Path) -> BTreeMap<String, PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path)).collect()
+}
 
 /// The pictures of `references/data/NAME.zip` by their names, without the ending.
-fn packed(name: &str) -> BTreeMap<String, Image> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/references/data/{name}.zip"));
-    let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
-    let mut pictures = BTreeMap::new();
-    for index in 0..archive.len() {
-        let mut file = archive.by_index(index).unwrap();
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).unwrap();
-        let name = file.name().unwrap();
-        pictures.insert(name.trim_end_matches(".png").to_owned(), decode(&content, &name).unwrap());
-    }
-    pictures
+fn pictures(name: &str) -> BTreeMap<String, Image> {
+    let files = files(&unpacked(name)).into_iter();
+    files.map(|(name, path)| (name.trim_end_matches(".png").to_owned(), open_image(path).unwrap())).collect()
 }
 
 /// The largest and the mean absolute difference in levels.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tallow::data::{DataOptions, Dataset, Result, Role, Samples, open};
 
+use crate::packed::unpacked;
+
 const REFERENCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references");
 
 /// A folder with two images in every one of these folders, separated by spaces.
 fn folder(folders: &str) -> tempfile::TempDir {
-    let photo = fs::read(format!("{REFERENCES}/data/decode/rgb.jpg")).unwrap();
+    let photo = fs::read(unpacked("decode").join("rgb.jpg")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     for folder in folders.split(' ') {
         let path = dir.path().join(folder);

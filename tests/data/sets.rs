@@ -1,13 +1,14 @@
 //! Data sets by name: the bundled ones, folders in all layouts, limits and splits.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use tallow::data::{Augment, DataOptions, Dataset, OnBadImage, Result, Samples, Statistics, open};
 
+use crate::packed::unpacked;
+
 fn photo() -> Vec<u8> {
-    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/data/decode/rgb.jpg")).unwrap()
+    fs::read(unpacked("decode").join("rgb.jpg")).unwrap()
 }
 
 /// The photo with words after its end, which no decoder reads: another file.

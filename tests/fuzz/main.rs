@@ -6,6 +6,8 @@ mod data;
 #[allow(dead_code, reason = "another test needs the rest of it")]
 #[path = "../report/fake_run.rs"]
 mod fake_run;
+#[path = "../data/packed.rs"]
+mod packed;
 #[path = "../../fuzz/parsers/shake.rs"]
 mod shake;
 

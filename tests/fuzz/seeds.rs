@@ -10,12 +10,13 @@ use flate2::write::GzEncoder;
 use tallow::train::TrainConfig;
 
 use crate::fake_run::FakeRun;
+use crate::packed::unpacked;
 
-/// The files of a folder of references and of those in it, in order, up to a size that is quickly read.
-fn references(folder: &str) -> Vec<Vec<u8>> {
+/// The files of a folder and of those in it, in order, up to a size that is quickly read.
+fn files_of(folder: PathBuf) -> Vec<Vec<u8>> {
     const LARGEST: u64 = 4000;
     let mut files = Vec::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references").join(folder)];
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of references") {
             let path: PathBuf = entry.expect("an entry").path();
@@ -73,9 +74,9 @@ pub fn cifar() -> Vec<Vec<u8>> {
 }
 
 pub fn parquet() -> Vec<Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/parquet/plain.parquet");
-    let mut seeds = vec![fs::read(path).expect("a reference")];
-    seeds.extend(references("parquet"));
+    let references = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/references/parquet"));
+    let mut seeds = vec![fs::read(references.join("plain.parquet")).expect("a reference")];
+    seeds.extend(files_of(references.to_owned()));
     seeds
 }
 
@@ -98,7 +99,7 @@ pub fn cards() -> Vec<Vec<u8>> {
 }
 
 pub fn decoded() -> Vec<Vec<u8>> {
-    ["data/decode", "data/exif", "data/files"].iter().flat_map(|folder| references(folder)).collect()
+    ["decode", "exif", "files"].into_iter().flat_map(|name| files_of(unpacked(name))).collect()
 }
 
 pub fn runs() -> Vec<Vec<u8>> {

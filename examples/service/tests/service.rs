@@ -48,7 +48,7 @@ impl Drop for Service {
 #[test]
 fn images_are_classified_side_by_side_and_others_refused() {
     let service = Service::start();
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/references/data/decode/rgb.png");
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/references/data/photos/rgb.png");
     let image = std::fs::read(image).expect("an image");
     let (status, expected) = service.post(&image);
     assert_eq!(status, 200, "{expected}");

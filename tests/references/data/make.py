@@ -5,15 +5,14 @@
 `decode/NAME.EXT` is read as `decode/NAME.EXT.png` (mode L or RGB); `resize/SOURCE.png` resized is
 `resize/SOURCE-FILTER-WxH.png`; `transform/SOURCE.png` becomes `transform/SOURCE-MODE-HxW-PERCENT.png` in timm's evaluation
 transform without its normalisation; `augment/SOURCE.png` becomes `augment/SOURCE-OPERATION-PARAMETER.png` in torchvision's
-functions on Pillow's images, the operations of RandAugment (`ra_…`) in those of torchvision's autoaugment. The last three
-are packed: `resize.zip`, `transform.zip` and `augment.zip` hold hundreds of files that are far smaller than a disk's blocks.
+functions on Pillow's images, the operations of RandAugment (`ra_…`) in those of torchvision's autoaugment. Each of these folders
+is packed into a file of its name (`pack.py`). Examples of the documentation open the three images of `photos`.
 """
 
 import io
 import pathlib
 import shutil
 import struct
-import zipfile
 import zlib
 
 import numpy as np
@@ -22,6 +21,8 @@ from timm.data import create_transform
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 from torchvision.transforms.autoaugment import RandAugment, _apply_op
+
+from pack import pack
 
 here = pathlib.Path(__file__).parent
 rng = np.random.default_rng(0)
@@ -43,15 +44,6 @@ def folder(name):
     path = here / name
     path.mkdir(exist_ok=True)
     return path
-
-
-def pack(name):
-    """Puts the folder's files into one, and removes them. PNGs gain nothing by being compressed again."""
-    path = here / name
-    with zipfile.ZipFile(here / f"{name}.zip", "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(path.iterdir()):
-            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes())
-    shutil.rmtree(path)
 
 
 def chunk(kind, data):
@@ -195,5 +187,7 @@ decode()
 resize()
 transform()
 augment()
-for name in ["resize", "transform", "augment"]:
-    pack(name)
+for name in ["rgb.png", "rgb.bmp", "grey.png"]:
+    shutil.copy(here / "decode" / name, folder("photos"))
+for name in ["decode", "resize", "transform", "augment"]:
+    pack(here / name)

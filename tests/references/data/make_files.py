@@ -4,7 +4,7 @@
 
 `files/read/NAME.EXT` is read as `files/read/NAME.EXT.png`, which is Pillow's `convert("RGB")` (or `"L"`). `files/whole/*` lack their end, but
 no pixel; `files/refused/*` are cut, or of a kind that is not read, and Pillow may read them. `files/alpha/SOURCE.png` resized or
-rotated by Pillow with its alpha channel is `files/alpha/SOURCE-OPERATION.png`.
+rotated by Pillow with its alpha channel is `files/alpha/SOURCE-OPERATION.png`. All of them are packed into `files.zip`.
 """
 
 import io
@@ -16,6 +16,8 @@ import zlib
 
 import numpy as np
 from PIL import Image
+
+from pack import pack
 
 here = pathlib.Path(__file__).parent / "files"
 rng = np.random.default_rng(0)
@@ -172,3 +174,4 @@ for size in [(14, 10), (45, 40), (30, 9), (7, 22)]:
     for name in ["nearest", "bilinear", "bicubic", "lanczos"]:
         out = rgba.resize(size, getattr(Image.Resampling, name.upper()))
         out.save(folder / f"rgba-{name}-{size[0]}x{size[1]}.png", optimize=True)
+pack(here)
