@@ -12,9 +12,10 @@ use tallow_weights::{expanded, quoted, save};
 
 use super::config::{Method, TrainConfig};
 use super::error::{Error, Result};
+use super::evaluate::Evaluation;
 use super::event::{EpochMetrics, StepMetrics, number};
 use super::outcome::Start;
-use crate::data::Exif;
+use crate::data::{Dataset, Exif};
 use crate::inference::run;
 
 /// A run's folder.
@@ -287,6 +288,28 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// What settings and data say of a run that began with them, on these threads, and came to `tested`; the rest is left open.
+    pub(super) fn of(config: &TrainConfig, dataset: &Dataset, tested: &Evaluation) -> Self {
+        Self {
+            method: config.pretraining.method,
+            model: config.model.model.clone(),
+            weights: config.model.weights.clone(),
+            data: config.data.data.clone(),
+            test_set: dataset.test_fingerprint(),
+            classes: dataset.classes.clone(),
+            train_samples: dataset.train.len(),
+            test_samples: dataset.test.len(),
+            device: config.compute.device.clone(),
+            threads: config.compute.threads,
+            chosen_by: "last".into(),
+            test_accuracy: tested.accuracy,
+            test_loss: tested.loss,
+            test_top5: tested.top5,
+            final_test_accuracy: tested.accuracy,
+            ..Self::default()
+        }
+    }
+
     /// The same after `change`.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {

@@ -5,23 +5,23 @@ mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tallow_models::{AnyModel, Architecture, Params};
 use tallow_weights::{Account, CheckpointConfig, OpenOptions};
 
 use super::config::{Head, TrainConfig};
-use super::data_record::{self, DataRecord};
+use super::data_record;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate_while};
 use super::event::{Event, Listener};
 use super::features::ModelInput;
 use super::metrics_log::MetricsLog;
 use super::outcome::{Outcome, Start};
-use super::predictions::predictions;
 use super::run_folder::{RunFolder, Summary, write_json};
 use super::setup::Setup;
-use super::{checkpoint, kernels, memory};
+use super::study::frame::Frame;
+use super::{checkpoint, kernels};
 use crate::data::{Dataset, Transform};
 
 /// The sentences that names are put into, where nothing else is said.
@@ -95,9 +95,7 @@ pub fn run(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let began = Instant::now();
-    folder.check_start(Start::New)?;
-    memory::reset_peak();
+    let mut frame = Frame::new(folder, Start::New, listener, stop)?;
     let config = config.clone().with(|c| {
         (c.model.head, c.length.epochs, c.length.eval_every) = (Head::ZeroShot, 1.into(), 1.into());
         c.data.augment = "none".into();
@@ -105,73 +103,39 @@ pub fn run(
     let mut setup = Setup::of_run(&config, folder, Start::New, hub)?;
     setup.dataset.notes.extend(kernels::take_up(&mut setup.config));
     let mut setup = setup.resolve()?;
-    if !data_record::digest(&mut setup.dataset, listener, stop) {
-        return Ok(interrupted(listener));
+    if !frame.digest(&mut setup.dataset) {
+        return frame.interrupted();
     }
-    setup.dataset.notes.iter().for_each(|note| listener.on(&Event::Warning(note.clone())));
     let model = setup.checkpoint.architecture.build(setup.params.eval_builder())?;
     let measuring = Instant::now();
-    let Some(tested) = measure(&setup, &model, listener, stop)? else { return Ok(interrupted(listener)) };
+    let Some(tested) = measure(&setup, &model, &mut frame)? else { return frame.interrupted() };
     let rate = tested.labels.len() as f64 / measuring.elapsed().as_secs_f64().max(1e-9);
 
     let Setup { config, checkpoint: described, params, dataset, account } = &setup;
     std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
     MetricsLog::open(folder)?.sync()?;
-    let record: DataRecord = data_record::of(config, dataset)?;
-    record.write(folder)?;
+    data_record::of(config, dataset)?.write(folder)?;
     account.as_ref().map_or(Ok(()), |account| write_json(&folder.load_path(), account))?;
     tallow_weights::save::write_text(&folder.config_path(), &config.to_toml()?)?;
     checkpoint::write_best(folder, params, described)?;
-    write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
-        method: None,
         name: setup.name(folder),
-        model: config.model.model.clone(),
-        weights: config.model.weights.clone(),
-        data: config.data.data.clone(),
-        test_set: dataset.test_fingerprint(),
-        classes: dataset.classes.clone(),
         parameters: params.count(),
-        trainable_parameters: 0,
-        epochs: 0,
-        steps: 0,
         train_samples: 0,
-        test_samples: dataset.test.len(),
-        seconds: began.elapsed().as_secs_f64(),
         images_per_second: rate,
-        peak_memory_bytes: memory::peak(),
-        device: config.compute.device.clone(),
-        threads: config.compute.threads,
-        best_epoch: 0,
-        chosen_by: "last".into(),
-        test_accuracy: tested.accuracy,
-        test_loss: tested.loss,
-        test_top5: tested.top5,
-        final_test_accuracy: tested.accuracy,
+        ..Summary::of(config, dataset, &tested)
     };
-    write_json(&folder.summary_path(), &summary)?;
-    listener.on(&Event::End { elapsed: Duration::from_secs_f64(summary.seconds) });
-    Ok(Outcome::Finished(summary))
-}
-
-fn interrupted(listener: &mut dyn Listener) -> Outcome {
-    listener.on(&Event::Interrupted { step: 0 });
-    Outcome::Interrupted { step: 0 }
+    frame.finish(summary, &tested, dataset)
 }
 
 /// Measures the model on the test part, as a run does; none if it was stopped.
-fn measure(
-    setup: &Setup,
-    model: &AnyModel,
-    listener: &mut dyn Listener,
-    stop: &AtomicBool,
-) -> Result<Option<Evaluation>> {
+fn measure(setup: &Setup, model: &AnyModel, frame: &mut Frame) -> Result<Option<Evaluation>> {
     let input = ModelInput::images(&setup.dataset.test, &Arc::new(Transform::of(&setup.checkpoint)?));
     let total = input.samples().len();
     let options = EvaluateOptions::default();
     let batch_size = setup.config.length.eval_batch_size.unwrap_or(options.batch_size);
     evaluate_while(model, &input, setup.params.device(), &options.with(|o| o.batch_size = batch_size), |done| {
-        listener.on(&Event::Evaluation { done, total });
-        !stop.load(Ordering::Relaxed)
+        frame.listener.on(&Event::Evaluation { done, total });
+        !frame.stop.load(Ordering::Relaxed)
     })
 }

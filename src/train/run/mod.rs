@@ -426,29 +426,17 @@ impl Run<'_> {
         }
         let summary = Summary {
             name: self.setup.name(folder),
-            method: config.pretraining.method,
-            model: config.model.model.clone(),
-            weights: config.model.weights.clone(),
-            data: config.data.data.clone(),
-            test_set: dataset.test_fingerprint(),
-            classes: dataset.classes.clone(),
             parameters: self.encoder.count(),
             trainable_parameters: self.trainable_parameters(),
             epochs: self.state.epoch,
             steps: self.state.step,
-            train_samples: dataset.train.len(),
-            test_samples: dataset.test.len(),
             seconds: self.seconds(),
             images_per_second: median(&self.state.rates).unwrap_or(0.),
             peak_memory_bytes: self.state.peak_memory_bytes.max(memory::peak()),
-            device: config.compute.device.clone(),
-            threads: config.compute.threads,
             best_epoch: best.epoch,
             chosen_by: if best.val_accuracy.is_some() { "val_accuracy".into() } else { "last".into() },
-            test_accuracy: chosen.accuracy,
-            test_loss: chosen.loss,
-            test_top5: chosen.top5,
             final_test_accuracy: latest.test_accuracy,
+            ..Summary::of(config, dataset, &chosen)
         };
         write_json(&folder.summary_path(), &summary)?;
         self.listener.on(&Event::End { elapsed: Duration::from_secs_f64(summary.seconds) });

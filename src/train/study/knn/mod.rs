@@ -11,28 +11,28 @@ mod vote;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use tallow_models::{Mode, Model};
-use tallow_weights::{OpenOptions, save};
+use tallow_models::{Mode, Model, zoo};
+use tallow_weights::OpenOptions;
 
 pub use vote::{Answer, Neighbours};
 
-use crate::data::{Dataset, LoaderOptions, Samples};
+use super::frame::{self, Frame};
+use crate::data::{LoaderOptions, Samples};
 use crate::train::config::{BatchSize, Count, Method, TrainConfig};
-use crate::train::data_record::{self, DataRecord};
+use crate::train::data_record::DataRecord;
+use crate::train::device_name;
 use crate::train::error::{Error, Result};
 use crate::train::evaluate::Evaluation;
 use crate::train::event::{EpochMetrics, Event, Listener};
 use crate::train::features::ModelInput;
 use crate::train::metrics_log::MetricsLog;
 use crate::train::outcome::{Outcome, Start};
-use crate::train::predictions::predictions;
 use crate::train::run_folder::{MetricsLine, RunFolder, Summary, read_json, write_json};
 use crate::train::setup::Setup;
-use crate::train::{device_name, memory, paths};
 
 /// The numbers of neighbours that vote where nothing else is said.
 pub const KS: [usize; 4] = [10, 20, 100, 200];
@@ -44,7 +44,7 @@ const USUAL: usize = 20;
 pub const TEMPERATURE: f64 = 0.07;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 27] = [
+const SETTINGS: [&str; 28] = [
     "name",
     "paths",
     "resolved",
@@ -67,12 +67,17 @@ const SETTINGS: [&str; 27] = [
     "normalize",
     "interpolation",
     "crop_pct",
+    "eval_batch_size",
     "seed",
     "threads",
     "kernels",
     "device",
     "dtype",
 ];
+
+/// What is expected of another setting.
+pub(in crate::train) const UNTRAINED: &str =
+    "nothing: nearest neighbours are not trained, and have only settings of model and data, k and temperature";
 
 /// What the nearest `k` come to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -123,18 +128,7 @@ pub fn is_setting(key: &str) -> bool {
 /// # Errors
 /// [`Error::Config`] names one that makes no sense, or means nothing here.
 pub fn check(config: &TrainConfig) -> Result<()> {
-    config.validate()?;
-    let as_table = |config: &TrainConfig| {
-        toml::Table::try_from(config).map_err(|error| Error::config("settings", "values that TOML can hold", error))
-    };
-    let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
-    for (key, value) in &mine {
-        if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
-            let expected = "nothing: nearest neighbours are not trained, and have only settings of model and data, k and temperature";
-            return Err(Error::config(key, expected, value));
-        }
-    }
-    Ok(())
+    frame::check_settings(config, &SETTINGS, UNTRAINED)
 }
 
 /// The numbers of neighbours that are asked for; of the usual ones those for which there are samples.
@@ -164,32 +158,25 @@ pub fn run(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let began = Instant::now();
     check(config)?;
-    folder.check_start(start)?;
-    memory::reset_peak();
+    let mut frame = Frame::new(folder, start, listener, stop)?;
     let mut setup = Setup::of_run(config, folder, start, hub)?;
     let ks = ks(&setup.config, setup.dataset.train.len())?;
     if setup.dataset.classes.len() < 2 {
         return Err(Error::invalid(&setup.dataset.spec, "at least two classes to tell apart", "one"));
     }
-    let interrupted = |listener: &mut dyn Listener| {
-        listener.on(&Event::Interrupted { step: 0 });
-        Ok(Outcome::Interrupted { step: 0 })
-    };
-    if !data_record::digest(&mut setup.dataset, listener, stop) {
-        return interrupted(listener);
+    if !frame.digest(&mut setup.dataset) {
+        return frame.interrupted();
     }
-    let notes = setup.dataset.notes.clone();
-    notes.into_iter().for_each(|note| listener.on(&Event::Warning(note)));
-    let record = data_record::of(&setup.config, &setup.dataset)?;
-    data_record::overlap_warning(&record).into_iter().for_each(|text| listener.on(&Event::Warning(text)));
-    let mut log = begin(&setup, &record, folder, start)?;
+    frame.listener.on(&Event::Note(weights_in_words(&setup.config)));
+    let record = frame.record(&setup.config, &setup.dataset)?;
+    let mut log = begin(&setup, &record, &frame)?;
     let measuring = Instant::now();
-    let Some(answers) = answers(&setup, &ks, listener, stop)? else { return interrupted(listener) };
+    let Some(answers) = answers(&setup, &ks, &mut frame)? else { return frame.interrupted() };
     let seconds = measuring.elapsed().as_secs_f64();
 
-    let labels: Vec<u32> = (0..setup.dataset.test.len()).map(|index| setup.dataset.test.label(index)).collect();
+    let Setup { config, params, dataset, .. } = &setup;
+    let labels: Vec<u32> = (0..dataset.test.len()).map(|index| dataset.test.label(index)).collect();
     let results = ks.iter().enumerate().map(|(place, &k)| {
         let evaluation = evaluation(answers.iter().map(|of| &of[place]), &labels);
         AtK { k, top1: evaluation.accuracy, top5: evaluation.top5 }
@@ -197,7 +184,8 @@ pub fn run(
     write_json(&path(folder), &Results { results: results.collect() })?;
     let own = ks.iter().position(|&k| k == USUAL).unwrap_or(0);
     let tested = evaluation(answers.iter().map(|of| &of[own]), &labels);
-    let metrics = EpochMetrics {
+    let images_per_second = (dataset.train.len() + labels.len()) as f64 / seconds;
+    log.add(&MetricsLine::Epoch(EpochMetrics {
         epoch: 0,
         train_loss: f64::NAN,
         train_accuracy: f64::NAN,
@@ -207,24 +195,40 @@ pub fn run(
         test_accuracy: tested.accuracy,
         test_top5: tested.top5,
         seconds,
-        images_per_second: (setup.dataset.train.len() + labels.len()) as f64 / seconds,
-    };
-    log.add(&MetricsLine::Epoch(metrics.clone()))?;
+        images_per_second,
+    }))?;
     log.sync()?;
-    write_json(&folder.predictions_path(), &predictions(&tested, &*setup.dataset.test)?)?;
-    let summary = summary(&setup, &metrics, folder).with(|s| s.seconds = began.elapsed().as_secs_f64());
-    write_json(&folder.summary_path(), &summary)?;
-    listener.on(&Event::End { elapsed: Duration::from_secs_f64(summary.seconds) });
-    Ok(Outcome::Finished(summary))
+    let summary = Summary {
+        name: setup.name(folder),
+        parameters: params.count(),
+        epochs: 1,
+        images_per_second,
+        device: device_name(params.device()),
+        threads: rayon::current_num_threads(),
+        ..Summary::of(config, dataset, &tested)
+    };
+    frame.finish(summary, &tested, dataset)
+}
+
+/// Whose features they are: a name of the zoo may stand for weights or for none.
+fn weights_in_words(config: &TrainConfig) -> String {
+    let (model, seed) = (&config.model.model, config.compute.seed);
+    let zoo = zoo::find(model).ok();
+    let pretrained = zoo.as_ref().and_then(|entry| entry.pretrained);
+    match (config.model.weights.as_deref(), pretrained) {
+        (None, None) => format!("{model}: the untrained network, drawn from seed {seed}"),
+        (None, Some(weights)) => {
+            let tag = weights.tag;
+            format!("{model}: the untrained network, drawn from seed {seed}; `weights = pretrained` takes {tag}")
+        }
+        (Some("pretrained"), Some(weights)) => format!("{model}: with its pretrained weights {}", weights.tag),
+        (Some("pretrained"), None) => format!("{model}: with its weights"),
+        (Some(source), _) => format!("{model}: with the weights of {source}"),
+    }
 }
 
 /// What the neighbours say of every test sample, for every k; none if it was stopped.
-fn answers(
-    setup: &Setup,
-    ks: &[usize],
-    listener: &mut dyn Listener,
-    stop: &AtomicBool,
-) -> Result<Option<Vec<Vec<Answer>>>> {
+fn answers(setup: &Setup, ks: &[usize], frame: &mut Frame) -> Result<Option<Vec<Vec<Answer>>>> {
     let Setup { config, checkpoint, params, dataset, .. } = setup;
     // Twice, as the second one shares the values of the first and records no history.
     drop(checkpoint.architecture.build(params.builder())?);
@@ -237,8 +241,8 @@ fn answers(
         let input = ModelInput::images(samples, &transform);
         let loading = LoaderOptions::default().with(|o| o.batch_size = config.length.eval_batch_size.unwrap_or(64));
         let found = features(&model, &input, loading, params.device(), |done| {
-            listener.on(&Event::Features { done: before + done, total });
-            !stop.load(Ordering::Relaxed)
+            frame.listener.on(&Event::Features { done: before + done, total });
+            !frame.stop.load(Ordering::Relaxed)
         })?;
         before += samples.len();
         Ok(found)
@@ -294,8 +298,8 @@ pub(in crate::train) fn evaluation<'a>(answers: impl Iterator<Item = &'a Answer>
 }
 
 /// Makes the folder ready and writes the settings that mean something here.
-fn begin(setup: &Setup, record: &DataRecord, folder: &RunFolder, start: Start) -> Result<MetricsLog> {
-    let mut used = setup.config.clone().with(|c| {
+fn begin(setup: &Setup, record: &DataRecord, frame: &Frame) -> Result<MetricsLog> {
+    let used = setup.config.clone().with(|c| {
         let preprocessing = &setup.checkpoint.preprocessing;
         c.data.interpolation = Some(preprocessing.interpolation);
         c.data.crop_pct = Some(preprocessing.crop_pct);
@@ -304,53 +308,9 @@ fn begin(setup: &Setup, record: &DataRecord, folder: &RunFolder, start: Start) -
         c.compute.threads = rayon::current_num_threads();
         (c.length.epochs, c.length.batch_size) = (Count::Auto, BatchSize::ByData);
     });
-    paths::fill(&mut used);
-    let goes_on = start == Start::Resume && folder.config_path().exists();
-    std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
-    let mut log = MetricsLog::open(folder)?;
-    log.cut(0)?;
-    if !goes_on {
-        record.write(folder)?;
-    }
+    let log = frame.begin(used, &SETTINGS, record)?;
     if let Some(account) = &setup.account {
-        write_json(&folder.load_path(), account)?;
+        write_json(&frame.folder.load_path(), account)?;
     }
-    let mut table: toml::Table = used
-        .to_toml()?
-        .parse()
-        .map_err(|error: toml::de::Error| Error::config("settings", "values that TOML can hold", error.message()))?;
-    table.retain(|key, _| SETTINGS.contains(&key));
-    save::write_text(&folder.config_path(), &table.to_string())?;
     Ok(log)
-}
-
-fn summary(setup: &Setup, metrics: &EpochMetrics, folder: &RunFolder) -> Summary {
-    let Setup { config, params, dataset, .. } = setup;
-    let Dataset { classes, train, test, .. } = dataset;
-    Summary {
-        name: setup.name(folder),
-        method: config.pretraining.method,
-        model: config.model.model.clone(),
-        weights: config.model.weights.clone(),
-        data: config.data.data.clone(),
-        test_set: dataset.test_fingerprint(),
-        classes: classes.clone(),
-        parameters: params.count(),
-        trainable_parameters: 0,
-        epochs: 1,
-        steps: 0,
-        train_samples: train.len(),
-        test_samples: test.len(),
-        seconds: metrics.seconds,
-        images_per_second: metrics.images_per_second,
-        peak_memory_bytes: memory::peak(),
-        device: device_name(params.device()),
-        threads: rayon::current_num_threads(),
-        best_epoch: 0,
-        chosen_by: "last".into(),
-        test_accuracy: metrics.test_accuracy,
-        test_loss: f64::NAN,
-        test_top5: metrics.test_top5,
-        final_test_accuracy: metrics.test_accuracy,
-    }
 }

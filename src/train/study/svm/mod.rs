@@ -14,23 +14,23 @@ mod solve;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tallow_models::ImgSize;
-use tallow_weights::{OpenOptions, Preprocessing, save};
+use tallow_weights::{OpenOptions, Preprocessing};
 
 pub use classifier::{Svm, Votes};
 
+use super::frame::{self, Frame};
 use crate::data::{Dataset, Loader, LoaderOptions, Samples, Transform};
 use crate::train::config::{Precision, TrainConfig};
-use crate::train::data_record::{self, DataRecord};
+use crate::train::data_record::DataRecord;
 use crate::train::error::{Error, Result};
 use crate::train::evaluate::Evaluation;
-use crate::train::event::{EpochMetrics, Event, Listener};
+use crate::train::event::{EpochMetrics, Listener};
 use crate::train::metrics_log::MetricsLog;
 use crate::train::outcome::{Outcome, Start};
-use crate::train::predictions::predictions;
-use crate::train::run_folder::{MetricsLine, RunFolder, Summary, write_json};
+use crate::train::run_folder::{MetricsLine, RunFolder, Summary};
 use crate::train::{memory, paths, setup};
 
 /// What the model is called.
@@ -87,17 +87,8 @@ pub fn is_meant(config: &TrainConfig) -> bool {
 /// # Errors
 /// [`Error::Config`] names an option or setting that makes no sense, or means nothing here.
 pub fn check(config: &TrainConfig) -> Result<()> {
-    config.validate()?;
-    let as_table = |config: &TrainConfig| {
-        toml::Table::try_from(config).map_err(|error| Error::config("settings", "values that TOML can hold", error))
-    };
-    let (mine, plain) = (as_table(config)?, as_table(&TrainConfig::default())?);
-    for (key, value) in &mine {
-        if !SETTINGS.contains(&key.as_str()) && plain.get(key) != Some(value) {
-            let known = "the settings of an SVM (data, limit, test_limit, on_bad_image, exif, normalize, set.c, set.gamma, set.img_size)";
-            return Err(Error::config(key, format!("only {known}"), value));
-        }
-    }
+    let known = "only the settings of an SVM (data, limit, test_limit, on_bad_image, exif, normalize, set.c, set.gamma, set.img_size)";
+    frame::check_settings(config, &SETTINGS, known)?;
     let none = ["auto", "none"].contains(&config.data.augment.trim());
     let check = |field: &str, holds: bool, expected: &str, got: &str| {
         if holds { Ok(()) } else { Err(Error::config(field, expected, got)) }
@@ -155,20 +146,15 @@ pub fn run(
     listener: &mut dyn Listener,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let began = Instant::now();
     check(config)?;
-    folder.check_start(start)?;
-    memory::reset_peak();
+    let mut frame = Frame::new(folder, start, listener, stop)?;
     let options = Options::of(config)?;
     let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
     setup::check_images(&mut dataset, false, config.data.on_bad_image, hub)?;
-    if !data_record::digest(&mut dataset, listener, stop) {
-        listener.on(&Event::Interrupted { step: 0 });
-        return Ok(Outcome::Interrupted { step: 0 });
+    if !frame.digest(&mut dataset) {
+        return frame.interrupted();
     }
-    let config = &config;
-    dataset.notes.iter().for_each(|note| listener.on(&Event::Warning(note.clone())));
-    let preprocessing = setup::preprocessing(config, input_size(&dataset, &options), None, &dataset)?;
+    let preprocessing = setup::preprocessing(&config, input_size(&dataset, &options), None, &dataset)?;
     let transform = Arc::new(Transform::evaluation(&preprocessing)?);
     let labels: Vec<u32> = (0..dataset.train.len()).map(|index| dataset.train.label(index)).collect();
     let width = preprocessing.input_size.iter().product();
@@ -180,58 +166,33 @@ pub fn run(
     check_memory(&sizes, width, budget())?;
     let rows = rows(&dataset.train, &transform)?;
 
-    let record = data_record::of(config, &dataset)?;
-    data_record::overlap_warning(&record).into_iter().for_each(|text| listener.on(&Event::Warning(text)));
-    let mut log = begin(config, &preprocessing, &record, folder, start)?;
-    let name = config.name.clone().unwrap_or_else(|| folder.name());
+    let record = frame.record(&config, &dataset)?;
+    let config = used(config, &preprocessing);
+    let mut log = begin(&config, &record, &frame)?;
     let gamma = options.gamma.value(&rows, width);
     let fitting = Instant::now();
     let model = Svm { width, gamma, c: options.c, classes: dataset.classes.clone(), preprocessing, ..Svm::default() };
-    let Some(model) = fit(model, &rows, &labels, listener, stop)? else {
-        listener.on(&Event::Interrupted { step: 0 });
-        return Ok(Outcome::Interrupted { step: 0 });
-    };
+    let Some(model) = fit(model, &rows, &labels, frame.listener, stop)? else { return frame.interrupted() };
     let fitted = fitting.elapsed().as_secs_f64();
-    let (Some(trained), Some(tested)) =
-        (model.evaluate(&dataset.train, listener, Some(stop))?, model.evaluate(&dataset.test, listener, Some(stop))?)
-    else {
-        listener.on(&Event::Interrupted { step: 0 });
-        return Ok(Outcome::Interrupted { step: 0 });
+    let (Some(trained), Some(tested)) = (
+        model.evaluate(&dataset.train, frame.listener, Some(stop))?,
+        model.evaluate(&dataset.test, frame.listener, Some(stop))?,
+    ) else {
+        return frame.interrupted();
     };
     model.write(folder.root())?;
-    let metrics = metrics(&trained, &tested, fitted, began.elapsed().as_secs_f64());
+    let metrics = metrics(&trained, &tested, fitted, frame.seconds());
     log.add(&MetricsLine::Epoch(metrics.clone()))?;
     log.sync()?;
-    write_json(&folder.predictions_path(), &predictions(&tested, &*dataset.test)?)?;
     let summary = Summary {
-        name,
-        method: None,
-        model: config.model.model.clone(),
-        weights: None,
-        data: config.data.data.clone(),
-        test_set: dataset.test_fingerprint(),
-        classes: dataset.classes.clone(),
+        name: config.name.clone().unwrap_or_else(|| folder.name()),
         parameters: model.num_parameters(),
         trainable_parameters: model.num_coefficients(),
         epochs: 1,
-        steps: 0,
-        train_samples: labels.len(),
-        test_samples: dataset.test.len(),
-        seconds: began.elapsed().as_secs_f64(),
         images_per_second: metrics.images_per_second,
-        peak_memory_bytes: memory::peak(),
-        device: "cpu".into(),
-        threads: rayon::current_num_threads(),
-        best_epoch: 0,
-        chosen_by: "last".into(),
-        test_accuracy: tested.accuracy,
-        test_loss: tested.loss,
-        test_top5: tested.top5,
-        final_test_accuracy: tested.accuracy,
+        ..Summary::of(&config, &dataset, &tested)
     };
-    write_json(&folder.summary_path(), &summary)?;
-    listener.on(&Event::End { elapsed: Duration::from_secs_f64(summary.seconds) });
-    Ok(Outcome::Finished(summary))
+    frame.finish(summary, &tested, &dataset)
 }
 
 /// The chosen model of the run in `folder`, where that is a support vector machine's.
@@ -242,43 +203,29 @@ pub fn of_run(folder: &RunFolder) -> Result<Option<Svm>> {
     if Svm::is_in(folder.root()) { Svm::read(folder.root()).map(Some) } else { Ok(None) }
 }
 
-/// Makes the folder ready and writes the settings that mean something here.
-fn begin(
-    config: &TrainConfig,
-    preprocessing: &Preprocessing,
-    record: &DataRecord,
-    folder: &RunFolder,
-    start: Start,
-) -> Result<MetricsLog> {
-    let mut used = config.clone().with(|c| {
+/// The settings as they were used.
+fn used(config: TrainConfig, preprocessing: &Preprocessing) -> TrainConfig {
+    config.with(|c| {
         c.data.interpolation = Some(preprocessing.interpolation);
         c.data.crop_pct = Some(preprocessing.crop_pct);
         c.data.augment = "none".into();
-        c.data.exif = Some(config.data.exif.unwrap_or_default());
+        c.data.exif = Some(c.data.exif.unwrap_or_default());
         c.compute.device = "cpu".into();
         c.compute.threads = rayon::current_num_threads();
-    });
-    paths::fill(&mut used);
-    let goes_on = start == Start::Resume && folder.config_path().exists();
-    if goes_on {
-        let differences = folder.config()?.differences(&used);
+        paths::fill(c);
+    })
+}
+
+/// Makes the folder ready, where nothing is there or a run with the same settings, and writes those that mean something here.
+fn begin(used: &TrainConfig, record: &DataRecord, frame: &Frame) -> Result<MetricsLog> {
+    let folder = frame.folder;
+    if frame.start == Start::Resume && folder.config_path().exists() {
+        let differences = folder.config()?.differences(used);
         if !differences.is_empty() {
             return Err(Error::Differs { path: folder.root().into(), differences });
         }
     }
-    std::fs::create_dir_all(folder.root()).map_err(Error::io(folder.root()))?;
-    let mut log = MetricsLog::open(folder)?;
-    log.cut(0)?;
-    if !goes_on {
-        record.write(folder)?;
-    }
-    let mut table: toml::Table = used
-        .to_toml()?
-        .parse()
-        .map_err(|error: toml::de::Error| Error::config("settings", "values that TOML can hold", error.message()))?;
-    table.retain(|key, _| SETTINGS.contains(&key));
-    save::write_text(&folder.config_path(), &table.to_string())?;
-    Ok(log)
+    frame.begin(used.clone(), &SETTINGS, record)
 }
 
 /// `[channels, height, width]` of a sample.
@@ -399,7 +346,9 @@ fn fit(
     stop: &AtomicBool,
 ) -> Result<Option<Svm>> {
     let workers = at_a_time(&sizes(labels), model.width);
-    solve::fit(model, rows, labels, workers, stop, |done, total| listener.on(&Event::Solved { done, total }))
+    solve::fit(model, rows, labels, workers, stop, |done, total| {
+        listener.on(&crate::train::Event::Solved { done, total })
+    })
 }
 
 #[cfg(not(feature = "svm"))]
