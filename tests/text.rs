@@ -11,6 +11,7 @@ use serde_json::Value;
 use tallow::text::{TextEncoder, ZeroShot};
 use tallow_models::text::TextConfig;
 use tallow_weights::OpenOptions;
+use tallow_weights::account::Tensor as Fate;
 use tempfile::TempDir;
 
 fn references() -> PathBuf {
@@ -87,6 +88,67 @@ fn tokens_and_vectors_of_texts_are_those_of_the_libraries_in_every_layout() {
         }
         let off = furthest(&encoder.embed(&sentences).unwrap(), &expected["texts"]);
         assert!(off < 2e-5, "{name}: {off}");
+    }
+}
+
+#[test]
+fn marks_that_a_text_spells_out_are_what_the_libraries_take_them_for() {
+    let reference = json("reference.json.gz");
+    for name in ["clip", "siglip", "siglip2", "open_clip", "open_clip_siglip"] {
+        let (folder, expected) = (model(name), reference[name]["marked"].as_array().unwrap());
+        let encoder = encoder(&folder);
+        for (text, expected) in texts(&reference["marked"]).iter().zip(expected) {
+            assert_eq!(encoder.tokenizer().encode(text).unwrap().ids, ids(expected), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_text_tower_of_another_kind_is_told_by_name() {
+    let table = |name: &str| (name.to_owned(), Tensor::zeros((4, 2), DType::F32, &Device::Cpu).unwrap());
+    for (tensors, told) in [
+        (
+            &["text_model.embeddings.word_embeddings.weight", "text_projection.weight", "visual_projection.weight"][..],
+            "Chinese-CLIP's BERT",
+        ),
+        (
+            &["text_model.roberta.embeddings.word_embeddings.weight", "text_model.transformation.weight"],
+            "AltCLIP's XLM-RoBERTa",
+        ),
+        (&["text.transformer.embeddings.word_embeddings.weight"], "a BERT"),
+        (&["text_model.layers.0.mlp.weight", "text_model.embed_tokens.weight"], "a language model"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors: HashMap<String, Tensor> = tensors.iter().map(|name| table(name)).collect();
+        candle_core::safetensors::save(&tensors, folder.path().join("model.safetensors")).unwrap();
+        let message = error(&folder);
+        assert!(
+            message.contains(&format!("its text tower is {told}")) && message.contains("not supported"),
+            "{message}"
+        );
+    }
+    // AIMv2's names.
+    let folder = model("siglip");
+    let path = folder.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let norm = tensors.remove("text_model.encoder.layers.0.layer_norm1.weight").unwrap();
+    tensors.remove("text_model.encoder.layers.0.layer_norm1.bias");
+    tensors.insert("text_model.encoder.layers.0.rms_norm1.weight".into(), norm);
+    candle_core::safetensors::save(&tensors, path).unwrap();
+    let message = error(&folder);
+    assert!(message.contains("its norms are RMS norms, which have no bias"), "{message}");
+}
+
+#[test]
+fn a_text_tower_that_is_left_out_is_called_so_tensor_by_tensor() {
+    let folder = model("open_clip");
+    let loaded = tallow::Pretrained::from_pretrained(folder.path().to_str().unwrap()).unwrap();
+    let account = loaded.account();
+    let of_text = account.tensors.iter().filter(|tensor| tensor.name.starts_with("transformer."));
+    assert_eq!(of_text.clone().count(), 24);
+    for tensor in of_text {
+        let Fate::LeftOut { why } = &tensor.fate else { panic!("{tensor:?}") };
+        assert!(why.contains("text tower"), "{}: {why}", tensor.name);
     }
 }
 

@@ -29,6 +29,10 @@ pub fn names(what: &'static str, given: &str) -> Result<Vec<String>> {
         let expected = "names separated by commas, or a file with one in every line";
         return Err(Error::invalid(what, expected, format!("{given:?}, {there}")));
     }
+    if given.split(',').all(|name| name.trim().is_empty()) {
+        let expected = "names separated by commas, or a file with one in every line";
+        return Err(Error::invalid(what, expected, "no name"));
+    }
     Ok(given.split(',').map(|name| name.trim().to_owned()).collect())
 }
 
@@ -55,6 +59,10 @@ mod tests {
             let error = names("classes", missing).unwrap_err().to_string();
             assert!(error.starts_with("classes: expected names separated by commas, or a file"), "{error}");
             assert!(error.contains(missing), "{error}");
+        }
+        for empty in ["", " ", ",", " , "] {
+            let error = names("classes", empty).unwrap_err().to_string();
+            assert!(error.ends_with("got no name"), "{error}");
         }
         fs::write(&file, "\n\n").unwrap();
         assert!(names("labels", file.to_str().unwrap()).unwrap_err().to_string().contains("a name in every line"));

@@ -35,9 +35,18 @@ pub(super) fn clean(text: &str, cleaning: Cleaning) -> String {
 /// What transformers' SigLIP tokenizer makes of a text: in lower case, without punctuation, with even white space. It puts the mark of a
 /// word's beginning in front before all that, so that white space at the beginning becomes a word of its own.
 pub(super) fn canonicalize_siglip(text: &str) -> String {
-    let words: String = text.replace('\u{2581}', " ").to_lowercase().chars().filter(|&c| !is_punctuation(c)).collect();
+    let words = siglip_words(text);
     let text = even(&words);
     if text.is_empty() || !words.starts_with(is_space) { text } else { format!("\u{2581} {text}") }
+}
+
+/// The same of what follows a mark such as `</s>` in a text.
+pub(super) fn canonicalize_siglip_behind_mark(text: &str) -> String {
+    even(&siglip_words(text))
+}
+
+fn siglip_words(text: &str) -> String {
+    text.replace('\u{2581}', " ").to_lowercase().chars().filter(|&c| !is_punctuation(c)).collect()
 }
 
 /// One space between words and none around them.

@@ -204,10 +204,43 @@ fn chosen(origin: &str, infos: &[TensorInfo], options: &OpenOptions, notes: &mut
         let called: Vec<String> = found.iter().map(|network| format!("{:?}", network.prefix)).collect();
         notes.push(format!("the file holds {} text towers, {}: the first was taken", found.len(), called.join(", ")));
     }
-    found.into_iter().next().ok_or_else(|| Error::NotFound {
-        what: format!("{origin} holds no text tower: it is a model of images alone"),
-        remedy: "words need a CLIP or SigLIP checkpoint with both of its towers".into(),
+    found.into_iter().next().ok_or_else(|| match other_tower(infos) {
+        Some((kind, name)) => Error::NotFound {
+            what: format!("{origin}: its text tower is {kind} ({name}), which is not supported"),
+            remedy: "words need a text tower such as CLIP's or SigLIP's own; its images alone can be embedded".into(),
+        },
+        None => Error::NotFound {
+            what: format!("{origin} holds no text tower: it is a model of images alone"),
+            remedy: "words need a CLIP or SigLIP checkpoint with both of its towers".into(),
+        },
     })
+}
+
+/// What a text tower of another kind is, and the tensor that tells it.
+fn other_tower(infos: &[TensorInfo]) -> Option<(&'static str, &str)> {
+    let tables =
+        ["word_embeddings.weight", "embed_tokens.weight", "shared.weight", "wte.weight", "tok_embeddings.weight"];
+    let table = |info: &&TensorInfo| info.shape.len() == 2 && tables.iter().any(|table| info.name.ends_with(table));
+    let name = infos.iter().find(table)?.name.as_str();
+    let has = |part: &str| infos.iter().any(|info| info.name.contains(part));
+    let kind = match name {
+        _ if !name.ends_with("word_embeddings.weight") => "a language model",
+        _ if name.contains("roberta.") && has("text_model.transformation.") => "AltCLIP's XLM-RoBERTa",
+        _ if name.contains("roberta.") => "a RoBERTa",
+        _ if has("text_projection") && has("visual_projection") => "Chinese-CLIP's BERT",
+        _ => "a BERT",
+    };
+    Some((kind, name))
+}
+
+/// What to do about a text tower of which not every tensor is known or there.
+fn built_otherwise<'a>(mut unused: impl Iterator<Item = &'a str>, missing: &[String]) -> String {
+    let without_bias =
+        !missing.is_empty() && missing.iter().all(|name| name.contains("norm") && name.ends_with(".bias"));
+    if without_bias || unused.any(|name| name.contains("rms_norm") || name.contains("rmsnorm")) {
+        return "its norms are RMS norms, which have no bias: of text towers those with LayerNorm are read".into();
+    }
+    "the text tower is not complete, or built otherwise than the plain transformers of CLIP and SigLIP".into()
 }
 
 /// Shapes of the tower's parameters, by name.
@@ -253,7 +286,7 @@ fn fillings(
     if unknown.is_empty() && missing.is_empty() {
         return Ok((whole, shapes));
     }
-    let remedy = "choose a CLIP or SigLIP whose text tower is a plain transformer".into();
+    let remedy = built_otherwise(unknown.iter().map(String::as_str), &missing);
     Err(Error::Unaccounted { origin: origin.into(), unused: unknown, missing, remedy })
 }
 
@@ -380,7 +413,7 @@ fn configuration(origin: &str, shapes: &Shapes, stated: &StatedText) -> Result<T
     let unused: Vec<String> =
         shapes.keys().filter(|name| !specs.iter().any(|spec| spec.name == **name)).cloned().collect();
     if !missing.is_empty() || !unused.is_empty() {
-        let remedy = "the text tower is not complete, or built otherwise than those of CLIP and SigLIP".into();
+        let remedy = built_otherwise(unused.iter().map(String::as_str), &missing);
         return Err(Error::Unaccounted { origin: origin.into(), unused, missing, remedy });
     }
     match specs.into_iter().find(|spec| shapes.get(&spec.name) != Some(&spec.shape)) {

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokenizers::Model;
 use tokenizers::models::ModelWrapper;
 
 use super::openai::vocabulary_and_pairs;
-use super::{bytes, missing, read};
+use super::{bytes, missing, read, repair};
 use crate::inference::{Error, Result};
 use tallow_weights::quoted;
 
@@ -124,6 +125,56 @@ impl HuggingFace {
             ids.extend(end);
         }
         Ok((ids, words, is_cut))
+    }
+}
+
+impl HuggingFace {
+    /// The first mark such as `</s>` that a text spells out: where it is, how long, and its number.
+    pub(super) fn first_mark(&self, text: &str) -> Option<(usize, usize, u32)> {
+        let marks = self.tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special);
+        let found = marks.filter_map(|(id, mark)| Some((text.find(&mark.content)?, mark.content.len(), id)));
+        found.min_by_key(|&(at, length, _)| (at, std::cmp::Reverse(length)))
+    }
+
+    /// The tokens of a text in which marks are spelt out, as transformers' tokenizer of SigLIP has them: a mark is its own token, and what
+    /// lies between marks is tidied by itself; only what begins the text begins a word.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub(super) fn encode_with_marks(&self, text: &str, context_length: usize) -> Result<(Vec<u32>, usize, bool)> {
+        let (mut ids, mut words, mut rest) = (Vec::new(), 0, text);
+        loop {
+            let mark = self.first_mark(rest);
+            let between = mark.map_or(rest, |(at, ..)| &rest[..at]);
+            let own = if rest.len() == text.len() { self.beginning(between)? } else { self.behind_mark(between)? };
+            words += own.len();
+            ids.extend(own);
+            let Some((at, length, id)) = mark else { break };
+            ids.push(id);
+            rest = &rest[at + length..];
+        }
+        let end = self.mark("eos_token", "</s>");
+        let is_cut = ids.len() + usize::from(end.is_some()) > context_length;
+        ids.truncate(context_length.saturating_sub(usize::from(end.is_some())));
+        ids.extend(end.filter(|end| ids.last() != Some(end)));
+        Ok((ids, words, is_cut))
+    }
+
+    fn beginning(&self, text: &str) -> Result<Vec<u32>> {
+        let text = repair::canonicalize_siglip(text);
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.tokenizer.encode(text, false).map_err(|error| unusable(&error))?.get_ids().to_vec())
+    }
+
+    fn behind_mark(&self, text: &str) -> Result<Vec<u32>> {
+        let text = repair::canonicalize_siglip_behind_mark(text).replace(' ', "\u{2581}");
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokens = self.tokenizer.get_model().tokenize(&text).map_err(|error| unusable(&error))?;
+        Ok(tokens.into_iter().map(|token| token.id).collect())
     }
 }
 

@@ -113,11 +113,14 @@ impl Tokenizer {
     /// # Errors
     /// Those of the tokenizer.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
-        let (mut ids, words, is_cut) = match &self.cut {
+        Ok(self.filled(match &self.cut {
             Cut::OpenAi(cut, cleaning) => cut.encode(&repair::clean(text, *cleaning), self.context_length)?,
             Cut::HuggingFace(cut, tidy) => {
                 let text = match *tidy {
                     Tidy::No => text.to_owned(),
+                    Tidy::Siglip if cut.first_mark(text).is_some() => {
+                        return Ok(self.filled(cut.encode_with_marks(text, self.context_length)?));
+                    }
                     Tidy::Siglip => repair::canonicalize_siglip(text),
                     // Letter by letter, as the library's own normaliser: a sigma is the same wherever it stands.
                     Tidy::Lower => text.chars().flat_map(char::to_lowercase).collect(),
@@ -125,14 +128,18 @@ impl Tokenizer {
                 };
                 cut.encode(&text, self.context_length)?
             }
-        };
+        }))
+    }
+
+    /// Tokens, how many are the text's own, and whether it was cut: filled up.
+    fn filled(&self, (mut ids, words, is_cut): (Vec<u32>, usize, bool)) -> Tokens {
         let length = ids.len();
         let filling = std::iter::repeat_n(self.pad, self.context_length.saturating_sub(length));
         match self.pad_in_front {
             true => ids = filling.chain(ids).collect(),
             false => ids.extend(filling),
         }
-        Ok(Tokens { ids, length, words, is_cut })
+        Tokens { ids, length, words, is_cut }
     }
 }
 

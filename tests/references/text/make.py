@@ -29,6 +29,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 here = Path(__file__).parent
 PAIRS = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
 TEXTS = ["a photo of a cat.", "It's a dog’s life &amp; more", "東京の猫 🐱 naïve CAFÉ №5", "x_y-z", "word " * 90]
+# Marks of tokenizers, spelt out.
+MARKED = ["a cat</s>dog", "a cat </s> dog", "</s>", "a <unk> cat", "a<s>cat", "<pad>cat", "cat<|endoftext|>dog", "<|startoftext|>cat <|endoftext|>",
+          "a CAT<|ENDOFTEXT|>dog", "<eos>cat", "<bos>a<bos>", "A </S> b", "a cat, </s>, dog.", "Hello, WORLD</s>It's", " </s>a", "a▁b </s>▁c d", "a!</s>!b",
+          "word " * 80 + "</s> x"]
 WORDS = """a photo of the cat dog red fox bear car train house tree small large painting drawing sketch toy bad good dark
 bright one my café Bär Straße niño garçon Москва кошка 東京 の 猫 日本 고양이 γάτα it's don't 5 2024 € & © – … “ ” 🐱 👍🏽 ❤️""".split()
 
@@ -82,10 +86,10 @@ def rows(tensor):
     return [[float(f"{v:.8g}") for v in row] for row in tensor.double().tolist()]
 
 
-def described(ids, texts, images, scale, bias):
+def described(encode, texts, images, scale, bias):
     image, text = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
     logits = scale * image @ text.T + (bias or 0.0)
-    return {"tokens": ids.tolist(), "texts": rows(texts), "images": rows(images), "logits": rows(logits)}
+    return {"tokens": encode(TEXTS).tolist(), "marked": encode(MARKED).tolist(), "texts": rows(texts), "images": rows(images), "logits": rows(logits)}
 
 
 def pixels(side):
@@ -111,9 +115,9 @@ def clip():
     save(model, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=1))
     tokenizer = transformers.CLIPTokenizer(vocab=vocab, merges=[tuple(p.split()) for p in pairs(24)])
-    ids = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
-    text, image = features(model.get_text_features(ids)), features(model.get_image_features(pixels(16)))
-    return described(ids, text, image, model.logit_scale.exp(), None)
+    encode = lambda texts: tokenizer(texts, padding="max_length", truncation=True, max_length=24, return_tensors="pt").input_ids
+    text, image = features(model.get_text_features(encode(TEXTS))), features(model.get_image_features(pixels(16)))
+    return described(encode, text, image, model.logit_scale.exp(), None)
 
 
 def unigram(folder):
@@ -173,9 +177,8 @@ def siglip(name, second):
         model.logit_scale.fill_(2.0), model.logit_bias.fill_(-3.0)
     save(model, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=1))
-    ids = encode(TEXTS, 64)
-    text, image = features(model.get_text_features(ids)), features(model.get_image_features(pixels(16)))
-    return described(ids, text, image, model.logit_scale.exp(), model.logit_bias)
+    text, image = features(model.get_text_features(encode(TEXTS, 64))), features(model.get_image_features(pixels(16)))
+    return described(lambda texts: encode(texts, 64), text, image, model.logit_scale.exp(), model.logit_bias)
 
 
 def open_clip_model():
@@ -196,8 +199,7 @@ def open_clip_model():
 @torch.no_grad()
 def open_clip_reference():
     model, tokenizer = open_clip_model()
-    ids = tokenizer(TEXTS)
-    found = described(ids, model.encode_text(ids), model.encode_image(pixels(28)), model.logit_scale.exp(), None)
+    found = described(tokenizer, model.encode_text(tokenizer(TEXTS)), model.encode_image(pixels(28)), model.logit_scale.exp(), None)
     classes = open_clip.build_zero_shot_classifier(model, tokenizer, [str(d) for d in range(10)], SIMPLE_IMAGENET_TEMPLATES).T
     found["classes"] = rows(classes)
     found["zero_shot"] = rows(model.logit_scale.exp() * F.normalize(model.encode_image(pixels(28)), dim=-1) @ classes.T)
@@ -218,8 +220,8 @@ def open_clip_siglip():
     save(model, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps(
         dict(model_cfg=dict(config, custom_text=True), preprocess_cfg=dict(mean=[0.5] * 3, std=[0.5] * 3)), indent=1))
-    ids = HFTokenizer(str(folder), context_length=64, clean="canonicalize")(TEXTS)
-    return described(ids, model.encode_text(ids), model.encode_image(pixels(16)), model.logit_scale.exp(), model.logit_bias)
+    tokenizer = HFTokenizer(str(folder), context_length=64, clean="canonicalize")
+    return described(tokenizer, model.encode_text(tokenizer(TEXTS)), model.encode_image(pixels(16)), model.logit_scale.exp(), model.logit_bias)
 
 
 @torch.no_grad()
@@ -235,8 +237,8 @@ def open_clip_scaled():
     model = randomise(open_clip.CLIP(**config), 9)
     save(model, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=dict(mean=[0.0] * 3, std=[1.0] * 3)), indent=1))
-    ids = SimpleTokenizer(str(folder / "bpe_simple_vocab_16e6.txt.gz"), context_length=32)(TEXTS)
-    return described(ids, model.encode_text(ids), model.encode_image(pixels(8)), model.logit_scale.exp(), None)
+    tokenizer = SimpleTokenizer(str(folder / "bpe_simple_vocab_16e6.txt.gz"), context_length=32)
+    return described(tokenizer, model.encode_text(tokenizer(TEXTS)), model.encode_image(pixels(8)), model.logit_scale.exp(), None)
 
 
 def twenty_steps():
@@ -285,7 +287,7 @@ def tokens():
     (here / "tokens.json").write_text(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-found = {"sentences": TEXTS, "clip": clip(), "siglip": siglip("siglip", False), "siglip2": siglip("siglip2", True),
+found = {"sentences": TEXTS, "marked": MARKED, "clip": clip(), "siglip": siglip("siglip", False), "siglip2": siglip("siglip2", True),
          "open_clip": open_clip_reference(), "open_clip_siglip": open_clip_siglip(), "open_clip_scaled": open_clip_scaled(), "twenty_steps": twenty_steps()}
 (here / "reference.json").write_text(json.dumps(found, ensure_ascii=False, separators=(",", ":")) + "\n")
 tokens()

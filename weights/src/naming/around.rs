@@ -167,7 +167,8 @@ impl<'a> Around<'a> {
                 // What stands before the module says what the whole network is for.
                 let name = format!("{}.{within}", at.1);
                 let why = match role(&name) {
-                    None if self.is_of_the_text(*at) => "the text tower, which images do not need".into(),
+                    // Before what its own parts are called: `in_proj` is no projection head.
+                    _ if self.is_of_the_text(*at) => "the text tower, which images do not need".into(),
                     None if own => "a head that is not, or not surely, a single linear layer over the features".into(),
                     _ => reason(&name, &self.infos[*index]),
                 };
