@@ -4,11 +4,19 @@ use std::path::Path;
 
 use crate::error::{Result, usage};
 
-/// Checks before any work that the file which `flag` names can come into being: nothing is there, or a file.
+/// Checks before any work that the file which `flag` names can come into being: nothing is there, or a file; and that its name ends in
+/// `ending`, if it has one: what other programs make of a file follows from that.
 ///
 /// # Errors
-/// If something else is.
-pub fn check_written(flag: &str, path: &Path) -> Result {
+/// If not.
+pub fn check_written(flag: &str, path: &Path, ending: &str) -> Result {
+    if let Some(other) = path.extension()
+        && !other.eq_ignore_ascii_case(ending)
+        && KINDS.iter().any(|kind| other.eq_ignore_ascii_case(kind))
+    {
+        let other = other.display();
+        return Err(usage(format!("{flag} {}: expected a name that ends in .{ending}, got .{other}", path.display())));
+    }
     match std::fs::metadata(path) {
         Ok(there) if there.is_file() => Ok(()),
         Ok(there) => {
@@ -19,6 +27,36 @@ pub fn check_written(flag: &str, path: &Path) -> Result {
         Err(_) => Ok(()),
     }
 }
+
+/// Endings that say which format a file has; what else follows the last dot of a name may be a part of it.
+const KINDS: [&str; 26] = [
+    "png",
+    "jpg",
+    "jpeg",
+    "webp",
+    "gif",
+    "bmp",
+    "tif",
+    "tiff",
+    "svg",
+    "pdf",
+    "avif",
+    "html",
+    "json",
+    "jsonl",
+    "csv",
+    "txt",
+    "parquet",
+    "safetensors",
+    "npz",
+    "npy",
+    "gguf",
+    "pt",
+    "pth",
+    "bin",
+    "onnx",
+    "zip",
+];
 
 /// What a text is called as a file: letters, digits, dots, dashes and underscores.
 pub fn file_name(text: &str) -> String {

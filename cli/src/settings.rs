@@ -11,7 +11,7 @@ use tallow::data::{Augment, whitening};
 use tallow::train::config::{Method, Normalize, SETTINGS};
 use tallow::train::defaults::{self, Family};
 use tallow::train::study::{knn, perceptron, svm};
-use tallow::train::{Extension, RunFolder, TrainConfig, freeze, pretraining};
+use tallow::train::{Extension, RunFolder, TrainConfig, freeze, idle, pretraining};
 
 /// The ways to make a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,17 @@ pub fn of_command(
             )));
         }
     }
-    over_defaults(&table, start, session)
+    let config = over_defaults(&table, start, session)?;
+    check_idle(&table, &config)?;
+    Ok(config)
+}
+
+/// Refuses what was given and means nothing to the run.
+///
+/// # Errors
+/// With the first such setting.
+pub fn check_idle(given: &Table, config: &TrainConfig) -> Result {
+    idle(given, config).into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// The settings of a run that goes on, changed by `table`. With more epochs a schedule that is named is that of the new ones, and
@@ -151,15 +161,15 @@ pub fn over_defaults(table: &Table, start: Start, session: &Session) -> Result<T
     Ok(config)
 }
 
-/// The settings of nearest neighbours; those of training, which a recipe's runs may share, mean nothing to them. A name of the zoo for
-/// which there are no weights stands for the untrained network.
+/// The settings of nearest neighbours; those of training, which a recipe's runs may share, mean nothing to them. A name of the zoo
+/// without a tag, which would name weights, stands for the untrained network.
 fn of_neighbours(table: &Table, session: &Session) -> Result<TrainConfig> {
     TrainConfig::default().with_table(table)?;
     let own = table.iter().filter(|(key, _)| knn::is_setting(key));
     let own: Table = own.map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut config = TrainConfig::default().with_table(&own)?;
     config.pretraining.method = Some(Method::Knn);
-    let untrained = zoo::find(&config.model.model).is_ok_and(|entry| entry.pretrained.is_none());
+    let untrained = zoo::find(&config.model.model).is_ok_and(|entry| entry.name == config.model.model);
     if config.model.weights.is_none() && !untrained {
         config.model.weights = Some("pretrained".into());
     }

@@ -78,6 +78,10 @@ pub struct RunMeasured {
 pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut dyn Listener) -> Result<RunMeasured> {
     let (config, notes) = paths::locate(&folder.config()?, folder);
     notes.into_iter().for_each(|note| listener.on(&Event::Note(note)));
+    if let Some(method) = config.pretraining.method {
+        let got = format!("one by the method {}, which learns none; `tallow knn` measures its features", method.name());
+        return Err(Error::invalid(folder.root().display(), "a run that learned classes", got));
+    }
     let svm = svm::of_run(folder)?;
     let on_bad_image = options.on_bad_image.unwrap_or(config.data.on_bad_image);
     let config = &config.with(|c| {

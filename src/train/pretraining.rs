@@ -130,9 +130,9 @@ impl MaeSettings {
             let expected = format!("a divisor of decoder_dim, {}", self.decoder_dim);
             return Err(Error::config("decoder_heads", expected, self.decoder_heads));
         }
-        if vit.global_pool == GlobalPool::Map {
-            let expected = "token or avg: an autoencoder trains tokens, and no attention pool";
-            return Err(Error::config("global_pool", expected, "map"));
+        if matches!(vit.global_pool, GlobalPool::Map | GlobalPool::None) {
+            let expected = "one that gives a row for every image without an attention of its own, such as token or avg";
+            return Err(Error::config("global_pool", expected, vit.global_pool.name()));
         }
         if self.norm_pix && vit.patch_size == 1 && vit.in_chans == 1 {
             return Err(Error::config("norm_pix", "false for patches of a single value", "true"));

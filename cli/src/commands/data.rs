@@ -79,7 +79,10 @@ struct Images {
 
 pub fn run(args: &DataArgs, session: &Session) -> Result {
     let listed = args.augment.as_deref().filter(|list| list.trim() != "auto").map(Augment::parse_list).transpose()?;
-    args.sheet.as_ref().map_or(Ok(()), |path| check_written("--sheet", path))?;
+    args.sheet.as_ref().map_or(Ok(()), |path| check_written("--sheet", path, "png"))?;
+    if args.zca_eps.is_some() && args.normalize != "zca" {
+        return Err(usage("--zca-eps: expected --normalize zca beside it, which alone reads it"));
+    }
     let options = DataOptions::default().with(|o| {
         o.limit = args.limit;
         o.train_split = args.parts.train_split.clone();
@@ -214,10 +217,11 @@ fn transforms(
     let preprocessing = Preprocessing::new([images.channels, height, width], mean, std);
     let mut whitening = None;
     if args.normalize == "zca" {
-        TrainConfig::check_zca_eps(args.zca_eps)?;
+        let eps = args.zca_eps.unwrap_or(TrainConfig::default().data.zca_eps);
+        TrainConfig::check_zca_eps(eps)?;
         whitening::check_size(preprocessing.input_size)?;
         session.note(format!("fitting ZCA whitening to {} images", thousands(dataset.train.len())));
-        whitening = whitening::fit(&*dataset.train, &preprocessing, args.zca_eps, &|| false)?;
+        whitening = whitening::fit(&*dataset.train, &preprocessing, eps, &|| false)?;
     }
     let evaluation = Transform::evaluation(&preprocessing)?.whitened(whitening.clone())?;
     Ok((Arc::new(evaluation), Transform::training(&preprocessing, augment)?.whitened(whitening)?))

@@ -40,6 +40,13 @@ pub fn run(args: &DrawArgs, session: &Session) -> Result {
 
 fn positions(args: &PositionsArgs, session: &Session) -> Result<String> {
     let Some(name) = &args.model else {
+        let weights = &args.checkpoint;
+        let of_weights = weights.arch.is_some() || weights.checkpoint_key.is_some() || weights.ignore_unknown.is_some();
+        if of_weights || !args.architecture.overrides().is_empty() {
+            return Err(usage(
+                "options of a model: expected a MODEL before them, got none, as positions of --len and --dim are drawn",
+            ));
+        }
         let values = sinusoidal(args.len, args.dim)?.flatten_all()?.to_vec1::<f32>()?;
         let subtitle = format!("{} positions, {} dimensions", args.len, args.dim);
         return Ok(report::position_table("Sinusoidal position encodings", &subtitle, &values, args.dim));

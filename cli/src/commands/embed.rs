@@ -34,9 +34,14 @@ struct Embedded<'a> {
 
 pub fn run(args: &EmbedArgs, session: &Session) -> Result {
     if let Some(out) = &args.out {
-        check_written("--out", out)?;
+        check_written("--out", out, "safetensors")?;
     }
     if !args.text.is_empty() {
+        let parts = args.parts.train_split.is_some() || args.parts.test_split.is_some();
+        if parts || args.bad.on_bad_image.is_some() || args.exif.exif.is_some() {
+            let flags = "--train-split, --test-split, --on-bad-image, --exif";
+            return Err(usage(format!("{flags}: expected images beside them, got --text")));
+        }
         return texts::run(args, session);
     }
     let out = args.out.as_deref().ok_or_else(|| usage("--out: expected the file to write, got none"))?;

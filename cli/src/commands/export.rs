@@ -26,6 +26,15 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
     if let Some(file) = args.out.ancestors().skip(1).find(|above| above.is_file()) {
         bail!("{}: {} is a file, expected a folder", args.out.display(), file.display());
     }
+    match args.format {
+        ExportFormat::Timm if args.quantisation.is_some() => {
+            return Err(usage("--quantisation: expected --format gguf beside it: timm's layout has float32"));
+        }
+        ExportFormat::Gguf if args.force => {
+            return Err(usage("--force: expected --format timm: GGUF is for Tallow alone anyway"));
+        }
+        _ => {}
+    }
     let name = if args.student { student(&args.model)? } else { args.model.clone() };
     let loaded = model::open(&name, &args.architecture, &args.checkpoint, session)?;
     model::say_account(&loaded, session);
@@ -57,8 +66,8 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
             "timm"
         }
         ExportFormat::Gguf => {
-            check_written("--out", &args.out)?;
-            let quantisation = match args.quantisation {
+            check_written("--out", &args.out, "gguf")?;
+            let quantisation = match args.quantisation.unwrap_or(Quantisation::Q8_0) {
                 Quantisation::Q8_0 => save::Quantisation::Q8_0,
                 Quantisation::F16 => save::Quantisation::F16,
                 Quantisation::F32 => save::Quantisation::F32,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
+use toml::Table;
 
 use super::{compare, train as command};
 use crate::error::{Interrupted, Result, one_line, usage};
@@ -15,7 +16,7 @@ use crate::session::Session;
 use crate::{interrupt, settings};
 use tallow::train::config::Count;
 use tallow::train::setup::check_data;
-use tallow::train::{self, DataRecord, RunFolder, Start, TrainConfig};
+use tallow::train::{self, DataRecord, RunFolder, Start, TrainConfig, idle};
 
 pub fn run(args: &RunArgs, session: &Session) -> Result {
     let with = Overrides::parse(&args.with)?;
@@ -30,6 +31,7 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
         .iter()
         .map(|run| Planned::new(run, &recipe, session).with_context(|| format!("{file}: run {:?}", run.name)))
         .collect::<Result<_>>()?;
+    check_idle(&recipe, &planned).with_context(|| file.to_string())?;
     let mut estimator = Estimator::new(&recipe.out, session);
     if args.dry_run {
         for planned in &mut planned {
@@ -92,6 +94,26 @@ pub fn run(args: &RunArgs, session: &Session) -> Result {
         planned.len(),
         failed.join("; ")
     ))
+}
+
+/// Refuses settings that mean nothing: a run's own that means nothing to that run, and a shared one that means nothing to any.
+fn check_idle(recipe: &Recipe, planned: &[Planned]) -> Result {
+    let runs = || recipe.runs.iter().zip(planned);
+    let means_nothing = |(run, planned): (&Run, &Planned), key: &str| {
+        run.settings
+            .get(key)
+            .map(|value| !idle(&Table::from_iter([(key.into(), value.clone())]), &planned.config).is_empty())
+    };
+    for (run, planned) in runs() {
+        for error in idle(&run.settings, &planned.config) {
+            let train::Error::Config { field, .. } = &error else { continue };
+            let own = run.own.contains(field);
+            if own || runs().filter_map(|other| means_nothing(other, field)).all(|nothing| nothing) {
+                return Err(anyhow!(error).context(format!("run {:?}", run.name)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks that runs that have ended had the data that those to come would have: they are compared.

@@ -58,7 +58,7 @@ struct Hit {
 }
 
 pub fn run(args: &SearchArgs, session: &Session) -> Result {
-    args.sheet.as_ref().map_or(Ok(()), |path| check_written("--sheet", path))?;
+    args.sheet.as_ref().map_or(Ok(()), |path| check_written("--sheet", path, "png"))?;
     let embeddings = Embeddings::read(&args.embeddings)?;
     let name = args.model.clone().or_else(|| embeddings.about.get("model").cloned());
     let name = name.with_context(|| {

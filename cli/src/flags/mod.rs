@@ -20,7 +20,6 @@ pub use global::GlobalFlags;
 pub use training::{KnnArgs, PretrainArgs, PretrainFlags, TrainArgs};
 
 use tallow::data::{Exif, OnBadImage};
-use tallow::train::TrainConfig;
 
 /// A zoo of vision models that really train: fine-tuning, training from scratch, and one report that compares them.
 #[derive(Debug, Parser)]
@@ -124,9 +123,9 @@ pub enum Command {
     #[command(mut_args(architecture::without_dropout))]
     #[command(after_help = "Examples:\n  tallow knn runs/my-run --data mnist --limit 1000\n  \
                             tallow knn vit_small_patch14_dinov2.saliency --data folder:photos --img-size 224 -k 20\n\n\
-                            A name of the zoo without weights (vit_mnist) stands for the untrained network. Neighbours are found exactly, by \
-                            the cosine of their features; one of cosine s has exp(s / T) votes. The run's accuracy is that of k = 20, or \
-                            else of the first k")]
+                            A name of the zoo alone (vit_small_patch16_224) stands for the untrained network; with a tag or with --weights \
+                            pretrained for its weights. Neighbours are found exactly, by the cosine of their features; one of cosine s has \
+                            exp(s / T) votes. The run's accuracy is that of k = 20, or else of the first k")]
     Knn(KnnArgs),
     /// Measure a run's chosen checkpoint again, on its own test set or on other data
     #[command(
@@ -463,7 +462,7 @@ pub struct EmbedArgs {
     #[arg(long, value_name = "FILE", value_parser = path(), required_unless_present = "text")]
     pub out: Option<PathBuf>,
     /// What to write for every image
-    #[arg(long, value_enum, default_value_t = Features::Pooled)]
+    #[arg(long, value_enum, default_value_t = Features::Pooled, conflicts_with = "text")]
     pub features: Features,
     /// The part of the data set; if it has no test part, all of it is taken
     #[arg(long, value_enum, default_value_t = Split::Test, requires = "data")]
@@ -471,14 +470,14 @@ pub struct EmbedArgs {
     #[command(flatten)]
     pub parts: PartFlags,
     /// At most this many images
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "text")]
     pub limit: Option<usize>,
     #[command(flatten)]
     pub bad: BadImageFlags,
     #[command(flatten)]
     pub exif: ExifFlags,
     /// Images in one forward pass
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = positive, conflicts_with = "text")]
     pub batch_size: usize,
     #[command(flatten)]
     pub architecture: ArchitectureFlags,
@@ -531,7 +530,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub sheet: Option<PathBuf>,
     /// Images on the sheet
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive, requires = "sheet")]
     pub count: usize,
     /// Changes to training images, as in tallow train: crop, resized-crop, flip, randaugment, jitter, rotate, blur, erase; none; or
     /// auto for what suits the data set [default: auto]
@@ -545,8 +544,8 @@ pub struct DataArgs {
     /// whitened inputs, with 0 as grey, and the statistics of the whitened training images are measured
     #[arg(long, value_name = "HOW", default_value = "standard", value_parser = ["standard", "zca", "none"])]
     pub normalize: String,
-    #[arg(long, value_name = "NUMBER", default_value_t = TrainConfig::default().data.zca_eps, help = training::help_of("zca_eps"))]
-    pub zca_eps: f64,
+    #[arg(long, value_name = "NUMBER", help = training::help_of("zca_eps"))]
+    pub zca_eps: Option<f64>,
 }
 
 #[derive(Debug, Args)]
@@ -570,12 +569,12 @@ pub struct BenchArgs {
     pub data: Option<String>,
     #[command(flatten)]
     pub exif: ExifFlags,
-    /// Images in a step
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = positive)]
-    pub batch_size: usize,
-    /// Steps that are measured, after three steps to warm up
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = positive)]
-    pub steps: usize,
+    /// Images in a step [default: 16]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
+    /// Steps that are measured, after three steps to warm up [default: 10]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub steps: Option<usize>,
     /// After warming up, take a turn for each line of standard input, which is a number of steps: the answer is a line with images
     /// per second, and at the end of the input one with the peak memory
     #[arg(long, conflicts_with = "steps")]
@@ -586,6 +585,18 @@ pub struct BenchArgs {
     pub architecture: ArchitectureFlags,
     #[command(flatten)]
     pub checkpoint: CheckpointFlags,
+}
+
+impl BenchArgs {
+    /// Images in a step.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size.unwrap_or(16)
+    }
+
+    /// Steps that are measured.
+    pub fn steps(&self) -> usize {
+        self.steps.unwrap_or(10)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -599,9 +610,9 @@ pub struct ExportArgs {
     /// The folder or file to write
     #[arg(long, value_name = "PATH", value_parser = path())]
     pub out: PathBuf,
-    /// How GGUF stores matrices
-    #[arg(long, value_enum, default_value_t = Quantisation::Q8_0)]
-    pub quantisation: Quantisation,
+    /// How GGUF stores matrices [default: q8_0]
+    #[arg(long, value_enum)]
+    pub quantisation: Option<Quantisation>,
     /// The student of a DINO run, in place of its teacher
     #[arg(long)]
     pub student: bool,

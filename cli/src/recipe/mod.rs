@@ -65,6 +65,8 @@ pub struct Run {
     pub start: Start,
     /// Its settings: the shared ones, changed by its own, its place in the grid, and its seed.
     pub settings: Table,
+    /// The keys of those that are its own.
+    pub own: Vec<String>,
 }
 
 impl Recipe {
@@ -160,6 +162,8 @@ struct Entry {
     name: Option<String>,
     /// The shared settings, changed by its own.
     settings: Table,
+    /// The keys of those that are its own.
+    own: Vec<String>,
     /// The grid at the top and its own.
     grid: Grid,
     seeds: Option<Vec<i64>>,
@@ -175,6 +179,8 @@ impl Entry {
         if let Some(key) = common.keys().chain(own_grid.keys()).find(|key| key.is_in(&own)) {
             bail!("grid.{key}: expected it either in a grid or as a setting of the run, got both");
         }
+        let own_keys = own.keys().map(String::as_str).chain(own_grid.keys().map(Key::name));
+        let own_keys = own_keys.map(Into::into).collect();
         let mut grid = common.clone();
         grid.add(own_grid)?;
         let mut settings = shared.clone();
@@ -207,7 +213,7 @@ impl Entry {
             bail!("seed: expected either seed or seeds, got both");
         }
         check_finite(&settings)?;
-        Ok(Self { name, settings, grid, seeds })
+        Ok(Self { name, settings, own: own_keys, grid, seeds })
     }
 
     /// How many runs it stands for.
@@ -225,13 +231,13 @@ impl Entry {
                 words.push(format!("{}={}", key.name(), short(value)));
             }
             let Some(seeds) = &self.seeds else {
-                runs.push(Run::new(words.join(" "), settings)?);
+                runs.push(Run::new(words.join(" "), settings, &self.own)?);
                 continue;
             };
             for seed in seeds {
                 let mut settings = settings.clone();
                 settings.insert("seed".into(), Value::Integer(*seed));
-                runs.push(Run::new(format!("{} seed {seed}", words.join(" ")), settings)?);
+                runs.push(Run::new(format!("{} seed {seed}", words.join(" ")), settings, &self.own)?);
             }
         }
         Ok(runs)
@@ -260,7 +266,7 @@ fn check_finite(table: &Table) -> Result {
 }
 
 impl Run {
-    fn new(name: String, mut settings: Table) -> Result<Self> {
+    fn new(name: String, mut settings: Table, own: &[String]) -> Result<Self> {
         let expected = "command: expected \"train\", \"finetune\", \"pretrain\" or \"knn\"";
         let named = |command: &str| Start::ALL.into_iter().find(|start| start.command() == command);
         let start = match settings.remove("command") {
@@ -268,7 +274,7 @@ impl Run {
             Some(other) => bail!("{expected}, got {other}"),
             None => bail!("{expected}, got none"),
         };
-        let run = Self { name, start, settings };
+        let run = Self { name, start, settings, own: own.to_vec() };
         let length = run.folder_name().len();
         if length > LONGEST_NAME {
             let name = run.name.chars().take(40).collect::<String>();

@@ -9,6 +9,7 @@ mod heads;
 #[cfg(feature = "hub")]
 mod hub;
 mod identity;
+mod idle;
 mod interruption;
 mod parts;
 mod pictures;

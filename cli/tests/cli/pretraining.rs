@@ -50,6 +50,22 @@ fn an_untrained_network_of_the_zoo_has_neighbours_and_bad_wishes_are_told() {
     let knn = tallow.json("knn vit_mnist --data mnist --limit 50 --test-limit 20");
     assert_eq!(knn["results"].as_array().unwrap().len(), 2, "of the usual ones 10 and 20, as there are 50 samples");
     assert!(knn["summary"]["weights"].is_null());
+    // A name without a tag is the untrained network, whether there are weights of it or not.
+    let small = "--data mnist --img-size 28 --limit 30 --test-limit 10 -k 5";
+    for (model, weights, said) in [
+        ("vit_small_patch14_dinov2", None, "the untrained network, drawn from seed 0; --weights pretrained takes"),
+        ("vit_small_patch14_dinov2.saliency", Some("pretrained"), "with its pretrained weights saliency"),
+        (
+            "vit_small_patch14_dinov2 --weights vit_small_patch14_dinov2.saliency",
+            Some("vit_small_patch14_dinov2.saliency"),
+            "saliency",
+        ),
+    ] {
+        let ended = tallow.ok(&format!("knn {model} {small} --json"));
+        let found: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(found["summary"]["weights"].as_str(), weights, "{model}");
+        assert!(ended.stderr.contains(said), "{model}: {}", ended.stderr);
+    }
     for (line, words) in [
         ("knn vit_mnist --data mnist --limit 50 -k 0", "above 0"),
         ("knn vit_mnist --data mnist --limit 50 -k 10,10", "each once"),

@@ -10,7 +10,7 @@ use tallow_models::{AnyModel, Architecture, Mode, Params, Vit};
 
 use super::{Training, WARM_UP, Work, peak_memory};
 use crate::error::{Result, usage};
-use crate::flags::{BenchArgs, BenchMode};
+use crate::flags::BenchArgs;
 use crate::progress;
 use crate::session::Session;
 use tallow::data::epoch_order;
@@ -37,8 +37,8 @@ struct Measured {
 }
 
 pub fn run(args: &BenchArgs, name: &str, architecture: Architecture, session: &Session) -> Result {
-    if args.mode != BenchMode::Train || args.turns || args.data.is_some() {
-        return Err(usage("--method mae: expected --mode train on noise, without --turns and --data"));
+    if args.turns || args.grad_checkpointing {
+        return Err(usage("--method mae: expected neither --turns nor --grad-checkpointing beside it"));
     }
     let Architecture::Vit(vit) = &architecture else {
         return Err(usage(format!("--method mae: expected a vision transformer, got {name}, which has no patches")));
@@ -54,14 +54,14 @@ pub fn run(args: &BenchArgs, name: &str, architecture: Architecture, session: &S
     let patches = vit.num_patches();
     let seen = pretraining::seen(&config, &architecture)?;
     let supervised = architecture.clone().with_num_classes(architecture.num_classes().max(super::CLASSES));
-    let supervised = Work::new(supervised, args.batch_size, session.seed(), dtype, &device)?;
+    let supervised = Work::new(supervised, args.batch_size(), session.seed(), dtype, &device)?;
     let mut with_labels = Training::new(&supervised)?;
     let mut mae = Mae::new(&config, &architecture, session.seed(), (dtype, &device))?;
 
     let mut times = [Vec::new(), Vec::new()];
-    let bar = progress::count(session, WARM_UP + args.steps, "steps");
-    for step in 0..WARM_UP + args.steps {
-        let masks = masks(args.batch_size, (patches, seen), step as u64, &device)?;
+    let bar = progress::count(session, WARM_UP + args.steps(), "steps");
+    for step in 0..WARM_UP + args.steps() {
+        let masks = masks(args.batch_size(), (patches, seen), step as u64, &device)?;
         let start = Instant::now();
         mae.step(&supervised.images, &masks, step)?;
         device.synchronize()?;
@@ -83,10 +83,10 @@ pub fn run(args: &BenchArgs, name: &str, architecture: Architecture, session: &S
         mask_ratio: config.pretraining.mask_ratio.unwrap_or_default(),
         dtype: session.precision().name(),
         device: train::device_name(&device),
-        batch_size: args.batch_size,
+        batch_size: args.batch_size(),
         threads: session.threads(),
-        images_per_second: args.batch_size as f64 / of_mae,
-        supervised_images_per_second: args.batch_size as f64 / of_labels,
+        images_per_second: args.batch_size() as f64 / of_mae,
+        supervised_images_per_second: args.batch_size() as f64 / of_labels,
         step_ratio: of_mae / of_labels,
         peak_memory_bytes: peak_memory(&device),
     };

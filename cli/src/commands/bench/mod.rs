@@ -48,9 +48,7 @@ struct Speed {
 }
 
 pub fn run(args: &BenchArgs, session: &Session) -> Result {
-    if args.turns && !matches!(args.mode, BenchMode::Train | BenchMode::Infer) {
-        return Err(usage("--turns: expected --mode train or infer, which compute step by step; leave it out"));
-    }
+    check_flags(args)?;
     if args.mode == BenchMode::Peak {
         return peak::run(session);
     }
@@ -67,6 +65,30 @@ pub fn run(args: &BenchArgs, session: &Session) -> Result {
     match &args.data {
         Some(data) if args.mode == BenchMode::Load => loading(args, data, (model, &architecture), session),
         _ => computing(args, model, architecture, session),
+    }
+}
+
+/// Refuses flags that the mode has no use for.
+fn check_flags(args: &BenchArgs) -> Result {
+    use BenchMode::{Infer, Load, Train};
+    let given: [(&str, bool, &[BenchMode], &str); 8] = [
+        ("--turns", args.turns, &[Train, Infer], "train or infer, which compute step by step"),
+        ("--data", args.data.is_some(), &[Load], "load, as the others compute on noise"),
+        ("--exif", args.exif.exif.is_some(), &[Load], "load, which alone reads images"),
+        ("--method", args.method.is_some(), &[Train], "train, whose step it is"),
+        ("--grad-checkpointing", args.grad_checkpointing, &[Train], "train, which alone has gradients"),
+        (
+            "--batch-size",
+            args.batch_size.is_some(),
+            &[Train, Infer, Load],
+            "train, infer or load: the peak has no batches",
+        ),
+        ("--steps", args.steps.is_some(), &[Train, Infer, Load], "train, infer or load: the peak has no steps"),
+        ("MODEL", args.model.is_some(), &[Train, Infer, Load], "train, infer or load: the peak is the CPU's"),
+    ];
+    match given.into_iter().find(|(_, given, modes, _)| *given && !modes.contains(&args.mode)) {
+        Some((flag, _, _, expected)) => Err(usage(format!("{flag}: expected --mode {expected}; leave it out"))),
+        None => Ok(()),
     }
 }
 
@@ -94,9 +116,9 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
         if architecture.num_classes() == 0 { architecture.with_num_classes(CLASSES) } else { architecture };
     let [channels, height, width] = architecture.input_size();
     let numbers =
-        (args.batch_size as u128) * (channels * height * width) as u128 + architecture.num_parameters()? as u128;
-    memory::check(&format!("a batch of {} images and the model", args.batch_size), 4 * numbers)?;
-    let mut work = Work::new(architecture, args.batch_size, session.seed(), dtype, &device)?;
+        (args.batch_size() as u128) * (channels * height * width) as u128 + architecture.num_parameters()? as u128;
+    memory::check(&format!("a batch of {} images and the model", args.batch_size()), 4 * numbers)?;
+    let mut work = Work::new(architecture, args.batch_size(), session.seed(), dtype, &device)?;
     work.model.set_grad_checkpointing(args.grad_checkpointing);
     if args.grad_checkpointing {
         memory::spare();
@@ -107,12 +129,12 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
         mode: if training.is_some() { "train" } else { "infer" },
         dtype: session.precision().name(),
         device: train::device_name(&device),
-        batch_size: args.batch_size,
+        batch_size: args.batch_size(),
         threads: session.threads(),
         result: None,
     };
     let mut steps = Steps { work, training, taken: 0 };
-    let bar = progress::count(session, if args.turns { WARM_UP } else { WARM_UP + args.steps }, "steps");
+    let bar = progress::count(session, if args.turns { WARM_UP } else { WARM_UP + args.steps() }, "steps");
     steps.speed(1, || bar.inc(1))?;
     memory::settle();
     steps.speed(WARM_UP - 1, || bar.inc(1))?;
@@ -120,7 +142,7 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
         bar.finish_and_clear();
         return turns::take(&measured, session, |count| steps.speed(count, || {}), || peak_memory(&device));
     }
-    let images_per_second = steps.speed(args.steps, || bar.inc(1))?;
+    let images_per_second = steps.speed(args.steps(), || bar.inc(1))?;
     bar.finish_and_clear();
     measured.result = Some(Speed { images_per_second, peak_memory_bytes: peak_memory(&device) });
     say(&measured, session)
@@ -141,10 +163,10 @@ fn loading(args: &BenchArgs, data: &str, (model, architecture): (&str, &Architec
     let options = DataOptions::default().with(|o| o.exif = args.exif.exif.unwrap_or_default());
     let samples = data::open_with(data, &options, &session.open_options())?.train;
     let transform = Arc::new(Transform::evaluation(&preprocessing(model, architecture))?);
-    let (batches, threads) = (WARM_UP + args.steps, session.threads());
-    let order = (0..samples.len()).cycle().take(batches * args.batch_size).collect();
+    let (batches, threads) = (WARM_UP + args.steps(), session.threads());
+    let order = (0..samples.len()).cycle().take(batches * args.batch_size()).collect();
     let options = LoaderOptions::default().with(|o| {
-        o.batch_size = args.batch_size;
+        o.batch_size = args.batch_size();
         o.threads = threads;
     });
     let bar = progress::count(session, batches, "batches");
@@ -158,13 +180,13 @@ fn loading(args: &BenchArgs, data: &str, (model, architecture): (&str, &Architec
     }
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let images_per_second = (args.steps * args.batch_size) as f64 / seconds;
+    let images_per_second = (args.steps() * args.batch_size()) as f64 / seconds;
     let measured = Measured {
         model: model.into(),
         mode: "load",
         dtype: "f32",
         device: "cpu".into(),
-        batch_size: args.batch_size,
+        batch_size: args.batch_size(),
         threads,
         result: Some(Speed { images_per_second, peak_memory_bytes: memory::peak() }),
     };
