@@ -151,6 +151,7 @@ impl HuggingFace {
             ids.extend(own);
             let Some((at, length, id)) = mark else { break };
             ids.push(id);
+            words += 1;
             rest = &rest[at + length..];
         }
         let end = self.mark("eos_token", "</s>");

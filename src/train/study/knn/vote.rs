@@ -69,24 +69,6 @@ impl Rows {
     }
 }
 
-/// The value that is the `place`-th largest, counted from 1. Few values are ever looked at twice.
-fn at_place(values: &[f32], place: usize) -> f32 {
-    let room = 4 * place.max(64);
-    let mut largest: Vec<f32> = Vec::with_capacity(room);
-    let mut least = f32::NEG_INFINITY;
-    for &value in values {
-        if value > least || largest.len() < place {
-            largest.push(value);
-            if largest.len() == room {
-                largest.select_nth_unstable_by(place - 1, |a, b| b.total_cmp(a));
-                largest.truncate(place);
-                least = largest[place - 1];
-            }
-        }
-    }
-    *largest.select_nth_unstable_by(place - 1, |a, b| b.total_cmp(a)).1
-}
-
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     const LANES: usize = 8;
     let mut sums = [0f64; LANES];
@@ -159,9 +141,11 @@ impl Neighbours {
 
     /// The nearest `most` of a query, nearest first, with their cosines; `rounded` are those of all samples in float32.
     fn nearest(&self, queries: &Rows, query: usize, rounded: &[f32], most: usize) -> Vec<(usize, f64)> {
+        let mut ordered = rounded.to_vec();
+        let (_, least, _) = ordered.select_nth_unstable_by(most - 1, |a, b| b.total_cmp(a));
         // Twice what the products and the division by the lengths may be off: the k-th one's rounding, and another's.
         let bound = 2. * (queries.dim + 8) as f32 * f32::EPSILON;
-        let least = at_place(rounded, most) - bound;
+        let least = *least - bound;
         let near = rounded.iter().enumerate().filter(|(_, cosine)| **cosine >= least);
         let mut near: Vec<(usize, f64)> =
             near.map(|(sample, _)| (sample, self.features.cosine(sample, queries, query))).collect();
@@ -222,18 +206,6 @@ mod tests {
             let best = (0..7).max_by(|a, b| votes[*a].total_cmp(&votes[*b])).unwrap();
             assert!(answers[1].is(best as u32));
             assert!((f64::from(answers[1].share) - votes[best] / votes.iter().sum::<f64>()).abs() < 1e-3);
-        }
-    }
-
-    #[test]
-    fn the_value_at_a_place_is_that_of_the_sorted_values() {
-        let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for (count, place) in [(1, 1), (7, 7), (300, 1), (3000, 5), (3000, 200), (5000, 5000)] {
-            // With many that are equal.
-            let mut values: Vec<f32> = (0..count).map(|_| (rng.random_range(-1f32..1.) * 50.).round() / 50.).collect();
-            let got = at_place(&values, place);
-            values.sort_by(|a, b| b.total_cmp(a));
-            assert_eq!(got, values[place - 1], "{place} of {count}");
         }
     }
 
