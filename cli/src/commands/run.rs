@@ -230,15 +230,20 @@ impl Planned {
                 ));
             }
         }
-        let command = Run { settings: table_of(&table, run), ..run.clone() }.command(&root);
+        let command = Run { settings: table_of(&table, run, &config), ..run.clone() }.command(&root);
         Ok(Self { plan: Plan { name: run.name.clone(), folder: root, state, seconds: None, command }, folder, config })
     }
 }
 
-/// The settings of a run as its recipe names them, with the values of `table`.
-fn table_of(table: &toml::Table, run: &Run) -> toml::Table {
-    let keys = run.settings.keys();
-    keys.filter_map(|key| Some((key.clone(), table.get(key)?.clone()))).collect()
+/// The settings of a run as its recipe names them, with the values of `table`; without those that its command has no use for.
+fn table_of(table: &Table, run: &Run, config: &TrainConfig) -> Table {
+    let mut named: Table = run.settings.keys().filter_map(|key| Some((key.clone(), table.get(key)?.clone()))).collect();
+    for error in idle(&named.clone(), config) {
+        if let train::Error::Config { field, .. } = error {
+            named.remove(&field);
+        }
+    }
+    named
 }
 
 /// The settings of a run that is there, with those left open again that `config` leaves open and the run has settled.

@@ -80,6 +80,17 @@ fn a_dry_run_prints_commands_that_do_the_same_and_runs_none() {
 }
 
 #[test]
+fn a_command_of_a_dry_run_leaves_out_shared_settings_that_mean_nothing_to_it() {
+    let tallow = Sandbox::new();
+    tallow.write("r.toml", RECIPE.replacen("lr = 0.2", "", 1).replacen("\"train\"", "\"knn\"", 1));
+    let plan = tallow.json("run r.toml --dry-run");
+    let command = |run: usize| plan["runs"][run]["command"].as_str().expect("a command").to_string();
+    assert!(!command(0).contains("--epochs") && command(1).contains("--epochs"), "{plan}");
+    tallow.ok(command(0).strip_prefix("tallow ").expect("a command of tallow"));
+    assert_eq!(tallow.json("run r.toml --dry-run")["runs"][0]["state"], "ended");
+}
+
+#[test]
 fn a_batch_size_that_was_found_is_no_other_setting_than_auto() {
     let tallow = Sandbox::new();
     tallow.write("r.toml", RECIPE.replace("batch_size = 20", "batch_size = \"auto\""));
