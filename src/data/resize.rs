@@ -2,13 +2,24 @@
 //! after the point, rounded to 8 bits after each of the two.
 //!
 //! This is `Resample.c` of Pillow 13. A checkpoint's accuracy was measured on images that were resized so; the crates at
-//! hand are up to 20 levels away from it where bright lines meet dark ones.
+//! hand are up to 20 levels away from it where bright lines meet dark ones. PyTorch does the same of tensors of 8 bits (ATen's
+//! `UpSampleKernel.cpp`), with weights of 16 bits, of which the point takes as many as the largest leaves. [`floats`] rounds nothing.
+
+pub(super) mod floats;
 
 use tallow_models::images::{PRECISION, Taps};
-use tallow_weights::Interpolation;
 use tallow_weights::adapt::cubic;
+use tallow_weights::{Interpolation, Resizing};
 
 use super::{Error, Image, Result};
+
+/// How images are resized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Resizer {
+    pub filter: Interpolation,
+    /// In 8 bits, floats are resized as torchvision's levels.
+    pub resizing: Resizing,
+}
 
 /// A rectangle of pixels in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +35,128 @@ pub(super) struct Window {
 /// # Errors
 /// If a side of the image or of the result is 0, or the image has neither 1, 3 nor 4 channels.
 pub fn resize(image: &Image, width: usize, height: usize, filter: Interpolation) -> Result<Image> {
-    resize_window(image, (width, height), Window { left: 0, top: 0, width, height }, filter)
+    let resizer = Resizer { filter, resizing: Resizing::Pillow };
+    resizer.whole(image, (width, height))
 }
 
-/// What `window` shows of the image resized to `size` (width and height), without making the rest of it.
-pub(super) fn resize_window(
-    image: &Image,
-    size: (usize, usize),
-    window: Window,
-    filter: Interpolation,
-) -> Result<Image> {
+impl Resizer {
+    /// The image resized to `size`, width and height.
+    pub(super) fn whole(self, image: &Image, size: (usize, usize)) -> Result<Image> {
+        self.resize(image, size, Window { left: 0, top: 0, width: size.0, height: size.1 })
+    }
+
+    /// What `window` shows of the image resized to `size` (width and height), without making the rest of it.
+    pub(super) fn resize(self, image: &Image, size: (usize, usize), window: Window) -> Result<Image> {
+        let Window { left, top, width, height } = window;
+        let Image { channels, pixels, .. } = image;
+        check(image, size, window)?;
+        if size == (image.width, image.height) {
+            return Ok(image.crop(left, top, width, height));
+        }
+        let Some(kernel) = kernel(self.filter) else {
+            return Ok(self.nearest(image, size, window));
+        };
+        // What is transparent must not shine into what is not; PyTorch knows of no transparency.
+        let transparent = *channels == 4 && self.is_pillow();
+        let premultiplied;
+        let (image, pixels) = if transparent {
+            premultiplied = image.premultiplied();
+            (&premultiplied, &premultiplied.pixels)
+        } else {
+            (image, pixels)
+        };
+        let across = self.weights(image.width, size.0, (left, width), kernel);
+        let down = self.weights(image.height, size.1, (top, height), kernel);
+        let reach = down.reach();
+        let arch = pulp::Arch::new();
+        let across = |rows: &[u8]| arch.dispatch(|| resize_across(rows, image.width, *channels, &across));
+        let down = |rows: &[u8], row: usize, first: usize| arch.dispatch(|| resize_down(rows, row, first, &down));
+        let row = image.width * channels;
+        let pixels = if self.down_first((image.width, image.height), size) {
+            across(&down(pixels, row, 0))
+        } else {
+            let (first, end) = reach;
+            down(&across(&pixels[first * row..end * row]), width * channels, first)
+        };
+        let resized = Image { width, height, channels: *channels, pixels };
+        Ok(if transparent { resized.unpremultiplied() } else { resized })
+    }
+
+    /// What a device needs to make the same (`images::resize`) of images of `source` width and height: the taps across and down. None
+    /// where it could not: the nearest pixels, or down before across.
+    pub(super) fn taps(self, source: (usize, usize), size: (usize, usize), window: Window) -> Option<(Taps, Taps)> {
+        let Window { left, top, width, height } = window;
+        if size == source {
+            return Some((Taps::identity(left, width).ok()?, Taps::identity(top, height).ok()?));
+        }
+        let kernel = kernel(self.filter)?;
+        let of = |weights: Weights| {
+            let number = |places: Vec<usize>| -> Option<Vec<u32>> {
+                places.into_iter().map(|place| u32::try_from(place).ok()).collect()
+            };
+            Taps::new(number(weights.starts)?, number(weights.counts)?, weights.weights).ok()
+        };
+        if self.down_first(source, size) {
+            return None;
+        }
+        let across = of(self.weights(source.0, size.0, (left, width), kernel))?;
+        Some((across, of(self.weights(source.1, size.1, (top, height), kernel))?))
+    }
+
+    fn is_pillow(self) -> bool {
+        self.resizing == Resizing::Pillow
+    }
+
+    /// For the pixels `first..first + count` of a line of `source` pixels resized to `target`.
+    fn weights(self, source: usize, target: usize, part: (usize, usize), kernel: (Kernel, f64)) -> Weights {
+        let shares = Shares::new(source, target, part, kernel);
+        // PyTorch looks at all of the line's for the bits.
+        let bits = if self.is_pillow() {
+            PRECISION
+        } else if part == (0, target) {
+            bits(&shares.values)
+        } else {
+            bits(&Shares::new(source, target, (0, target), kernel).values)
+        };
+        shares.rounded(bits)
+    }
+
+    /// Pillow's choice between the two orders, which is about speed but decides what is rounded and clipped first. PyTorch begins
+    /// across.
+    fn down_first(self, source: (usize, usize), size: (usize, usize)) -> bool {
+        let shrinks = |from: usize, to: usize| from as i64 - to as i64;
+        let (less_wide, less_high) = (shrinks(source.0, size.0), shrinks(source.1, size.1));
+        self.is_pillow() && less_high > 0 && less_high > 2 * less_wide
+    }
+
+    /// The nearest pixel. Pillow adds positions up, which decides ties; PyTorch (`nearest-exact`) computes each in float32.
+    fn nearest(self, image: &Image, size: (usize, usize), window: Window) -> Image {
+        let places = |source: usize, target: usize, first: usize, count: usize| -> Vec<usize> {
+            let scale = source as f64 / target as f64;
+            if !self.is_pillow() {
+                let scale = f64::from(source as f32 / target as f32);
+                let place = |at: usize| ((at as f64 + 0.5) * scale) as f32 as usize;
+                return (first..first + count).map(|at| place(at).min(source - 1)).collect();
+            }
+            let all = std::iter::successors(Some(scale * 0.5), |at| Some(at + scale));
+            all.skip(first).take(count).map(|at| (at as usize).min(source - 1)).collect()
+        };
+        let columns = places(image.width, size.0, window.left, window.width);
+        let rows = places(image.height, size.1, window.top, window.height);
+        let channels = image.channels;
+        let mut pixels = Vec::with_capacity(rows.len() * columns.len() * channels);
+        for row in rows {
+            let line = &image.pixels[row * image.width * channels..(row + 1) * image.width * channels];
+            for &column in &columns {
+                pixels.extend_from_slice(&line[column * channels..(column + 1) * channels]);
+            }
+        }
+        Image { width: window.width, height: window.height, channels, pixels }
+    }
+}
+
+/// The image is whole, and the window lies inside of what it is resized to.
+fn check(image: &Image, size: (usize, usize), window: Window) -> Result<()> {
     let Window { left, top, width, height } = window;
     let Image { channels, pixels, .. } = image;
     let invalid = |expected: &str, got: String| Err(Error::invalid("resize", expected, got));
@@ -50,68 +173,7 @@ pub(super) fn resize_window(
     if left + width > size.0 || top + height > size.1 {
         return invalid("a window inside of the image", format!("{window:?} of {size:?}"));
     }
-    if size == (image.width, image.height) {
-        return Ok(image.crop(left, top, width, height));
-    }
-    let Some((kernel, support)) = kernel(filter) else {
-        return Ok(nearest(image, size, window));
-    };
-    // What is transparent must not shine into what is not.
-    let premultiplied;
-    let (image, pixels) = if *channels == 4 {
-        premultiplied = image.premultiplied();
-        (&premultiplied, &premultiplied.pixels)
-    } else {
-        (image, pixels)
-    };
-    let across = Weights::new(image.width, size.0, left, width, kernel, support);
-    let down = Weights::new(image.height, size.1, top, height, kernel, support);
-    let reach = down.reach();
-    let arch = pulp::Arch::new();
-    let across = |rows: &[u8]| arch.dispatch(|| resize_across(rows, image.width, *channels, &across));
-    let down = |rows: &[u8], row: usize, first: usize| arch.dispatch(|| resize_down(rows, row, first, &down));
-    let row = image.width * channels;
-    let pixels = if down_first((image.width, image.height), size) {
-        across(&down(pixels, row, 0))
-    } else {
-        let (first, end) = reach;
-        down(&across(&pixels[first * row..end * row]), width * channels, first)
-    };
-    let resized = Image { width, height, channels: *channels, pixels };
-    Ok(if *channels == 4 { resized.unpremultiplied() } else { resized })
-}
-
-/// What a device needs to make the same (`images::resize`) of images of `source` width and height: the taps across and down. None
-/// where it could not: the nearest pixels, or down before across.
-pub(super) fn taps(
-    source: (usize, usize),
-    size: (usize, usize),
-    window: Window,
-    filter: Interpolation,
-) -> Option<(Taps, Taps)> {
-    let Window { left, top, width, height } = window;
-    if size == source {
-        return Some((Taps::identity(left, width).ok()?, Taps::identity(top, height).ok()?));
-    }
-    let (kernel, support) = kernel(filter)?;
-    let of = |weights: Weights| {
-        let number = |places: Vec<usize>| -> Option<Vec<u32>> {
-            places.into_iter().map(|place| u32::try_from(place).ok()).collect()
-        };
-        Taps::new(number(weights.starts)?, number(weights.counts)?, weights.weights).ok()
-    };
-    if down_first(source, size) {
-        return None;
-    }
-    let across = of(Weights::new(source.0, size.0, left, width, kernel, support))?;
-    Some((across, of(Weights::new(source.1, size.1, top, height, kernel, support))?))
-}
-
-/// Pillow's choice between the two orders, which is about speed but decides what is rounded and clipped first.
-fn down_first(source: (usize, usize), size: (usize, usize)) -> bool {
-    let shrinks = |from: usize, to: usize| from as i64 - to as i64;
-    let (less_wide, less_high) = (shrinks(source.0, size.0), shrinks(source.1, size.1));
-    less_high > 0 && less_high > 2 * less_wide
+    Ok(())
 }
 
 impl Image {
@@ -176,35 +238,35 @@ fn lanczos(x: f64) -> f64 {
 }
 
 /// What every pixel of a resized line is made of.
-struct Weights {
+struct Shares {
     /// The first source pixel.
     starts: Vec<usize>,
     /// How many source pixels.
     counts: Vec<usize>,
     /// Room for so many weights a pixel.
     taps: usize,
-    weights: Vec<i32>,
+    values: Vec<f64>,
 }
 
-impl Weights {
+impl Shares {
     /// For the pixels `first..first + count` of a line of `source` pixels resized to `target`.
-    fn new(source: usize, target: usize, first: usize, count: usize, kernel: Kernel, support: f64) -> Self {
+    fn new(source: usize, target: usize, (first, count): (usize, usize), (kernel, support): (Kernel, f64)) -> Self {
         let scale = source as f64 / target as f64;
         let stretch = scale.max(1.0);
         let support = support * stretch;
         let taps = support.ceil() as usize * 2 + 1;
-        let mut all = Self { starts: Vec::new(), counts: Vec::new(), taps, weights: vec![0; taps * count] };
-        let mut values = Vec::with_capacity(taps);
-        for (at, weights) in (first..first + count).zip(all.weights.chunks_exact_mut(taps)) {
+        let mut all = Self { starts: Vec::new(), counts: Vec::new(), taps, values: vec![0.0; taps * count] };
+        for (at, values) in (first..first + count).zip(all.values.chunks_exact_mut(taps)) {
             let centre = (at as f64 + 0.5) * scale;
             let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(source);
-            values.clear();
-            values.extend((start..end).map(|x| kernel((x as f64 - centre + 0.5) * (1.0 / stretch))));
-            let sum: f64 = values.iter().sum();
-            for (weight, value) in weights.iter_mut().zip(&values) {
-                let value = if sum == 0.0 { *value } else { value / sum };
-                *weight = (value * f64::from(1 << PRECISION) + 0.5_f64.copysign(value)) as i32;
+            let end = ((centre + support + 0.5) as usize).min(source).min(start + taps);
+            let mut sum = 0.0;
+            for (value, x) in values.iter_mut().zip(start..end) {
+                *value = kernel((x as f64 - centre + 0.5) * (1.0 / stretch));
+                sum += *value;
+            }
+            if sum != 0.0 {
+                values.iter_mut().for_each(|value| *value /= sum);
             }
             all.starts.push(start);
             all.counts.push(end - start);
@@ -212,6 +274,30 @@ impl Weights {
         all
     }
 
+    /// With so many bits after the point, stored with [`PRECISION`].
+    fn rounded(self, bits: u32) -> Weights {
+        let Self { starts, counts, taps, values } = self;
+        let round = |value: f64| (value * f64::from(1 << bits) + 0.5_f64.copysign(value)) as i32;
+        let weights = values.into_iter().map(|value| round(value) << (PRECISION - bits)).collect();
+        Weights { starts, counts, taps, weights }
+    }
+}
+
+/// How many bits after the point PyTorch has in weights of 16 bits.
+fn bits(values: &[f64]) -> u32 {
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    (0..PRECISION).find(|bits| 0.5 + most * f64::from(2 << bits) >= f64::from(1 << 15)).unwrap_or(PRECISION)
+}
+
+/// The same in whole numbers.
+struct Weights {
+    starts: Vec<usize>,
+    counts: Vec<usize>,
+    taps: usize,
+    weights: Vec<i32>,
+}
+
+impl Weights {
     /// The source pixels that are read: the first, and the one behind the last.
     fn reach(&self) -> (usize, usize) {
         let end = self.starts.iter().zip(&self.counts).map(|(start, count)| start + count).max();
@@ -306,24 +392,4 @@ fn resize_down(rows: &[u8], row: usize, first: usize, weights: &Weights) -> Vec<
         }
     }
     out
-}
-
-/// The nearest pixel. Positions are added up, as Pillow does, which decides ties.
-fn nearest(image: &Image, size: (usize, usize), window: Window) -> Image {
-    let places = |source: usize, target: usize, first: usize, count: usize| -> Vec<usize> {
-        let scale = source as f64 / target as f64;
-        let all = std::iter::successors(Some(scale * 0.5), |at| Some(at + scale));
-        all.skip(first).take(count).map(|at| (at as usize).min(source - 1)).collect()
-    };
-    let columns = places(image.width, size.0, window.left, window.width);
-    let rows = places(image.height, size.1, window.top, window.height);
-    let channels = image.channels;
-    let mut pixels = Vec::with_capacity(rows.len() * columns.len() * channels);
-    for row in rows {
-        let line = &image.pixels[row * image.width * channels..(row + 1) * image.width * channels];
-        for &column in &columns {
-            pixels.extend_from_slice(&line[column * channels..(column + 1) * channels]);
-        }
-    }
-    Image { width: window.width, height: window.height, channels, pixels }
 }

@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tallow_models::images::{self, Taps};
-use tallow_weights::{CheckpointConfig, Interpolation, Preprocessing, Whitening};
+use tallow_weights::{CheckpointConfig, Preprocessing, Resizing, Whitening};
 
-use super::resize::{self, resize_window};
+use super::resize::{self, Resizer};
 use super::{Augment, Crop, Error, Image, Result, Samples};
 
 /// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
@@ -45,7 +45,7 @@ pub struct Transform {
     scaled: (usize, usize),
     squash: bool,
     crop_floor: bool,
-    filter: Interpolation,
+    resizer: Resizer,
     /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
     /// The normalised value of every level, per channel.
@@ -88,7 +88,7 @@ impl Transform {
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
         let per_channel = preprocessing.clone().per_channel();
-        let Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, mean, std, .. } = &per_channel;
+        let Preprocessing { input_size, crop_pct, squash, crop_floor, mean, std, .. } = &per_channel;
         let [channels, height, width] = *input_size;
         if channels == 0 || height == 0 || width == 0 || height > MAX_SIDE || width > MAX_SIDE {
             let expected = format!("channels, height and width from 1 to {MAX_SIDE}");
@@ -115,7 +115,7 @@ impl Transform {
             scaled: (scaled(height).max(1), scaled(width).max(1)),
             squash: *squash,
             crop_floor: *crop_floor,
-            filter: *interpolation,
+            resizer: Resizer { filter: preprocessing.interpolation, resizing: preprocessing.resizing },
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
             whitening: None,
@@ -238,6 +238,9 @@ impl Transform {
         if !self.crops.is_empty() {
             return self.apply_crops(image, &mut rng, out);
         }
+        if self.keeps_fractions() {
+            return self.apply_floats(image, &mut rng, out);
+        }
         let shown = self.seen(image, &mut rng)?;
         let [_, height, width] = self.input;
         self.normalise(&shown, [height, width], out);
@@ -250,7 +253,12 @@ impl Transform {
     pub(super) fn levels(&self, samples: &dyn Samples) -> Option<Levels> {
         let [channels, height, width] = self.input;
         let points = samples.coordinates().is_some() || !self.crops.is_empty();
-        if points || self.whitening.is_some() || self.augment.contains(&Augment::Erase) || ![1, 3].contains(&channels) {
+        if points
+            || self.whitening.is_some()
+            || self.keeps_fractions()
+            || self.augment.contains(&Augment::Erase)
+            || ![1, 3].contains(&channels)
+        {
             return None;
         }
         if let Some([h, w, c]) = samples.image_size().filter(|_| self.augment.is_empty())
@@ -259,8 +267,7 @@ impl Transform {
             let resized = self.resized(w, h);
             let (left, top) = (self.centre(resized.0, width), self.centre(resized.1, height));
             if let (Ok(left), Ok(top)) = (usize::try_from(left), usize::try_from(top))
-                && let Some(taps) =
-                    resize::taps((w, h), resized, resize::Window { left, top, width, height }, self.filter)
+                && let Some(taps) = self.resizer.taps((w, h), resized, resize::Window { left, top, width, height })
             {
                 return Some(Levels { size: [h, w, c.min(channels)], taps: Some(taps) });
             }
@@ -343,7 +350,7 @@ impl Transform {
         for crop in &self.crops {
             let [height, width] = crop.size;
             let window = random_crop(&image, crop.scale, rng);
-            let mut shown = resize::resize(&window, width, height, self.filter)?;
+            let mut shown = self.resizer.whole(&window, (width, height))?;
             crop.change(&mut shown, rng);
             let (own, after) = rest.split_at_mut(self.input[0] * height * width);
             self.normalise(&shown, crop.size, own);
@@ -394,28 +401,53 @@ impl Transform {
 
     /// What the window shows of the resized image, of the input's size; no more than that is made.
     fn shown(&self, image: &Image, window: &Window) -> Result<Image> {
+        let (part, (left, top)) = self.visible(window);
+        let shown = self.resizer.resize(image, window.resized, part)?;
+        let [_, height, width] = self.input;
+        if (part.width, part.height) == (width, height) {
+            return Ok(shown);
+        }
+        let channels = shown.channels;
+        let pixels = within([width, height], (left, top), (&shown.pixels, part.width * channels), channels);
+        Ok(Image { width, height, channels, pixels })
+    }
+
+    /// The part of the resized image that a window shows, and where in the input it lies.
+    fn visible(&self, window: &Window) -> (resize::Window, (usize, usize)) {
         let [_, height, width] = self.input;
         let visible = |start: i64, size: usize, resized: usize| {
             let first = start.clamp(0, resized as i64) as usize;
             let end = (start + size as i64).clamp(0, resized as i64) as usize;
             (first, end - first)
         };
-        let (x, visible_width) = visible(window.left, width, window.resized.0);
-        let (y, visible_height) = visible(window.top, height, window.resized.1);
-        let shown = resize::Window { left: x, top: y, width: visible_width, height: visible_height };
-        let part = resize_window(image, window.resized, shown, self.filter)?;
-        if (visible_width, visible_height) == (width, height) {
-            return Ok(part);
+        let (left, visible_width) = visible(window.left, width, window.resized.0);
+        let (top, visible_height) = visible(window.top, height, window.resized.1);
+        let part = resize::Window { left, top, width: visible_width, height: visible_height };
+        (part, ((left as i64 - window.left) as usize, (top as i64 - window.top) as usize))
+    }
+
+    /// Whether levels stay as they are resized, and are not rounded. Augmentations read whole ones.
+    fn keeps_fractions(&self) -> bool {
+        self.resizer.resizing == Resizing::Floats && self.augment.is_empty()
+    }
+
+    /// Writes the input made of one image to `out`, without rounding in between.
+    fn apply_floats(&self, image: &Image, rng: &mut ChaCha8Rng, out: &mut [f32]) -> Result<()> {
+        let image = &*self.converted(image)?;
+        let window = self.window(image, rng);
+        let (part, at) = self.visible(&window);
+        let [_, height, width] = self.input;
+        let values = self.resizer.resize_floats(image, window.resized, part)?;
+        let values = within([width, height], at, (&values, part.width * image.channels), image.channels);
+        for (channel, (plane, levels)) in out.chunks_exact_mut(height * width).zip(&self.levels).enumerate() {
+            // a grey image is the same in all channels
+            let channel = if image.channels == 1 { 0 } else { channel };
+            let (scale, shift) = ((levels[255] - levels[0]) / 255.0, levels[0]);
+            for (value, level) in plane.iter_mut().zip(values[channel..].iter().step_by(image.channels)) {
+                *value = level * scale + shift;
+            }
         }
-        // the rest is black
-        let channels = part.channels;
-        let mut whole = Image { width, height, channels, pixels: vec![0; width * height * channels] };
-        let (left, top) = ((x as i64 - window.left) as usize, (y as i64 - window.top) as usize);
-        let rows = part.pixels.chunks_exact(visible_width * channels);
-        for (row, line) in rows.zip(whole.pixels.chunks_exact_mut(width * channels).skip(top)) {
-            line[left * channels..(left + visible_width) * channels].copy_from_slice(row);
-        }
-        Ok(whole)
+        Ok(())
     }
 
     /// Writes an image of this height and width to `out`, normalised.
@@ -428,6 +460,21 @@ impl Transform {
             }
         }
     }
+}
+
+/// Rows of `line` values in an image of this width and height, from this place on; the rest is black.
+fn within<T: Copy + Default>(
+    [width, height]: [usize; 2],
+    (left, top): (usize, usize),
+    (values, line): (&[T], usize),
+    channels: usize,
+) -> Vec<T> {
+    let mut whole = vec![T::default(); width * height * channels];
+    let lines = whole.chunks_exact_mut(width * channels).skip(top);
+    for (row, place) in values.chunks_exact(line.max(1)).zip(lines) {
+        place[left * channels..left * channels + line].copy_from_slice(row);
+    }
+    whole
 }
 
 /// There is a finite value for every channel.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use tallow::data::{Draw, Transform, open_image};
+use tallow::data::{Draw, Image, Transform, open_image};
 use tallow::models::{Architecture, Mode, Params};
 use tallow::weights::{CheckpointConfig, LoadOptions, OpenOptions, Source};
 
@@ -35,8 +35,11 @@ fn largest(difference: &Tensor) -> f32 {
     difference.abs().unwrap().max_all().unwrap().to_scalar().unwrap()
 }
 
+/// Values that a model's input may differ by.
+const CLOSE: f32 = 2e-5;
+
 #[test]
-fn images_become_what_transformers_makes_of_them_to_a_grey_level() {
+fn images_become_what_transformers_makes_of_them() {
     for (case, image, notes) in [
         ("vit-squash", "picture.png", 0),
         ("vit-rectangle", "picture.png", 0),
@@ -61,10 +64,47 @@ fn images_become_what_transformers_makes_of_them_to_a_grey_level() {
             made = made.index_select(&every, 2).unwrap().index_select(&every, 3).unwrap();
         }
         assert_eq!(made.dims(), want.dims(), "{case}");
-        // A level of the least deviation; transformers rounds once, Pillow after each side.
-        let std = config.preprocessing.std.iter().copied().fold(f64::MAX, f64::min);
-        let off = f64::from(largest(&(&made - &want).unwrap()));
-        assert!(off <= 1.01 / 255. / std, "{case}: {off}, a level is {}", 1. / 255. / std);
+        let off = largest(&(&made - &want).unwrap());
+        assert!(off <= CLOSE, "{case}: {off}");
+    }
+}
+
+/// The pattern of `references/hugging_face/make.py`.
+fn pattern(width: usize, height: usize) -> Image {
+    let level = |at: usize| {
+        let (x, y, channel) = (at / 3 % width, at / 3 / width, at % 3);
+        (x * x * 7 + y * 31 + x * y * 3 + channel * 83) as u8
+    };
+    Image { width, height, channels: 3, pixels: (0..width * height * 3).map(level).collect() }
+}
+
+#[test]
+fn every_processor_resizes_as_its_class_does_it() {
+    let file = folder("processors.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let made = candle_core::safetensors::load(&file, &Device::Cpu).unwrap();
+    assert_eq!(made.len(), 14);
+    for (case, want) in made {
+        let about = header["__metadata__"][&case].as_str().unwrap();
+        let about: serde_json::Value = serde_json::from_str(about).unwrap();
+        let kind = about["kind"].as_str().unwrap();
+        let config = format!(
+            r#"{{"model_type": "{kind}", "image_size": 7, "patch_size": 7, "hidden_size": 16, "num_attention_heads": 2}}"#
+        );
+        let processor = about["processor"].to_string();
+        let (config, notes) =
+            CheckpointConfig::parse_noting(&config, Some((&processor, "preprocessor_config.json")), "config.json")
+                .unwrap();
+        let side = |at: usize| about["image"][at].as_u64().unwrap() as usize;
+        let image = pattern(side(0), side(1));
+        let got = Transform::of(&config).unwrap().tensor(&image, Draw::default()).unwrap().unsqueeze(0).unwrap();
+        assert_eq!(got.dims(), want.dims(), "{case}: {notes:?}");
+        let off = largest(&(got - want).unwrap());
+        // Of levels that are not made smaller, as much of the largest.
+        let scale = if case.ends_with("levels") { 255. } else { 1. };
+        assert!(off <= CLOSE * scale, "{case}: {off}");
     }
 }
 

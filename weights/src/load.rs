@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::{DType, Device, Storage, Tensor};
 use serde::{Deserialize, Serialize};
-use tallow_models::vit::{GlobalPool, PosEmbed};
+use tallow_models::vit::{GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
@@ -171,6 +171,9 @@ impl Plan {
         }
         for part in translation.mapped.iter().flat_map(|mapped| &mapped.parts) {
             checkpoint.check(part.index)?;
+        }
+        if let Architecture::Vit(vit) = architecture {
+            check_periods(checkpoint, &translation, vit)?;
         }
         let specs = architecture.parameters()?;
         translation = translation.fitted(&specs);
@@ -613,15 +616,41 @@ fn with_projection(
     Ok(translation)
 }
 
+/// Refuses periods of rotary positions in the file that are not those that the model computes. Meta's own files of DINOv3 have them in
+/// bfloat16.
+fn check_periods(checkpoint: &Checkpoint, translation: &Translation, vit: &VitConfig) -> Result<()> {
+    let Some((index, count)) = translation.periods.filter(|_| vit.rope_type == RopeType::DinoV3) else { return Ok(()) };
+    let periods = finite(checkpoint, index)?.to_vec1::<f32>()?;
+    let follow = |base: f64| {
+        let usual = (0..count).map(|at| base.powf(at as f64 / count as f64));
+        periods.iter().zip(usual).all(|(&period, usual)| (f64::from(period) / usual - 1.).abs() < 0.01)
+    };
+    if follow(vit.rope_temperature) {
+        return Ok(());
+    }
+    let name = &checkpoint.tensors()[index].name;
+    let last = periods.last().map_or(1., |&period| f64::from(period));
+    let base = last.powf(count as f64 / count.saturating_sub(1).max(1) as f64);
+    let expected = format!("{name} of the base {} (`rope_temperature`)", vit.rope_temperature);
+    let got = if follow(base) {
+        format!("the base {base:.4}; `set rope_temperature=VALUE` states the base")
+    } else {
+        format!("{periods:?}, which are the powers of no base")
+    };
+    Err(Error::format(checkpoint.origin(), expected, got))
+}
+
 /// How positions are resampled, as the library does it that the weights are of.
 fn law(checkpoint: &Checkpoint, naming: Naming) -> Resampling {
     // timm goes by this part of an architecture's name.
     let is_flexi =
         || checkpoint.config().and_then(|config| config.name.as_deref()).is_some_and(|name| name.contains("flexi"));
-    match naming.antialiases() {
-        false => Resampling::BicubicPlain,
-        true if is_flexi() => Resampling::BilinearPlain,
-        true => Resampling::Bicubic,
+    match naming {
+        // timm's reader of JAX's files.
+        Naming::Jax => Resampling::BilinearPlain,
+        _ if !naming.antialiases() => Resampling::BicubicPlain,
+        _ if is_flexi() => Resampling::BilinearPlain,
+        _ => Resampling::Bicubic,
     }
 }
 
@@ -731,7 +760,7 @@ impl Change {
                 let how = match law {
                     Resampling::Bicubic => "bicubic, antialias",
                     Resampling::BicubicPlain => "bicubic, as transformers",
-                    Resampling::BilinearPlain => "bilinear, as timm's FlexiViT",
+                    Resampling::BilinearPlain => "bilinear, as timm",
                 };
                 format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))
             }

@@ -171,6 +171,19 @@ fn npz_of_the_original_repository_and_of_big_vision_equals_timm() {
 }
 
 #[test]
+fn npz_files_are_resampled_as_timm_resamples_them_bilinearly() {
+    let sized = |img_size: usize, patch_size: &str| {
+        let mut architecture = Architecture::Vit(vit()).with_img_size(img_size);
+        architecture.set("patch_size", patch_size).unwrap();
+        architecture
+    };
+    let account = check("jax_img_8", &reference("jax.npz"), &sized(8, "4"));
+    let (_, how) = account.adapted().next().unwrap();
+    assert!(how.contains("from 4×4 to 2×2 (bilinear, as timm)"), "{how}");
+    check("big_vision_patch_8", &reference("big_vision.npz"), &sized(16, "8"));
+}
+
+#[test]
 fn an_architecture_is_read_off_the_shapes_where_they_tell() {
     // Head norms tell the number of heads.
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,9 @@
 
     python make.py
 
+`processors.safetensors` holds what processors make of `pattern(width, height)`, and in its metadata, by the same names, that size, the kind of the
+model and the processor's file. They resize as torchvision does it, which transformers takes where it is installed.
+
 `CASE/config.json` with `CASE/preprocessor_config.json` or `CASE/processor_config.json`; `CASE/expected.safetensors` holds `pixel_values
 [1, channels, height, width]` (of 224 pixels every eighth) of `picture.png`, or of `square.png` for the cases that crop nothing. The case `dinov2` has weights too,
 and `features`, the tokens after the last norm.
@@ -14,7 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import BitImageProcessor, DeiTImageProcessor, Dinov2Config, Dinov2Model, ViTImageProcessor
+from transformers import (
+    BeitImageProcessor, BitImageProcessor, CLIPImageProcessor, ConvNextImageProcessor, DeiTImageProcessor, Dinov2Config, Dinov2Model,
+    DINOv3ViTImageProcessor, SiglipImageProcessor, ViTImageProcessor, ViTImageProcessorPil,
+)
 
 here = pathlib.Path(__file__).parent
 y, x = np.mgrid[0:45, 0:61]
@@ -67,3 +73,33 @@ model.save_pretrained(here / "dinov2")
 with torch.no_grad():
     features = model(pixels).last_hidden_state
 save_file({"pixel_values": pixels.contiguous(), "features": features}, here / "dinov2" / "expected.safetensors")
+
+
+def pattern(width, height):
+    y, x, c = np.mgrid[0:height, 0:width, 0:3]
+    return Image.fromarray(((x * x * 7 + y * 31 + x * y * 3 + c * 83) % 256).astype(np.uint8))
+
+
+both, shorter, crop = {"height": 7, "width": 7}, {"shortest_edge": 10}, {"height": 7, "width": 7}
+made, about = {}, {}
+for name, kind, processor, size in [
+    ("DINOv3", "dinov3_vit", DINOv3ViTImageProcessor(size=both), (61, 45)),
+    ("DINOv3, larger", "dinov3_vit", DINOv3ViTImageProcessor(size=both), (7, 5)),
+    ("DINOv3, cubic", "dinov3_vit", DINOv3ViTImageProcessor(size=both, resample=3), (1201, 9)),
+    ("DINOv3, cropped", "dinov3_vit", DINOv3ViTImageProcessor(size=shorter, crop_size=crop, do_center_crop=True), (30, 41)),
+    ("DINOv3, levels", "dinov3_vit", DINOv3ViTImageProcessor(size=both, do_rescale=False, do_normalize=False), (61, 45)),
+    ("ViT", "vit", ViTImageProcessor(size=both), (61, 9)),
+    ("ViT, Pillow", "vit", ViTImageProcessorPil(size=both), (61, 9)),
+    ("ViT, nearest", "vit", ViTImageProcessor(size=both, resample=0), (17, 25)),
+    ("SigLIP", "siglip_vision_model", SiglipImageProcessor(size=both), (9, 61)),
+    ("SigLIP, Lanczos", "siglip_vision_model", SiglipImageProcessor(size=both, resample=1), (33, 24)),
+    ("CLIP", "clip_vision_model", CLIPImageProcessor(size=shorter, crop_size=crop), (57, 34)),
+    ("BiT", "dinov2", BitImageProcessor(size=shorter, crop_size=crop), (9, 12)),
+    ("BEiT", "beit", BeitImageProcessor(size=both), (37, 26)),
+    ("ConvNeXt", "vit", ConvNextImageProcessor(size={"shortest_edge": 7}), (37, 26)),
+]:
+    said = {key: value for key, value in processor.to_dict().items() if key in (*kept, "crop_pct") and value not in (None, True)}
+    said["image_processor_type"] = type(processor).__name__
+    made[name] = processor(pattern(*size), return_tensors="pt")["pixel_values"].float()
+    about[name] = json.dumps({"image": size, "kind": kind, "processor": said})
+save_file(made, here / "processors.safetensors", metadata=about)

@@ -8,7 +8,9 @@ use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
 use super::processor::share;
 use super::twins::Twins;
-use super::{CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, blocks, positions};
+use super::{
+    CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, blocks, positions,
+};
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
 
@@ -108,6 +110,7 @@ fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Prep
         crop_pct: weights.crop_pct,
         squash: weights.squash,
         crop_floor: false,
+        resizing: Resizing::Pillow,
         mean: weights.mean.to_vec(),
         std: weights.std.to_vec(),
     };
@@ -140,6 +143,7 @@ fn assumed(input_size: [usize; 3]) -> Preprocessing {
         crop_pct: 0.875,
         squash: false,
         crop_floor: false,
+        resizing: Resizing::Pillow,
         mean: fit(IMAGENET_MEAN),
         std: fit(IMAGENET_STD),
     }
@@ -172,7 +176,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     let positions = positions::read(&shape, translation.naming);
     let of_blocks = blocks::read(translation);
     let act = if of_blocks.gated { told.act.unwrap_or(Act::Silu) } else { act };
-    let known = match (of_blocks.head_dim.or(translation.head_dim), of_blocks.scales.or(positions.num_heads)) {
+    let known = match (of_blocks.head_dim.or(translation.head_dim()), of_blocks.scales.or(positions.num_heads)) {
         _ if told.num_heads.is_some() => told.num_heads,
         (Some(head), _) if head > 0 && embed_dim % head == 0 => Some(embed_dim / head),
         (_, heads) => heads,
@@ -292,7 +296,7 @@ fn settle(
     let own = (vit.global_pool, vit.fc_norm);
     twins.apply(vit, told, notes);
     // Where the angles lie beside the weights, they are Meta's own DINOv3, which takes the class token.
-    if translation.head_dim.is_some() {
+    if translation.periods.is_some() {
         (vit.global_pool, vit.fc_norm) = own;
     }
     if translation.naming == Naming::Timm && told.act.is_none() && !twins.tell_act() {
@@ -346,11 +350,14 @@ fn images(origin: &str, translation: &Translation, vit: &VitConfig) -> (Preproce
     let whole = |mean: [f64; 3], std: [f64; 3]| Preprocessing::new(input_size, mean.into(), std.into());
     match translation.naming {
         Naming::Clip if colour && !vit.class_token => (
-            whole([0.5; 3], [0.5; 3]).with(|c| c.squash = true),
+            whole([0.5; 3], [0.5; 3]).with(|c| (c.squash, c.resizing) = (true, Resizing::Torchvision)),
             "images resized whole, normalised with 0.5, as SigLIP's".into(),
         ),
         Naming::Clip | Naming::OpenClip if colour => {
-            let made = whole(CLIP[0], CLIP[1]).with(|c| c.crop_floor = translation.naming == Naming::Clip);
+            let mut made = whole(CLIP[0], CLIP[1]);
+            if translation.naming == Naming::Clip {
+                (made.crop_floor, made.resizing) = (true, Resizing::Torchvision);
+            }
             (made, "of images, the centre (all of the shorter side), normalised with CLIP's mean and deviation".into())
         }
         Naming::Torchvision if colour => torchvision(origin, vit, imagenet),

@@ -50,6 +50,25 @@ pub enum Interpolation {
     Lanczos,
 }
 
+/// Whose arithmetic resizes an image: they differ in how they round between levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Resizing {
+    /// Pillow's, in 8 bits: timm's, open_clip's and torchvision's presets.
+    #[default]
+    Pillow,
+    /// PyTorch's of tensors of 8 bits, whose weights have 16: transformers' image processors, as torchvision serves them.
+    Torchvision,
+    /// PyTorch's of float32, which rounds nothing: the image processor of transformers' DINOv3.
+    Floats,
+}
+
+impl Resizing {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How an image becomes a model's input in evaluation: resize the shorter side to `input_size / crop_pct`, crop the centre,
 /// divide by 255, subtract `mean`, divide by `std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +87,9 @@ pub struct Preprocessing {
     /// in torchvision. What is trained is cropped as in torchvision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crop_floor: bool,
+    /// Whose arithmetic resizes. What is trained is resized as Pillow does it.
+    #[serde(default, skip_serializing_if = "Resizing::is_default")]
+    pub resizing: Resizing,
     /// Mean per channel, of pixels in [0, 1].
     pub mean: Vec<f64>,
     /// Standard deviation per channel, of pixels in [0, 1].
@@ -78,8 +100,8 @@ impl Preprocessing {
     /// Images resized to the input's size by the cubic filter, cropped to it, and normalised with this mean and deviation per
     /// channel, of pixels in [0, 1].
     pub fn new(input_size: [usize; 3], mean: Vec<f64>, std: Vec<f64>) -> Self {
-        let interpolation = Interpolation::Bicubic;
-        Self { input_size, interpolation, crop_pct: 1., squash: false, crop_floor: false, mean, std }
+        let (interpolation, resizing) = (Interpolation::Bicubic, Resizing::default());
+        Self { input_size, interpolation, crop_pct: 1., squash: false, crop_floor: false, resizing, mean, std }
     }
 
     /// The same after `change`, in one expression: `Preprocessing::new(size, mean, std).with(|c| c.squash = true)`.
@@ -193,7 +215,9 @@ impl CheckpointConfig {
         let fields = Fields::new(origin, &value)?;
         let mut config = if fields.has("architecture") || fields.has("tallow") {
             notes.extend(timm::assumed_epsilon(&fields)?);
-            timm::parse(&fields)?
+            let config = timm::parse(&fields)?;
+            notes.extend(timm::other_size(&fields, &config.architecture)?);
+            config
         } else if fields.has("model_type") {
             let beside = origin.replace("config.json", processor.map_or("preprocessor_config.json", |(_, name)| name));
             let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;

@@ -123,7 +123,7 @@ impl Positions {
             Family::DinoV3 => {
                 (vit.rope_temperature, vit.rope_rotate_half, vit.norm_eps) = (100., true, 1e-5);
                 // timm's pool; the authors' own files, with angles beside the weights, and Hugging Face's take the class token.
-                if translation.naming == Naming::Timm && translation.head_dim.is_none() {
+                if translation.naming == Naming::Timm && translation.periods.is_none() {
                     (vit.global_pool, vit.fc_norm) = (GlobalPool::Avg, Some(false));
                 }
                 "DINOv3's"

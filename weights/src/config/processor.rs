@@ -3,7 +3,7 @@
 use tallow_models::{ImgSize, ModelConfig, VitConfig};
 
 use super::fields::Fields;
-use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing};
 use crate::Result;
 
 /// How images become the input: as the processor's file says, else as transformers' processors do. `any_size` says that the model
@@ -26,22 +26,18 @@ pub(super) fn preprocessing(
 }
 
 /// What transformers' processors of these models do when nothing is said.
-fn unsaid(vit: &VitConfig, kind: &str) -> Preprocessing {
-    let half = || vec![0.5; vit.in_chans];
-    let (dinov2, clip) = (kind.starts_with("dinov2"), Kind::of_model(kind) == Kind::Bit && !kind.starts_with("dinov2"));
-    let (mean, std) = match (dinov2 || kind == "dinov3_vit", clip) {
-        (true, _) => (IMAGENET_MEAN.into(), IMAGENET_STD.into()),
-        (_, true) => CLIP.map(Vec::from).into(),
-        _ => (half(), half()),
-    };
-    let beit = matches!(kind, "beit" | "data2vec-vision");
-    let cubic = dinov2 || clip || beit || Kind::of_model(kind) == Kind::Siglip;
+fn unsaid(vit: &VitConfig, model: &str) -> Preprocessing {
+    let kind = Kind::of_model(model);
+    let dinov2 = model.starts_with("dinov2");
+    let (mean, std) =
+        if dinov2 { (IMAGENET_MEAN.into(), IMAGENET_STD.into()) } else { kind.normalisation(vit.in_chans) };
     Preprocessing {
         input_size: vit.input_size(),
-        interpolation: if cubic { Interpolation::Bicubic } else { Interpolation::Bilinear },
+        interpolation: kind.interpolation(),
         crop_pct: if dinov2 { 224. / 256. } else { 1. },
-        squash: !(dinov2 || clip),
+        squash: !kind.keeps_ratio(),
         crop_floor: true,
+        resizing: kind.resizing(),
         mean,
         std,
     }
@@ -52,7 +48,7 @@ fn unsaid(vit: &VitConfig, kind: &str) -> Preprocessing {
 enum Kind {
     /// Both sides to 224.
     Vit,
-    /// The same by the cubic filter.
+    /// The same by the cubic filter: SigLIP's and BEiT's.
     Siglip,
     /// Both sides to 256, then the centre of 224.
     Deit,
@@ -60,13 +56,14 @@ enum Kind {
     Bit,
     /// The shorter side, divided by a share, then the centre.
     ConvNext,
+    /// Both sides to 224, after pixels have become floats.
+    DinoV3,
 }
 
 impl Kind {
     /// By the name of the processor's class, else by the model that it belongs to.
     fn of(file: &Fields, model: &str) -> Result<Self> {
-        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?).unwrap_or(model);
-        Ok(Self::of_model(name))
+        Ok(Self::of_model(class_of(file)?.unwrap_or(model)))
     }
 
     /// By the name of a model or of a class.
@@ -75,19 +72,21 @@ impl Kind {
         let kinds = [
             ("siglip", Self::Siglip),
             ("deit", Self::Deit),
+            ("beit", Self::Siglip),
+            ("data2vec", Self::Siglip),
             ("bit", Self::Bit),
             ("clip", Self::Bit),
             ("dinov2", Self::Bit),
+            ("dinov3", Self::DinoV3),
             ("convnext", Self::ConvNext),
         ];
         kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind)
     }
 
     /// The class of the processor, where it is none of those whose ways are known here.
-    fn stranger<'a>(file: &'a Fields) -> Result<Option<&'a str>> {
-        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip siglip2 beit ijepa chineseclip";
-        let name = file.text("image_processor_type")?.or(file.text("feature_extractor_type")?);
-        Ok(name.filter(|name| {
+    fn stranger<'a>(file: &Fields<'a>) -> Result<Option<&'a str>> {
+        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip beit ijepa chineseclip";
+        Ok(class_of(file)?.filter(|name| {
             let name = name.to_lowercase();
             let base = name.split("imageprocessor").next().and_then(|name| name.split("featureextractor").next());
             !known.split(' ').any(|known| base == Some(known))
@@ -98,6 +97,32 @@ impl Kind {
     fn keeps_ratio(self) -> bool {
         matches!(self, Self::Bit | Self::ConvNext)
     }
+
+    fn interpolation(self) -> Interpolation {
+        match self {
+            Self::Vit | Self::DinoV3 => Interpolation::Bilinear,
+            _ => Interpolation::Bicubic,
+        }
+    }
+
+    /// How transformers 5 resizes where torchvision is there, whichever version of a class the file names (`…Fast` or none).
+    fn resizing(self) -> Resizing {
+        if self == Self::DinoV3 { Resizing::Floats } else { Resizing::Torchvision }
+    }
+
+    /// Mean and deviation.
+    fn normalisation(self, in_chans: usize) -> (Vec<f64>, Vec<f64>) {
+        match self {
+            Self::Bit => CLIP.map(Vec::from).into(),
+            Self::DinoV3 => (IMAGENET_MEAN.into(), IMAGENET_STD.into()),
+            _ => (vec![0.5; in_chans], vec![0.5; in_chans]),
+        }
+    }
+}
+
+/// The name of the processor's class, where the file says it.
+fn class_of<'a>(file: &Fields<'a>) -> Result<Option<&'a str>> {
+    Ok(file.text("image_processor_type")?.or(file.text("feature_extractor_type")?))
 }
 
 /// What becomes of an image's size.
@@ -117,6 +142,7 @@ struct Processor {
     /// The centre of this height and width is taken.
     crop: Option<[usize; 2]>,
     interpolation: Interpolation,
+    resizing: Resizing,
     mean: Vec<f64>,
     std: Vec<f64>,
 }
@@ -129,8 +155,7 @@ impl Processor {
             Some(1) => Interpolation::Lanczos,
             Some(2) => Interpolation::Bilinear,
             Some(3) => Interpolation::Bicubic,
-            None if kind == Kind::Vit => Interpolation::Bilinear,
-            None => Interpolation::Bicubic,
+            None => kind.interpolation(),
             Some(_) => {
                 let known = "known are 0 (nearest), 1 (lanczos), 2 (bilinear), 3 (bicubic)";
                 return Err(file.unsupported("resample", known));
@@ -138,7 +163,13 @@ impl Processor {
         };
         let (resize, crop) = sizes(file, kind)?;
         let (mean, std) = normalisation(file, kind, in_chans)?;
-        Ok(Self { resize, crop, interpolation, mean, std })
+        let resizing = match kind.resizing() {
+            // Pixels that are not rescaled stay levels.
+            Resizing::Floats if file.bool("do_rescale")? == Some(false) => Resizing::Torchvision,
+            _ if class_of(file)?.is_some_and(|class| class.ends_with("Pil")) => Resizing::Pillow,
+            usual => usual,
+        };
+        Ok(Self { resize, crop, interpolation, resizing, mean, std })
     }
 
     /// The same in our words. Where a model takes images of any size, as transformers' DINOv2 does, it reads what the processor
@@ -212,8 +243,9 @@ impl Processor {
                 (1., crop.is_none())
             }
         };
-        let Self { interpolation, mean, std, .. } = self;
-        Ok(Preprocessing { input_size: vit.input_size(), interpolation, crop_pct, squash, crop_floor: true, mean, std })
+        let (input_size, crop_floor) = (vit.input_size(), true);
+        let Self { interpolation, resizing, mean, std, .. } = self;
+        Ok(Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, resizing, mean, std })
     }
 }
 
@@ -262,7 +294,7 @@ fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
             Resize::Shorter(height)
         }
         (Some(sides), _) => Resize::Both(sides),
-        (None, Kind::Vit | Kind::Siglip) => Resize::Both([224; 2]),
+        (None, Kind::Vit | Kind::Siglip | Kind::DinoV3) => Resize::Both([224; 2]),
         (None, Kind::Deit) => Resize::Both([256; 2]),
         (None, Kind::Bit) => Resize::Shorter(224),
         (None, Kind::ConvNext) => Resize::Shorter(384),
@@ -277,12 +309,8 @@ fn file_has_sides(file: &Fields) -> bool {
 /// Mean and deviation of pixels in [0, 1].
 fn normalisation(file: &Fields, kind: Kind, in_chans: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut mean, mut std) = if file.bool("do_normalize")?.unwrap_or(true) {
-        let [clip_mean, clip_std] = CLIP.map(Vec::from);
-        let unsaid = |clip: Vec<f64>| if kind == Kind::Bit { clip } else { vec![0.5; in_chans] };
-        (
-            file.numbers("image_mean")?.unwrap_or_else(|| unsaid(clip_mean)),
-            file.numbers("image_std")?.unwrap_or_else(|| unsaid(clip_std)),
-        )
+        let (mean, std) = kind.normalisation(in_chans);
+        (file.numbers("image_mean")?.unwrap_or(mean), file.numbers("image_std")?.unwrap_or(std))
     } else {
         (vec![0.; in_chans], vec![1.; in_chans])
     };

@@ -3,10 +3,10 @@
 use serde_json::Value;
 use tallow_models::layers::Gate;
 use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType};
-use tallow_models::{Architecture, VitConfig};
+use tallow_models::{Architecture, ImgSize, VitConfig};
 
 use super::fields::Fields;
-use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing};
+use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing};
 use crate::{Error, Result};
 
 pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
@@ -75,14 +75,50 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
             vit.global_pool = global_pool(pool).ok_or_else(|| fields.error("global_pool", POOLS))?;
         }
     }
-    if let Some(args) = root.object("model_args")? {
-        if eva { apply_to_eva(&args, vit)? } else { apply(&args, vit)? }
+    let args = root.object("model_args")?;
+    if let Some(args) = &args {
+        if eva { apply_to_eva(args, vit)? } else { apply(args, vit)? }
     }
     if eva {
         settle_pool(vit);
     }
+    let prepared = cfg.input_size("input_size")?.map(|[_, height, width]| ImgSize::from([height, width]));
+    if let Some(size) = prepared.filter(|size| *size != vit.img_size)
+        && takes_any_size(name, vit, args.as_ref(), cfg)?
+    {
+        let [height, width] = vit.img_size.sides();
+        if height != width && vit.pos_embed == PosEmbed::Learned {
+            let remedy = "state the same size twice, or square images";
+            return Err(
+                cfg.unsupported("input_size", &format!("the model has positions for {}: {remedy}", vit.img_size))
+            );
+        }
+        vit.img_size = size;
+    }
     vit.trim = !vit.divides_evenly();
     Ok(architecture)
+}
+
+/// Whether timm makes images in `input_size` for the model, whichever size it was built for (`dynamic_img_size`).
+fn takes_any_size(name: &str, vit: &VitConfig, args: Option<&Fields>, cfg: &Fields) -> Result<bool> {
+    let stated = args.map(|args| args.bool("dynamic_img_size")).transpose()?.flatten();
+    let dynamic = vit.rope_type == RopeType::DinoV3
+        || matches!(name, "test_vit" | "test_vit2" | "test_vit4" | "vit_intern300m_patch14_448");
+    let fixed = cfg.bool("fixed_input_size")?.unwrap_or(false);
+    Ok(stated == Some(true) || stated.is_none() && dynamic && !fixed)
+}
+
+/// What is said where images are made in another size than the model was built for.
+pub(super) fn other_size(root: &Fields, architecture: &Architecture) -> Result<Option<String>> {
+    let Architecture::Vit(vit) = architecture else { return Ok(None) };
+    let stated = root.object("model_args")?.map(|args| args.img_size("img_size")).transpose()?.flatten();
+    Ok(stated.filter(|stated| *stated != vit.img_size).map(|stated| {
+        format!(
+            "{}: images are made in {} pixels (input_size), as timm makes them for a model of any size, though it was built for {stated} \
+             (`img_size = {stated}` asks for the other)",
+            root.origin, vit.img_size
+        )
+    }))
 }
 
 /// timm's width of the MLP that a bias by relative positions comes from, where nothing is said.
@@ -430,6 +466,7 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         crop_pct: cfg.number("crop_pct")?.unwrap_or(0.875),
         squash,
         crop_floor: false,
+        resizing: Resizing::Pillow,
         mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
         std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
     })

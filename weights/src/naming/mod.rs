@@ -133,8 +133,8 @@ pub(crate) struct Translation {
     pub(crate) projects: bool,
     /// Whether the file holds the three numbers that OpenAI's own files of CLIP have beside the towers.
     pub(crate) is_openai: bool,
-    /// The width of a head, where the angles of rotary positions that lie beside the weights tell it.
-    pub(crate) head_dim: Option<usize>,
+    /// The periods of rotary positions that lie beside the weights: where, and how many.
+    pub(crate) periods: Option<(usize, usize)>,
     /// What a reader should know.
     pub(crate) notes: Vec<String>,
 }
@@ -160,13 +160,18 @@ impl Translation {
             outside: Vec::new(),
             projects: false,
             is_openai: false,
-            head_dim: None,
+            periods: None,
             notes: Vec::new(),
         }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Mapped> {
         self.mapped.iter().find(|mapped| mapped.name == name)
+    }
+
+    /// The width of a head, where periods tell it: each turns a pair of values by rows and one by columns.
+    pub(crate) fn head_dim(&self) -> Option<usize> {
+        self.periods.map(|(_, count)| 4 * count)
     }
 }
 
@@ -211,7 +216,7 @@ pub(crate) fn translate(
             {
                 inside.push((index, rest));
                 if let ("rope_embed.periods", &[periods]) = (rest, info.shape.as_slice()) {
-                    translation.head_dim = Some(4 * periods);
+                    translation.periods = Some((index, periods));
                 }
                 if anchor(name, &info.shape).is_some() {
                     width = info.shape[0];

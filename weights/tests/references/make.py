@@ -147,6 +147,16 @@ def jax_cases():
 
 
 @torch.no_grad()
+def jax_resized():
+    """The same files in models of another image size and of another patch size."""
+    for file, case, args in [("jax", "jax_img_8", dict(img_size=8)), ("big_vision", "big_vision_patch_8", dict(patch_size=8))]:
+        read = VisionTransformer(**{**SIZES, **args}).eval()
+        read.load_pretrained(str(HERE / f"{file}.npz"))
+        x = images(size=args.get("img_size", 16))[:1]
+        expect(case, images=x, tokens=read.forward_features(x))
+
+
+@torch.no_grad()
 def hugging_face_cases():
     sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=16, patch_size=4)
     vit = dict(sizes, intermediate_size=72)
@@ -276,5 +286,5 @@ def torch_objects():
 
 if __name__ == "__main__":
     EXPECTED.mkdir(exist_ok=True)
-    for make in [timm_cases, deit3, dinov2, jax_cases, hugging_face_cases, formats, adaptations, bundled, torch_objects]:
+    for make in [timm_cases, deit3, dinov2, jax_cases, hugging_face_cases, formats, adaptations, bundled, torch_objects, jax_resized]:
         make()
