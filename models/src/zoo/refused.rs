@@ -9,7 +9,7 @@ pub(super) static REFUSED: &[(&str, &[&str])] = &[
         "vit_small_r26_s32_224", "vit_small_r26_s32_384", "vit_small_resnet26d_224", "vit_small_resnet50d_s16_224",
         "vit_tiny_r_s16_p8_224", "vit_tiny_r_s16_p8_384",
     ]),
-    ("Sapiens 2: positions as rotations of queries and keys (RoPE), a gated MLP", &[
+    ("Sapiens 2: LayerScale behind attention alone, and blocks whose heads share keys and values", &[
         "vit_5b_patch16_sapiens2", "vit_base_patch16_sapiens2", "vit_giant_patch16_sapiens2",
         "vit_huge_patch16_sapiens2", "vit_large_patch16_sapiens2",
     ]),
@@ -27,5 +27,15 @@ pub(super) static REFUSED: &[(&str, &[&str])] = &[
         "vitamin_base_224", "vitamin_large2_224", "vitamin_large2_256", "vitamin_large2_336", "vitamin_large2_384",
         "vitamin_large_224", "vitamin_large_256", "vitamin_large_336", "vitamin_large_384", "vitamin_small_224",
         "vitamin_xlarge_256", "vitamin_xlarge_336", "vitamin_xlarge_384",
+    ]),
+    ("Gemma 4: norms before and behind attention and MLP at once, and norms of values", &[
+        "gemma4_vit_167m", "gemma4_vit_167m_enc", "gemma4_vit_570m", "gemma4_vit_570m_enc",
+    ]),
+    ("Qwen 3: an encoder with learned positions, resampled by aligned corners, and a layer that merges patches", &[
+        "qwen3_vit_88m", "qwen3_vit_88m_enc", "qwen3_vit_88m_merge", "qwen3_vit_306m", "qwen3_vit_306m_enc",
+        "qwen3_vit_306m_merge", "qwen3_vit_416m", "qwen3_vit_416m_enc", "qwen3_vit_416m_merge",
+    ]),
+    ("DeepSeek: an MLP without biases beside attention with biases, and a layer that merges patches", &[
+        "deepseek_vit_412m", "deepseek_vit_412m_align", "deepseek_vit_412m_enc",
     ]),
 ];
