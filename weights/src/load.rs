@@ -643,8 +643,9 @@ fn check_periods(checkpoint: &Checkpoint, translation: &Translation, vit: &VitCo
 /// How positions are resampled, as the library does it that the weights are of.
 fn law(checkpoint: &Checkpoint, naming: Naming) -> Resampling {
     // timm goes by this part of an architecture's name.
-    let is_flexi =
-        || checkpoint.config().and_then(|config| config.name.as_deref()).is_some_and(|name| name.contains("flexi"));
+    let is_flexi = || {
+        checkpoint.config_or_inferred().is_ok_and(|(config, _)| config.name.is_some_and(|name| name.contains("flexi")))
+    };
     match naming {
         // timm's reader of JAX's files.
         Naming::Jax => Resampling::BilinearPlain,

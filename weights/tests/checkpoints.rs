@@ -495,6 +495,33 @@ fn what_is_told_of_raw_weights_is_heard() {
     assert!(opened(folder.path(), &options).unwrap_err().to_string().contains("vit_base_patch16_clop"));
 }
 
+#[test]
+fn periods_beside_the_weights_that_are_not_the_models_are_an_error() {
+    let vit = vit_of("vit_small_patch16_dinov3").with(|c| {
+        (c.embed_dim, c.depth, c.num_heads, c.num_classes, c.swiglu_align_to) = (24, 1, 2, 0, 0);
+    });
+    let architecture = Architecture::Vit(vit.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.safetensors");
+    let load_with = |periods: [f32; 3], vit: &VitConfig| {
+        let specs = architecture.parameters().unwrap().into_iter();
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let mut tensors: std::collections::HashMap<_, _> = specs.map(|spec| (spec.name, zeros(&spec.shape))).collect();
+        tensors.insert("rope_embed.periods".into(), Tensor::new(&periods, &Device::Cpu).unwrap());
+        candle_core::safetensors::save(&tensors, &file).unwrap();
+        let params = Params::new(0, DType::F32, &Device::Cpu);
+        let checkpoint = opened(folder.path(), &OpenOptions::default())?;
+        load(&checkpoint, &Architecture::Vit(vit.clone()), &LoadOptions::default(), &params)
+    };
+    // As bfloat16 keeps the powers of 100.
+    load_with([1., 4.65625, 21.5], &vit).unwrap();
+    let error = load_with([1., 10., 100.], &vit).unwrap_err().to_string();
+    assert!(error.contains("of the base 100 (`rope_temperature`)") && error.contains("the base 1000.0000"), "{error}");
+    load_with([1., 10., 100.], &vit.clone().with(|c| c.rope_temperature = 1000.)).unwrap();
+    let error = load_with([1., 1., 7.], &vit).unwrap_err().to_string();
+    assert!(error.contains("the powers of no base"), "{error}");
+}
+
 fn vit_of(name: &str) -> VitConfig {
     match tallow_models::zoo::find(name).unwrap().architecture {
         Architecture::Vit(vit) => vit,

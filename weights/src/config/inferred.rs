@@ -7,7 +7,7 @@ use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
 use super::processor::share;
-use super::twins::Twins;
+use super::twins::{Known, Twins};
 use super::{
     CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, blocks, positions,
 };
@@ -194,11 +194,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
             (None, None) => return Err(ask(&format!("{prefix} positions and a square of them"), count.to_string())),
         },
         (None, Some(grid)) => (grid, false),
-        (None, None) if positions.fit_any_size() => {
-            let grid = positions.usual_grid(patch_size);
-            notes.push(format!("images of {} pixels were assumed: the positions fit any size", grid * patch_size));
-            (grid, false)
-        }
+        (None, None) if positions.fit_any_size() => (positions.usual_grid(patch_size), false),
         (other, _) => return Err(ask("pos_embed of shape [1, positions, dim]", format!("{other:?}"))),
     };
     let (num_classes, head_width) = match shape("head.weight") {
@@ -241,7 +237,10 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         };
     });
     positions.apply(&mut vit, translation, &mut notes);
-    settle(origin, translation, told, known, &mut vit, &mut notes)?;
+    let name = settle(origin, translation, told, known, &mut vit, &mut notes)?;
+    if shape("pos_embed").is_none() && positions.grid.is_none() {
+        notes.push(format!("images of {} pixels were assumed: the positions fit any size", vit.img_size));
+    }
     let (preprocessing, images) = images(origin, translation, &vit);
     let act = if told.act.is_some() { String::new() } else { format!("{}, ", vit.act.in_words()) };
     notes.push(format!(
@@ -250,7 +249,8 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     ));
     let architecture = Architecture::Vit(vit);
     super::check_architecture(&architecture, origin)?;
-    let config = CheckpointConfig::new(architecture, preprocessing).with(|c| c.projection = translation.projects);
+    let config = CheckpointConfig::new(architecture, preprocessing)
+        .with(|c| (c.name, c.projection) = (name, translation.projects));
     Ok((config, notes))
 }
 
@@ -275,7 +275,8 @@ fn refuse(origin: &str, translation: &Translation) -> Result<()> {
     Ok(())
 }
 
-/// Sets what no tensor tells: as the zoo's models with the same tensors have it, else by convention. `heads` are known.
+/// Sets what no tensor tells: as the zoo's models with the same tensors have it, else by convention. `heads` are known. Gives the name of
+/// a FlexiViT, by which timm resamples positions.
 fn settle(
     origin: &str,
     translation: &Translation,
@@ -283,21 +284,26 @@ fn settle(
     heads: Option<usize>,
     vit: &mut VitConfig,
     notes: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<Option<String>> {
     if vit.use_post_norm {
         notes.push("norms behind attention and MLP were assumed, as in timm's vit_base_patch16_rpn_224".into());
     }
     // Others' names are those of models that differ from timm's in what shapes do not tell.
-    let twins = if translation.naming == Naming::Timm { Twins::of(vit) } else { Twins::default() };
+    let twins = if translation.naming == Naming::Timm { Twins::of(vit, origin, translation) } else { Twins::default() };
+    // Where periods lie beside the weights, they are Meta's own DINOv3, which takes the class token.
+    let metas = translation.periods.is_some();
+    twins.check(origin, told, Known { heads: heads.is_some(), pool: metas })?;
     vit.num_heads = match heads.or(twins.num_heads()) {
         Some(heads) => heads,
         None => usual_heads(origin, vit, notes)?,
     };
     let own = (vit.global_pool, vit.fc_norm);
     twins.apply(vit, told, notes);
-    // Where the angles lie beside the weights, they are Meta's own DINOv3, which takes the class token.
-    if translation.periods.is_some() {
+    if metas {
         (vit.global_pool, vit.fc_norm) = own;
+    } else {
+        vit.img_size = twins.img_size(vit, notes);
+        vit.trim |= !vit.divides_evenly();
     }
     if translation.naming == Naming::Timm && told.act.is_none() && !twins.tell_act() {
         let quick = "CLIPs of OpenAI, MetaCLIP and DFN have QuickGELU, which no tensor tells (`set act=quick_gelu`)";
@@ -305,7 +311,7 @@ fn settle(
         let pools = vit.global_pool == GlobalPool::Map;
         notes.extend(vit.pre_norm.then_some(quick).or(pools.then_some(tanh)).map(str::to_owned));
     }
-    Ok(())
+    Ok(twins.only().filter(|name| name.contains("flexi")).map(str::to_owned))
 }
 
 /// The pool, by whether there is an attention pool, a head for class token and mean, or a sign of the mean alone.

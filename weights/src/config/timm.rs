@@ -519,6 +519,28 @@ mod tests {
     }
 
     #[test]
+    fn images_for_a_model_of_any_size_are_made_in_input_size() {
+        let read = |name: &str, args: &str, cfg: &str| {
+            let text = format!(
+                r#"{{"architecture": "{name}", "model_args": {{{args}}}, "pretrained_cfg": {{"input_size": [3, 96, 96]{cfg}}}}}"#
+            );
+            let (config, notes) = CheckpointConfig::parse_noting(&text, None, "config.json").unwrap();
+            assert_eq!(config.preprocessing.input_size, config.architecture.input_size());
+            (config.preprocessing.input_size[1], notes.len())
+        };
+        let (free, fixed) = (r#", "fixed_input_size": false"#, r#", "fixed_input_size": true"#);
+        let (sized, dynamic) = (r#""img_size": 64"#, r#""img_size": 64, "dynamic_img_size": true"#);
+        for name in ["vit_small_patch16_dinov3", "test_vit"] {
+            assert_eq!(read(name, sized, free), (96, 1), "{name}");
+            assert_eq!(read(name, "", free), (96, 0), "{name}");
+            assert_eq!(read(name, sized, fixed), (64, 0), "{name}");
+        }
+        // The others read the size that they were built for.
+        assert_eq!(read("vit_tiny_patch16_224", sized, free), (64, 0));
+        assert_eq!(read("vit_tiny_patch16_224", dynamic, fixed), (96, 1));
+    }
+
+    #[test]
     fn activations_are_known_by_name_and_by_class() {
         for text in ["gelu", "GELU", "nn.GELU", "<class 'torch.nn.modules.activation.GELU'>"] {
             assert_eq!(act_layer(text), Some(Act::Gelu), "{text}");

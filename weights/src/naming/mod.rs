@@ -135,6 +135,8 @@ pub(crate) struct Translation {
     pub(crate) is_openai: bool,
     /// The periods of rotary positions that lie beside the weights: where, and how many.
     pub(crate) periods: Option<(usize, usize)>,
+    /// Whether LayerScale is `gamma_1`, and not `ls1.gamma`, in timm's names.
+    pub(crate) gammas: bool,
     /// What a reader should know.
     pub(crate) notes: Vec<String>,
 }
@@ -161,6 +163,7 @@ impl Translation {
             projects: false,
             is_openai: false,
             periods: None,
+            gammas: false,
             notes: Vec::new(),
         }
     }
@@ -218,6 +221,7 @@ pub(crate) fn translate(
                 if let ("rope_embed.periods", &[periods]) = (rest, info.shape.as_slice()) {
                     translation.periods = Some((index, periods));
                 }
+                translation.gammas |= naming == Naming::Timm && rest.ends_with(".gamma_1");
                 if anchor(name, &info.shape).is_some() {
                     width = info.shape[0];
                 }
