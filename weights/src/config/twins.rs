@@ -84,9 +84,15 @@ impl Twins {
         let norms = |twin: &VitConfig| format!("norms {}", if twin.use_post_norm { "behind" } else { "in front" });
         let pool = |twin: &VitConfig| format!("global_pool = {}", pool_in_words(twin));
         let rope = |twin: &VitConfig| format!("rope_type = {}", rope_in_words(twin));
-        let aspects: [(bool, &dyn Fn(&VitConfig) -> String); 5] =
-            [(known.heads, &heads), (told.act.is_some(), &act), (false, &norms), (known.pool, &pool), (false, &rope)];
-        for (_, aspect) in aspects.into_iter().filter(|(known, _)| !known) {
+        type Aspect<'a> = (bool, &'a dyn Fn(&VitConfig) -> String, &'a str);
+        let aspects: [Aspect; 5] = [
+            (known.heads, &heads, " or `set num_heads=N`"),
+            (told.act.is_some(), &act, " or `set act=NAME`"),
+            (false, &norms, ""),
+            (known.pool, &pool, ""),
+            (false, &rope, ""),
+        ];
+        for (_, aspect, setting) in aspects.into_iter().filter(|(known, ..)| !known) {
             let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
             for (name, twin) in &self.0 {
                 let kind = aspect(twin);
@@ -99,8 +105,8 @@ impl Twins {
                 let kinds: Vec<String> = kinds.iter().map(|(kind, names)| format!("{kind}: {}", some(names))).collect();
                 let got =
                     format!("weights alone, whose tensors are those of models that differ ({})", kinds.join("; "));
-                let expected = "a config.json beside the weights, the model that they belong to (`arch = NAME`), or `set num_heads=N` or \
-                                `set act=NAME` where these differ";
+                let expected =
+                    format!("a config.json beside the weights, the model that they belong to (`arch = NAME`){setting}");
                 return Err(Error::format(origin, expected, got));
             }
         }
