@@ -98,7 +98,7 @@ for name, kind, processor, size in [
     ("BEiT", "beit", BeitImageProcessor(size=both), (37, 26)),
     ("ConvNeXt", "vit", ConvNextImageProcessor(size={"shortest_edge": 7}), (37, 26)),
 ]:
-    said = {key: value for key, value in processor.to_dict().items() if key in (*kept, "crop_pct") and value not in (None, True)}
+    said = {key: value for key, value in processor.to_dict().items() if key in (*kept, "crop_pct") and value is not None and value is not True}
     said["image_processor_type"] = type(processor).__name__
     made[name] = processor(pattern(*size), return_tensors="pt")["pixel_values"].float()
     about[name] = json.dumps({"image": size, "kind": kind, "processor": said})
