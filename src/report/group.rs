@@ -1,6 +1,7 @@
 //! Groups: runs that differ in nothing but their seed are repetitions of one experiment.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -63,22 +64,14 @@ pub(super) enum Sweep {
 impl Group {
     /// The groups of runs, each where its first run is.
     pub(super) fn of(runs: &[Run]) -> Vec<Self> {
-        let all: Vec<Settings> = runs.iter().map(|run| settings(&run.config)).collect();
-        let seed = |run: usize| all[run].get("seed");
-        let mut groups: Vec<(Settings, Vec<usize>)> = vec![];
-        let mut alike: BTreeMap<Settings, Vec<usize>> = BTreeMap::new();
-        for (run, own) in all.iter().map(experiment).enumerate() {
-            let alike = alike.entry(own.clone()).or_default();
-            // The same run twice is no repetition, and of a run without a configuration nothing is known.
-            let fits =
-                |group: &&usize| !own.is_empty() && groups[**group].1.iter().all(|&member| seed(member) != seed(run));
-            match alike.iter().find(fits) {
-                Some(&group) => groups[group].1.push(run),
-                None => {
-                    alike.push(groups.len());
-                    groups.push((own, vec![run]));
-                }
+        let mut all: Vec<Settings> = runs.iter().map(|run| settings(&run.config)).collect();
+        let mut groups = grouped(&all);
+        // What starts from repetitions is repeated itself, and so is what starts from that.
+        for _ in runs {
+            if !name_origins(runs, &mut all, &groups) {
+                break;
             }
+            groups = grouped(&all);
         }
         let differing = differing(&groups);
         groups
@@ -130,6 +123,54 @@ impl Group {
             figures: vec![],
         }
     }
+}
+
+/// Runs that differ in nothing but their seed, with the settings that make their experiment.
+fn grouped(all: &[Settings]) -> Vec<(Settings, Vec<usize>)> {
+    let seed = |run: usize| all[run].get("seed");
+    let mut groups: Vec<(Settings, Vec<usize>)> = vec![];
+    let mut alike: BTreeMap<Settings, Vec<usize>> = BTreeMap::new();
+    for (run, own) in all.iter().map(experiment).enumerate() {
+        let alike = alike.entry(own.clone()).or_default();
+        // The same run twice is no repetition, and of a run without a configuration nothing is known.
+        let fits =
+            |group: &&usize| !own.is_empty() && groups[**group].1.iter().all(|&member| seed(member) != seed(run));
+        match alike.iter().find(fits) {
+            Some(&group) => groups[group].1.push(run),
+            None => {
+                alike.push(groups.len());
+                groups.push((own, vec![run]));
+            }
+        }
+    }
+    groups
+}
+
+/// Names the group, in place of the folder, where a run's weights are those of a run with the same seed that is one of a group. Whether
+/// there was such a run.
+fn name_origins(runs: &[Run], all: &mut [Settings], groups: &[(Settings, Vec<usize>)]) -> bool {
+    let place = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    let folders: BTreeMap<PathBuf, usize> = runs.iter().zip(0..).map(|(run, i)| (place(&run.folder), i)).collect();
+    let name_of = |run: usize| {
+        let (_, members) = groups.iter().find(|(_, members)| members.contains(&run) && members.len() > 1)?;
+        Some(name(runs, all, members))
+    };
+    let origin = |settings: &Settings| {
+        // Once it is named, it is no folder any more.
+        let folder = settings.get("paths.weights").or(settings.get("weights"))?;
+        let from = *folders.get(&place(Path::new(folder)))?;
+        let same_seed = all[from].get("seed") == settings.get("seed");
+        name_of(from).filter(|_| same_seed)
+    };
+    let origins: Vec<Option<String>> = all.iter().map(origin).collect();
+    let found = origins.iter().any(Option::is_some);
+    for (settings, origin) in all.iter_mut().zip(origins) {
+        if let Some(origin) = origin {
+            settings.remove("paths.weights");
+            settings.insert("weights".into(), format!("of {origin}"));
+        }
+    }
+    found
 }
 
 fn accuracies(runs: &[Run], members: &[usize]) -> Vec<f64> {
@@ -239,6 +280,29 @@ mod tests {
             found,
             [("a", &[0, 2][..]), ("b", &[1]), ("a seed 1 (2)", &[3]), ("unknown", &[4]), ("unknown (2)", &[5])]
         );
+    }
+
+    #[test]
+    fn what_starts_from_repetitions_with_its_own_seed_is_repeated_too() {
+        let started = |name: &str, from: &str, seed: u32| {
+            Run::of_config(name, &format!("limit = 200\nseed = {seed}\nweights = 'runs/{from}'"))
+        };
+        let mut runs: Vec<Run> = (0..3)
+            .map(|seed| Run::of_config(&format!("MAE seed {seed}"), &format!("method = 'mae'\nseed = {seed}")))
+            .collect();
+        runs.iter_mut().for_each(|run| run.folder = Path::new("runs").join(&run.name));
+        runs.extend([
+            started("tuned seed 0", "MAE seed 0", 0),
+            started("tuned seed 1", "MAE seed 1", 1),
+            // Another seed than its weights', and weights of a run that nobody knows.
+            started("other seed 0", "MAE seed 1", 0),
+            started("elsewhere seed 0", "DINO seed 0", 0),
+            started("elsewhere seed 1", "DINO seed 1", 1),
+        ]);
+        let groups = Group::of(&runs);
+        let found: Vec<&[usize]> = groups.iter().map(|group| &group.runs[..]).collect();
+        assert_eq!(found, [&[0, 1, 2][..], &[3, 4], &[5], &[6], &[7]]);
+        assert_eq!((groups[1].name.as_str(), groups[1].settings["weights"].as_str()), ("tuned", "of MAE"));
     }
 
     #[test]
