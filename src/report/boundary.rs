@@ -43,13 +43,13 @@ struct Point {
 }
 
 /// Draws the decision boundary of the run in `folder`, which has ended, as `figures/boundary.svg` and, with the feature `png`,
-/// as PNG. False where its data are images, or the model tells apart another number of classes than two.
+/// as PNG. False where its data are images, the model tells apart another number of classes than two, or it has none (nearest neighbours).
 ///
 /// # Errors
 /// If a file of the run is not what it should be, its model does not load, or the pictures cannot be written.
 pub fn boundary(folder: &RunFolder) -> Result<bool> {
     let config = folder.config()?;
-    if !data::holds_points(&config.data.data) {
+    if !data::holds_points(&config.data.data) || !config.trains_head() {
         return Ok(false);
     }
     let options = DataOptions {

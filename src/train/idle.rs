@@ -46,7 +46,8 @@ pub fn idle(given: &Table, config: &TrainConfig) -> Vec<Error> {
 /// What is expected in place of the setting, where it means nothing.
 fn why(key: &str, value: &Value, config: &TrainConfig) -> Option<String> {
     if knn::is_meant(config) {
-        return (!knn::is_setting(key)).then(|| knn::UNTRAINED.into());
+        let other = (!knn::is_setting(key)).then(|| knn::UNTRAINED.into());
+        return other.or_else(|| of_training(key, value, config));
     }
     of_method(key, config).or_else(|| of_training(key, value, config)).or_else(|| of_weights(key, value, config))
 }
@@ -146,5 +147,7 @@ mod tests {
         assert_eq!(told("templates = 'openai-7'\nclasses = 'a,b'", loaded).len(), 2);
         assert_eq!(told("templates = 'openai-7'\nhead = 'zero-shot'", loaded), none);
         assert_eq!(told("method = 'knn'\nlr = 0.1\nk = [3]", |_| {}).len(), 1);
+        assert_eq!(told("method = 'knn'\nzca_eps = 0.1", |_| {}).len(), 1);
+        assert_eq!(told("method = 'knn'\nnormalize = 'zca'\nzca_eps = 0.1", |_| {}), none);
     }
 }

@@ -234,6 +234,8 @@ pub struct KnnFlags {
     pub exif: Option<String>,
     #[arg(long, value_name = "HOW", value_parser = ["auto", "standard", "zca", "none"], help_heading = "Data")]
     pub normalize: Option<String>,
+    #[arg(long, value_name = "NUMBER", help_heading = "Data")]
+    pub zca_eps: Option<f64>,
     #[arg(long, value_name = "FILTER", value_parser = ["nearest", "bilinear", "bicubic", "lanczos"], help_heading = "Data")]
     pub interpolation: Option<String>,
     #[arg(long, value_name = "SHARE", help_heading = "Data")]

@@ -201,4 +201,10 @@ fn a_run_that_diverges_stops_with_what_to_change() {
     assert!(message.contains("--lr") && message.contains("no checkpoint had been written yet"), "{message}");
     let message = refused(&tallow, "eval diverged", 1);
     assert!(message.contains("got none yet") && message.contains("--resume"), "{message}");
+    // Also where only what is measured after the last step shows it.
+    for method in ["mae", "dino --local-crops 0"] {
+        let line = format!("pretrain vit_mnist --data mnist --limit 20 --test-limit 10 --method {method}");
+        let message = refused(&tallow, &format!("{line} --epochs 1 --batch-size 20 --lr 1e30"), 1);
+        assert!(message.contains("--lr"), "{message}");
+    }
 }

@@ -50,6 +50,11 @@ fn an_untrained_network_of_the_zoo_has_neighbours_and_bad_wishes_are_told() {
     let knn = tallow.json("knn vit_mnist --data mnist --limit 50 --test-limit 20");
     assert_eq!(knn["results"].as_array().unwrap().len(), 2, "of the usual ones 10 and 20, as there are 50 samples");
     assert!(knn["summary"]["weights"].is_null());
+    // Points in the plane have neighbours as well, but nothing that could be drawn of a model's answers.
+    let points = tallow.json("knn mlp_circles --data circles --limit 50 --test-limit 20 --out points");
+    assert!(points["results"].is_array() && tallow.path("points/report.html").is_file());
+    let whitened = tallow.json("knn mlp_mnist --data mnist --limit 50 --test-limit 20 --normalize zca --zca-eps 5");
+    assert!(whitened["results"].is_array());
     // A name without a tag is the untrained network, whether there are weights of it or not.
     let small = "--data mnist --img-size 28 --limit 30 --test-limit 10 -k 5";
     for (model, weights, said) in [

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Run, measuring};
+use candle_core::{DType, Device};
+
+use super::{Run, check_finite, measuring};
 use crate::data::{LoaderOptions, Samples, Subset};
 use crate::train::error::Result;
 use crate::train::evaluate::Evaluation;
@@ -21,12 +23,13 @@ const TESTED: usize = 1000;
 impl Run<'_> {
     /// What the test part comes to; none if the session was stopped.
     pub(super) fn measure_unlabelled(&mut self) -> Result<Option<Evaluation>> {
+        let loss = self.test_loss()?;
         let mut evaluation = match self.neighbours()? {
             Neighbourhood::Stopped => return Ok(None),
             Neighbourhood::Unknown => Evaluation { accuracy: f64::NAN, top5: f64::NAN, ..Evaluation::default() },
             Neighbourhood::Says(evaluation) => evaluation,
         };
-        evaluation.loss = self.test_loss()?;
+        evaluation.loss = loss;
         Ok(Some(evaluation))
     }
 
@@ -57,7 +60,15 @@ impl Run<'_> {
                 self.listener.on(&Event::Pictures(Pictures { epoch: self.state.epoch, rows, names }));
             }
         }
-        Ok(losses.iter().sum::<f64>() / losses.len().max(1) as f64)
+        let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        self.check_learned("the loss on test images", loss)?;
+        Ok(loss)
+    }
+
+    /// An error if the last steps have led to what is no number any more.
+    fn check_learned(&self, what: &'static str, value: f64) -> Result<()> {
+        let last = self.state.step.saturating_sub(1);
+        check_finite(what, value, last, self.schedule.lr(last))
     }
 
     /// What the nearest labelled training images say of the test part.
@@ -89,8 +100,12 @@ impl Run<'_> {
         let (Some(known), Some(asked)) = (features(&known)?, features(&inputs.test)?) else {
             return Ok(Neighbourhood::Stopped);
         };
+        for features in [&known, &asked] {
+            let sum = features.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+            self.check_learned("a feature of a test image or of its neighbours", sum)?;
+        }
         let answers = Neighbours::new(&known, labels, classes)?.vote(&asked, &[K], knn::TEMPERATURE)?;
-        let test = inputs.test.samples();
+        let test = self.inputs.test.samples();
         let labels: Vec<u32> = (0..test.len()).map(|index| test.label(index)).collect();
         Ok(Neighbourhood::Says(knn::evaluation(answers.iter().flatten(), &labels)))
     }

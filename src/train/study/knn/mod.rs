@@ -44,7 +44,7 @@ const USUAL: usize = 20;
 pub const TEMPERATURE: f64 = 0.07;
 
 /// Settings of a run that mean something here.
-const SETTINGS: [&str; 28] = [
+const SETTINGS: [&str; 29] = [
     "name",
     "paths",
     "resolved",
@@ -65,6 +65,7 @@ const SETTINGS: [&str; 28] = [
     "on_bad_image",
     "exif",
     "normalize",
+    "zca_eps",
     "interpolation",
     "crop_pct",
     "eval_batch_size",
