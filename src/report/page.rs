@@ -170,7 +170,9 @@ fn learning_speed_section(pictures: &Pictures) -> Markup {
 }
 
 fn curves_section(runs: &[Run], comparison: &Comparison, pictures: &Pictures) -> Markup {
-    let smoothing = runs.iter().any(|run| run.setting("label_smoothing") != runs[0].setting("label_smoothing"));
+    let learnt: Vec<&Run> = runs.iter().filter(|run| !run.steps.is_empty()).collect();
+    let differ = |setting| learnt.iter().any(|run| run.setting(setting) != learnt[0].setting(setting));
+    let (objectives, smoothing) = (differ("method"), differ("label_smoothing"));
     let courses = &pictures.courses;
     let chosen = courses.iter().any(|course| course.summary.is_some());
     html! {
@@ -191,7 +193,9 @@ fn curves_section(runs: &[Run], comparison: &Comparison, pictures: &Pictures) ->
                          the run" @if courses.len() <= curves::FEW { ", over the pale line of what each step's batch gave" }
                         "; test loss as it was after each epoch."
                         @if comparison.is_repeated() { " Lines are means over the seeds." }
-                        @if smoothing {
+                        @if objectives {
+                            " The runs learn different things (labels, pixels, another network's answers), so their losses do not compare."
+                        } @else if smoothing {
                             " The runs differ in label smoothing, so their training losses do not compare."
                         }
                     }

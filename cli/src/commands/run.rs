@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use toml::Table;
+use toml::{Table, Value};
 
 use super::{compare, train as command};
 use crate::error::{Interrupted, Result, one_line, usage};
@@ -214,6 +214,10 @@ impl Planned {
         }
         table.extend(settings::of_session(session)?);
         table.insert("name".into(), run.name.clone().into());
+        // One number of neighbours, such as a point of a grid, is a list of one.
+        if let Some(k @ Value::Integer(_)) = table.get("k").cloned() {
+            table.insert("k".into(), Value::Array(vec![k]));
+        }
         let config = settings::over_defaults(&table, run.start, session)?;
         let state = match (folder.summary_path().exists(), folder.config_path().exists()) {
             (true, _) => State::Ended,

@@ -293,7 +293,9 @@ impl Run {
         let mut words = vec!["tallow".to_string(), self.start.command().into()];
         words.extend(self.settings.get("model").map(plain));
         for (key, value) in self.settings.iter().filter(|(key, _)| *key != "model") {
-            let flag = format!("--{}", key.replace('_', "-"));
+            // What does not learn has one batch size.
+            let own = if self.start == Start::Neighbours && key == "eval_batch_size" { "batch_size" } else { key };
+            let flag = format!("--{}", own.replace('_', "-"));
             match value {
                 Value::Table(entries) => {
                     words.extend(

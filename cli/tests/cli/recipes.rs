@@ -82,10 +82,12 @@ fn a_dry_run_prints_commands_that_do_the_same_and_runs_none() {
 #[test]
 fn a_command_of_a_dry_run_leaves_out_shared_settings_that_mean_nothing_to_it() {
     let tallow = Sandbox::new();
-    tallow.write("r.toml", RECIPE.replacen("lr = 0.2", "", 1).replacen("\"train\"", "\"knn\"", 1));
+    let recipe = RECIPE.replacen("lr = 0.2", "", 1).replacen("\"train\"", "\"knn\"\nk = 3\neval_batch_size = 16", 1);
+    tallow.write("r.toml", recipe);
     let plan = tallow.json("run r.toml --dry-run");
     let command = |run: usize| plan["runs"][run]["command"].as_str().expect("a command").to_string();
     assert!(!command(0).contains("--epochs") && command(1).contains("--epochs"), "{plan}");
+    assert!(command(0).contains("--batch-size 16") && command(0).contains("--k 3"), "{plan}");
     tallow.ok(command(0).strip_prefix("tallow ").expect("a command of tallow"));
     assert_eq!(tallow.json("run r.toml --dry-run")["runs"][0]["state"], "ended");
 }
