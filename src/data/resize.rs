@@ -3,7 +3,7 @@
 //!
 //! This is `Resample.c` of Pillow 13. A checkpoint's accuracy was measured on images that were resized so; the crates at
 //! hand are up to 20 levels away from it where bright lines meet dark ones. PyTorch does the same of tensors of 8 bits (ATen's
-//! `UpSampleKernel.cpp`), with weights of 16 bits, of which the point takes as many as the largest leaves. [`floats`] rounds nothing.
+//! `UpSampleKernel.cpp`), with weights of 16 bits, of which the point takes as many as the largest leaves. What stays in floats (`floats.rs`) rounds nothing.
 
 pub(super) mod floats;
 
