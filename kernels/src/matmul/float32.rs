@@ -28,7 +28,7 @@ pub const FEWEST_ROWS: usize = 32;
 /// As above.
 pub const FEWEST: usize = 1 << 20;
 /// Rows that tasks are made of: whole blocks of every vector width.
-const ROWS: usize = 12;
+pub const ROWS: usize = 12;
 /// As many of them at a time have their factors in the second-level cache.
 const MOST: usize = 16;
 /// Panels that make up for packing the left operand.
@@ -444,19 +444,30 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         // As many sums as the registers hold: of 16 (two a line), 32 with twice as long vectors, 32 with half as long ones.
         match S::F32_LANES {
-            8 => self.run::<S, 6, 6, 2, 1, 1>(simd),
-            16 => self.run::<S, 12, 6, 1, 2, 1>(simd),
-            4 => self.run::<S, 6, 6, 4, 1, 2>(simd),
-            _ => self.run::<S, 2, 2, 16, 1, 8>(simd),
+            8 => self.run::<S, 6, 6, 3, 2, 1, 1>(simd),
+            16 => self.run::<S, 12, 6, 6, 1, 2, 1>(simd),
+            4 => self.run::<S, 6, 6, 3, 4, 1, 2>(simd),
+            _ => self.run::<S, 2, 2, 1, 16, 1, 8>(simd),
         }
     }
 }
 
 impl Product<'_> {
-    /// In blocks of `R` rows, or `F` where every row needs a register that points to it, and `V` vectors of `P` panels, or
-    /// `HALF` of one panel where no more are needed.
+    /// In blocks of `R` rows, or `F` where every row needs a register that points to it, or at most `T` where no more are left; and `V`
+    /// vectors of `P` panels, or `HALF` of one panel where no more are needed.
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const F: usize, const V: usize, const P: usize, const HALF: usize>(self, simd: S) {
+    fn run<
+        S: Simd,
+        const R: usize,
+        const F: usize,
+        const T: usize,
+        const V: usize,
+        const P: usize,
+        const HALF: usize,
+    >(
+        self,
+        simd: S,
+    ) {
         let depth = self.panels.depth;
         let passes = depth.div_ceil(DEPTH).max(1);
         // Of one size, up to a third above that: few rows left over would read all panels again.
@@ -470,21 +481,21 @@ impl Product<'_> {
                 match self.a {
                     Operand::Matrix(a) if self.columns.len() < ENOUGH && a.row_stride == 1 => {
                         let a = Columns(a.columns_from(steps.start, steps.len()));
-                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, R, T, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                     Operand::Matrix(a) if self.columns.len() >= ENOUGH || a.column_stride != 1 => {
                         let mut memory = FACTORS.take();
                         let a = PackedRows::new::<R>(a, &rows, &steps, &mut memory);
-                        self.pass::<S, R, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, R, T, V, P, HALF>(simd, a, rows.clone(), steps, start);
                         FACTORS.set(memory);
                     }
                     Operand::Matrix(a) => {
                         let a = Rows(a.columns_from(steps.start, steps.len()));
-                        self.pass::<S, F, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, F, T, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                     Operand::Gathered(a) => {
                         let a = Gathered { offsets: &a.offsets[steps.clone()], ..a };
-                        self.pass::<S, F, V, P, HALF>(simd, a, rows.clone(), steps, start);
+                        self.pass::<S, F, T, V, P, HALF>(simd, a, rows.clone(), steps, start);
                     }
                 }
             }
@@ -492,7 +503,7 @@ impl Product<'_> {
     }
 
     #[inline(always)]
-    fn pass<S: Simd, const R: usize, const V: usize, const P: usize, const HALF: usize>(
+    fn pass<S: Simd, const R: usize, const T: usize, const V: usize, const P: usize, const HALF: usize>(
         &self,
         simd: S,
         a: impl Left<R>,
@@ -504,10 +515,10 @@ impl Product<'_> {
         while panel < self.columns.end {
             let narrow = self.panels.columns - panel * PANEL <= HALF * S::F32_LANES;
             if self.columns.end - panel >= P && !(P == 1 && narrow) {
-                self.strip::<S, R, V, P>(simd, a, rows.clone(), steps.clone(), (panel, start));
+                self.strip::<S, R, T, V, P>(simd, a, rows.clone(), steps.clone(), (panel, start));
                 panel += P;
             } else {
-                self.strip::<S, R, HALF, 1>(simd, a, rows.clone(), steps.clone(), (panel, start));
+                self.strip::<S, R, T, HALF, 1>(simd, a, rows.clone(), steps.clone(), (panel, start));
                 panel += 1;
             }
         }
@@ -515,7 +526,7 @@ impl Product<'_> {
 
     /// All rows of `P` neighbouring panels.
     #[inline(always)]
-    fn strip<S: Simd, const R: usize, const V: usize, const P: usize>(
+    fn strip<S: Simd, const R: usize, const T: usize, const V: usize, const P: usize>(
         &self,
         simd: S,
         a: impl Left<R>,
@@ -541,7 +552,12 @@ impl Product<'_> {
             }
             // SAFETY: the left operand vouches for its places.
             unsafe {
-                let sums = sums::<S, R, V, P>(simd, starts, a, lines);
+                if to.rows <= T && T < R {
+                    let sums = sums::<S, R, T, V, P>(simd, starts, a, lines);
+                    self.put_part(simd, &sums, &to);
+                    continue;
+                }
+                let sums = sums::<S, R, R, V, P>(simd, starts, a, lines);
                 if to.rows == R && to.count == P * V * S::F32_LANES {
                     self.put_whole(simd, sums, &to);
                 } else {
@@ -688,18 +704,18 @@ struct Place<'a> {
     start: Start<'a>,
 }
 
-/// The sums over as many lines of `P` panels of the factors of `R` rows times `V` vectors of a line.
+/// The sums over as many lines of `P` panels of the factors of the first `T` of `R` rows times `V` vectors of a line.
 ///
 /// # Safety
 /// The factors of all rows at as many steps as there are lines must be readable.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize, const V: usize, const P: usize>(
+unsafe fn sums<S: Simd, const R: usize, const T: usize, const V: usize, const P: usize>(
     simd: S,
     starts: [*const f32; R],
     a: impl Left<R>,
     lines: [&[Line]; P],
-) -> [[[S::f32s; V]; P]; R] {
-    let mut sums = [[[simd.splat_f32s(0.); V]; P]; R];
+) -> [[[S::f32s; V]; P]; T] {
+    let mut sums = [[[simd.splat_f32s(0.); V]; P]; T];
     let steps = lines[0].len();
     let lines = lines.map(|lines| {
         assert_eq!(lines.len(), steps);
@@ -727,9 +743,9 @@ unsafe fn sums<S: Simd, const R: usize, const V: usize, const P: usize>(
 /// # Safety
 /// There must be a factor so far from every start, and the lines.
 #[inline(always)]
-unsafe fn add_step<S: Simd, const R: usize, const V: usize, const P: usize>(
+unsafe fn add_step<S: Simd, const R: usize, const T: usize, const V: usize, const P: usize>(
     simd: S,
-    sums: &mut [[[S::f32s; V]; P]; R],
+    sums: &mut [[[S::f32s; V]; P]; T],
     starts: [*const f32; R],
     offset: usize,
     lines: [*const Line; P],

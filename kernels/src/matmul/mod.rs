@@ -303,6 +303,14 @@ pub(crate) fn keeps_narrow() -> bool {
     false
 }
 
+/// Rows of which products read whole blocks: chunks of a multiple of them leave nothing over but at the end.
+pub(crate) fn rows_of_a_block() -> usize {
+    match service(kernels(), precision(), (1 << 20, 1 << 10, 1 << 10)) {
+        Service::Panels(_) => float32::ROWS,
+        _ => 32,
+    }
+}
+
 /// What multiplies bfloat16.
 #[cfg(target_arch = "x86_64")]
 fn narrow_unit() -> bfloat16::Unit {

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::activation::Activation;
 use crate::attention;
 use crate::layer_norm::Rows;
-use crate::matmul::{Matrix, Packed};
+use crate::matmul::{Matrix, Packed, rows_of_a_block};
 use crate::tasks;
 use crate::value::Value;
 
@@ -55,12 +55,11 @@ impl Sizes {
 
     /// Rows that one task takes: few enough for the cache, as many for every thread, in whole blocks of a matrix product.
     fn chunks(&self) -> impl IndexedParallelIterator<Item = Range<usize>> + use<> {
-        const BLOCK: usize = 32;
-        const MOST: usize = 8;
-        let rows = self.rows();
-        let blocks = rows.div_ceil(BLOCK);
-        let chunks = blocks.div_ceil(MOST).next_multiple_of(tasks::threads()).min(blocks);
-        let start = move |chunk: usize| rows.min(chunk * blocks / chunks * BLOCK);
+        const MOST: usize = 256;
+        let (rows, block) = (self.rows(), rows_of_a_block());
+        let blocks = rows.div_ceil(block);
+        let chunks = rows.div_ceil(MOST).next_multiple_of(tasks::threads()).min(blocks);
+        let start = move |chunk: usize| rows.min(chunk * blocks / chunks * block);
         (0..chunks).into_par_iter().with_max_len(1).map(move |chunk| start(chunk)..start(chunk + 1))
     }
 }
