@@ -218,12 +218,41 @@ fn transpose(r: &mut [__m512i; 16]) {
     }
 }
 
-/// As [`super::amx::Tiles::block`], on vector registers; of several parts only the highest products that [`super::amx::Tiles::block`] takes.
+/// As [`super::amx::Tiles::block`], on vector registers, for the strips and vectors that hold so many rows and columns; of several parts
+/// only the highest products that [`super::amx::Tiles::block`] takes.
 ///
 /// # Safety
 /// As [`super::amx::Tiles::block`]; the CPU must have the dot products.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps: usize, sums: Sums) {
+pub unsafe fn dot_products<const PARTS: usize>(
+    (a, b): (*const u8, *const u8),
+    steps: usize,
+    size: (usize, usize),
+    sums: Sums,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if size.1 > ROWS {
+            sum_up::<PARTS, 2>((a, b), steps, size.0, sums);
+        } else {
+            sum_up::<PARTS, 1>((a, b), steps, size.0, sums);
+        }
+    }
+}
+
+/// As above, for so many rows and vectors.
+///
+/// # Safety
+/// As above.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn sum_up<const PARTS: usize, const VECTORS: usize>(
+    (a, b): (*const u8, *const u8),
+    steps: usize,
+    rows: usize,
+    sums: Sums,
+) {
     let Sums { from, from_stride, to, to_stride } = sums;
     const PAIRS: [(usize, usize); 6] = [(2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)];
     let pairs = match PARTS {
@@ -235,12 +264,14 @@ pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps
     const HEIGHT: usize = 8;
     // SAFETY: the caller's.
     unsafe {
-        for top in (0..BLOCK).step_by(HEIGHT) {
-            let mut sums = [[_mm512_setzero_ps(); 2]; HEIGHT];
+        for top in (0..rows).step_by(HEIGHT) {
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; HEIGHT];
             if !from.is_null() {
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let row = from.add((top + i) * from_stride);
-                    *sums = [_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(16))];
+                    for (x, sum) in sums.iter_mut().enumerate() {
+                        *sum = _mm512_loadu_ps(row.add(x * 16));
+                    }
                 }
             }
             for step in 0..steps {
@@ -250,19 +281,22 @@ pub unsafe fn dot_products<const PARTS: usize>(a: *const u8, b: *const u8, steps
                     let rows = a.add(tile).cast::<i32>();
                     let columns = b.add((step * PARTS + pb) * 2 * TILE).cast::<__m512i>();
                     for pair in 0..ROWS {
-                        let right: [__m512bh; 2] =
-                            [columns.add(pair), columns.add(ROWS + pair)].map(|at| std::mem::transmute(*at));
+                        let right: [__m512bh; VECTORS] =
+                            std::array::from_fn(|x| std::mem::transmute(*columns.add(x * ROWS + pair)));
                         for (i, sums) in sums.iter_mut().enumerate() {
                             let left: __m512bh = std::mem::transmute(_mm512_set1_epi32(*rows.add(i * ROWS + pair)));
-                            *sums = [0, 1].map(|x| _mm512_dpbf16_ps(sums[x], left, right[x]));
+                            for (sum, right) in sums.iter_mut().zip(right) {
+                                *sum = _mm512_dpbf16_ps(*sum, left, right);
+                            }
                         }
                     }
                 }
             }
             for (i, sums) in sums.iter().enumerate() {
                 let row = to.add((top + i) * to_stride);
-                _mm512_storeu_ps(row, sums[0]);
-                _mm512_storeu_ps(row.add(16), sums[1]);
+                for (x, &sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(row.add(x * 16), sum);
+                }
             }
         }
     }

@@ -317,7 +317,7 @@ impl PackedTiles {
                             let a = left_tiles((first, steps), i);
                             match &tiles {
                                 Some(tiles) => tiles.block::<1>(a, b, steps, sums),
-                                None => dot_products::<1>(a, b, steps, sums),
+                                None => dot_products::<1>((a, b), steps, (height, width), sums),
                             }
                             if last && !direct {
                                 let add = matches!(start, Start::Out);
@@ -452,7 +452,7 @@ unsafe fn block<const PARTS: usize>(
     unsafe {
         let add_up = |sums: Sums| match tiles {
             Some(tiles) => tiles.block::<PARTS>(a, b, steps, sums),
-            None => dot_products::<PARTS>(a, b, steps, sums),
+            None => dot_products::<PARTS>((a, b), steps, size, sums),
         };
         if size == (BLOCK, BLOCK) {
             let (from, from_stride) = match start {

@@ -276,8 +276,7 @@ unsafe fn multiply_narrow_to<A: Value, B: Value, O: Value>(
         Threads::One => 1,
     };
     let Output { to, row_stride, start, scale } = out;
-    for first in (0..a.columns).step_by(bfloat16::SLICE_OF_ONE) {
-        let count = bfloat16::SLICE_OF_ONE.min(a.columns - first);
+    for (first, count) in slices(a.columns, bfloat16::SLICE_OF_ONE) {
         let start = if first > 0 { Start::Out } else { start };
         let out = Output { to, row_stride, start, scale };
         let right = bfloat16::PackedTiles::new(narrow_unit(), 1, b.rows_from(first, count), threads);
@@ -354,8 +353,7 @@ unsafe fn multiply_on(service: Service, out: Output, a: Matrix, b: Matrix, threa
         }
     };
     // A long common dimension (the rows of a batch, for gradients of weights) in slices, so that what is packed stays small.
-    for first in (0..a.columns).step_by(slice) {
-        let steps = slice.min(a.columns - first);
+    for (first, steps) in slices(a.columns, slice) {
         let start = if first > 0 { Start::Out } else { start };
         let out = Output { to: out, row_stride, start, scale };
         let (a, b) = (a.columns_from(first, steps), b.rows_from(first, steps));
@@ -373,6 +371,14 @@ unsafe fn multiply_on(service: Service, out: Output, a: Matrix, b: Matrix, threa
             }
         }
     }
+}
+
+/// First step and length of each slice of a common dimension: of one size, in whole steps of every kernel, as a short one would pack its
+/// operands and read the product for little.
+fn slices(depth: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    const STEP: usize = 32;
+    let size = depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(STEP);
+    (0..depth).step_by(size.max(STEP)).map(move |first| (first, size.min(depth - first)))
 }
 
 /// As [`multiply_to`], by the crate `gemm`.
