@@ -181,6 +181,10 @@ impl<'a> PackedRows<'a> {
             // In the order in which they lie: all rows of a step, then the next.
             for (i, step) in steps.clone().enumerate() {
                 let from = &a.values[step * a.column_stride + rows.start..][..whole * R];
+                let later = from.as_ptr().wrapping_add(AHEAD / 2 * a.column_stride);
+                for line in (0..whole * R).step_by(PANEL) {
+                    fetch(later.wrapping_add(line));
+                }
                 for (block, from) in from.chunks_exact(R).enumerate() {
                     memory[(block * steps.len() + i) * R..][..R].copy_from_slice(from);
                 }
@@ -394,6 +398,7 @@ fn pack_panel(b: Matrix, first: usize, lines: &mut [Line]) {
     if b.column_stride == 1 {
         for (step, line) in lines.iter_mut().enumerate() {
             let from = &b.values[step * b.row_stride + first..][..count];
+            fetch(from.as_ptr().wrapping_add(AHEAD * b.row_stride));
             if count == PANEL {
                 line.0.copy_from_slice(from);
             } else {
