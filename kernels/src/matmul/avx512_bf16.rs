@@ -53,6 +53,9 @@ pub unsafe fn pack<const PARTS: usize, V: Value>(
                     let second = if 2 * i + 1 < depths { mask } else { 0 };
                     let from = values.wrapping_add((depth + 2 * i) * operand.depth_stride + at);
                     let next = from.wrapping_add(operand.depth_stride);
+                    // Rows lie far apart, so that the CPU does not see those of the next step coming.
+                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(STEP * operand.depth_stride).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(STEP * operand.depth_stride).cast());
                     if plain {
                         let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from.cast()));
                         let high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(second, next.cast()));
