@@ -13,8 +13,8 @@ use tallow::Pretrained;
 use tallow::data::Exif;
 use tallow::inference::HeadFault;
 use tallow::text::TextEncoder;
-use tallow::train::RunFolder;
 use tallow::train::study::svm;
+use tallow::train::{Precision, RunFolder};
 
 /// The architecture that `name` and the flags say, without its weights. A name of the zoo is not looked up elsewhere.
 ///
@@ -136,6 +136,9 @@ pub fn text_encoder(
     session: &Session,
 ) -> Result<TextEncoder> {
     check_network(name)?;
+    if session.precision() == Precision::Int8 {
+        return Err(usage("--dtype int8: expected f32 or bf16 for words alone: int8 is for images"));
+    }
     let (device, dtype) = session.device()?;
     let options = match flags {
         Some(flags) => open_options(name, flags, checkpoint, session)?,

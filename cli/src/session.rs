@@ -60,7 +60,7 @@ impl Session {
             self.warn(format!("{problem}: computing on the CPU (--device cpu says so)"));
         }
         let precision = self.precision();
-        if !device.is_cpu() && !device.is_cuda() && !matches!(precision, Precision::F32x2 | Precision::Tf32) {
+        if !device.is_cpu() && !device.is_cuda() && matches!(precision, Precision::F32 | Precision::Bf16) {
             return Ok((device, if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 }));
         }
         train::set_precision(precision, &device)?;
@@ -75,6 +75,7 @@ impl Session {
         match self.flags.dtype.as_deref() {
             Some("f32x2") => Precision::F32x2,
             Some("bf16") => Precision::Bf16,
+            Some("int8") => Precision::Int8,
             Some("tf32") => Precision::Tf32,
             _ => Precision::F32,
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor};
+use tallow_models::ops::computes_integers;
 use tallow_models::{AnyModel, ImgSize, Mode, Model, Params, Stage};
 use tallow_weights::{Account, CheckpointConfig, Head, LoadOptions, OpenOptions, Source};
 
@@ -202,6 +203,14 @@ impl Inner {
         let mut model = config.architecture.build(params.eval_builder())?;
         params.check_taken()?;
         model.set_prepacking(true);
+        if computes_integers() && !model.is_packed() {
+            let expected = format!("f32 or bf16 for {name}");
+            return Err(Error::invalid(
+                "dtype",
+                expected,
+                "int8, which is for ViTs whose blocks are one operation each",
+            ));
+        }
         let head = match (config.architecture.num_classes(), &config.head_fault) {
             (0, _) => Err(without_head),
             (_, Some(why)) => Err(HeadFault::New { why: why.clone() }),

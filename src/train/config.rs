@@ -212,6 +212,9 @@ pub enum Precision {
     Bf16,
     /// 32-bit floats of whose factors large matrix products on AMX read some 16 bits, in two parts of bfloat16.
     F32x2,
+    /// bfloat16, and the weights of a ViT's blocks and the rows that they are multiplied by as 8-bit integers, on CPUs with AVX512-VNNI:
+    /// for models that only predict.
+    Int8,
     /// 32-bit floats of whose factors matrix products on CUDA read 19 bits.
     Tf32,
 }
@@ -223,6 +226,7 @@ impl Precision {
             Self::F32 => "f32",
             Self::F32x2 => "f32x2",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
             Self::Tf32 => "tf32",
         }
     }
@@ -326,6 +330,8 @@ impl TrainConfig {
         self.regularization.layer_decay.map_or(Ok(()), |decay| factor("layer_decay", decay))?;
         self.regularization.ema.map_or(Ok(()), |decay| share("ema", decay))?;
         self.compute.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        let trains = self.compute.dtype != Precision::Int8;
+        check("dtype", trains, "f32, f32x2, bf16 or tf32 for a run", "int8, in which models only predict")?;
         self.compute.kernels.as_deref().map_or(Ok(()), kernels::check)?;
         self.pretraining.validate()?;
         self.check_extended()?;

@@ -1,7 +1,7 @@
 //! Where a model runs (`auto`, `cpu`, `cuda`, `cuda:N` or `metal`), and in which precision.
 
 use candle_core::{Device, utils};
-use tallow_models::ops::{MatmulPrecision, matmul_kernel, set_matmul_precision};
+use tallow_models::ops::{MatmulPrecision, matmul_kernel, multiplies_integers, set_matmul_precision};
 
 use super::config::Precision;
 use super::error::{Error, Result};
@@ -50,6 +50,9 @@ pub fn set_precision(precision: Precision, device: &Device) -> Result<()> {
         Precision::F32x2 if !device.is_cpu() => {
             return Err(Error::config("dtype", "f32 or bf16 on this device (f32x2 is for CPUs)", "f32x2"));
         }
+        Precision::Int8 if !device.is_cpu() || !multiplies_integers() => {
+            return Err(Error::config("dtype", "f32 or bf16 here (int8 is for CPUs with AVX512-VNNI)", "int8"));
+        }
         Precision::Tf32 if !device.is_cuda() => {
             return Err(Error::config("dtype", "f32 or bf16 on this device (tf32 is for CUDA)", "tf32"));
         }
@@ -65,6 +68,7 @@ fn of_matmul(precision: Precision) -> MatmulPrecision {
         Precision::F32 | Precision::Tf32 => MatmulPrecision::Float32,
         Precision::F32x2 => MatmulPrecision::Float32x2,
         Precision::Bf16 => MatmulPrecision::BFloat16,
+        Precision::Int8 => MatmulPrecision::Int8,
     }
 }
 

@@ -8,7 +8,7 @@ use tallow_models::ops::softmax;
 use tallow_weights::{Head, OpenOptions, Source};
 
 use super::checkpoint;
-use super::config::TrainConfig;
+use super::config::{Precision, TrainConfig};
 use super::data_record::DataRecord;
 use super::error::{Error, Result};
 use super::evaluate::{EvaluateOptions, Evaluation, evaluate};
@@ -42,6 +42,8 @@ pub struct RunEvaluation {
     pub exif: Option<Exif>,
     /// Another device. Default: the run's own.
     pub device: Option<String>,
+    /// Another type of the arithmetic. Default: the run's own.
+    pub dtype: Option<Precision>,
     /// Another batch size. Default: the run's own.
     pub batch_size: Option<usize>,
     /// How a data set of the hub is downloaded, and who is told of progress. Default: as the environment says.
@@ -54,6 +56,11 @@ impl RunEvaluation {
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
+    }
+
+    /// The run's chosen checkpoint, where and in which arithmetic it is to be measured.
+    fn chosen(&self, folder: &RunFolder, config: &TrainConfig) -> Result<Pretrained> {
+        chosen(folder, config, (self.device.as_deref(), self.dtype))
     }
 }
 
@@ -106,7 +113,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     if samples.is_empty() {
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
-    let model = if svm.is_some() { None } else { Some(chosen(folder, config, options.device.as_deref())?) };
+    let model = if svm.is_some() { None } else { Some(options.chosen(folder, config)?) };
     let alpha = model.as_ref().is_some_and(|model| model.config().architecture.input_size()[0] == 4);
     if config.data.on_bad_image == OnBadImage::Error || alpha {
         let name = if options.train_part { "training" } else { "test" };
@@ -124,7 +131,7 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
     }
     let model = match model {
         Some(model) => model,
-        None => chosen(folder, config, options.device.as_deref())?,
+        None => options.chosen(folder, config)?,
     };
     let described = model.config();
     let classes = described.architecture.num_classes();
@@ -268,7 +275,7 @@ pub fn score_points(folder: &RunFolder, points: &[[f32; 2]]) -> Result<Scores> {
         return Ok(Scores::Decisions(points.par_iter().map(|point| svm.decisions(point)).collect()));
     }
     let config = folder.config()?;
-    let chosen = chosen(folder, &config, None)?;
+    let chosen = chosen(folder, &config, (None, None))?;
     let [channels, height, width] = chosen.config().architecture.input_size();
     let values: Vec<f32> = points.iter().flatten().copied().collect();
     let points = Tensor::from_vec(values, (points.len(), 2), chosen.device())?.reshape((
@@ -281,8 +288,13 @@ pub fn score_points(folder: &RunFolder, points: &[[f32; 2]]) -> Result<Scores> {
     Ok(Scores::Probabilities(softmax(&logits)?.to_vec2()?))
 }
 
-/// The chosen checkpoint of a run, ready to be used; on another device than the run's where `on` names one.
-pub(super) fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>) -> Result<Pretrained> {
+/// The chosen checkpoint of a run, ready to be used; on another device than the run's where `on` names one, in another arithmetic where
+/// `dtype` is one.
+pub(super) fn chosen(
+    folder: &RunFolder,
+    config: &TrainConfig,
+    (on, dtype): (Option<&str>, Option<Precision>),
+) -> Result<Pretrained> {
     checkpoint::recover(folder)?;
     if !folder.best_path().exists() {
         return Err(Error::File {
@@ -296,8 +308,8 @@ pub(super) fn chosen(folder: &RunFolder, config: &TrainConfig, on: Option<&str>)
         return Err(Error::File { path: described, expected: "a model's configuration".into(), got: "none".into() });
     }
     let device = device(on.unwrap_or(&config.compute.device))?;
-    if device.is_cpu() {
-        super::set_precision(config.compute.dtype, &device)?;
+    if device.is_cpu() || dtype.is_some() {
+        super::set_precision(dtype.unwrap_or(config.compute.dtype), &device)?;
     }
     let builder = Pretrained::from_source(Source::Folder(folder.best_path())).device(&device).seed(config.compute.seed);
     Ok(builder.head(Head::Keep).exif(config.data.exif.unwrap_or_default()).load()?)

@@ -96,7 +96,7 @@ impl Interpolate {
         self.check()?;
         let config = folder.config()?;
         let (config, dataset) = setup::open_for_run(&config, folder, Start::Resume, &self.hub)?;
-        let tuned = chosen(folder, &config, self.device.as_deref())?;
+        let tuned = chosen(folder, &config, (self.device.as_deref(), None))?;
         let base = self.base(&config, &tuned, &dataset)?;
         let between = Between::new(&base, tuned.params(), &self.base)?;
         let described = tuned.config().clone();

@@ -495,7 +495,8 @@ settings! {
         kernels: Option<String> = None;
         /// Where to compute: auto, cpu, `cuda[:N]` or metal. Default: auto, which takes a GPU if this build can use one.
         device: String = "auto".into();
-        /// The type of the model's arithmetic; f32x2 on the CPU only, tf32 on CUDA only. Default: f32.
+        /// The type of the model's arithmetic; f32x2 on the CPU only, tf32 on CUDA only, int8 on CPUs that have it and only to predict.
+        /// Default: f32.
         dtype: Precision = Precision::F32;
     }
 

@@ -25,6 +25,8 @@ struct Findings {
     cpu_features: Vec<&'static str>,
     matmul: Option<&'static str>,
     matmul_bf16: Option<&'static str>,
+    /// Where int8 is asked for, to predict.
+    matmul_int8: Option<&'static str>,
     kernels: KernelsFound,
     /// How the blocks of ViTs run on the device.
     vit_blocks: &'static str,
@@ -91,6 +93,7 @@ impl Findings {
             cpu_features: cpu_features(),
             matmul: matmul_kernel(MatmulPrecision::Float32),
             matmul_bf16: matmul_kernel(MatmulPrecision::BFloat16),
+            matmul_int8: matmul_kernel(MatmulPrecision::Int8),
             kernels: KernelsFound::new(),
             vit_blocks: vit_blocks(&device),
             cores: cores(),
@@ -115,6 +118,7 @@ impl Findings {
             ("instructions", list(&self.cpu_features)),
             ("matmul in f32", self.matmul.unwrap_or("none").into()),
             ("matmul in bf16", self.matmul_bf16.unwrap_or("no instructions: float32 in its place").into()),
+            ("matmul in int8", self.matmul_int8.unwrap_or("none").into()),
             ("kernels", self.kernels.text()),
             ("ViT blocks", self.vit_blocks.into()),
             ("memory", self.memory_bytes.map_or("unknown".into(), bytes)),

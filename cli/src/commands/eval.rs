@@ -45,6 +45,7 @@ pub fn run(args: &EvalArgs, session: &Session) -> Result {
         o.on_bad_image = args.bad.on_bad_image;
         o.exif = args.exif.exif;
         o.device = session.flags().device.clone();
+        o.dtype = session.flags().dtype.is_some().then(|| session.precision());
         o.batch_size = args.batch_size;
         o.hub = session.open_options();
     });

@@ -10,7 +10,7 @@ use super::training::help_of;
 pub struct GlobalFlags {
     #[arg(long, global = true, value_parser = device, help = help_of("device"))]
     pub device: Option<String>,
-    #[arg(long, global = true, value_parser = ["f32", "f32x2", "bf16", "tf32"], help = help_of("dtype"))]
+    #[arg(long, global = true, value_parser = ["f32", "f32x2", "bf16", "tf32", "int8"], help = help_of("dtype"))]
     pub dtype: Option<String>,
     #[arg(long, global = true, value_name = "N", help = help_of("seed"))]
     pub seed: Option<u64>,

@@ -70,6 +70,31 @@ fn a_run_in_bfloat16_learns_as_one_in_float32() {
 }
 
 #[test]
+fn eight_bit_integers_predict_nearly_what_float32_does() {
+    let tallow = Sandbox::new();
+    if tallow.json("doctor")["matmul_int8"].is_null() {
+        eprintln!("skipped: this CPU has no dot products of integers");
+        return;
+    }
+    let model = "vit_small_patch14_dinov2.saliency --img-size 56 --data mnist --limit 20";
+    let features = |dtype: &str| {
+        tallow.ok(&format!("embed {model} --dtype {dtype} --out {dtype}.safetensors"));
+        tensors(&tallow, &format!("{dtype}.safetensors"))["features"].to_vec2::<f32>().unwrap()
+    };
+    let (float32, integers) = (features("f32"), features("int8"));
+    for (one, other) in float32.iter().zip(&integers) {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosine = dot(one, other) / (dot(one, one) * dot(other, other)).sqrt();
+        assert!((0.99..0.999_999_9).contains(&cosine), "{cosine}: close, and not the same");
+    }
+
+    tallow.ok("train vit_mnist --data mnist --limit 320 --test-limit 50 --epochs 1 --batch-size 16 --augment none --out runs/a");
+    let loss = |dtype: &str| tallow.json(&format!("eval runs/a --dtype {dtype}"))["loss"].as_f64().unwrap();
+    let (float32, integers) = (loss("f32"), loss("int8"));
+    assert!(float32 != integers && (float32 / integers - 1.).abs() < 0.02, "{float32} and {integers}");
+}
+
+#[test]
 fn embedded_features_are_those_of_the_samples_in_order_with_their_labels() {
     let tallow = Sandbox::new();
     tallow.ok("embed vit_small_patch14_dinov2.saliency --img-size 28 --data mnist --limit 5 --batch-size 2 --out all.safetensors");

@@ -399,7 +399,7 @@ const fn block_bytes<const PARTS: usize>(steps: usize) -> usize {
 }
 
 /// Scratch memory for `bytes` bytes.
-fn lines(scratch: &mut Vec<Line>, bytes: usize) -> *mut u8 {
+pub(super) fn lines(scratch: &mut Vec<Line>, bytes: usize) -> *mut u8 {
     let count = bytes.div_ceil(size_of::<Line>());
     if scratch.len() < count {
         scratch.resize(count, Line([0; 64]));
@@ -421,7 +421,12 @@ pub(super) struct Sums {
 /// # Safety
 /// `sums` must be those of a block, `out` valid for its rows and columns.
 #[inline(always)]
-unsafe fn write_block<O: Value>(sums: *const f32, (out, row_stride): (*mut O, usize), size: (usize, usize), add: bool) {
+pub(super) unsafe fn write_block<O: Value>(
+    sums: *const f32,
+    (out, row_stride): (*mut O, usize),
+    size: (usize, usize),
+    add: bool,
+) {
     // SAFETY: the caller's.
     unsafe {
         if O::NARROW && size.1 == BLOCK && !add {

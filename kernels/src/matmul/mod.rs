@@ -4,6 +4,7 @@
 //! |---|---|
 //! | AMX | `amx.rs`, of bfloat16 parts that `bfloat16.rs` packs as tiles |
 //! | AVX512-BF16, where bfloat16 is asked for | `avx512_bf16.rs`, of the same |
+//! | AVX512-VNNI, where 8-bit integers are asked for and the right operand is kept | `int8.rs` |
 //! | AVX-512, AVX2 | `float32.rs`, of panels that are packed there; products that are not worth packing by the crate `gemm` |
 //! | NEON | `gemm`; convolutions in `float32.rs` |
 //!
@@ -17,6 +18,8 @@ mod avx512_bf16;
 mod bfloat16;
 mod choice;
 mod float32;
+#[cfg(target_arch = "x86_64")]
+mod int8;
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -136,6 +139,9 @@ pub enum MatmulPrecision {
     Float32x2,
     /// Those of bfloat16 (8 instead of 24), on CPUs that have instructions for it.
     BFloat16,
+    /// As [`MatmulPrecision::BFloat16`], but what is packed to be kept ([`Packed::to_keep`]) is rounded to 8-bit integers, as are the
+    /// rows that it is multiplied by, on CPUs that have instructions for it ([`multiplies_integers`]): for models that only predict.
+    Int8,
 }
 
 static PRECISION: AtomicU8 = AtomicU8::new(MatmulPrecision::Float32 as u8);
@@ -148,14 +154,28 @@ pub fn set_matmul_precision(precision: MatmulPrecision) {
 
 /// Whether products are to read bfloat16, where they can.
 pub fn computes_narrow() -> bool {
-    precision() == MatmulPrecision::BFloat16
+    matches!(precision(), MatmulPrecision::BFloat16 | MatmulPrecision::Int8)
+}
+
+/// Whether what only predicts is to be multiplied in 8-bit integers.
+pub fn computes_integers() -> bool {
+    precision() == MatmulPrecision::Int8 && multiplies_integers()
+}
+
+/// Whether this CPU has dot products of 8-bit integers in AVX-512.
+pub fn multiplies_integers() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return int8::is_served();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 fn precision() -> MatmulPrecision {
     match PRECISION.load(Ordering::Relaxed) {
         0 => MatmulPrecision::Float32,
         1 => MatmulPrecision::Float32x2,
-        _ => MatmulPrecision::BFloat16,
+        2 => MatmulPrecision::BFloat16,
+        _ => MatmulPrecision::Int8,
     }
 }
 
@@ -165,11 +185,12 @@ pub fn matmul_kernel(precision: MatmulPrecision) -> Option<&'static str> {
     let kernel = match precision {
         MatmulPrecision::Float32 | MatmulPrecision::Float32x2 => kernels.large,
         MatmulPrecision::BFloat16 => kernels.bfloat16?,
+        MatmulPrecision::Int8 => return multiplies_integers().then_some("AVX512-VNNI"),
     };
     Some(match (kernel, precision) {
         (Kernel::Amx, MatmulPrecision::Float32) => "AMX, float32 in three bfloat16 parts",
         (Kernel::Amx, MatmulPrecision::Float32x2) => "AMX, float32 in two bfloat16 parts",
-        (Kernel::Amx, MatmulPrecision::BFloat16) => "AMX, bfloat16",
+        (Kernel::Amx, _) => "AMX, bfloat16",
         (Kernel::Avx512Bf16, _) => "AVX512-BF16",
         (Kernel::Avx512, _) => "AVX-512",
         (Kernel::Avx2, _) => "AVX2",
@@ -452,10 +473,10 @@ fn service(kernels: Kernels, precision: MatmulPrecision, (rows, columns, depth):
         /// Multiplications from which packing one part of every factor pays.
         const FEWEST: usize = 1 << 15;
         match (precision, kernels.bfloat16) {
-            (MatmulPrecision::BFloat16, Some(kernel)) if rows * columns * depth >= FEWEST => {
+            (MatmulPrecision::BFloat16 | MatmulPrecision::Int8, Some(kernel)) if rows * columns * depth >= FEWEST => {
                 return Service::Tiles(bfloat16::Unit::of(kernel), 1);
             }
-            (MatmulPrecision::BFloat16, Some(_)) => {}
+            (MatmulPrecision::BFloat16 | MatmulPrecision::Int8, Some(_)) => {}
             _ if is_large && kernels.large == Kernel::Amx => {
                 let parts = if precision == MatmulPrecision::Float32x2 { 2 } else { 3 };
                 return Service::Tiles(bfloat16::Unit::Amx, parts);
@@ -486,6 +507,8 @@ struct Contents {
     columns: usize,
     #[cfg(target_arch = "x86_64")]
     tiles: Option<bfloat16::PackedTiles>,
+    #[cfg(target_arch = "x86_64")]
+    integers: Option<int8::PackedIntegers>,
     panels: Option<PackedPanels>,
 }
 
@@ -493,6 +516,11 @@ impl Contents {
     /// Packs `b`, on all threads, in memory of its own if it is to be kept; for factors of bfloat16 if it is to be `narrow`.
     fn new(b: Matrix, keep: bool, narrow: bool) -> Self {
         let threads = tasks::threads();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(integers) = (keep && computes_integers()).then(|| int8::PackedIntegers::new(b)).flatten() {
+            let (depth, columns, integers) = (b.rows, b.columns, Some(integers));
+            return Self { depth, columns, tiles: None, integers, panels: None };
+        }
         // Whatever the number of rows, so that a row comes out the same among few as among many.
         let service = service(kernels(), precision(), (1 << 20, b.columns, b.rows));
         let panels = if keep { PackedPanels::to_keep } else { PackedPanels::new };
@@ -511,6 +539,8 @@ impl Contents {
                 }
                 _ => None,
             },
+            #[cfg(target_arch = "x86_64")]
+            integers: None,
             panels: match service {
                 Service::Panels(kernel) if !narrow => Some(panels(b, threads).on(kernel)),
                 _ => None,
@@ -520,7 +550,7 @@ impl Contents {
 
     fn is_empty(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if self.tiles.is_some() {
+        if self.tiles.is_some() || self.integers.is_some() {
             return false;
         }
         self.panels.is_none()
@@ -548,7 +578,8 @@ impl<'a> Packed<'a> {
     /// Whether products with matrices of such values read it as it is packed.
     pub(crate) fn serves<V: Value>(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        let is_narrow = self.contents.tiles.as_ref().is_some_and(bfloat16::PackedTiles::is_narrow);
+        let is_narrow = self.contents.integers.is_some()
+            || self.contents.tiles.as_ref().is_some_and(bfloat16::PackedTiles::is_narrow);
         #[cfg(not(target_arch = "x86_64"))]
         let is_narrow = false;
         is_narrow || !V::NARROW
@@ -588,6 +619,10 @@ impl<'a> Packed<'a> {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &self.contents.tiles {
                 return tiles.multiply(out, a, 1);
+            }
+            #[cfg(target_arch = "x86_64")]
+            if let Some(integers) = &self.contents.integers {
+                return integers.multiply(out, a);
             }
             let (Some(out), Some(a)) = (out.as_wide(), a.as_wide()) else {
                 unreachable!("what is packed for float32 is not asked for bfloat16")

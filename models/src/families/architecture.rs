@@ -248,6 +248,10 @@ impl Model for AnyModel {
     fn set_prepacking(&mut self, on: bool) {
         self.model_mut().set_prepacking(on);
     }
+
+    fn is_packed(&self) -> bool {
+        self.model().is_packed()
+    }
 }
 
 impl ModuleT for AnyModel {

@@ -33,4 +33,10 @@ pub trait Model: Send + Sync {
     /// Keeps the layout of weights between forward passes of a model that only predicts. **The weights must not change from then
     /// on.** Models that have none leave it out.
     fn set_prepacking(&mut self, _on: bool) {}
+
+    /// Whether [`Model::set_prepacking`] keeps a layout of all blocks' weights, which alone are rounded to 8-bit integers
+    /// ([`MatmulPrecision::Int8`](crate::ops::MatmulPrecision::Int8)).
+    fn is_packed(&self) -> bool {
+        false
+    }
 }

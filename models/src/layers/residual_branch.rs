@@ -146,6 +146,11 @@ impl<L: BranchInner> ResidualBranch<L> {
         Ok(Some((branch, self.drop_path.keep(x, mode)?)))
     }
 
+    /// Whether a model that only predicts computes the branch as one operation.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.norm.layer().is_some() && !self.post_norm && self.inner.fused(Mode::Eval).is_some()
+    }
+
     /// What the branch makes of `x`, added to `sum`, both `[batch, tokens, dim]`: `sum + drop_path(ls(inner(norm(x))))`. It is made of its
     /// parts.
     ///

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use candle_core::{Result, Tensor, bail};
-use tallow_kernels::matmul::Packed;
+use tallow_kernels::matmul::{Packed, computes_integers};
 use tallow_kernels::residual_branch::{
     self as kernel, Each, Input, Kept, NormalRows, Parameters, ResidualBranch, Sizes,
 };
@@ -40,7 +40,8 @@ pub struct Inner<'a> {
 }
 
 /// A branch's weights as matrix products read them, kept from one forward pass to the next. They are packed by the second
-/// pass, so that one pass alone needs no memory for it, and must not change from then on. Clones share what is packed.
+/// pass, so that one pass alone needs no memory for it, or by the first if they are rounded to integers, so that all passes give
+/// the same; and they must not change from then on. Clones share what is packed.
 #[derive(Clone, Default)]
 pub struct Prepacked(Arc<Mutex<Packing>>);
 
@@ -65,8 +66,8 @@ impl Prepacked {
     fn get(&self, pack: impl FnOnce() -> Option<[Packed<'static>; 2]>) -> Option<[Packed<'static>; 2]> {
         let mut packing = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match &*packing {
-            Packing::New => *packing = Packing::Used,
-            Packing::Used => *packing = Packing::Packed(pack()),
+            Packing::New if !computes_integers() => *packing = Packing::Used,
+            Packing::New | Packing::Used => *packing = Packing::Packed(pack()),
             Packing::Packed(_) => (),
         }
         match &*packing {

@@ -52,7 +52,8 @@ pub use rms_norm::rms_norm;
 pub use rope::{Turned, rope};
 pub use softmax::softmax;
 pub use tallow_kernels::matmul::{
-    Kernel, Kernels, KernelsError, MatmulPrecision, kernels, matmul_kernel, set_kernels, set_matmul_precision,
+    Kernel, Kernels, KernelsError, MatmulPrecision, computes_integers, kernels, matmul_kernel, multiplies_integers,
+    set_kernels, set_matmul_precision,
 };
 pub use tanh::tanh;
 pub use unit_length::unit_length;

@@ -20,7 +20,7 @@ use crate::{model, progress};
 use tallow::data::{self, DataOptions, Loader, LoaderOptions, Transform};
 use tallow::train::defaults::{Family, Regime, defaults};
 use tallow::train::optimizer::Optimizer;
-use tallow::train::{self, memory};
+use tallow::train::{self, Precision, memory};
 
 /// Steps that are run before those that are measured.
 const WARM_UP: usize = 3;
@@ -118,7 +118,14 @@ fn computing(args: &BenchArgs, model: &str, architecture: Architecture, session:
     let numbers =
         (args.batch_size() as u128) * (channels * height * width) as u128 + architecture.num_parameters()? as u128;
     memory::check(&format!("a batch of {} images and the model", args.batch_size()), 4 * numbers)?;
+    if session.precision() == Precision::Int8 && args.mode == BenchMode::Train {
+        return Err(usage("--dtype int8: expected --mode infer, as models only predict in it, got --mode train"));
+    }
     let mut work = Work::new(architecture, args.batch_size(), session.seed(), dtype, &device)?;
+    if session.precision() == Precision::Int8 && !work.eval.is_packed() {
+        let expected = format!("--dtype int8: expected f32 or bf16 for {model}");
+        return Err(usage(format!("{expected}; int8 is for ViTs whose blocks are one operation each")));
+    }
     work.model.set_grad_checkpointing(args.grad_checkpointing);
     if args.grad_checkpointing {
         memory::spare();

@@ -62,6 +62,17 @@ impl Block {
         }
     }
 
+    /// Whether a model that only predicts computes both branches as one operation each, which alone keep a layout of their weights.
+    pub(super) fn is_fused(&self) -> bool {
+        match &self.branches {
+            Branches::InTurn(attns, mlps) => match (&attns[..], &mlps[..]) {
+                ([attn], [mlp]) => attn.is_fused() && mlp.is_fused(),
+                _ => false,
+            },
+            Branches::AtOnce(_) => false,
+        }
+    }
+
     /// `[batch, tokens, dim]` to the same shape.
     ///
     /// # Errors

@@ -364,6 +364,10 @@ impl Model for Vit {
     fn set_prepacking(&mut self, on: bool) {
         Vit::set_prepacking(self, on);
     }
+
+    fn is_packed(&self) -> bool {
+        self.blocks.iter().all(Block::is_fused)
+    }
 }
 
 /// Gives up the values of `x`, which only its sum or its concatenation with others has read, unless they are `kept`'s as well.
