@@ -103,7 +103,9 @@ impl<'a> AttentionFolder<'a> {
 /// The part of the image that patches cover: all of it but where the last pixels make no whole patch.
 fn covered(seen: &Image, config: &VitConfig) -> Image {
     let sides = config.img_size.sides();
-    let kept = config.grid_size().map(|patches| patches * config.patch_size);
+    // The last row of a stem's maps may lie half beyond the image.
+    let kept = config.grid_size().map(|patches| patches * config.patch_pixels());
+    let kept = [kept[0].min(sides[0]), kept[1].min(sides[1])];
     let [height, width] = [seen.height * kept[0] / sides[0].max(1), seen.width * kept[1] / sides[1].max(1)];
     if [height, width] == [seen.height, seen.width] || height * width == 0 {
         return seen.clone();

@@ -42,6 +42,36 @@ impl Planes {
     fn of(self, x: &[f32], channel: usize) -> impl Iterator<Item = &[f32]> {
         (0..self.batch).map(move |b| &x[(b * self.channels + channel) * self.pixels..][..self.pixels])
     }
+
+    /// `f(plane)(x, dy)` for every value; without `dy`, its argument is `x` again.
+    pub(crate) fn map<F>(self, x: &[f32], dy: Option<&[f32]>, f: impl Fn(usize) -> F + Sync) -> Vec<f32>
+    where
+        F: Fn(f32, f32) -> f32,
+    {
+        let Self { batch, channels, pixels } = self;
+        assert_eq!(x.len(), batch * channels * pixels, "images that do not fit");
+        let task = rows_per_task(x.len() / pixels.max(1), pixels);
+        let dy = dy.unwrap_or(x);
+        // SAFETY: the tasks cover the output, and every value of every plane is written.
+        unsafe {
+            filled(x.len(), |out| {
+                out.par_chunks_mut((task * pixels).max(1)).enumerate().for_each(|(i, out)| {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for (plane, out) in (i * task..).zip(out.chunks_exact_mut(pixels)) {
+                                let (x, dy) = (&x[plane * pixels..][..pixels], &dy[plane * pixels..][..pixels]);
+                                let f = f(plane);
+                                for ((out, &x), &dy) in out.iter_mut().zip(x).zip(dy) {
+                                    out.write(f(x, dy));
+                                }
+                            }
+                        },
+                    )
+                })
+            })
+        }
+    }
 }
 
 /// The norm of some planes by these statistics.
@@ -60,41 +90,12 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// The output, for a weight and a bias of every channel.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        self.map(x, None, |channel| {
+        self.planes.map(x, None, |plane| {
+            let channel = plane % self.planes.channels;
             let (mean, scale, weight, bias) = (self.mean[channel], self.scale[channel], weight[channel], bias[channel]);
             #[inline(always)]
             move |x, _| (x - mean) * scale * weight + bias
         })
-    }
-
-    /// `f(channel)(x, dy)` for every value; without `dy`, its argument is `x` again.
-    fn map<F>(&self, x: &[f32], dy: Option<&[f32]>, f: impl Fn(usize) -> F + Sync) -> Vec<f32>
-    where
-        F: Fn(f32, f32) -> f32,
-    {
-        let Planes { batch, channels, pixels } = self.planes;
-        assert_eq!(x.len(), batch * channels * pixels, "images that do not fit");
-        let task = rows_per_task(x.len() / pixels.max(1), pixels);
-        let dy = dy.unwrap_or(x);
-        // SAFETY: the tasks cover the output, and every value of every plane is written.
-        unsafe {
-            filled(x.len(), |out| {
-                out.par_chunks_mut((task * pixels).max(1)).enumerate().for_each(|(i, out)| {
-                    vectorised(
-                        #[inline(always)]
-                        || {
-                            for (plane, out) in (i * task..).zip(out.chunks_exact_mut(pixels)) {
-                                let (x, dy) = (&x[plane * pixels..][..pixels], &dy[plane * pixels..][..pixels]);
-                                let f = f(plane % channels);
-                                for ((out, &x), &dy) in out.iter_mut().zip(x).zip(dy) {
-                                    out.write(f(x, dy));
-                                }
-                            }
-                        },
-                    )
-                })
-            })
-        }
     }
 
     /// The gradients of weight and bias.
@@ -124,14 +125,16 @@ impl BatchNorm {
         (dweight, dbias): (&[f32], &[f32]),
     ) -> Vec<f32> {
         if !self.train {
-            return self.map(x, Some(dy), |channel| {
+            return self.planes.map(x, Some(dy), |plane| {
+                let channel = plane % self.planes.channels;
                 let scale = weight[channel] * self.scale[channel];
                 #[inline(always)]
                 move |_, dy| dy * scale
             });
         }
         let count = (self.planes.batch * self.planes.pixels) as f32;
-        self.map(x, Some(dy), |channel| {
+        self.planes.map(x, Some(dy), |plane| {
+            let channel = plane % self.planes.channels;
             let (mean, scale, weight) = (self.mean[channel], self.scale[channel], weight[channel]);
             let (dweight, dbias) = (dweight[channel] / count, dbias[channel] / count);
             #[inline(always)]

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`matmul`] | products, for every instruction set: AMX, AVX512-BF16, AVX-512, AVX2, NEON |
 //! | [`conv`] | convolutions: directly, by Winograd's filtering, and as products of windows that are laid out; pooling |
-//! | [`activation`], [`softmax`], [`cross_entropy`], [`layer_norm`], [`batch_norm`], [`residual`] | what works on rows and values |
+//! | [`activation`], [`softmax`], [`cross_entropy`], [`layer_norm`], [`batch_norm`], [`group_norm`], [`residual`] | what works on rows and values |
 //! | [`attention`], [`residual_branch`], [`rope`], [`gated`] | parts of a transformer's block |
 //! | [`optim`], [`sum_of_squares`], [`column_sums`] | optimisers' steps and reductions |
 //! | [`peak`] | the most multiply-adds that the CPU can do, measured |
@@ -29,6 +29,7 @@ pub mod column_sums;
 pub mod conv;
 pub mod cross_entropy;
 pub mod gated;
+pub mod group_norm;
 pub mod layer_norm;
 pub mod matmul;
 mod memory;

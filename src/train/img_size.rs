@@ -70,7 +70,7 @@ fn far(
         Architecture::Vit(vit) => times(vit.grid_size()),
         _ => String::new(),
     };
-    let side = here * vit.patch_size as f64;
+    let side = here * vit.patch_pixels() as f64;
     if here > FAR * trained {
         let smaller = scaled(architecture, trained / here)?;
         return Some(format!(
@@ -87,8 +87,8 @@ fn far(
     }
     // Images that are smaller than the input have no more to show at a larger size.
     let native = native().filter(|native| *native > side)?;
-    let near = (USUAL / vit.patch_size as f64).max((trained / FAR).ceil()).min(trained);
-    let near = near.min((native / vit.patch_size as f64).floor());
+    let near = (USUAL / vit.patch_pixels() as f64).max((trained / FAR).ceil()).min(trained);
+    let near = near.min((native / vit.patch_pixels() as f64).floor());
     let larger = scaled(architecture, near / here)?;
     let longer = larger.flops() as f64 / architecture.flops() as f64;
     (longer > 1. && epoch * longer <= LONG).then(|| {
@@ -127,7 +127,7 @@ fn smaller(architecture: &Architecture, trained: Option<f64>, pretrained: bool) 
     let side = ((height * width) as f64).sqrt();
     let mut target = if side > 1.25 * USUAL { USUAL } else { side / 2. };
     if let (Architecture::Vit(vit), Some(trained)) = (architecture, trained) {
-        target = target.max((trained / FAR).ceil() * vit.patch_size as f64);
+        target = target.max((trained / FAR).ceil() * vit.patch_pixels() as f64);
     }
     // Pretrained weights know their size, and little of images of half of it.
     let sensible = target < 0.8 * side && target >= 32. && (target >= USUAL || !pretrained);
@@ -137,7 +137,7 @@ fn smaller(architecture: &Architecture, trained: Option<f64>, pretrained: bool) 
 /// The architecture at another size, in whole patches.
 fn scaled(architecture: &Architecture, factor: f64) -> Option<Architecture> {
     let step = match architecture {
-        Architecture::Vit(vit) => vit.patch_size as f64,
+        Architecture::Vit(vit) => vit.patch_pixels() as f64,
         _ => 1.,
     };
     let [_, height, width] = architecture.input_size();

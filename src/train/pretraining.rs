@@ -170,7 +170,7 @@ impl DinoSettings {
     pub fn of(settings: &PretrainingSettings, vit: &VitConfig) -> Self {
         let side = vit.img_size.sides().into_iter().min().unwrap_or(1);
         let (small, narrow) = (side <= 64, vit.embed_dim <= 128);
-        let patch = vit.patch_size.max(1);
+        let patch = vit.patch_pixels().max(1);
         let local = ((side as f64 * 96. / 224. / patch as f64).round() as usize).max(1) * patch;
         let scales = match (small, vit.in_chans) {
             // What is left of a digit in a small crop may be a part of any.
@@ -209,7 +209,7 @@ impl DinoSettings {
     }
 
     fn check(&self, config: &TrainConfig, vit: &VitConfig) -> Result<()> {
-        let (patch, size) = (vit.patch_size, self.local_crops_size);
+        let (patch, size) = (vit.patch_pixels(), self.local_crops_size);
         if self.local_crops > 0 && (size < patch || !size.is_multiple_of(patch)) {
             let what = if size < patch { "is smaller than a patch" } else { "patches do not tile" };
             let expected = format!("a multiple of the patches' {patch} pixels");
@@ -289,6 +289,10 @@ pub(super) fn check(config: &TrainConfig, architecture: &Architecture, dataset: 
         let expected = "positions that are added to the patches, or none: hidden patches and crops have no rotary or relative ones";
         return Err(Error::config("model", expected, format!("{}, which has such", config.model.model)));
     }
+    if method == Method::Mae && vit.stem_layers.is_some() {
+        let expected = "a ViT that cuts patches out of the image itself: a hybrid's convolutions see those that are to be hidden";
+        return Err(Error::config("model", expected, &config.model.model));
+    }
     match method {
         Method::Mae => MaeSettings::of(&config.pretraining, vit).check(vit),
         _ => DinoSettings::of(&config.pretraining, vit).check(config, vit),
@@ -341,8 +345,7 @@ pub fn prepare(config: &TrainConfig, architecture: &Architecture, params: &Param
     let (Some(Method::Mae), Architecture::Vit(vit)) = (config.pretraining.method, architecture) else { return Ok(()) };
     params.freeze(|name| name == "pos_embed" || name.starts_with("fc_norm."));
     if !loaded && vit.pos_embed == PosEmbed::Learned {
-        let grid = vit.img_size.sides().map(|side| side / vit.patch_size);
-        let positions = sinusoidal_2d(grid, vit.embed_dim, vit.num_positions() - vit.num_patches())?;
+        let positions = sinusoidal_2d(vit.grid_size(), vit.embed_dim, vit.num_positions() - vit.num_patches())?;
         params.provide("pos_embed", positions.unsqueeze(0)?.to_device(params.device())?);
     }
     Ok(())

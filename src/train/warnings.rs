@@ -27,11 +27,11 @@ pub fn of_settings(config: &TrainConfig, architecture: &Architecture, pretrained
         ));
     }
     let [height, width] = vit.img_size.sides();
-    if vit.patch_size * 3 >= height.max(width) {
+    if vit.patch_pixels() * 3 >= height.max(width) {
         warnings.push(format!(
             "patches of {0}×{0} pixels cut the image of {1}×{2} into {3}: there is little for attention to compare; \
              use smaller patches (`patch_size`) or larger images (`img_size`)",
-            vit.patch_size,
+            vit.patch_pixels(),
             height,
             width,
             vit.num_patches()

@@ -13,6 +13,7 @@ mod batch_norm;
 mod conv2d;
 mod drop_path;
 mod dropout;
+mod group_norm;
 mod layer_norm;
 mod layer_scale;
 mod linear;
@@ -26,6 +27,7 @@ mod relative_position_bias;
 mod residual_branch;
 mod rms_norm;
 mod rope;
+mod std_conv2d;
 
 pub use attention::{Attention, AttentionConfig, attention, attention_between};
 pub use attention_and_mlp::{AttentionAndMlp, BeforeNorm, attention_and_mlp, before_norm};
@@ -34,6 +36,7 @@ pub use batch_norm::{BatchNorm, batch_norm};
 pub use conv2d::{Conv2d, conv2d};
 pub use drop_path::DropPath;
 pub use dropout::Dropout;
+pub use group_norm::{GroupNorm, group_norm};
 pub use layer_norm::{LayerNorm, layer_norm};
 pub use layer_scale::{LayerScale, layer_scale};
 pub use linear::{Linear, linear};
@@ -45,3 +48,4 @@ pub use relative_position_bias::{RelativePositionBias, RelativePositions, relati
 pub use residual_branch::{BranchInner, ResidualBranch, ResidualBranchConfig, residual_branch};
 pub use rms_norm::{RmsNorm, rms_norm};
 pub use rope::{GridIndexing, Rope, RopeConfig, RopeType, rope};
+pub use std_conv2d::{StdConv2d, std_conv2d};

@@ -15,6 +15,7 @@ mod cross_entropy;
 mod elementwise;
 mod gated;
 mod gelu;
+mod group_norm;
 mod layer_norm;
 mod linear;
 mod patch_embed;
@@ -24,7 +25,9 @@ mod resample_grid;
 mod residual;
 mod rms_norm;
 mod rope;
+mod same_padding;
 mod softmax;
+mod standardized;
 mod tanh;
 mod unit_length;
 mod windows;
@@ -41,6 +44,7 @@ pub use conv2d::conv2d;
 pub use cross_entropy::cross_entropy;
 pub use gated::{gated, gated_apart};
 pub use gelu::{Gelu, gelu, gelu_tanh, quick_gelu, silu};
+pub use group_norm::group_norm;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use patch_embed::{patch_embed, patches};
@@ -50,7 +54,9 @@ pub use resample_grid::resample_grid;
 pub use residual::{add, scale_add};
 pub use rms_norm::rms_norm;
 pub use rope::{Turned, rope};
+pub use same_padding::{conv2d_same, max_pool2d_same};
 pub use softmax::softmax;
+pub use standardized::standardized;
 pub use tallow_kernels::matmul::{
     Kernel, Kernels, KernelsError, MatmulPrecision, computes_integers, kernels, matmul_kernel, multiplies_integers,
     set_kernels, set_matmul_precision,

@@ -35,7 +35,7 @@ pub struct MaeDecoderConfig {
 impl MaeDecoderConfig {
     /// For the encoder `vit`, with the paper's width and depth.
     pub fn new(vit: &VitConfig) -> Self {
-        let grid = vit.img_size.sides().map(|side| side / vit.patch_size);
+        let grid = vit.grid_size();
         let patch_values = vit.in_chans * vit.patch_size * vit.patch_size;
         let prefix = vit.num_prefix_tokens();
         Self { encoder_dim: vit.embed_dim, prefix, grid, patch_values, dim: 512, depth: 8, num_heads: 16 }

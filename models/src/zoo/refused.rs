@@ -3,12 +3,10 @@
 /// What these ViTs have that none of ours has, and their names.
 #[rustfmt::skip]
 pub(super) static REFUSED: &[(&str, &[&str])] = &[
-    ("a hybrid: patches are cut out of what convolutions give", &[
-        "vit_base_mci_224", "vit_base_r26_s32_224", "vit_base_r50_s16_224", "vit_base_r50_s16_384",
-        "vit_base_resnet26d_224", "vit_base_resnet50d_224", "vit_large_r50_s32_224", "vit_large_r50_s32_384",
-        "vit_small_r26_s32_224", "vit_small_r26_s32_384", "vit_small_resnet26d_224", "vit_small_resnet50d_s16_224",
-        "vit_tiny_r_s16_p8_224", "vit_tiny_r_s16_p8_384",
+    ("a ResNet-D with batch norm in front, of which there are no weights", &[
+        "vit_base_resnet26d_224", "vit_base_resnet50d_224", "vit_small_resnet26d_224", "vit_small_resnet50d_s16_224",
     ]),
+    ("MobileCLIP: convolutions with batch norm in place of the patch embedding", &["vit_base_mci_224"]),
     ("Sapiens 2: LayerScale behind attention alone, and blocks whose heads share keys and values", &[
         "vit_5b_patch16_sapiens2", "vit_base_patch16_sapiens2", "vit_giant_patch16_sapiens2",
         "vit_huge_patch16_sapiens2", "vit_large_patch16_sapiens2",

@@ -3,11 +3,11 @@
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::{Vit, flops, named, stages};
+use super::{StemLayers, Vit, flops, named, stages};
 use crate::families::check::{check, check_parameters, check_rate, check_size, config_error};
 use crate::families::option::plain_fields;
 use crate::families::{ModelConfig, Stage};
-use crate::layers::{Gate, GridIndexing, NormLayer, RopeType, SHIFTS};
+use crate::layers::{Gate, GridIndexing, NormLayer, RopeType};
 use crate::{Error, ImgSize, Result, ops};
 
 /// Configuration of a ViT. The default is timm's `VisionTransformer()`: ViT-B/16 at 224 with 1000 classes.
@@ -17,13 +17,17 @@ use crate::{Error, ImgSize, Result, ops};
 pub struct VitConfig {
     /// Height and width of the input image in pixels. Default 224, a square.
     pub img_size: ImgSize,
-    /// Height and width of a patch in pixels. Default 16.
+    /// Height and width of a patch in pixels, or with a stem in points of its maps. Default 16.
     pub patch_size: usize,
     /// Pixels to the right of and below the last whole patch are left out, as timm and transformers do it (SigLIP So400m/14 at 384).
     /// Default false: `patch_size` divides `img_size`.
     pub trim: bool,
     /// Input channels. Default 3.
     pub in_chans: usize,
+    /// A hybrid: a ResNet with so many bottlenecks in its stages comes first, and patches are cut out of its maps. Default none.
+    pub stem_layers: Option<StemLayers>,
+    /// Channels of its first convolution; the first stage gives four times as many, and each further one twice as many. Default 64.
+    pub stem_width: usize,
     /// Shifted patch tokenisation (Lee et al. 2021): a patch is read together with the image's four diagonal shifts by half a
     /// patch, and normalised. Default false.
     pub spt: bool,
@@ -147,6 +151,8 @@ impl VitConfig {
             patch_size: 16,
             trim: false,
             in_chans: 3,
+            stem_layers: None,
+            stem_width: 64,
             spt: false,
             norm_patches: false,
             embed_norm: false,
@@ -368,24 +374,19 @@ impl VitConfig {
         self
     }
 
-    /// Channels of what is cut into patches: the image's, or with `spt` those of the image and its four shifts.
-    pub fn patch_chans(&self) -> usize {
-        if self.spt { (1 + SHIFTS) * self.in_chans } else { self.in_chans }
-    }
-
     /// Class, distillation and register tokens before the patches.
     pub fn num_prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distilled) + self.reg_tokens
     }
 
-    /// Whether the image's height and width are whole numbers of patches.
+    /// Whether the height and width of what is cut into patches, the image or a stem's maps, are whole numbers of them.
     pub fn divides_evenly(&self) -> bool {
-        self.img_size.sides().iter().all(|side| side.is_multiple_of(self.patch_size.max(1)))
+        self.map_size().iter().all(|side| side.is_multiple_of(self.patch_size.max(1)))
     }
 
     /// Rows and columns of patches.
     pub fn grid_size(&self) -> [usize; 2] {
-        self.img_size.sides().map(|side| side / self.patch_size.max(1))
+        self.map_size().map(|side| side / self.patch_size.max(1))
     }
 
     /// Patches of one image.
@@ -478,7 +479,7 @@ impl VitConfig {
         let heads = heads + (self.head_proj.unwrap_or(0) * self.pool_width()) as u64;
         let layers = if self.swiglu_mlp { 3 } else { 2 };
         let blocks = depth * self.block_fn.num_parallel() as u64 * dim * (4 * dim + layers * hidden);
-        stem.saturating_add(blocks + heads)
+        stem.saturating_add(self.stem_weights()).saturating_add(blocks + heads)
     }
 }
 
@@ -560,14 +561,14 @@ impl ModelConfig for VitConfig {
 
     fn validate(&self) -> Result<()> {
         let c = self;
-        for side in c.img_size.sides() {
+        for (side, of_maps) in c.img_size.sides().into_iter().zip(c.map_size()) {
             check_size("img_size", side, 1 << 16)?;
-            check_size("patch_size", c.patch_size, side)?;
+            check_size("patch_size", c.patch_size, of_maps)?;
         }
         check(
             c.trim || c.divides_evenly(),
             "patch_size",
-            || format!("a divisor of img_size {} (or an img_size of {})", c.img_size, nearest_sizes(c)),
+            || format!("a divisor of {} (or an img_size of {})", cut_in_words(c), nearest_sizes(c)),
             c.patch_size,
         )?;
         check(
@@ -580,6 +581,7 @@ impl ModelConfig for VitConfig {
             c.patch_size,
         )?;
         check_size("in_chans", c.in_chans, 1 << 16)?;
+        c.validate_stem()?;
         check(
             !c.spt || c.patch_size > 1,
             "spt",
@@ -698,7 +700,12 @@ impl ModelConfig for VitConfig {
     }
 
     fn filters(&self) -> Option<(&'static str, usize)> {
-        Some(("patch_embed.proj.weight", self.in_chans))
+        let name = match self.stem_layers.map(|layers| layers.stages().is_empty()) {
+            None => "patch_embed.proj.weight",
+            Some(false) => "patch_embed.backbone.stem.conv.weight",
+            Some(true) => "patch_embed.backbone.conv.weight",
+        };
+        Some((name, self.in_chans))
     }
 }
 
@@ -711,9 +718,16 @@ const MAX_RELATIVE: usize = 1 << 12;
 /// The encodings are computed when the model is built or listed: 65536 positions of a width of 512 are enough.
 const MAX_SINUSOIDAL: usize = 1 << 25;
 
+/// What is cut into patches.
+fn cut_in_words(config: &VitConfig) -> String {
+    let maps = ImgSize::from(config.map_size());
+    let stem = || format!("{maps}, the maps of the stem for img_size {}", config.img_size);
+    config.stem_layers.map_or_else(|| format!("img_size {}", config.img_size), |_| stem())
+}
+
 /// The image sizes in whole patches that are nearest to the config's: `98 or 112`.
 fn nearest_sizes(config: &VitConfig) -> String {
-    let patch = config.patch_size.max(1);
+    let patch = config.patch_pixels().max(1);
     let sides = config.img_size.sides();
     let [below, above] =
         [|side: usize, patch: usize| side / patch * patch, |side: usize, patch: usize| side.next_multiple_of(patch)]

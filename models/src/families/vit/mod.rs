@@ -30,6 +30,7 @@ mod parts_of_images;
 mod pool;
 mod sinusoidal;
 mod stages;
+mod stem;
 
 pub use crate::layers::{GridIndexing, NormLayer, RopeType};
 pub use block::Block;
@@ -38,3 +39,4 @@ pub use config::{Act, AttnLayer, BlockFn, GlobalPool, PosEmbed, VitConfig};
 pub use flow::AttentionFlow;
 pub use model::Vit;
 pub use sinusoidal::sinusoidal;
+pub use stem::StemLayers;

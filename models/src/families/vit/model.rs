@@ -5,6 +5,7 @@ use candle_nn::{Init, Module, VarBuilder};
 
 use super::block::{Common, through};
 use super::parts::INIT;
+use super::stem::Stem;
 use super::{Block, GlobalPool, PosEmbed, VitConfig, pool, sinusoidal};
 use crate::autograd::release;
 use crate::families::check::check_images;
@@ -20,6 +21,7 @@ pub struct Vit {
     reg_token: Option<Tensor>,
     pub(super) pos_embed: Option<Tensor>,
     dist_token: Option<Tensor>,
+    stem: Option<Stem>,
     pub(super) patch_embed: PatchEmbed,
     pub(super) pos_drop: Dropout,
     pub(super) norm_pre: Option<Norm>,
@@ -70,6 +72,7 @@ impl Vit {
                 PosEmbed::None => None,
             },
             dist_token: token("dist_token", usize::from(config.distilled), 0.02)?,
+            stem: Stem::new(config, vb.pp("patch_embed.backbone"))?,
             patch_embed: patch_embed(&config.patch_embed(), vb.pp("patch_embed"))?,
             pos_drop: Dropout::new(config.pos_drop_rate, "pos_drop"),
             blocks: {
@@ -101,11 +104,12 @@ impl Vit {
         &self.config
     }
 
-    /// Gradient checkpointing: the backward computes what lies inside the blocks again instead of finding it in memory. The
+    /// Gradient checkpointing: the backward computes what lies inside the blocks, and a stem's bottlenecks, again instead of finding it in memory. The
     /// gradients are the same. (On Metal it changes nothing.)
     ///
     /// Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
     pub fn set_grad_checkpointing(&mut self, on: bool) {
+        self.stem.iter_mut().for_each(|stem| stem.set_grad_checkpointing(on));
         self.blocks.iter_mut().for_each(|block| block.set_grad_checkpointing(on));
     }
 
@@ -133,10 +137,11 @@ impl Vit {
         self.embed_at(&self.trimmed(images)?, self.pos_embed.as_ref(), mode)
     }
 
-    /// As [`Vit::embed`], of images of any size that patches tile, with positions of as many patches.
+    /// As [`Vit::embed`], of images of any size that patches tile (with a stem, whose maps they tile), with positions of as many patches.
     pub(super) fn embed_at(&self, images: &Tensor, pos_embed: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
         // Prefix and positions are added in the parameters' type: their gradients are sums over the batch.
-        let patches = self.patch_embed.forward(images)?;
+        let maps = self.stem.as_ref().map(|stem| stem.forward(images)).transpose()?;
+        let patches = self.patch_embed.forward(maps.as_ref().unwrap_or(images))?;
         let narrow = patches.dtype();
         let patches = patches.to_dtype(self.patch_embed.weight().dtype())?;
         let tokens = match pos_embed {

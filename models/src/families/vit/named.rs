@@ -1,6 +1,6 @@
 //! The ViTs of the zoo: a name and a line of numbers each. Names and numbers are timm's.
 
-use super::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType, VitConfig};
+use super::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, NormLayer, PosEmbed, RopeType, StemLayers, VitConfig};
 use crate::ImgSize;
 
 /// Image size, patch size, width, depth and heads on top of what a family has in common.
@@ -87,6 +87,12 @@ const PE: VitConfig = VitConfig {
     rope_grid_indexing: GridIndexing::Xy,
     ..BASE.rotary()
 };
+
+/// Hybrids: the beginning of a ResNet, ResNet-26, and ResNet-50 with and without its last stage.
+const R: VitConfig = BASE.stem([0; 4]);
+const R26: VitConfig = BASE.stem([2, 2, 2, 2]);
+const R50: VitConfig = BASE.stem([3, 4, 6, 3]);
+const R50_S16: VitConfig = BASE.stem([3, 4, 9, 0]);
 
 impl VitConfig {
     const fn avg(self) -> Self {
@@ -190,6 +196,9 @@ impl VitConfig {
     }
     const fn scale_mlp(self) -> Self {
         Self { scale_mlp: true, ..self }
+    }
+    const fn stem(self, stages: [usize; 4]) -> Self {
+        Self { stem_layers: Some(StemLayers::new(stages)), ..self }
     }
     const fn stretched(self, side: usize) -> Self {
         Self { ref_feat_shape: Some(ImgSize::square(side)), ..self }
@@ -318,6 +327,9 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_base_patch32_plus_256", vit(256, 32, 896, 12, 14, DINOV2)),
     ("vit_base_patch32_siglip_256", vit(256, 32, 768, 12, 12, SIGLIP.gelu_tanh())),
     ("vit_base_patch32_siglip_gap_256", vit(256, 32, 768, 12, 12, SIGLIP_GAP.gelu_tanh())),
+    ("vit_base_r26_s32_224", vit(224, 1, 768, 12, 12, R26)),
+    ("vit_base_r50_s16_224", vit(224, 1, 768, 12, 12, R50_S16)),
+    ("vit_base_r50_s16_384", vit(384, 1, 768, 12, 12, R50_S16)),
     ("vit_betwixt_patch16_gap_256", vit(256, 16, 640, 12, 10, SIGLIP_GAP.no_qkv_bias().scaled(1e-06))),
     ("vit_betwixt_patch16_reg1_gap_256", vit(256, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(1))),
     ("vit_betwixt_patch16_reg4_gap_256", vit(256, 16, 640, 12, 10, GAP.scaled(1e-05).no_embed_class().registers(4))),
@@ -384,6 +396,8 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_large_patch16_siglip_gap_512", vit(512, 16, 1024, 24, 16, SIGLIP_GAP.gelu_tanh())),
     ("vit_large_patch32_224", vit(224, 32, 1024, 24, 16, BASE)),
     ("vit_large_patch32_384", vit(384, 32, 1024, 24, 16, BASE)),
+    ("vit_large_r50_s32_224", vit(224, 1, 1024, 24, 16, R50)),
+    ("vit_large_r50_s32_384", vit(384, 1, 1024, 24, 16, R50)),
     ("vit_little_patch16_reg1_gap_256", vit(256, 16, 320, 14, 5, GAP.mlp_ratio(5.6).scaled(1e-05).no_embed_class().registers(1))),
     ("vit_little_patch16_reg4_gap_256", vit(256, 16, 320, 14, 5, GAP.mlp_ratio(5.6).scaled(1e-05).no_embed_class().registers(4))),
     ("vit_medium_patch16_clip_224", vit(224, 16, 512, 12, 8, CLIP)),
@@ -439,6 +453,8 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_small_patch32_384", vit(384, 32, 384, 12, 6, BASE)),
     ("vit_small_plus_patch16_dinov3", vit(256, 16, 384, 12, 6, DINOV3.swiglu(8))),
     ("vit_small_plus_patch16_dinov3_qkvb", vit(256, 16, 384, 12, 6, DINOV3.qkv_bias().swiglu(8))),
+    ("vit_small_r26_s32_224", vit(224, 1, 384, 12, 6, R26)),
+    ("vit_small_r26_s32_384", vit(384, 1, 384, 12, 6, R26)),
     ("vit_so150m2_patch16_reg1_gap_256", vit(256, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
     ("vit_so150m2_patch16_reg1_gap_384", vit(384, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
     ("vit_so150m2_patch16_reg1_gap_448", vit(448, 16, 832, 21, 13, GAP.mlp_ratio(2.6153846153846154).no_qkv_bias().scaled(1e-05).registers(1))),
@@ -466,6 +482,8 @@ pub(super) static VITS: &[(&str, VitConfig)] = &[
     ("vit_tiny_patch16_224", vit(224, 16, 192, 12, 3, BASE)),
     ("vit_tiny_patch16_384", vit(384, 16, 192, 12, 3, BASE)),
     ("vit_tiny_patch16_dinov3_qkvb", vit(256, 16, 192, 12, 3, DINOV3.qkv_bias())),
+    ("vit_tiny_r_s16_p8_224", vit(224, 8, 192, 12, 3, R)),
+    ("vit_tiny_r_s16_p8_384", vit(384, 8, 192, 12, 3, R)),
     ("vit_wee_patch16_reg1_gap_256", vit(256, 16, 256, 14, 4, GAP.mlp_ratio(5.0).scaled(1e-05).no_embed_class().registers(1))),
     ("vit_xsmall_patch16_clip_224", vit(224, 16, 256, 10, 4, CLIP)),
 ];

@@ -13,6 +13,7 @@ pub(super) const INIT: LinearInit = LinearInit::Normal(0.02);
 impl VitConfig {
     /// The patch embedding.
     pub(super) fn patch_embed(&self) -> PatchEmbedConfig {
+        let in_chans = if self.stem_layers.is_some() { self.patch_chans() } else { self.in_chans };
         PatchEmbedConfig {
             // Where a norm follows at once, a bias would be idle.
             bias: !self.pre_norm,
@@ -20,7 +21,7 @@ impl VitConfig {
             norm: self.norm_patches,
             embed_norm: self.embed_norm.then_some(self.norm_layer),
             norm_eps: self.norm_eps,
-            ..PatchEmbedConfig::new(self.in_chans, self.patch_size, self.embed_dim)
+            ..PatchEmbedConfig::new(in_chans, self.patch_size, self.embed_dim)
         }
     }
 

@@ -22,6 +22,9 @@ impl Vit {
         let config = self.config();
         check_images(images, config.input_size())?;
         self.check_added_positions()?;
+        if config.stem_layers.is_some() {
+            bail!("patches: expected some that are cut out of the image, got those of a stem's maps, which show the whole image")
+        }
         let (batch, count) = kept.dims2()?;
         if batch != images.dim(0)? || count == 0 {
             bail!("kept: expected [{}, patches] with at least one patch, got: {:?}", images.dim(0)?, kept.dims())
@@ -64,9 +67,8 @@ impl Vit {
             return self.pooled(images, mode);
         }
         self.check_added_positions()?;
-        let size = config.patch_size;
-        let [rows, columns] = config.img_size.sides().map(|side| side / size);
-        let to = [height / size, width / size];
+        let [rows, columns] = config.grid_size();
+        let to = config.clone().with(|c| c.img_size = [height, width].into()).grid_size();
         let pos_embed = match &self.pos_embed {
             None => None,
             Some(pos_embed) => {
