@@ -290,7 +290,8 @@ pub(super) fn check(config: &TrainConfig, architecture: &Architecture, dataset: 
         return Err(Error::config("model", expected, format!("{}, which has such", config.model.model)));
     }
     if method == Method::Mae && vit.stem_layers.is_some() {
-        let expected = "a ViT that cuts patches out of the image itself: a hybrid's convolutions see those that are to be hidden";
+        let expected =
+            "a ViT that cuts patches out of the image itself: a hybrid's convolutions see those that are to be hidden";
         return Err(Error::config("model", expected, &config.model.model));
     }
     match method {

@@ -64,9 +64,14 @@ mod tests {
     #[test]
     fn margins_are_those_of_tensorflow() {
         // timm's `get_same_padding`, by hand.
-        for (side, kernel, stride, expected) in
-            [(224, 7, 2, [2, 3]), (225, 7, 2, [3, 3]), (112, 3, 2, [0, 1]), (7, 3, 2, [1, 1]), (5, 1, 2, [0, 0]), (1, 3, 2, [1, 1])]
-        {
+        for (side, kernel, stride, expected) in [
+            (224, 7, 2, [2, 3]),
+            (225, 7, 2, [3, 3]),
+            (112, 3, 2, [0, 1]),
+            (7, 3, 2, [1, 1]),
+            (5, 1, 2, [0, 0]),
+            (1, 3, 2, [1, 1]),
+        ] {
             assert_eq!(margins(side, kernel, stride), expected, "{side} {kernel} {stride}");
         }
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import beit, deit, eva, vision_transformer as vit, vision_transformer_relpos as relpos
+from timm.models import beit, deit, eva, resnetv2, vision_transformer as vit, vision_transformer_hybrid as hybrid, vision_transformer_relpos as relpos
 from torch.utils.flop_counter import FlopCounterMode
 
 # Keyword arguments that VitConfig knows under the same name.
@@ -96,11 +96,26 @@ def config_of(arguments):
             config["block_fn"] = "parallel_scaling" if value is vit.ParallelScalingBlock else "parallel_things"
         elif name == "block_fn" and value is vit.ResPostBlock:
             config["use_post_norm"] = True
+        elif name == "embed_layer" and value.func is timm.layers.HybridEmbed:
+            stem = stem_of(value.keywords)
+            if stem is None:
+                return None
+            config["stem_layers"] = stem
         elif value != signature.parameters[name].default:
             return None
-    if config["img_size"] % config.get("patch_size", 16):
+    if "stem_layers" not in config and config["img_size"] % config.get("patch_size", 16):
         config["trim"] = True  # timm leaves out the last pixels
     return config
+
+
+def stem_of(arguments):
+    """The bottlenecks of a hybrid's stages; none where it has another network than BiT's ResNet, or no projection behind it."""
+    backbone = arguments["backbone"]
+    if arguments.get("proj", True) is False:
+        return None
+    if isinstance(backbone, resnetv2.ResNetV2):
+        return [len(stage.blocks) for stage in backbone.stages]
+    return [] if "conv" in dict(backbone.named_children()) else None
 
 
 def config_of_eva(arguments, signature):
@@ -189,7 +204,7 @@ def main():
     zoo = {}
     for name in timm.list_models():
         entrypoint = timm.models.model_entrypoint(name)
-        if entrypoint.__module__ not in [module.__name__ for module in (vit, deit, eva, beit, relpos)]:
+        if entrypoint.__module__ not in [module.__name__ for module in (vit, deit, eva, beit, relpos, hybrid)]:
             continue
         with torch.device("meta"):
             model = timm.create_model(name)

@@ -10,6 +10,7 @@ use super::processor::share;
 use super::twins::{Known, Twins};
 use super::{
     CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, blocks, positions,
+    stem,
 };
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
@@ -60,15 +61,19 @@ fn of_name(
     let mut architecture = entry.architecture.clone();
     if let Architecture::Vit(vit) = &mut architecture {
         let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
-        if let Some(&[_, channels, _, _]) = shape("patch_embed.proj.weight") {
-            vit.in_chans = if vit.spt { channels / (1 + SHIFTS) } else { channels };
+        match (stem::read(origin, translation)?, shape("patch_embed.proj.weight")) {
+            (Some(stem), _) => vit.in_chans = stem.in_chans,
+            (None, Some(&[_, channels, _, _])) => {
+                vit.in_chans = if vit.spt { channels / (1 + SHIFTS) } else { channels }
+            }
+            _ => {}
         }
         if let Some(grid) = positions::read(&shape, translation.naming).grid.filter(|_| vit.has_relative_positions()) {
-            vit.img_size = (grid * vit.patch_size).into();
+            vit.img_size = (grid * vit.patch_pixels()).into();
         } else if let Some(&[.., count, _]) = shape("pos_embed") {
             let grids = [count.checked_sub(vit.num_prefix_tokens()), Some(count)];
             if let Some(grid) = grids.into_iter().flatten().find_map(square_root) {
-                vit.img_size = (grid * vit.patch_size).into();
+                vit.img_size = (grid * vit.patch_pixels()).into();
             }
         }
         vit.num_classes = shape("head.weight").map_or(0, |shape| shape.first().copied().unwrap_or(0));
@@ -168,6 +173,7 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
         .collect();
     refuse(origin, translation)?;
+    let stem = stem::read(origin, translation)?;
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
     let of_patches = [has("patch_embed.patch_norm.weight"), has("patch_embed.norm.weight")];
@@ -204,9 +210,10 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     let fc_norm = has("fc_norm.weight");
     let global_pool = pool(has("attn_pool.latent"), head_width == 2 * embed_dim, fc_norm || !class_token);
     let mut vit = VitConfig::default().with(|c| {
-        c.img_size = (grid * patch_size).into();
         c.patch_size = patch_size;
         c.in_chans = in_chans;
+        stem.iter().for_each(|stem| stem.apply(c));
+        c.img_size = (grid * c.patch_pixels()).into();
         c.spt = spt;
         c.norm_patches = of_patches == [true, true];
         c.embed_norm = of_patches == [false, true];
@@ -303,7 +310,7 @@ fn settle(
         (vit.global_pool, vit.fc_norm) = own;
     } else {
         vit.img_size = twins.img_size(vit, notes);
-        vit.trim |= !vit.divides_evenly();
+        vit.trim |= vit.stem_layers.is_none() && !vit.divides_evenly();
     }
     if translation.naming == Naming::Timm && told.act.is_none() && !twins.tell_act() {
         let quick = "CLIPs of OpenAI, MetaCLIP and DFN have QuickGELU, which no tensor tells (`set act=quick_gelu`)";

@@ -9,6 +9,7 @@ mod inferred;
 mod open_clip;
 mod positions;
 mod processor;
+mod stem;
 mod text;
 mod timm;
 mod twins;

@@ -191,9 +191,10 @@ impl Processor {
         if let Some(made) = made.map(ImgSize::from).filter(|made| *made != vit.img_size) {
             let own = vit.img_size;
             if any_size {
-                let whole = made.sides().map(|side| side - side % vit.patch_size.max(1));
+                let patch = vit.patch_pixels().max(1);
+                let whole = made.sides().map(|side| side - side % patch);
                 if whole.contains(&0) {
-                    return Err(file.error("size", &format!("at least a patch, {} pixels", vit.patch_size)));
+                    return Err(file.error("size", &format!("at least a patch, {patch} pixels")));
                 }
                 vit.img_size = whole.into();
                 notes.push(format!(

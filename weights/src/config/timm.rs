@@ -95,7 +95,7 @@ fn architecture(name: &str, root: &Fields, cfg: &Fields) -> Result<Architecture>
         }
         vit.img_size = size;
     }
-    vit.trim = !vit.divides_evenly();
+    vit.trim = vit.stem_layers.is_none() && !vit.divides_evenly();
     Ok(architecture)
 }
 
@@ -328,6 +328,9 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
             // After the other norms, which it has to agree with.
             "embed_norm_layer" => {}
             // These change how timm treats other image sizes and initial values, not what the model computes.
+            "dynamic_img_pad" if vit.stem_layers.is_some() && args.bool(field)? == Some(true) => {
+                return Err(args.unsupported(field, "images whose stem's maps patches tile"));
+            }
             "dynamic_img_size" | "dynamic_img_pad" | "strict_img_size" | "weight_init" | "fix_init" => {}
             // These say where the model was made, which is no part of it.
             "device" | "dtype" | "pretrained" | "checkpoint_path" | "cache_dir" | "scriptable" | "exportable"

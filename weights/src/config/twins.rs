@@ -203,7 +203,8 @@ fn has_positions(vit: &VitConfig) -> bool {
 
 /// Whether the two have the same parameters, images and classes aside.
 fn built_alike(one: &VitConfig, other: &VitConfig) -> bool {
-    let sizes = |vit: &VitConfig| (vit.embed_dim, vit.depth, vit.patch_size, vit.mlp_dim());
+    let stem = |vit: &VitConfig| vit.stem_layers.map(|layers| (layers, vit.stem_width));
+    let sizes = |vit: &VitConfig| (vit.embed_dim, vit.depth, vit.patch_size, vit.mlp_dim(), stem(vit));
     let tokens = |vit: &VitConfig| {
         let apart = vit.no_embed_class && vit.num_prefix_tokens() > 0;
         (vit.class_token, vit.reg_tokens, vit.distilled, vit.pos_embed, apart)

@@ -407,7 +407,8 @@ fn pretrained_cfg(config: &CheckpointConfig) -> Value {
         "pool_size": null,
     });
     if let Architecture::Vit(vit) = &config.architecture {
-        cfg["first_conv"] = "patch_embed.proj".into();
+        let first = config.architecture.filters().and_then(|(name, _)| name.strip_suffix(".weight"));
+        cfg["first_conv"] = first.unwrap_or("patch_embed.proj").into();
         cfg["classifier"] = if vit.distilled { json!(["head", "head_dist"]) } else { "head".into() };
     }
     if let Some(tag) = &config.tag {

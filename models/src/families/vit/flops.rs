@@ -28,5 +28,10 @@ pub(super) fn multiply_adds(c: &VitConfig) -> u64 {
         None => 0,
     };
     let pool = pool + (c.head_proj.unwrap_or(0) * c.pool_width()) as u64;
-    c.stem_multiply_adds() + patch_embed + c.depth as u64 * block + positions + pool + rows * (c.num_features() * c.num_classes) as u64
+    c.stem_multiply_adds()
+        + patch_embed
+        + c.depth as u64 * block
+        + positions
+        + pool
+        + rows * (c.num_features() * c.num_classes) as u64
 }

@@ -23,7 +23,9 @@ impl Vit {
         check_images(images, config.input_size())?;
         self.check_added_positions()?;
         if config.stem_layers.is_some() {
-            bail!("patches: expected some that are cut out of the image, got those of a stem's maps, which show the whole image")
+            bail!(
+                "patches: expected some that are cut out of the image, got those of a stem's maps, which show the whole image"
+            )
         }
         let (batch, count) = kept.dims2()?;
         if batch != images.dim(0)? || count == 0 {

@@ -141,7 +141,8 @@ impl VitConfig {
         let of = |shape: &Shape| {
             // What it reads and what it writes have one size, but where its stride lies between them.
             let behind = 4 << shape.stage;
-            let cost = |(weights, before): (u64, bool)| weights * pixels(if before { behind / shape.stride } else { behind });
+            let cost =
+                |(weights, before): (u64, bool)| weights * pixels(if before { behind / shape.stride } else { behind });
             shape.convolutions().map(cost).sum::<u64>()
         };
         first + self.bottlenecks().iter().map(of).sum::<u64>()
@@ -183,9 +184,8 @@ impl Stem {
         let Some(layers) = config.stem_layers else { return Ok(None) };
         // timm's ResNet without stages is its beginning alone, without a name of its own.
         let first = if layers.stages().is_empty() { vb.clone() } else { vb.pp("stem") };
-        let of = |shape: Shape| {
-            Bottleneck::new(&shape, vb.pp(format!("stages.{}.blocks.{}", shape.stage, shape.block)))
-        };
+        let of =
+            |shape: Shape| Bottleneck::new(&shape, vb.pp(format!("stages.{}.blocks.{}", shape.stage, shape.block)));
         Ok(Some(Self {
             conv: std_conv2d([config.in_chans, config.stem_width], FIRST, 2, first.pp("conv"))?,
             norm: group_norm(GROUPS, config.stem_width, EPS, first.pp("norm"))?,
