@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use candle_core::{DType, Device, Storage, Tensor};
 use serde::{Deserialize, Serialize};
 use tallow_models::vit::{GlobalPool, PosEmbed, RopeType};
-use tallow_models::{Architecture, ParamSpec, Params, VitConfig};
+use tallow_models::{Architecture, ModelConfig, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
 use crate::adapt::{Resampling, adapt_channels, resample_patches_by, resample_positions_by, resample_relative};
@@ -415,8 +415,21 @@ impl Planner<'_> {
                 Some(positions) if mapped.shape == spec.shape => Ok(vec![Change::AddFirstOf(positions.clone())]),
                 _ => Err(misfit("the model's embed_dim must be the checkpoint's")),
             },
-            ("patch_embed.proj.weight", Some(_)) => patch_changes(&spec.shape, &mapped.shape, self.law.of_kernels())
-                .ok_or_else(|| misfit("patch kernels are adapted in size and channels only")),
+            ("patch_embed.proj.weight", Some(vit)) => {
+                let changes = patch_changes(&spec.shape, &mapped.shape, self.law.of_kernels());
+                // Of a stem's maps channels are no colours.
+                let of_maps = |change: &Change| vit.stem_layers.is_some() && matches!(change, Change::Channels { .. });
+                changes
+                    .filter(|changes| !changes.iter().any(of_maps))
+                    .ok_or_else(|| misfit("patch kernels are adapted in size and channels only, and behind a stem in size"))
+            }
+            (name, Some(vit)) if vit.stem_layers.is_some() && vit.filters().is_some_and(|(first, _)| first == name) => {
+                let changes = patch_changes(&spec.shape, &mapped.shape, self.law.of_kernels());
+                let of_size = |change: &Change| matches!(change, Change::Patches { .. });
+                changes
+                    .filter(|changes| !changes.iter().any(of_size))
+                    .ok_or_else(|| misfit("the stem's first convolution is adapted in channels only"))
+            }
             _ if mapped.shape == spec.shape => Ok(Vec::new()),
             // Biases and tokens that JAX or an exporter stored with dimensions of one around them.
             _ if squeezed(&mapped.shape) == squeezed(&spec.shape) => Ok(vec![Change::Reshape(spec.shape.clone())]),

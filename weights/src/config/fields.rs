@@ -101,6 +101,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub(super) fn sizes(&self, field: &str) -> Result<Option<Vec<usize>>> {
+        let size = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
+        self.read(field, "a list of whole numbers", |value| value.as_array()?.iter().map(size).collect())
+    }
+
     pub(super) fn numbers(&self, field: &str) -> Result<Option<Vec<f64>>> {
         self.read(field, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
     }

@@ -1,10 +1,10 @@
-//! Hugging Face's `config.json` of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2, DINOv3, BEiT and Data2Vec-Vision.
+//! Hugging Face's `config.json` of ViT, ViT-Hybrid, DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2, DINOv3, BEiT and Data2Vec-Vision.
 
 use tallow_models::vit::{Act, GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, VitConfig};
 
 use super::fields::Fields;
-use super::{CheckpointConfig, processor};
+use super::{CheckpointConfig, processor, stem};
 use crate::Result;
 
 /// `classifier` is the head that the weights have, where the class of the model that the file names has none.
@@ -17,8 +17,8 @@ pub(super) fn parse(
     let kind = root.text("model_type")?.unwrap_or_default();
     let dinov2 = matches!(kind, "dinov2" | "dinov2_with_registers");
     let (dinov3, beit) = (kind == "dinov3_vit", matches!(kind, "beit" | "data2vec-vision"));
-    if !(dinov2 || dinov3 || beit || matches!(kind, "vit" | "deit" | "vit_mae" | "vit_msn" | "ijepa")) {
-        let known = "known are vit, deit, vit_mae, vit_msn, ijepa, dinov2, dinov2_with_registers, dinov3_vit, beit, data2vec-vision, \
+    if !(dinov2 || dinov3 || beit || matches!(kind, "vit" | "vit-hybrid" | "deit" | "vit_mae" | "vit_msn" | "ijepa")) {
+        let known = "known are vit, vit-hybrid, deit, vit_mae, vit_msn, ijepa, dinov2, dinov2_with_registers, dinov3_vit, beit, data2vec-vision, \
                      clip, siglip and their vision models";
         return Err(root.unsupported("model_type", known));
     }
@@ -43,7 +43,8 @@ pub(super) fn parse(
     };
     let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
     let mut vit = {
-        let mut made = sizes(root, if dinov2 { 14 } else { 16 })?;
+        let hybrid = kind == "vit-hybrid";
+        let mut made = sizes(root, if hybrid { 1 } else if dinov2 { 14 } else { 16 })?;
         made.num_classes = num_classes;
         made.mlp_ratio = mlp_ratio;
         made.qkv_bias = root.bool("qkv_bias")?.unwrap_or(true);
@@ -77,6 +78,9 @@ pub(super) fn parse(
         }
         if beit {
             as_beit(root, classes, &mut made)?;
+        }
+        if hybrid {
+            stem::of_hugging_face(root, &mut made)?;
         }
         made
     };
@@ -265,6 +269,8 @@ mod tests {
             (r#"{"model_type": "vit", "patch_size": 0}"#, "patch_size"),
             (r#"{"model_type": "vit", "hidden_act": "relu"}"#, "hidden_act"),
             (r#"{"model_type": "swin"}"#, "model_type"),
+            (r#"{"model_type": "vit-hybrid", "backbone_config": {"num_groups": 16}}"#, "backbone_config.num_groups"),
+            (r#"{"model_type": "vit-hybrid", "backbone_config": {"depths": [3, 0]}}"#, "stem_layers"),
             (r#"{"model_type": "dinov3_vit", "hidden_size": 36, "num_attention_heads": 6}"#, "rope_type"),
             (r#"{"model_type": "dinov3_vit", "query_bias": false}"#, "query_bias"),
             (r#"{"model_type": "beit", "use_relative_position_bias": true, "image_size": 2048}"#, "use_rel_pos_bias"),

@@ -79,13 +79,14 @@ impl Kind {
             ("dinov2", Self::Bit),
             ("dinov3", Self::DinoV3),
             ("convnext", Self::ConvNext),
+            ("hybrid", Self::Bit),
         ];
         kinds.iter().find(|(part, _)| name.contains(part)).map_or(Self::Vit, |(_, kind)| *kind)
     }
 
     /// The class of the processor, where it is none of those whose ways are known here.
     fn stranger<'a>(file: &Fields<'a>) -> Result<Option<&'a str>> {
-        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip beit ijepa chineseclip";
+        let known = "vit deit bit clip dinov2 dinov3vit convnext siglip beit ijepa chineseclip vithybrid";
         Ok(class_of(file)?.filter(|name| {
             let name = name.to_lowercase();
             let base = name.split("imageprocessor").next().and_then(|name| name.split("featureextractor").next());

@@ -1,4 +1,4 @@
-//! The names of Hugging Face transformers' ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2 (with registers), DINOv3, BEiT and
+//! The names of Hugging Face transformers' ViT, ViT-Hybrid, DeiT, ViT-MAE, ViT-MSN, I-JEPA, DINOv2 (with registers), DINOv3, BEiT and
 //! Data2Vec-Vision, of version 4 and of version 5.
 
 use super::{Fate, renamed};
@@ -20,11 +20,23 @@ pub(super) fn fate(name: &str, distilled: bool) -> Fate {
         _ if name.starts_with("pooler.") && !name.starts_with("pooler.layernorm.") => {
             Fate::Out("the pooler, which no classifier reads")
         }
-        _ => match top(name).or_else(|| block(name)) {
+        _ => match stem(name).or_else(|| top(name)).or_else(|| block(name)) {
             Some(fate) => fate,
             None => is(name),
         },
     }
+}
+
+/// Of a hybrid's ResNet.
+fn stem(name: &str) -> Option<Fate> {
+    const RENAMED: [(&str, &str); 2] = [("embedder.convolution.", "stem.conv."), ("embedder.norm.", "stem.norm.")];
+    let rest = name.strip_prefix("embeddings.patch_embeddings.backbone.")?;
+    let rest = rest.strip_prefix("bit.").unwrap_or(rest);
+    let name = renamed(rest, &RENAMED).or_else(|| {
+        let (stage, rest) = rest.strip_prefix("encoder.stages.")?.split_once(".layers.")?;
+        Some(format!("stages.{stage}.blocks.{rest}"))
+    });
+    Some(Fate::Is(format!("patch_embed.backbone.{}", name.as_deref().unwrap_or(rest))))
 }
 
 fn top(name: &str) -> Option<Fate> {

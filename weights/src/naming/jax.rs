@@ -45,6 +45,8 @@ pub(super) fn assemble(
         add(name.into(), &[(source.into(), turn)], None)?;
     }
 
+    stem(&|name| find(name).is_some(), &mut add)?;
+
     // Of the numbers that Flax gives to the parts of a block, the original's or Big Vision's.
     let stacked = find("Transformer/encoderblock/LayerNorm_0/scale");
     let first = if stacked.is_some() { "Transformer/encoderblock" } else { "Transformer/encoderblock_0" };
@@ -100,6 +102,33 @@ pub(super) fn assemble(
 
 /// Adds the tensor of a name, made of sources, where all of them are there.
 type Add<'a> = dyn FnMut(String, &[(String, Turn)], Option<usize>) -> Result<()> + 'a;
+
+/// A hybrid's convolutions, with the names that Big Transfer's files have. A ResNet without stages has no name of its own in timm.
+fn stem(has: &impl Fn(&str) -> bool, add: &mut Add) -> Result<()> {
+    let unit = |stage: usize, block: usize| format!("block{}/unit{}", stage + 1, block + 1);
+    let blocks = |stage: usize| (0..).take_while(|&block| has(&format!("{}/conv1/kernel", unit(stage, block)))).count();
+    let stages: Vec<usize> = (0..).map(blocks).take_while(|&blocks| blocks > 0).collect();
+    let mut layer = |name: &str, [conv, norm]: [String; 2], source: &str, [from, from_norm]: [String; 2]| -> Result<()> {
+        let name = format!("patch_embed.backbone.{name}");
+        add(format!("{name}{conv}.weight"), &[(format!("{source}{from}/kernel"), Turn::ConvKernel)], None)?;
+        add(format!("{name}{norm}.weight"), &[(format!("{source}{from_norm}/scale"), Turn::Flat)], None)?;
+        add(format!("{name}{norm}.bias"), &[(format!("{source}{from_norm}/bias"), Turn::Flat)], None)
+    };
+    let pair = |conv: &str, norm: &str| [conv.to_owned(), norm.to_owned()];
+    let first = if stages.is_empty() { "" } else { "stem." };
+    layer(first, pair("conv", "norm"), "", pair("conv_root", "gn_root"))?;
+    for (stage, &blocks) in stages.iter().enumerate() {
+        for block in 0..blocks {
+            let (name, source) = (format!("stages.{stage}.blocks.{block}."), format!("{}/", unit(stage, block)));
+            layer(&name, pair("downsample.conv", "downsample.norm"), &source, pair("conv_proj", "gn_proj"))?;
+            for i in 1..=3 {
+                let [conv, norm, from_norm] = ["conv", "norm", "gn"].map(|kind| format!("{kind}{i}"));
+                layer(&name, [conv.clone(), norm], &source, [conv, from_norm])?;
+            }
+        }
+    }
+    Ok(())
+}
 
 fn norm(name: &str, source: &str, layer: Option<usize>, add: &mut Add) -> Result<()> {
     add(format!("{name}.weight"), &[(format!("{source}/scale"), Turn::Same)], layer)?;

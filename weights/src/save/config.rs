@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 use tallow_models::layers::Gate;
-use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType};
+use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType, StemLayers};
 use tallow_models::{Architecture, VitConfig, zoo};
 
 use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
@@ -78,6 +78,9 @@ pub fn check_timm(config: &CheckpointConfig) -> Result<()> {
         VitConfig { spt: true, .. } => {
             refuse("shifted patch tokenisation in its ViT", "train without spt, or export as GGUF")
         }
+        VitConfig { stem_layers: Some(_), .. } if hybrid(vit).is_none() => {
+            refuse("a stem of other stages than its hybrids have", "export as GGUF")
+        }
         VitConfig { norm_patches: true, .. } => refuse("norms around its patch embedding", "export as GGUF"),
         VitConfig { lsa: true, .. } => {
             refuse("locality self-attention in its ViT", "train without lsa, or export as GGUF")
@@ -149,7 +152,9 @@ fn timm_name(config: &CheckpointConfig) -> Cow<'_, str> {
         }
         (Architecture::Vit(vit), _) if has_no_words(vit) => "tallow_vit".into(),
         (Architecture::Vit(vit), known) => {
-            let names = if vit.rel_pos_dim.is_some() && !vit.is_eva_or_beit() {
+            let names = if let Some(name) = hybrid(vit) {
+                [name; 2]
+            } else if vit.rel_pos_dim.is_some() && !vit.is_eva_or_beit() {
                 [if vit.use_post_norm { RELPOS_LAST } else { RELPOS }; 2]
             } else if vit.has_relative_tables() {
                 [BEIT; 2]
@@ -200,6 +205,21 @@ const BEIT: &str = "beit_base_patch16_224";
 const RELPOS: &str = "vit_relpos_base_patch16_plus_240";
 const RELPOS_LAST: &str = "vit_relpos_base_patch16_rpn_224";
 
+/// timm's hybrid with the same stem.
+fn hybrid(vit: &VitConfig) -> Option<&'static str> {
+    const HYBRIDS: [&str; 4] =
+        ["vit_tiny_r_s16_p8_224", "vit_small_r26_s32_224", "vit_base_r50_s16_224", "vit_large_r50_s32_224"];
+    let same = |name: &str| match zoo::find(name).map(|entry| entry.architecture) {
+        Ok(Architecture::Vit(base)) => stem(&base) == stem(vit),
+        _ => false,
+    };
+    vit.stem_layers.and_then(|_| HYBRIDS.into_iter().find(|name| same(name)))
+}
+
+fn stem(vit: &VitConfig) -> Option<(StemLayers, usize)> {
+    vit.stem_layers.map(|layers| (layers, vit.stem_width))
+}
+
 /// Whether timm builds both with the same class, after whose parameters those of the ViT are called.
 fn same_class(vit: &VitConfig, name: &str) -> bool {
     let class = |vit: &VitConfig| {
@@ -207,7 +227,7 @@ fn same_class(vit: &VitConfig, name: &str) -> bool {
         // Of Eva arguments say it.
         let at_once = (vit.block_fn == BlockFn::ParallelScaling).then_some(vit.attn_layer);
         let blocks = (!vit.is_eva_or_beit()).then(|| (vit.block_fn, at_once, vit.use_post_norm, vit.gate()));
-        (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, blocks)
+        (vit.is_eva_or_beit(), vit.has_relative_tables(), relative, blocks, stem(vit))
     };
     match zoo::find(name).map(|entry| entry.architecture) {
         Ok(Architecture::Vit(base)) => class(&base) == class(vit),
@@ -233,6 +253,7 @@ fn has_no_words(vit: &VitConfig) -> bool {
         || concatenates
         || vit.head_norm
         || vit.head_proj.is_some()
+        || vit.stem_layers.is_some() && hybrid(vit).is_none()
 }
 
 /// Keyword arguments of timm's constructor. Where timm's default says the same, newer ones are left out, so that versions that
