@@ -44,7 +44,16 @@ pub(super) fn parse(
     let dropout = root.number("hidden_dropout_prob")?.unwrap_or(0.);
     let mut vit = {
         let hybrid = kind == "vit-hybrid";
-        let mut made = sizes(root, if hybrid { 1 } else if dinov2 { 14 } else { 16 })?;
+        let mut made = sizes(
+            root,
+            if hybrid {
+                1
+            } else if dinov2 {
+                14
+            } else {
+                16
+            },
+        )?;
         made.num_classes = num_classes;
         made.mlp_ratio = mlp_ratio;
         made.qkv_bias = root.bool("qkv_bias")?.unwrap_or(true);

@@ -108,12 +108,13 @@ fn stem(has: &impl Fn(&str) -> bool, add: &mut Add) -> Result<()> {
     let unit = |stage: usize, block: usize| format!("block{}/unit{}", stage + 1, block + 1);
     let blocks = |stage: usize| (0..).take_while(|&block| has(&format!("{}/conv1/kernel", unit(stage, block)))).count();
     let stages: Vec<usize> = (0..).map(blocks).take_while(|&blocks| blocks > 0).collect();
-    let mut layer = |name: &str, [conv, norm]: [String; 2], source: &str, [from, from_norm]: [String; 2]| -> Result<()> {
-        let name = format!("patch_embed.backbone.{name}");
-        add(format!("{name}{conv}.weight"), &[(format!("{source}{from}/kernel"), Turn::ConvKernel)], None)?;
-        add(format!("{name}{norm}.weight"), &[(format!("{source}{from_norm}/scale"), Turn::Flat)], None)?;
-        add(format!("{name}{norm}.bias"), &[(format!("{source}{from_norm}/bias"), Turn::Flat)], None)
-    };
+    let mut layer =
+        |name: &str, [conv, norm]: [String; 2], source: &str, [from, from_norm]: [String; 2]| -> Result<()> {
+            let name = format!("patch_embed.backbone.{name}");
+            add(format!("{name}{conv}.weight"), &[(format!("{source}{from}/kernel"), Turn::ConvKernel)], None)?;
+            add(format!("{name}{norm}.weight"), &[(format!("{source}{from_norm}/scale"), Turn::Flat)], None)?;
+            add(format!("{name}{norm}.bias"), &[(format!("{source}{from_norm}/bias"), Turn::Flat)], None)
+        };
     let pair = |conv: &str, norm: &str| [conv.to_owned(), norm.to_owned()];
     let first = if stages.is_empty() { "" } else { "stem." };
     layer(first, pair("conv", "norm"), "", pair("conv_root", "gn_root"))?;

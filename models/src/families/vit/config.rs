@@ -720,9 +720,16 @@ const MAX_SINUSOIDAL: usize = 1 << 25;
 
 /// What is cut into patches.
 fn cut_in_words(config: &VitConfig) -> String {
-    let maps = ImgSize::from(config.map_size());
-    let stem = || format!("{maps}, the maps of the stem for img_size {}", config.img_size);
-    config.stem_layers.map_or_else(|| format!("img_size {}", config.img_size), |_| stem())
+    match config.stem_layers {
+        None => format!("img_size {}", config.img_size),
+        Some(_) => {
+            format!(
+                "the sides of the stem's maps, {} for img_size {}",
+                ImgSize::from(config.map_size()),
+                config.img_size
+            )
+        }
+    }
 }
 
 /// The image sizes in whole patches that are nearest to the config's: `98 or 112`.
