@@ -271,6 +271,14 @@ mod tests {
 
     #[test]
     fn a_field_that_makes_no_sense_is_named() {
+        let hybrid = |more: &str| {
+            let kind = r#""layer_type": "bottleneck", "global_padding": "same", "embedding_dynamic_padding": true"#;
+            format!(r#"{{"model_type": "vit-hybrid", "backbone_config": {{{kind}, {more}}}}}"#)
+        };
+        let text = hybrid(r#""depths": [3, 4, 9], "out_features": ["stage3"]"#);
+        let Architecture::Vit(vit) = parsed(&text, None).unwrap().architecture else { panic!("no ViT") };
+        let stages = vit.stem_layers.map(Vec::from);
+        assert_eq!((stages, vit.stem_width, vit.grid_size()), (Some(vec![3, 4, 9]), 64, [14, 14]));
         for (text, field) in [
             (r#"{"model_type": "vit", "hidden_size": -1}"#, "hidden_size"),
             (r#"{"model_type": "vit", "num_attention_heads": 7}"#, "num_heads"),
@@ -278,8 +286,12 @@ mod tests {
             (r#"{"model_type": "vit", "patch_size": 0}"#, "patch_size"),
             (r#"{"model_type": "vit", "hidden_act": "relu"}"#, "hidden_act"),
             (r#"{"model_type": "swin"}"#, "model_type"),
-            (r#"{"model_type": "vit-hybrid", "backbone_config": {"num_groups": 16}}"#, "backbone_config.num_groups"),
-            (r#"{"model_type": "vit-hybrid", "backbone_config": {"depths": [3, 0]}}"#, "stem_layers"),
+            (r#"{"model_type": "vit-hybrid", "backbone_config": {"layer_type": "preactivation"}}"#, "layer_type"),
+            (hybrid(r#""num_groups": 16"#).as_str(), "backbone_config.num_groups"),
+            (hybrid(r#""depths": [3, 0]"#).as_str(), "stem_layers"),
+            (hybrid(r#""depths": [3, 4], "out_features": ["stage1"]"#).as_str(), "out_features"),
+            (hybrid(r#""depths": [3, 4], "hidden_sizes": [256]"#).as_str(), "hidden_sizes"),
+            (hybrid(r#""depths": [3], "embedding_size": 18446744073709551615"#).as_str(), "hidden_sizes"),
             (r#"{"model_type": "dinov3_vit", "hidden_size": 36, "num_attention_heads": 6}"#, "rope_type"),
             (r#"{"model_type": "dinov3_vit", "query_bias": false}"#, "query_bias"),
             (r#"{"model_type": "beit", "use_relative_position_bias": true, "image_size": 2048}"#, "use_rel_pos_bias"),
