@@ -291,7 +291,7 @@ mod tests {
             (hybrid(r#""depths": [3, 0]"#).as_str(), "stem_layers"),
             (hybrid(r#""depths": [3, 4], "out_features": ["stage1"]"#).as_str(), "out_features"),
             (hybrid(r#""depths": [3, 4], "hidden_sizes": [256]"#).as_str(), "hidden_sizes"),
-            (hybrid(r#""depths": [3], "embedding_size": 18446744073709551615"#).as_str(), "hidden_sizes"),
+            (hybrid(r#""depths": [3], "embedding_size": 4294967295"#).as_str(), "hidden_sizes"),
             (r#"{"model_type": "dinov3_vit", "hidden_size": 36, "num_attention_heads": 6}"#, "rope_type"),
             (r#"{"model_type": "dinov3_vit", "query_bias": false}"#, "query_bias"),
             (r#"{"model_type": "beit", "use_relative_position_bias": true, "image_size": 2048}"#, "use_rel_pos_bias"),
