@@ -135,7 +135,7 @@ impl PretrainedBuilder {
             overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
             if config.architecture.num_classes() != labelled {
                 config.labels = None;
-                config.projection = false;
+                (config.projection, config.projection_bias) = (false, false);
             }
             Ok(())
         })?;

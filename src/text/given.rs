@@ -33,7 +33,11 @@ pub fn names(what: &'static str, given: &str) -> Result<Vec<String>> {
         let expected = "names separated by commas, or a file with one in every line";
         return Err(Error::invalid(what, expected, "no name"));
     }
-    Ok(given.split(',').map(|name| name.trim().to_owned()).collect())
+    let names: Vec<String> = given.split(',').map(|name| name.trim().to_owned()).collect();
+    match names.iter().position(String::is_empty) {
+        None => Ok(names),
+        Some(at) => Err(Error::invalid(what, "a name between any two commas", format!("none in place {}", at + 1))),
+    }
 }
 
 /// The lines of a text file that are not empty.
@@ -63,6 +67,10 @@ mod tests {
         for empty in ["", " ", ",", " , "] {
             let error = names("classes", empty).unwrap_err().to_string();
             assert!(error.ends_with("got no name"), "{error}");
+        }
+        for empty in ["a,,b", "a, b,"] {
+            let error = names("labels", empty).unwrap_err().to_string();
+            assert!(error.contains("expected a name between any two commas, got none in place"), "{error}");
         }
         fs::write(&file, "\n\n").unwrap();
         assert!(names("labels", file.to_str().unwrap()).unwrap_err().to_string().contains("a name in every line"));

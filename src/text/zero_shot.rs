@@ -95,7 +95,7 @@ impl ClassHead {
             return Err(Error::invalid("the model", expected, got));
         }
         Ok(Architecture::Vit(vit.clone().with(|c| {
-            c.head_proj = head_proj;
+            (c.head_proj, c.head_proj_bias) = (head_proj, head_proj.is_some() && own.projection_bias);
             c.head_norm = true;
             c.num_classes = classes;
         })))
@@ -224,7 +224,7 @@ impl ZeroShot {
             config.architecture = head.architecture(config)?;
             self.overrides.iter().try_for_each(|(option, value)| config.architecture.set(option, value))?;
             config.labels = Some(self.words);
-            config.projection = false;
+            (config.projection, config.projection_bias) = (false, false);
             Ok(())
         })?;
         account.notes.extend(encoder.notes().iter().cloned());

@@ -165,10 +165,10 @@ fn own_data(
         c.data.test_limit = None;
         c.data.val_fraction = 0.;
     });
-    let whole = setup::open_data(&whole, &options.hub)?;
+    let whole = setup::open_to_measure(&whole, &options.hub)?;
     // What a limit left out is not new; also of the other part, where the test part was held out of it.
     let limit = config.data.limit.or(config.data.test_limit);
-    let used = limit.map(|_| setup::open_data(config, &options.hub)).transpose()?;
+    let used = limit.map(|_| setup::open_to_measure(config, &options.hub)).transpose()?;
     let train_part = options.train_part;
     let search = Search { record: &record, train_part, limit: options.limit, whole: &whole, used: used.as_ref() };
     let (found, recollection) = search.find(listener)?;

@@ -163,15 +163,26 @@ impl Interpolate {
                     c.model.weights = Some(self.base.clone());
                     c.compute.device = self.device.clone().unwrap_or(c.compute.device.clone());
                 });
-                let words = WordHead::of(&asked, dataset, &self.hub)?;
+                let words = WordHead::of(&asked, dataset, &self.hub).map_err(|error| {
+                    let other = other_parameter(&own.architecture, &described.architecture);
+                    let other =
+                        other.map_or(String::new(), |name| format!(" ({name} is a parameter of one of them alone)"));
+                    self.another(&format!("another architecture{other}, and no head made of words: {error}"))
+                })?;
                 let made = words.as_ref().map(|words| words.architecture(&own)).transpose()?;
                 let fits = |made: &Architecture| Ok::<_, Error>(named(made)? == named(&described.architecture)?);
                 if !made.as_ref().map_or(Ok(false), fits)? {
                     return Err(self.another("another architecture"));
                 }
+                if let Some(made) = &made {
+                    self.check_alike(made, &described.architecture)?;
+                }
                 words
             }
         };
+        if same {
+            self.check_alike(&own.architecture, &described.architecture)?;
+        }
         let load = LoadOptions::default().with(|c| {
             c.head = if words.is_some() { Head::New } else { Head::Keep };
             c.labels = if words.is_some() { None } else { described.labels.clone() };
@@ -185,11 +196,62 @@ impl Interpolate {
         Ok(params)
     }
 
+    /// Refuses a base that computes something else of the same parameters.
+    fn check_alike(&self, base: &Architecture, run: &Architecture) -> Result<()> {
+        let Some((field, base, run)) = difference(base, run) else { return Ok(()) };
+        let expected = format!("a model with {field} = {run}, as the run's");
+        let got = format!("{base}: between models that compute something else of their parameters there is nothing");
+        Err(Error::invalid(&self.base, expected, got))
+    }
+
     fn another(&self, got: &str) -> Error {
         let expected = "a model with the parameters of the run's (what it was fine-tuned from, or another run of it), or the CLIP or SigLIP \
                         that its zero-shot head was made by";
         Error::invalid(&self.base, expected, got)
     }
+}
+
+/// A parameter that one of the two has and the other has not.
+fn other_parameter(one: &Architecture, other: &Architecture) -> Option<String> {
+    let named = |architecture: &Architecture| -> Option<Vec<String>> {
+        Some(architecture.parameters().ok()?.into_iter().map(|spec| spec.name).collect())
+    };
+    let (one, other) = (named(one)?, named(other)?);
+    let lacks = |names: &[String], others: &[String]| names.iter().find(|name| !others.contains(name)).cloned();
+    lacks(&one, &other).or_else(|| lacks(&other, &one))
+}
+
+/// The first field in which two architectures with the same parameters compute different things, with both of its values. Images of another
+/// size are no such difference, nor is what parameters begin with or is dropped in training.
+fn difference(one: &Architecture, other: &Architecture) -> Option<(String, String, String)> {
+    // What tensors show, too: each has its own check.
+    const SHOWN: [&str; 9] = [
+        "img_size",
+        "patch_size",
+        "in_chans",
+        "num_classes",
+        "init_values",
+        "trim",
+        "fc_norm",
+        "mlp_ratio",
+        "head_proj",
+    ];
+    let fields = |architecture: &Architecture| {
+        let mut architecture = architecture.clone();
+        if let Architecture::Vit(vit) = &mut architecture {
+            // None stands for those of the blocks.
+            vit.attn_pool_num_heads = vit.attn_pool_num_heads.filter(|heads| *heads != vit.num_heads);
+            vit.attn_pool_mlp_ratio = None;
+        }
+        serde_json::to_value(architecture).ok()
+    };
+    let (one, other) = (fields(one)?, fields(other)?);
+    let differs = |(name, value): &(&String, &serde_json::Value)| {
+        let counts = !SHOWN.contains(&name.as_str()) && !name.contains("drop");
+        counts && other.get(name.as_str()) != Some(value)
+    };
+    let (name, value) = one.as_object()?.iter().find(differs)?;
+    Some((name.clone(), value.to_string(), other.get(name).map_or("none".into(), ToString::to_string)))
 }
 
 /// The samples that are measured, labelled in the order of the model's classes.
@@ -290,6 +352,8 @@ impl Interpolated {
 
 #[cfg(test)]
 mod tests {
+    use tallow_models::VitConfig;
+
     use super::*;
 
     fn point(alpha: f64, val: Option<(f64, f64)>, test: f64) -> AtAlpha {
@@ -302,6 +366,17 @@ mod tests {
             other_accuracy: None,
             other_loss: None,
         }
+    }
+
+    #[test]
+    fn what_no_tensor_shows_is_a_difference_and_a_size_is_none() {
+        let vit = VitConfig::default();
+        let with = |change: fn(&mut VitConfig)| Architecture::Vit(vit.clone().with(change));
+        let of = |other: &Architecture| difference(&Architecture::Vit(vit.clone()), other).map(|(field, ..)| field);
+        assert_eq!(of(&with(|c| c.act = tallow_models::vit::Act::QuickGelu)).as_deref(), Some("act"));
+        assert_eq!(of(&with(|c| c.num_heads = 6)).as_deref(), Some("num_heads"));
+        let alike = with(|c| (c.img_size, c.drop_path_rate, c.attn_pool_num_heads) = (384.into(), 0.1, Some(12)));
+        assert_eq!(of(&alike), None);
     }
 
     #[test]

@@ -75,6 +75,25 @@ impl Setup {
         Self::of(&config, dataset, options)
     }
 
+    /// As [`Setup::of_run`], for a run that begins in `folder` and trains nothing: data that has nothing to train on does, too.
+    ///
+    /// # Errors
+    /// As [`Setup::with`].
+    pub fn to_measure(config: &TrainConfig, folder: &RunFolder, options: &OpenOptions) -> Result<Self> {
+        Self::begin(config)?;
+        let (config, notes) = paths::locate(config, folder);
+        let mut dataset = open_to_measure(&config, options)?;
+        if dataset.test_held_out {
+            dataset.notes.push(format!(
+                "measured are the {} samples that a run on this data holds out, so that the two can be compared; all are measured where the \
+                 classes lie in a folder `test`",
+                dataset.test.len()
+            ));
+        }
+        dataset.notes.extend(notes);
+        Self::of(&config, dataset, options)
+    }
+
     /// What is wrong with the settings alone, or the device, is said before data is read.
     fn begin(config: &TrainConfig) -> Result<()> {
         config.validate()?;
@@ -245,6 +264,14 @@ pub(super) fn open_split(config: &TrainConfig, split_by: SplitBy, hub: &OpenOpti
 /// As [`open_data`], where nothing is trained on it: without a test part, all of it is the test part.
 pub(super) fn open_whole(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
     open_as(config, &DataOptions { whole: true, ..data_options(config) }, hub)
+}
+
+/// As [`open_data`]; a test part alone does, where nothing is trained.
+pub(super) fn open_to_measure(config: &TrainConfig, hub: &OpenOptions) -> Result<Dataset> {
+    open_data(config, hub).or_else(|error| match open_whole(config, hub) {
+        Ok(whole) if whole.train.is_empty() && whole.classes.len() > 1 => Ok(whole),
+        _ => Err(error),
+    })
 }
 
 fn open_as(config: &TrainConfig, options: &DataOptions, hub: &OpenOptions) -> Result<Dataset> {

@@ -100,7 +100,7 @@ pub fn run(
         (c.model.head, c.length.epochs, c.length.eval_every) = (Head::ZeroShot, 1.into(), 1.into());
         c.data.augment = "none".into();
     });
-    let mut setup = Setup::of_run(&config, folder, Start::New, hub)?;
+    let mut setup = Setup::to_measure(&config, folder, hub)?;
     setup.dataset.notes.extend(kernels::take_up(&mut setup.config));
     let mut setup = setup.resolve()?;
     if !frame.digest(&mut setup.dataset) {

@@ -8,7 +8,10 @@ use tallow_models::vit::{GlobalPool, PosEmbed, RopeType};
 use tallow_models::{Architecture, ModelConfig, ParamSpec, Params, VitConfig};
 
 use crate::account::{Account, Parameter, ParameterFate, Tensor as Fate, TensorFate};
-use crate::adapt::{Resampling, adapt_channels, resample_patches_by, resample_positions_by, resample_relative};
+use crate::adapt::{
+    Resampling, adapt_channels, resample_patches_by, resample_positions_by, resample_relative,
+    resample_relative_plainly,
+};
 use crate::head::HeadDecision;
 use crate::naming::{self, Mapped, Naming, Translation};
 use crate::{Checkpoint, Error, Result};
@@ -140,6 +143,8 @@ enum Change {
     Relative {
         old: [usize; 2],
         new: [usize; 2],
+        /// Bilinearly between the distances as they are.
+        plain: bool,
     },
     /// Positions of zero for this many prefix tokens in front.
     ZeroPrefix(usize),
@@ -493,7 +498,8 @@ impl Planner<'_> {
             rows.checked_sub(3).and_then(square_root).filter(|side| side % 2 == 1).map(|side| [side.div_ceil(2); 2]);
         let old = self.grid.filter(|grid| !grid.contains(&0) && distances(*grid) == rows).or(square)?;
         let new = vit.grid_size();
-        (heads == their_heads).then(|| if old == new { vec![] } else { vec![Change::Relative { old, new }] })
+        let plain = self.translation.naming == Naming::HuggingFace;
+        (heads == their_heads).then(|| if old == new { vec![] } else { vec![Change::Relative { old, new, plain }] })
     }
 
     /// Whether the checkpoint's positions begin with the class token's and the model's do not. Constant positions can be added
@@ -578,7 +584,7 @@ impl Planner<'_> {
         let changes = fillings.iter().flat_map(|filling| &filling.changes);
         let mut notes: Vec<String> = changes
             .filter_map(|change| match change {
-                Change::Positions { old, new, .. } | Change::Relative { old, new }
+                Change::Positions { old, new, .. } | Change::Relative { old, new, .. }
                     if (0..2).any(|axis| 2 * new[axis] <= old[axis]) =>
                 {
                     Some(format!(
@@ -602,7 +608,7 @@ fn with_projection(
     architecture: &Architecture,
     mut translation: Translation,
 ) -> Result<Translation> {
-    let Architecture::Vit(vit @ VitConfig { head_proj: Some(width), .. }) = architecture else {
+    let Architecture::Vit(vit @ VitConfig { head_proj: Some(width), head_proj_bias, .. }) = architecture else {
         return Ok(translation);
     };
     if translation.get("head_proj.weight").is_some() {
@@ -618,6 +624,10 @@ fn with_projection(
     let Some(at) = translation.mapped.iter().position(|mapped| mapped.name == "head.bias") else {
         return Ok(translation);
     };
+    if *head_proj_bias {
+        translation.mapped[at].name = "head_proj.bias".into();
+        return Ok(translation);
+    }
     let bias = translation.mapped.remove(at);
     let values = bias.make(|at| finite(checkpoint, at))?.flatten_all()?.to_vec1::<f32>()?;
     if values.iter().any(|&value| value != 0.) {
@@ -662,6 +672,10 @@ fn law(checkpoint: &Checkpoint, naming: Naming) -> Resampling {
     match naming {
         // timm's reader of JAX's files.
         Naming::Jax => Resampling::BilinearPlain,
+        // transformers' DINOv2 with registers does it as its authors do, and its other ViTs without antialias.
+        Naming::HuggingFace if checkpoint.names().any(|name| name.ends_with("embeddings.register_tokens")) => {
+            Resampling::Bicubic
+        }
         _ if !naming.antialiases() => Resampling::BicubicPlain,
         _ if is_flexi() => Resampling::BilinearPlain,
         _ => Resampling::Bicubic,
@@ -714,9 +728,12 @@ impl Filling {
                     let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
                     resample_positions_by(&value, *prefix, old, new, *law)?
                 }
-                Change::Relative { old, new } => {
+                Change::Relative { old, new, plain } => {
                     let [old, new] = [*old, *new].map(|[rows, columns]| (rows, columns));
-                    resample_relative(&value, old, new)?
+                    match plain {
+                        true => resample_relative_plainly(&value, old, new)?,
+                        false => resample_relative(&value, old, new)?,
+                    }
                 }
                 Change::ZeroPrefix(prefix) => value.pad_with_zeros(1, *prefix, 0)?,
                 Change::DropFirst => value.narrow(1, 1, value.dim(1)? - 1)?.contiguous()?,
@@ -778,8 +795,10 @@ impl Change {
                 };
                 format!("positions resampled from {} to {} ({how})", grid_in_words(*old), grid_in_words(*new))
             }
-            Self::Relative { old, new } => {
-                format!("relative positions resampled from {} to {} patches", grid_in_words(*old), grid_in_words(*new))
+            Self::Relative { old, new, plain } => {
+                let how = if *plain { " (bilinear, as transformers)" } else { "" };
+                let [old, new] = [*old, *new].map(grid_in_words);
+                format!("relative positions resampled from {old} to {new} patches{how}")
             }
             Self::ZeroPrefix(prefix) => format!("{prefix} zero positions put before the patches'"),
             Self::DropFirst => "the class token's position moved into the class token".into(),

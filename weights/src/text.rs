@@ -37,6 +37,7 @@ pub struct TextCheckpoint {
     folder: Option<PathBuf>,
     config: TextConfig,
     tokenizing: Tokenizing,
+    strips_sep: bool,
     logit_scale: f64,
     logit_bias: Option<f64>,
     notes: Vec<String>,
@@ -78,7 +79,11 @@ impl TextCheckpoint {
             .flat_map(|(at, file)| (0..file.tensors.len()).map(move |place| (at, place)))
             .collect();
         let mut notes = Vec::new();
-        let network = chosen(&origin, &infos, options, &mut notes)?;
+        let network =
+            chosen(&origin, &infos, options, &mut notes).map_err(|error| match (error, elsewhere(source)) {
+                (Error::NotFound { what, .. }, Some(remedy)) => Error::NotFound { what, remedy },
+                (error, _) => error,
+            })?;
         let (fillings, shapes) = fillings(&origin, &infos, &places, &network)?;
         let stated = match folder.as_deref().filter(|_| is_described) {
             Some(folder) => stated(folder, network.naming)?,
@@ -117,10 +122,22 @@ impl TextCheckpoint {
                 100.
             }
         };
-        let tokenizing = stated.tokenizing;
+        let (tokenizing, strips_sep) = (stated.tokenizing, stated.strips_sep);
         let unprojected = infos.iter().find(|info| info.name.contains("visual.head.mlp."));
         let unprojected = unprojected.map(|info| info.name.clone());
-        Ok(Self { origin, folder, config, tokenizing, logit_scale, logit_bias, notes, unprojected, files, fillings })
+        Ok(Self {
+            origin,
+            folder,
+            config,
+            tokenizing,
+            strips_sep,
+            logit_scale,
+            logit_bias,
+            notes,
+            unprojected,
+            files,
+            fillings,
+        })
     }
 
     /// Where it came from, for messages.
@@ -141,6 +158,11 @@ impl TextCheckpoint {
     /// Whose way to make tokens of texts it was trained with.
     pub fn tokenizing(&self) -> Tokenizing {
         self.tokenizing
+    }
+
+    /// Whether zeros stand in the place of the tokenizer's `sep_token`, which ends a text (open_clip's `strip_sep_token`, of CLIPA).
+    pub fn strips_sep(&self) -> bool {
+        self.strips_sep
     }
 
     /// What the cosine of an image and a text is multiplied with to become a logit: the exponential of `logit_scale`.
@@ -189,6 +211,17 @@ impl TextCheckpoint {
         }
         Ok(())
     }
+}
+
+/// Where the text tower is that a folder's weights lack, as far as the folder tells.
+fn elsewhere(source: &Source) -> Option<String> {
+    let Source::Folder(folder) = source else { return None };
+    if folder.join("checkpoints").is_dir() {
+        return Some("a run keeps the vision tower alone: words need the CLIP or SigLIP that it began with".into());
+    }
+    let names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
+    let path = names.iter().map(|name| folder.join(name)).find(|path| path.is_file())?;
+    Some(format!("{} beside it is of open_clip, whose models have both towers: give its path", path.display()))
 }
 
 /// The text tower among the tensors of a file.
@@ -351,6 +384,7 @@ fn assumed(
             (TextNaming::OpenAi, false) => Tokenizing::OpenClip(Cleaning::Lower),
             (TextNaming::OpenAi, true) => Tokenizing::OpenClipOverHuggingFace(Cleaning::Canonicalize),
         },
+        strips_sep: false,
         sizes: Vec::new(),
         context_length: None,
         proj_dim: None,
@@ -377,7 +411,7 @@ fn configuration(origin: &str, shapes: &Shapes, stated: &StatedText) -> Result<T
     let [mlp_dim, _] = shape("blocks.0.mlp.fc1.weight")?;
     let depth = shapes.keys().filter(|name| name.ends_with(".norm1.weight")).count();
     let proj_dim = shapes.get("proj.weight").map(|_| shape("proj.weight")).transpose()?.map(|[rows, _]| rows);
-    for ((field, said), got) in stated.sizes.iter().zip([embed_dim, depth]) {
+    for ((field, said), got) in stated.sizes.iter().zip([embed_dim, depth, vocab_size]) {
         if *said != got {
             let expected = format!("the text tower's {field} {said}, as the config says");
             return Err(Error::format(origin, expected, format!("{got} in the weights")));

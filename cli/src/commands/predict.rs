@@ -129,8 +129,7 @@ impl Prediction {
 
 /// The model as a classifier of the classes that are called `labels`.
 fn by_words(args: &PredictArgs, labels: &str, session: &Session) -> Result<Pretrained> {
-    let mut words = given::names("labels", labels).map_err(model::of_model)?;
-    words.retain(|word| !word.is_empty());
+    let words = given::names("labels", labels).map_err(model::of_model)?;
     let (device, dtype) = session.device()?;
     let options = model::open_options(&args.model, &args.architecture, &args.checkpoint, session)?;
     let classifier =

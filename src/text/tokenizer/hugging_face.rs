@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::Model;
 use tokenizers::models::ModelWrapper;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::{Model, NormalizedString, Normalizer};
 
 use super::openai::vocabulary_and_pairs;
 use super::{bytes, missing, read, repair};
@@ -75,6 +76,18 @@ impl HuggingFace {
         }
     }
 
+    /// Brings texts to lower case before anything else, as transformers' tokenizer of SigLIP 2 does: letter by letter, so that a sigma is the
+    /// same wherever it stands, and after marks such as `<eos>` were found, which in capitals are none.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub(super) fn lower(&mut self) -> Result<()> {
+        let own = self.tokenizer.get_normalizer().cloned();
+        let both = std::iter::once(NormalizerWrapper::from(Lowercase)).chain(own).collect();
+        self.tokenizer.with_normalizer(Some(Sequence::new(both))).map_err(|error| unusable(&error))?;
+        Ok(())
+    }
+
     /// What texts are filled up with, and whether in front.
     pub(super) fn padding(&self) -> (u32, bool) {
         let token = &self.said["pad_token"];
@@ -92,6 +105,19 @@ impl HuggingFace {
     fn mark(&self, field: &str, usual: &str) -> Option<u32> {
         let token = &self.said[field];
         self.tokenizer.token_to_id(token.as_str().or(token["content"].as_str()).unwrap_or(usual))
+    }
+
+    /// The number of the mark that separates two texts, and ends one.
+    ///
+    /// # Errors
+    /// If there is no such mark.
+    pub(super) fn separator(&self) -> Result<u32> {
+        let of_roberta = self.said["tokenizer_class"].as_str().is_some_and(|class| class.contains("oberta"));
+        let usual = if of_roberta { "</s>" } else { "[SEP]" };
+        self.mark("sep_token", usual).ok_or_else(|| {
+            let expected = format!("the mark {usual}, which the model's config strips (strip_sep_token)");
+            Error::invalid("the tokenizer", expected, "a vocabulary without it")
+        })
     }
 
     /// The tokens of a text, with the marks that the tokenizer puts around it; how many are its own; and whether it was cut.
@@ -170,10 +196,15 @@ impl HuggingFace {
     }
 
     fn behind_mark(&self, text: &str) -> Result<Vec<u32>> {
-        let text = repair::canonicalize_siglip_behind_mark(text).replace(' ', "\u{2581}");
+        let text = repair::canonicalize_siglip_behind_mark(text);
         if text.is_empty() {
             return Ok(Vec::new());
         }
+        let mut text = NormalizedString::from(text);
+        if let Some(normalizer) = self.tokenizer.get_normalizer() {
+            normalizer.normalize(&mut text).map_err(|error| unusable(&error))?;
+        }
+        let text = text.get().replace(' ', "\u{2581}");
         let tokens = self.tokenizer.get_model().tokenize(&text).map_err(|error| unusable(&error))?;
         Ok(tokens.into_iter().map(|token| token.id).collect())
     }

@@ -29,6 +29,8 @@ pub struct Tokenizer {
     /// What a text is filled up with, and whether in front.
     pad: u32,
     pad_in_front: bool,
+    /// The token that zeros take the place of.
+    stripped: Option<u32>,
 }
 
 enum Cut {
@@ -43,8 +45,6 @@ enum Tidy {
     No,
     /// As transformers' tokenizer of SigLIP does.
     Siglip,
-    /// As transformers' tokenizer of SigLIP 2 does.
-    Lower,
     /// As open_clip does.
     OpenClip(Cleaning),
 }
@@ -84,20 +84,25 @@ impl Tokenizer {
             Tokenizing::OpenClip(cleaning) => {
                 let cut = OpenAi::of(folder)?;
                 check_size(checkpoint, cut.vocabulary(), cut.vocabulary(), cut.largest())?;
-                Self { cut: Cut::OpenAi(Box::new(cut), cleaning), context_length, pad: 0, pad_in_front: false }
+                let cut = Cut::OpenAi(Box::new(cut), cleaning);
+                Self { cut, context_length, pad: 0, pad_in_front: false, stripped: None }
             }
             tokenizing => {
-                let own = HuggingFace::of(folder)?;
+                let mut own = HuggingFace::of(folder)?;
                 let siglip = config.pool == TextPool::Last;
                 let tidy = match tokenizing {
                     Tokenizing::OpenClipOverHuggingFace(cleaning) => Tidy::OpenClip(cleaning),
                     _ if !siglip => Tidy::No,
-                    _ if own.is_of_siglip_2() => Tidy::Lower,
+                    _ if own.is_of_siglip_2() => {
+                        own.lower()?;
+                        Tidy::No
+                    }
                     _ => Tidy::Siglip,
                 };
                 check_size(checkpoint, own.base_vocabulary(), own.vocabulary_below(rows), own.largest())?;
                 let (pad, pad_in_front) = own.padding();
-                Self { cut: Cut::HuggingFace(Box::new(own), tidy), context_length, pad, pad_in_front }
+                let stripped = checkpoint.strips_sep().then(|| own.separator()).transpose()?;
+                Self { cut: Cut::HuggingFace(Box::new(own), tidy), context_length, pad, pad_in_front, stripped }
             }
         };
         Ok(made)
@@ -122,8 +127,6 @@ impl Tokenizer {
                         return Ok(self.filled(cut.encode_with_marks(text, self.context_length)?));
                     }
                     Tidy::Siglip => repair::canonicalize_siglip(text),
-                    // Letter by letter, as the library's own normaliser: a sigma is the same wherever it stands.
-                    Tidy::Lower => text.chars().flat_map(char::to_lowercase).collect(),
                     Tidy::OpenClip(cleaning) => repair::clean(text, cleaning),
                 };
                 cut.encode(&text, self.context_length)?
@@ -139,6 +142,7 @@ impl Tokenizer {
             true => ids = filling.chain(ids).collect(),
             false => ids.extend(filling),
         }
+        ids.iter_mut().filter(|id| Some(**id) == self.stripped).for_each(|id| *id = 0);
         Tokens { ids, length, words, is_cut }
     }
 }

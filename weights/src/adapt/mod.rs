@@ -10,5 +10,5 @@ mod resample;
 pub use channels::adapt_channels;
 pub use patches::{resample_patches, resample_patches_by};
 pub use positions::{resample_positions, resample_positions_by};
-pub use relative::resample_relative;
+pub use relative::{resample_relative, resample_relative_plainly};
 pub use resample::{Resampling, cubic};

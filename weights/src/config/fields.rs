@@ -75,6 +75,15 @@ impl<'a> Fields<'a> {
         self.read(field, "a whole number from 0 to 4294967295", size)
     }
 
+    /// A size that has the value `unsaid` where it is not said. Null says nothing, and is an error, as in transformers.
+    pub(super) fn size_or(&self, field: &str, unsaid: usize) -> Result<usize> {
+        if self.is_null(field) {
+            let expected = format!("a whole number, or no such field (it is {unsaid} then)");
+            return Err(Error::config(self.origin, &format!("{}{field}", self.path), expected, "null"));
+        }
+        Ok(self.size(field)?.unwrap_or(unsaid))
+    }
+
     /// One number, or two that are equal.
     pub(super) fn side(&self, field: &str) -> Result<Option<usize>> {
         self.read(field, "a whole number, or two that are equal (square images and patches)", |value| match value {

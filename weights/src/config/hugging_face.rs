@@ -132,9 +132,9 @@ pub(super) fn sizes(root: &Fields, patch_size: usize) -> Result<VitConfig> {
     made.img_size = root.img_size("image_size")?.unwrap_or(224.into());
     made.patch_size = root.side("patch_size")?.unwrap_or(patch_size);
     made.in_chans = channels(root)?;
-    made.embed_dim = root.size("hidden_size")?.unwrap_or(768);
-    made.depth = root.size("num_hidden_layers")?.unwrap_or(12);
-    made.num_heads = root.size("num_attention_heads")?.unwrap_or(12);
+    made.embed_dim = root.size_or("hidden_size", 768)?;
+    made.depth = root.size_or("num_hidden_layers", 12)?;
+    made.num_heads = root.size_or("num_attention_heads", 12)?;
     Ok(made)
 }
 

@@ -98,6 +98,7 @@ fn of_name(
             preprocessing,
             whitening: None,
             projection: translation.projects,
+            projection_bias: false,
             head_fault: None,
             labels: beside.and_then(|beside| beside.labels.clone()).filter(|labels| labels.len() == classes),
             license: beside.and_then(|beside| beside.license.clone()),
@@ -173,6 +174,10 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
         .filter_map(|mapped| Some(mapped.name.strip_prefix("blocks.")?.split_once('.')?.0))
         .collect();
     refuse(origin, translation)?;
+    if numbers.is_empty() {
+        let got = "none, but a patch embedding: its blocks have names of another model, such as CaiT";
+        return Err(Error::format(origin, "the blocks of a ViT", got));
+    }
     let stem = stem::read(origin, translation)?;
     let act = act(origin, translation, told)?;
     let mut notes = Vec::new();
@@ -297,8 +302,8 @@ fn settle(
     }
     // Others' names are those of models that differ from timm's in what shapes do not tell.
     let twins = if translation.naming == Naming::Timm { Twins::of(vit, origin, translation) } else { Twins::default() };
-    // Where periods lie beside the weights, they are Meta's own DINOv3, which takes the class token.
-    let metas = translation.periods.is_some();
+    // Meta's own DINOv3 takes the class token.
+    let metas = translation.is_metas_dinov3();
     twins.check(origin, told, Known { heads: heads.is_some(), pool: metas })?;
     vit.num_heads = match heads.or(twins.num_heads()) {
         Some(heads) => heads,

@@ -151,6 +151,9 @@ pub struct CheckpointConfig {
     /// compared with what the text tower gives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projection: bool,
+    /// That projection has a bias: it is the head of a tower of timm's in open_clip, and not open_clip's own projection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projection_bias: bool,
     /// Class names, in the order of the logits.
     pub labels: Option<Vec<String>>,
     /// Why the head's rows must not be used, where that is so: they were drawn and never trained, which what is saved says too, or
@@ -171,6 +174,7 @@ impl CheckpointConfig {
             preprocessing,
             whitening: None,
             projection: false,
+            projection_bias: false,
             labels: None,
             head_fault: None,
             license: None,

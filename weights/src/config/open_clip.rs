@@ -13,14 +13,14 @@ pub(super) fn parse(root: &Fields, notes: &mut Vec<String>) -> Result<Checkpoint
     let vision = model.object("vision_cfg")?.ok_or_else(|| model.error("vision_cfg", "a JSON object"))?;
     let embed_dim = model.size("embed_dim")?.ok_or_else(|| model.error("embed_dim", "the width of the embeddings"))?;
     let name = vision.text("timm_model_name")?.filter(|name| !name.is_empty());
-    let (vit, name) = match name {
+    let (vit, name, bias) = match name {
         Some(name) => of_timm(&vision, name, embed_dim, notes)?,
-        None => (own(model, &vision, embed_dim)?, None),
+        None => (own(model, &vision, embed_dim)?, None, false),
     };
     let preprocessing = preprocessing(root.object("preprocess_cfg")?.as_ref(), &vit)?;
     let projection = vit.num_classes > 0;
     Ok(CheckpointConfig::new(Architecture::Vit(vit), preprocessing)
-        .with(|c| (c.name, c.projection) = (name, projection)))
+        .with(|c| (c.name, c.projection, c.projection_bias) = (name, projection, bias)))
 }
 
 /// open_clip's own tower.
@@ -89,13 +89,13 @@ pub(super) fn act(model: &Fields, tower: &Fields) -> Result<Act> {
     }
 }
 
-/// A tower of timm's, and its name.
+/// A tower of timm's, its name, and whether its projection has a bias.
 fn of_timm(
     vision: &Fields,
     name: &str,
     embed_dim: usize,
     notes: &mut Vec<String>,
-) -> Result<(VitConfig, Option<String>)> {
+) -> Result<(VitConfig, Option<String>, bool)> {
     let found = super::of_timm(name, vision.origin, "timm_model_name")?;
     let Architecture::Vit(mut vit) = found.architecture else {
         return Err(vision.unsupported("timm_model_name", "choose a CLIP whose vision tower is a ViT"));
@@ -127,7 +127,8 @@ fn of_timm(
             "the projection is an MLP (timm_proj = mlp), which no model here has: it is left out, and there are no logits".into(),
         );
     }
-    Ok((vit, Some(name.split('.').next().unwrap_or(name).to_owned())))
+    let bias = proj.is_empty() || proj == "linear" && vision.bool("timm_proj_bias")? == Some(true);
+    Ok((vit, Some(name.split('.').next().unwrap_or(name).to_owned()), bias))
 }
 
 fn preprocessing(file: Option<&Fields>, vit: &VitConfig) -> Result<Preprocessing> {

@@ -122,8 +122,8 @@ impl Positions {
             Family::None => return,
             Family::DinoV3 => {
                 (vit.rope_temperature, vit.rope_rotate_half, vit.norm_eps) = (100., true, 1e-5);
-                // timm's pool; the authors' own files, with angles beside the weights, and Hugging Face's take the class token.
-                if translation.naming == Naming::Timm && translation.periods.is_none() {
+                // timm's pool; the authors' own files and Hugging Face's take the class token.
+                if translation.naming == Naming::Timm && !translation.is_metas_dinov3() {
                     (vit.global_pool, vit.fc_norm) = (GlobalPool::Avg, Some(false));
                 }
                 "DINOv3's"

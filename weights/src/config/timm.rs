@@ -39,6 +39,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         architecture,
         whitening: None,
         projection,
+        projection_bias: false,
         labels,
         head_fault,
         license: cfg.text("license")?.map(str::to_lowercase),
@@ -318,7 +319,7 @@ fn apply_some(args: &Fields, vit: &mut VitConfig, wanted: impl Fn(&str) -> bool)
             "act_layer" | "mlp_layer" if vit.swiglu_mlp => {}
             "act_layer" => {
                 let act = args.text(field)?.and_then(act_layer);
-                vit.act = act.ok_or_else(|| args.error(field, "gelu, gelu_tanh or quick_gelu"))?;
+                vit.act = act.ok_or_else(|| args.error(field, "gelu, gelu_tanh, quick_gelu or silu"))?;
             }
             "norm_layer" => {
                 let stated = args.text(field)?.and_then(norm_layer);
@@ -374,6 +375,7 @@ fn act_layer(text: &str) -> Option<Act> {
         "" | "gelu" => Act::Gelu,
         "gelutanh" => Act::GeluTanh,
         "quickgelu" => Act::QuickGelu,
+        "silu" | "swish" => Act::Silu,
         _ => return None,
     })
 }
@@ -549,6 +551,6 @@ mod tests {
             assert_eq!(act_layer(text), Some(Act::Gelu), "{text}");
         }
         assert_eq!(act_layer("<class 'timm.layers.activations.QuickGELU'>"), Some(Act::QuickGelu));
-        assert_eq!(act_layer("silu"), None);
+        assert_eq!((act_layer("nn.SiLU"), act_layer("relu")), (Some(Act::Silu), None));
     }
 }

@@ -135,6 +135,8 @@ pub(crate) struct Translation {
     pub(crate) is_openai: bool,
     /// The periods of rotary positions that lie beside the weights: where, and how many.
     pub(crate) periods: Option<(usize, usize)>,
+    /// Whether registers are `storage_tokens`, as the authors of DINOv3 call them.
+    pub(crate) storage_tokens: bool,
     /// Whether LayerScale is `gamma_1`, and not `ls1.gamma`, in timm's names.
     pub(crate) gammas: bool,
     /// What a reader should know.
@@ -163,6 +165,7 @@ impl Translation {
             projects: false,
             is_openai: false,
             periods: None,
+            storage_tokens: false,
             gammas: false,
             notes: Vec::new(),
         }
@@ -170,6 +173,11 @@ impl Translation {
 
     pub(crate) fn get(&self, name: &str) -> Option<&Mapped> {
         self.mapped.iter().find(|mapped| mapped.name == name)
+    }
+
+    /// Whether it is a DINOv3 of its authors' own files, which have periods of rotary positions beside the weights or registers of another name.
+    pub(crate) fn is_metas_dinov3(&self) -> bool {
+        self.periods.is_some() || self.storage_tokens
     }
 
     /// The width of a head, where periods tell it: each turns a pair of values by rows and one by columns.
@@ -221,6 +229,7 @@ pub(crate) fn translate(
                 if let ("rope_embed.periods", &[periods]) = (rest, info.shape.as_slice()) {
                     translation.periods = Some((index, periods));
                 }
+                translation.storage_tokens |= rest == "storage_tokens";
                 translation.gammas |= naming == Naming::Timm && rest.ends_with(".gamma_1");
                 if anchor(name, &info.shape).is_some() {
                     width = info.shape[0];
@@ -402,6 +411,11 @@ pub(crate) fn unknown(origin: &str, infos: &[TensorInfo]) -> Error {
             "the layout of an older vit-pytorch, or another of its models than ViT",
             "choose a plain ViT",
         );
+    }
+    if let Some(tower) = text_networks(infos).first() {
+        let called = if tower.prefix.is_empty() { String::new() } else { format!(" ({}…)", tower.prefix) };
+        let what = format!("a text tower{called} without a vision tower");
+        return Error::unsupported(origin, what, "images need a checkpoint with both, or with the vision tower alone");
     }
     let count = |words: &[&str]| infos.iter().filter(|info| words.iter().any(|word| info.name.contains(word))).count();
     let scores = [

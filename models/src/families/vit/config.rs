@@ -109,8 +109,11 @@ pub struct VitConfig {
     pub pool_include_prefix: bool,
     /// Whether there is a final norm at all. Default true.
     pub final_norm: bool,
-    /// Width of a projection without bias between the pool and the head (CLIP's); none leaves it out. Default none.
+    /// Width of a projection between the pool and the head (CLIP's); none leaves it out. Default none.
     pub head_proj: Option<usize>,
+    /// Whether that projection has a bias, as the head of a tower of timm's has where it is the projection (EVA-CLIP, Perception Encoder).
+    /// Default false.
+    pub head_proj_bias: bool,
     /// Whether what the head reads is divided by its length, so that logits are scaled cosines, as in a classifier that was made of the
     /// names of its classes. Default false.
     pub head_norm: bool,
@@ -192,6 +195,7 @@ impl VitConfig {
             pool_include_prefix: false,
             final_norm: true,
             head_proj: None,
+            head_proj_bias: false,
             head_norm: false,
             act: Act::Gelu,
             swiglu_mlp: false,

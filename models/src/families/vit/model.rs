@@ -89,7 +89,7 @@ impl Vit {
             },
             fc_norm: of_tokens(config.final_norm && config.uses_fc_norm(), "fc_norm", width)?,
             head_proj: match config.head_proj {
-                Some(to) => Some(linear(width, to, false, INIT, vb.pp("head_proj"))?),
+                Some(to) => Some(linear(width, to, config.head_proj_bias, INIT, vb.pp("head_proj"))?),
                 None => None,
             },
             head_drop: Dropout::new(config.drop_rate, "head_drop"),

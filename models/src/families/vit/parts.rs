@@ -91,7 +91,7 @@ impl VitConfig {
 
     /// The attention pool.
     pub(super) fn attention_pool(&self) -> AttentionPoolConfig {
-        let act = if self.act == Act::Silu { Act::Gelu } else { self.act };
+        let act = if self.swiglu_mlp && self.act == Act::Silu { Act::Gelu } else { self.act };
         AttentionPoolConfig {
             mlp_dim: self.attn_pool_mlp_dim(),
             act: act.op(),
