@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::output::stderr_line;
 use crate::session::Session;
 use tallow::data::files::{ENDINGS, Listing};
-use tallow::data::{self, BadImage, Decoding, Exif, Image, Look, OnBadImage, Samples, open_image_as};
+use tallow::data::{self, Alpha, BadImage, Decoding, Exif, Image, Look, OnBadImage, Samples, open_image_as};
 
 /// Image files as samples; they have no label.
 pub struct ImageFiles {
@@ -64,14 +64,14 @@ impl Samples for ImageFiles {
     }
 
     fn image(&self, index: usize) -> data::Result<Image> {
-        open_image_as(&self.files[index], Decoding::new(false, self.exif))
+        open_image_as(&self.files[index], Decoding::new(Alpha::Dropped, self.exif))
     }
 
-    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
-        open_image_as(&self.files[index], Decoding::new(true, self.exif))
+    fn image_as(&self, index: usize, alpha: Alpha) -> data::Result<Image> {
+        open_image_as(&self.files[index], Decoding::new(alpha, self.exif))
     }
 
-    fn look(&self, index: usize, alpha: bool) -> data::Result<Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> data::Result<Look> {
         data::look_at_file(&self.files[index], Decoding::new(alpha, self.exif))
     }
 

@@ -9,7 +9,7 @@ mod answers;
 
 use std::fs;
 
-use tallow::data::{DataOptions, Decoding, Exif, decode_as, open};
+use tallow::data::{Alpha, DataOptions, Decoding, Exif, decode_as, open};
 use tallow::report::single;
 use tallow::train::RunFolder;
 
@@ -86,8 +86,9 @@ pub fn decode(bytes: &[u8]) -> bool {
             true
         })
     };
-    let [plain, with_alpha] = [(false, Exif::Apply), (true, Exif::Ignore)].map(answer);
-    plain && with_alpha
+    let [plain, with_alpha, on_white] =
+        [(Alpha::Dropped, Exif::Apply), (Alpha::Kept, Exif::Ignore), (Alpha::OnWhite, Exif::Apply)].map(answer);
+    plain && with_alpha && on_white
 }
 
 /// The files of a run's folder, with a zero byte between them; one that is empty is not there.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::samples::Look;
-use super::{Dataset, Error, Result, Samples, Subset};
+use super::{Alpha, Dataset, Error, Result, Samples, Subset};
 
 /// What becomes of images that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -82,9 +82,9 @@ pub struct Checked {
 const NAMED: usize = 20;
 
 impl Checked {
-    /// Reads every sample, with `alpha` as a model does that reads an alpha channel. `done` is called after each, from many
+    /// Reads every sample, where this becomes of its transparency. `done` is called after each, from many
     /// threads.
-    pub fn of(samples: &dyn Samples, alpha: bool, done: &(dyn Fn() + Sync)) -> Self {
+    pub fn of(samples: &dyn Samples, alpha: Alpha, done: &(dyn Fn() + Sync)) -> Self {
         let look = |index: usize| {
             let found = catch_unwind(AssertUnwindSafe(|| samples.look(index, alpha)));
             done();
@@ -167,7 +167,7 @@ pub(super) fn without_bad(mut dataset: Dataset, say: &dyn Fn(&str)) -> Result<Da
     ];
     for (name, part) in parts {
         let Some(part) = part else { continue };
-        let checked = look_through(&dataset.spec, name, &**part, false, say);
+        let checked = look_through(&dataset.spec, name, &**part, Alpha::Dropped, say);
         let named = format!("{}: {name} part", dataset.spec);
         dataset.notes.extend(checked.notes(&named));
         let Some(skipped) = checked.skipped(&named) else { continue };
@@ -182,7 +182,7 @@ pub(super) fn without_bad(mut dataset: Dataset, say: &dyn Fn(&str)) -> Result<Da
 }
 
 /// [`Checked::of`] a part of a data set, announced where it takes a while.
-pub(crate) fn look_through(spec: &str, name: &str, part: &dyn Samples, alpha: bool, say: &dyn Fn(&str)) -> Checked {
+pub(crate) fn look_through(spec: &str, name: &str, part: &dyn Samples, alpha: Alpha, say: &dyn Fn(&str)) -> Checked {
     const WHILE: usize = 2000;
     if part.len() >= WHILE && part.image_size().is_none() {
         say(&format!("{spec}: reading the {} images of the {name} part once, to know of bad ones", part.len()));

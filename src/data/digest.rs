@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use super::{Error, Image, Look, Result, Samples};
+use super::{Alpha, Error, Image, Look, Result, Samples};
 
 /// Samples whose contents are read between two reports of progress.
 const AT_A_TIME: usize = 1024;
@@ -123,10 +123,10 @@ impl Samples for Digested {
     fn image(&self, index: usize) -> Result<Image> {
         self.samples.image(index)
     }
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        self.samples.image_with_alpha(index)
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
+        self.samples.image_as(index, alpha)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> Result<Look> {
         self.samples.look(index, alpha)
     }
     fn name(&self, index: usize) -> String {

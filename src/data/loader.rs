@@ -183,9 +183,9 @@ impl Work {
         Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 }
     }
 
-    /// A sample as the model reads it: with its alpha channel only for one of four.
+    /// A sample as the model reads it.
     fn image(&self, index: usize) -> Result<Image> {
-        if self.transform.reads_alpha() { self.samples.image_with_alpha(index) } else { self.samples.image(index) }
+        self.samples.image_as(index, self.transform.alpha())
     }
 
     fn levels_of(&self, index: usize, out: &mut [u8]) -> Result<()> {

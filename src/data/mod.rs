@@ -47,7 +47,7 @@ pub use mix::{Blend, Mix};
 pub use open::{holds_points, open, open_at, open_with};
 pub use parts::{Part, Role};
 pub use picked::{Pick, Picked};
-pub use samples::{Image, Look, Samples};
+pub use samples::{Alpha, Image, Look, Samples};
 #[cfg(feature = "train")]
 pub(crate) use split::proportional_labels;
 pub use split::{SplitBy, Subset};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Digest, Image, Look, Result, Samples};
+use super::{Alpha, Digest, Image, Look, Result, Samples};
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +51,11 @@ impl Samples for Picked {
         let (part, index) = self.at(index);
         part.image(index)
     }
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
         let (part, index) = self.at(index);
-        part.image_with_alpha(index)
+        part.image_as(index, alpha)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> Result<Look> {
         let (part, index) = self.at(index);
         part.look(index, alpha)
     }

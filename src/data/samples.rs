@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tallow_weights::{Preprocessing, Transparency};
+
 use super::digest::Digest;
 use super::error::{Error, Result};
 
@@ -16,6 +18,37 @@ pub struct Image {
     pub channels: usize,
     /// `height * width * channels` values.
     pub pixels: Vec<u8>,
+}
+
+/// What becomes of the transparency of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Alpha {
+    /// It is left out, and the colours stay as they are: Pillow's `convert("RGB")`.
+    #[default]
+    Dropped,
+    /// It is a fourth channel; what has none is opaque.
+    Kept,
+    /// The image is laid on white, as image processors of transformers do it.
+    OnWhite,
+    /// It is a fourth channel of images that have one; that of single colours is left out.
+    AsItLies,
+}
+
+impl Alpha {
+    /// What becomes of it where images are made into a model's input so.
+    pub fn of(preprocessing: &Preprocessing) -> Self {
+        match (preprocessing.input_size[0], preprocessing.transparency) {
+            (4, _) => Self::Kept,
+            (_, Transparency::OnWhite) => Self::OnWhite,
+            (3, Transparency::Resized) => Self::AsItLies,
+            _ => Self::Dropped,
+        }
+    }
+
+    /// What becomes of it for a model of so many channels, where nothing else is said.
+    pub fn of_channels(channels: usize) -> Self {
+        if channels == 4 { Self::Kept } else { Self::Dropped }
+    }
 }
 
 impl Image {
@@ -59,6 +92,34 @@ impl Image {
         Self { width: self.width, height: self.height, channels: 3, pixels }
     }
 
+    /// Laid on white, with the integers of Pillow's `alpha_composite`; an image without alpha as it is.
+    pub fn on_white(&self) -> Self {
+        if self.channels != 4 {
+            return self.clone();
+        }
+        let laid = |p: &[u8]| {
+            let alpha = u32::from(p[3]);
+            // 128 parts, divided by 255 and rounded.
+            let over_white = |level: u8| {
+                let sum = (u32::from(level) * alpha + 255 * (255 - alpha)) * 128 + 0x4000;
+                ((((sum >> 8) + sum) >> 8) >> 7) as u8
+            };
+            [p[0], p[1], p[2]].map(over_white)
+        };
+        let pixels = self.pixels.chunks_exact(4).flat_map(laid).collect();
+        Self { width: self.width, height: self.height, channels: 3, pixels }
+    }
+
+    /// As it is read where this becomes of its transparency.
+    pub fn read_as(&self, alpha: Alpha) -> Self {
+        match alpha {
+            Alpha::Dropped => self.to_rgb(),
+            Alpha::Kept => self.to_rgba(),
+            Alpha::OnWhite => self.on_white(),
+            Alpha::AsItLies => self.clone(),
+        }
+    }
+
     /// Red, green, blue and alpha; what has no alpha is opaque.
     pub fn to_rgba(&self) -> Self {
         let rgba = |p: &[u8]| match *p {
@@ -82,19 +143,24 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// If it cannot be read, or is a point and no image (see [`Samples::point`]).
     fn image(&self, index: usize) -> Result<Image>;
-    /// Sample `index` in red, green, blue and alpha, for models that read four channels; what has no alpha is opaque.
+    /// Sample `index`, where this becomes of its transparency; [`Samples::image`] drops it.
     ///
     /// # Errors
     /// As [`Samples::image`].
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        Ok(self.image(index)?.to_rgba())
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
+        let image = self.image(index)?;
+        Ok(match alpha {
+            // What is grey or RGB is that already.
+            Alpha::Dropped | Alpha::AsItLies => image,
+            Alpha::Kept | Alpha::OnWhite => image.read_as(alpha),
+        })
     }
-    /// Reads sample `index` only to see whether it can be read, with `alpha` as a model of four channels does; gives what is to be
-    /// told of it.
+    /// Reads sample `index` only to see whether it can be read, where this becomes of its transparency; gives what is to be told
+    /// of it.
     ///
     /// # Errors
     /// As [`Samples::image`].
-    fn look(&self, index: usize, _alpha: bool) -> Result<Look> {
+    fn look(&self, index: usize, _alpha: Alpha) -> Result<Look> {
         // What is in memory in full needs no look.
         if self.point(index).is_none() && self.image_size().is_none() {
             self.image(index)?;

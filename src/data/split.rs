@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::digest::{self, Digest, Digested};
-use super::{Error, Image, Look, Result, Samples};
+use super::{Alpha, Error, Image, Look, Result, Samples};
 
 /// Some of the samples of another part, in an order of their own.
 pub struct Subset {
@@ -39,10 +39,10 @@ impl Samples for Subset {
     fn image(&self, index: usize) -> Result<Image> {
         self.samples.image(self.indices[index])
     }
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        self.samples.image_with_alpha(self.indices[index])
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
+        self.samples.image_as(self.indices[index], alpha)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> Result<Look> {
         self.samples.look(self.indices[index], alpha)
     }
     fn name(&self, index: usize) -> String {

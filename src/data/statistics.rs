@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Error, Result, Samples};
+use super::{Alpha, Error, Result, Samples};
 
 /// Mean and standard deviation per channel, of pixels in [0, 1], and sizes.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,17 +18,17 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Over all pixels of all samples, as they are before resizing, in `channels` 1 (grey), 3 or 4 (RGBA). Sums are of integers: the
-    /// result does not depend on threads.
+    /// Over all pixels of all samples, as they are before resizing, in `channels` 1 (grey), 3 or 4 (RGBA), and where this becomes of their
+    /// transparency. Sums are of integers: the result does not depend on threads.
     ///
     /// # Errors
     /// If a sample cannot be read.
-    pub fn of(samples: &dyn Samples, channels: usize) -> Result<Self> {
+    pub fn of(samples: &dyn Samples, channels: usize, alpha: Alpha) -> Result<Self> {
         if ![1, 3, 4].contains(&channels) {
             return Err(Error::invalid("statistics of images", "1, 3 or 4 channels", channels));
         }
         let sums = |index: usize| -> Result<Sums> {
-            let mut image = if channels == 4 { samples.image_with_alpha(index)? } else { samples.image(index)? };
+            let mut image = samples.image_as(index, alpha)?;
             if channels == 1 && image.channels != 1 {
                 image = image.to_grey();
             }

@@ -9,7 +9,7 @@ use tallow_models::images::{self, Taps};
 use tallow_weights::{CheckpointConfig, Preprocessing, Resizing, Whitening};
 
 use super::resize::{self, Resizer};
-use super::{Augment, Crop, Error, Image, Result, Samples};
+use super::{Alpha, Augment, Crop, Error, Image, Result, Samples};
 
 /// What a sample's random choices come from, and nothing else: neither threads nor an interruption change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub struct Transform {
     scaled: (usize, usize),
     squash: bool,
     crop_floor: bool,
+    /// What becomes of the transparency of images.
+    alpha: Alpha,
     resizer: Resizer,
     /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
@@ -115,6 +117,7 @@ impl Transform {
             scaled: (scaled(height).max(1), scaled(width).max(1)),
             squash: *squash,
             crop_floor: *crop_floor,
+            alpha: Alpha::of(&per_channel),
             resizer: Resizer { filter: preprocessing.interpolation, resizing: preprocessing.resizing },
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
@@ -172,9 +175,9 @@ impl Transform {
         }
     }
 
-    /// Whether the model reads an alpha channel.
-    pub(super) fn reads_alpha(&self) -> bool {
-        self.input[0] == 4
+    /// What becomes of the transparency of images.
+    pub(super) fn alpha(&self) -> Alpha {
+        self.alpha
     }
 
     /// One image as a tensor `[channels, height, width]` on the CPU.
@@ -332,12 +335,13 @@ impl Transform {
         Ok(shown)
     }
 
-    /// The image in the channels that the model reads; what is grey stays grey for a model in colour.
+    /// The image in the channels that the model reads; what is grey stays grey for a model in colour, and alpha may be left for resizing.
     fn converted<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>> {
         self.check_reads_images()?;
         Ok(match (self.input[0], image.channels) {
-            (1, 3 | 4) => Cow::Owned(image.to_grey()),
-            (3, 4) => Cow::Owned(image.to_rgb()),
+            (1, 4) => Cow::Owned(image.read_as(self.alpha).to_grey()),
+            (1, 3) => Cow::Owned(image.to_grey()),
+            (3, 4) if self.alpha != Alpha::AsItLies => Cow::Owned(image.read_as(self.alpha)),
             (4, 1 | 3) => Cow::Owned(image.to_rgba()),
             _ => Cow::Borrowed(image),
         })
@@ -351,6 +355,9 @@ impl Transform {
             let [height, width] = crop.size;
             let window = random_crop(&image, crop.scale, rng);
             let mut shown = self.resizer.whole(&window, (width, height))?;
+            if self.alpha == Alpha::AsItLies {
+                shown = shown.to_rgb();
+            }
             crop.change(&mut shown, rng);
             let (own, after) = rest.split_at_mut(self.input[0] * height * width);
             self.normalise(&shown, crop.size, own);
@@ -402,7 +409,10 @@ impl Transform {
     /// What the window shows of the resized image, of the input's size; no more than that is made.
     fn shown(&self, image: &Image, window: &Window) -> Result<Image> {
         let (part, (left, top)) = self.visible(window);
-        let shown = self.resizer.resize(image, window.resized, part)?;
+        let mut shown = self.resizer.resize(image, window.resized, part)?;
+        if self.alpha == Alpha::AsItLies {
+            shown = shown.to_rgb();
+        }
         let [_, height, width] = self.input;
         if (part.width, part.height) == (width, height) {
             return Ok(shown);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::Pretrained;
-use crate::data::{self, Decoding, Exif, Image, Samples, decode_as, open_image_as};
+use crate::data::{self, Alpha, Decoding, Exif, Image, Samples, decode_as, open_image_as};
 
 /// One image, in one of the forms in which a program has it.
 #[derive(Debug, Clone)]
@@ -194,18 +194,18 @@ impl Inputs {
         Ok(input)
     }
 
-    fn decoded(&self, index: usize, alpha: bool) -> data::Result<Image> {
+    fn decoded(&self, index: usize, alpha: Alpha) -> data::Result<Image> {
         let decoding = Decoding { alpha, exif: self.exif };
         match &self.images[index] {
             ImageInput::Path(path) => open_image_as(path, decoding),
             ImageInput::Bytes(bytes) => decode_as(bytes, &self.name(index), decoding),
             ImageInput::Pixels(image) => {
                 image.check(&self.name(index))?;
-                Ok(if alpha { image.to_rgba() } else { (**image).clone() })
+                Ok(image.read_as(alpha))
             }
             ImageInput::Tensor(tensor) => {
                 let image = of_pixels(tensor, &self.name(index))?;
-                Ok(if alpha { image.to_rgba() } else { image })
+                Ok(image.read_as(alpha))
             }
         }
     }
@@ -234,11 +234,11 @@ impl Samples for Inputs {
     }
 
     fn image(&self, index: usize) -> data::Result<Image> {
-        self.decoded(index, false)
+        self.decoded(index, Alpha::Dropped)
     }
 
-    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
-        self.decoded(index, true)
+    fn image_as(&self, index: usize, alpha: Alpha) -> data::Result<Image> {
+        self.decoded(index, alpha)
     }
 
     fn name(&self, index: usize) -> String {

@@ -18,7 +18,7 @@ use super::relabel::relabelled;
 use super::run_folder::RunFolder;
 use super::study::svm;
 use super::{data_record, device, paths, setup};
-use crate::data::{Dataset, Exif, OnBadImage, Samples};
+use crate::data::{Alpha, Dataset, Exif, OnBadImage, Samples};
 use crate::inference::Pretrained;
 
 /// Where the measurement is to differ from the run's own.
@@ -114,8 +114,8 @@ pub fn evaluate_run(folder: &RunFolder, options: &RunEvaluation, listener: &mut 
         return Err(Error::invalid(&dataset.spec, "samples in the training part", "none: it has no such part"));
     }
     let model = if svm.is_some() { None } else { Some(options.chosen(folder, config)?) };
-    let alpha = model.as_ref().is_some_and(|model| model.config().architecture.input_size()[0] == 4);
-    if config.data.on_bad_image == OnBadImage::Error || alpha {
+    let alpha = model.as_ref().map_or(Alpha::Dropped, |model| Alpha::of(&model.config().preprocessing));
+    if config.data.on_bad_image == OnBadImage::Error || alpha == Alpha::Kept {
         let name = if options.train_part { "training" } else { "test" };
         let notes = setup::check_part(&dataset, name, &**samples, alpha, &options.hub)?;
         notes.into_iter().for_each(|note| listener.on(&Event::Warning(note)));

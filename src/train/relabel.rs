@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::event::{Event, Listener};
-use crate::data::{self, Dataset, Image, Samples};
+use crate::data::{self, Alpha, Dataset, Image, Samples};
 
 /// `samples`, a part of `dataset`, labelled in the order of the model's `classes` many classes, whose names are `names` where
 /// they are known. Says where that is not the data set's own order.
@@ -130,11 +130,11 @@ impl Samples for Relabelled {
         self.samples.image(index)
     }
 
-    fn image_with_alpha(&self, index: usize) -> data::Result<Image> {
-        self.samples.image_with_alpha(index)
+    fn image_as(&self, index: usize, alpha: Alpha) -> data::Result<Image> {
+        self.samples.image_as(index, alpha)
     }
 
-    fn look(&self, index: usize, alpha: bool) -> data::Result<data::Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> data::Result<data::Look> {
         self.samples.look(index, alpha)
     }
 

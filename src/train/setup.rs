@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::DType;
 use tallow_models::{Architecture, Params, zoo};
-use tallow_weights::{Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source};
+use tallow_weights::{
+    Account, Checkpoint, CheckpointConfig, LoadOptions, OpenOptions, Preprocessing, Source, Transparency,
+};
 
 use super::config::{Method, Normalize, Resolved, TrainConfig};
 use super::data_record::{self, DataRecord};
@@ -21,7 +23,9 @@ use super::schedule::Schedule;
 use super::study::perceptron;
 use super::zero_shot::WordHead;
 use super::{device, device_name, freeze, memory, paths, pretraining, set_precision, warnings};
-use crate::data::{self, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening};
+use crate::data::{
+    self, Alpha, Augment, DataOptions, Dataset, OnBadImage, Samples, SplitBy, Statistics, check, whitening,
+};
 
 /// Everything that a run needs, in memory. [`Setup::new`] makes it from a configuration, [`Setup::of_parts`] from a model and data that
 /// a program brings itself: [`super::fit()`] builds the architecture over the parameters and trains it on the data set.
@@ -126,7 +130,12 @@ impl Setup {
         check_points(&dataset, &architecture)?;
         check_mix(config, &dataset)?;
         check_channels(&dataset, &architecture)?;
-        check_images(&mut dataset, architecture.input_size()[0] == 4, config.data.on_bad_image, options)?;
+        check_images(
+            &mut dataset,
+            Alpha::of_channels(architecture.input_size()[0]),
+            config.data.on_bad_image,
+            options,
+        )?;
         perceptron::check(config, &architecture)?;
         pretraining::check(config, &architecture, &dataset)?;
         // What is said of the weights; where nothing is and they are the model's own, what was assumed for that.
@@ -372,8 +381,8 @@ pub(super) fn open_older(config: &TrainConfig, folder: &RunFolder, hub: &OpenOpt
 
 /// Reads what results are measured on before anything is trained for it. Bad training images are met in the first epoch; where they
 /// are to be left out, they are already.
-pub(super) fn check_images(dataset: &mut Dataset, alpha: bool, on_bad: OnBadImage, hub: &OpenOptions) -> Result<()> {
-    if on_bad == OnBadImage::Skip && !alpha {
+pub(super) fn check_images(dataset: &mut Dataset, alpha: Alpha, on_bad: OnBadImage, hub: &OpenOptions) -> Result<()> {
+    if on_bad == OnBadImage::Skip && alpha != Alpha::Kept {
         return Ok(());
     }
     for (name, part) in [("test", Some(dataset.test.clone())), ("validation", dataset.val.clone())] {
@@ -389,7 +398,7 @@ pub(super) fn check_part(
     dataset: &Dataset,
     name: &str,
     part: &dyn Samples,
-    alpha: bool,
+    alpha: Alpha,
     hub: &OpenOptions,
 ) -> Result<Vec<String>> {
     let say = |text: &str| hub.progress.iter().for_each(|who| who.note(text));
@@ -541,6 +550,10 @@ pub(super) fn preprocessing(
     let channels = input_size[0];
     let described = described.map(|described| described.preprocessing.clone());
     let points = dataset.train.coordinates().is_some();
+    // It is the checkpoint's way, and no setting says anything of it.
+    let transparency = described.as_ref().map_or(Transparency::Dropped, |described| described.transparency);
+    let alpha =
+        Alpha::of(&Preprocessing::new(input_size, Vec::new(), Vec::new()).with(|c| c.transparency = transparency));
     let (mean, std) = match (config.data.normalize, &described) {
         (Normalize::None, _) => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto, Some(described)) => (described.mean.clone(), described.std.clone()),
@@ -550,12 +563,12 @@ pub(super) fn preprocessing(
         }
         (Normalize::Zca, _) => {
             whitening::check_size(input_size)?;
-            (Statistics::of(&*dataset.train, channels)?.mean, vec![1.; channels])
+            (Statistics::of(&*dataset.train, channels, alpha)?.mean, vec![1.; channels])
         }
         // Points are read as they are.
         (Normalize::Auto, None) if points => (vec![0.; channels], vec![1.; channels]),
         (Normalize::Auto | Normalize::Standard, _) => {
-            let Statistics { mean, std, .. } = Statistics::of(&*dataset.train, channels)?.checked()?;
+            let Statistics { mean, std, .. } = Statistics::of(&*dataset.train, channels, alpha)?.checked()?;
             (mean, std)
         }
     };
@@ -566,6 +579,7 @@ pub(super) fn preprocessing(
             c.interpolation = config.data.interpolation.unwrap_or(base.interpolation);
             c.crop_pct = config.data.crop_pct.unwrap_or(base.crop_pct);
             c.squash = base.squash;
+            c.transparency = transparency;
         })
         .per_channel())
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tallow::data::{
-    Checked, DataOptions, Decoding, Exif, Image, Statistics, decode, decode_as, look_at_file, open, open_image,
+    Alpha, Checked, DataOptions, Decoding, Exif, Image, Statistics, decode, decode_as, look_at_file, open, open_image,
     open_image_as,
 };
 
 use crate::packed::unpacked;
 
-const IGNORE: Decoding = Decoding::new(false, Exif::Ignore);
+const IGNORE: Decoding = Decoding::new(Alpha::Dropped, Exif::Ignore);
 
 /// The files by their names, with the orientation that counts in each.
 fn files() -> BTreeMap<String, u8> {
@@ -51,10 +51,10 @@ fn every_orientation_in_every_kind_of_file_is_applied_as_pillow_does() {
         let got = open_image(&path).unwrap();
         assert!(same(&name, &got, &turned_by_pillow(value)), "{name}: {}x{}", got.width, got.height);
         for exif in Exif::ALL {
-            let look = look_at_file(&path, Decoding::new(false, exif)).unwrap();
+            let look = look_at_file(&path, Decoding::new(Alpha::Dropped, exif)).unwrap();
             assert_eq!((look.odd, look.orientation_noted), (None, value > 1), "{name}");
         }
-        let opaque = open_image_as(&path, Decoding::new(true, Exif::Apply)).unwrap();
+        let opaque = open_image_as(&path, Decoding::new(Alpha::Kept, Exif::Apply)).unwrap();
         assert_eq!((opaque.width, opaque.channels, opaque.to_rgb()), (got.width, 4, got), "{name}");
     }
 }
@@ -144,11 +144,11 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
     let ignore = open(&spec, &DataOptions::default().with(|o| o.exif = Exif::Ignore)).unwrap();
     for (samples, lying) in [(&apply.train, 24), (&ignore.train, 24)] {
         assert_eq!(samples.len(), 16);
-        assert_eq!(Checked::of(&**samples, false, &|| {}).orientation_noted, 14);
+        assert_eq!(Checked::of(&**samples, Alpha::Dropped, &|| {}).orientation_noted, 14);
         assert_eq!(samples.image(0).unwrap().width, lying);
     }
     let sizes = |dataset: &tallow::data::Dataset| {
-        let Statistics { width, height, .. } = Statistics::of(&*dataset.train, 3).unwrap();
+        let Statistics { width, height, .. } = Statistics::of(&*dataset.train, 3, Alpha::Dropped).unwrap();
         [width, height]
     };
     assert_eq!(sizes(&apply), [[16, 24], [16, 24]], "those of the turned images");
@@ -159,7 +159,7 @@ fn a_folder_is_read_counted_and_measured_as_its_options_say() {
         assert!(name.contains(&format!("-{value}.")), "{name}");
         assert_eq!(apply.test.image(index).unwrap(), turned_by_pillow(value), "{name}");
         assert_eq!(ignore.test.image(index).unwrap(), turned_by_pillow(1), "{name}");
-        assert_eq!(apply.test.image_with_alpha(index).unwrap().to_rgb(), turned_by_pillow(value), "{name}");
+        assert_eq!(apply.test.image_as(index, Alpha::Kept).unwrap().to_rgb(), turned_by_pillow(value), "{name}");
     }
 }
 
@@ -179,12 +179,12 @@ fn the_rows_of_a_parquet_file_are_turned_as_files_are() {
         .unwrap();
         let (mut rows, mut noted) = (0, 0);
         for part in [&data.train, &data.test] {
-            noted += Checked::of(&**part, false, &|| {}).orientation_noted;
+            noted += Checked::of(&**part, Alpha::Dropped, &|| {}).orientation_noted;
             for index in 0..part.len() {
                 let row: u8 = part.name(index).rsplit_once(' ').unwrap().1.parse().unwrap();
                 let want = turned_by_pillow(if exif == Exif::Apply { row + 1 } else { 1 });
                 assert_eq!(part.image(index).unwrap(), want, "{exif}, row {row}");
-                assert_eq!(part.image_with_alpha(index).unwrap().to_rgb(), want, "{exif}, row {row}");
+                assert_eq!(part.image_as(index, Alpha::Kept).unwrap().to_rgb(), want, "{exif}, row {row}");
                 rows += 1;
             }
         }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tallow::data::resize::resize;
-use tallow::data::{Augment, Decoding, Draw, Exif, Image, Transform, look_at_file, open_image, open_image_with_alpha};
+use tallow::data::{
+    Alpha, Augment, Decoding, Draw, Exif, Image, Transform, look_at_file, open_image, open_image_with_alpha,
+};
 use tallow::weights::Preprocessing;
 
 use crate::difference;
@@ -134,7 +136,7 @@ fn a_model_of_four_channels_reads_alpha_and_takes_what_has_none_as_opaque() {
     assert_eq!(values(&rgba), [1., 0., 1., 0., 0., 1., 0., 1., 0.2, 0.2, 0.2, 0.2, -1., 1., -1., 1.]);
     let grey = Image { width: 2, height: 2, channels: 1, pixels: vec![51; 4] };
     assert_eq!(values(&grey), [[0.2; 12].as_slice(), &[1.; 4]].concat());
-    let odd = look_at_file(references("read/rgb.tif"), Decoding::new(true, Exif::Apply)).unwrap().odd;
+    let odd = look_at_file(references("read/rgb.tif"), Decoding::new(Alpha::Kept, Exif::Apply)).unwrap().odd;
     assert_eq!(odd, Some("without an alpha channel, read as opaque"));
     let five = four_channels(2).with(|c| {
         c.input_size = [5, 2, 2];
@@ -189,7 +191,7 @@ fn rows_without_a_label_are_bad_rows_as_those_without_an_image() {
     assert_eq!(data.classes, ["0", "1"]);
     let mut bad = Vec::new();
     for part in [&data.train, &data.test] {
-        bad.extend(Checked::of(&**part, false, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
+        bad.extend(Checked::of(&**part, Alpha::Dropped, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
     }
     bad.sort();
     assert_eq!(bad.len(), 2, "{bad:?}");
@@ -221,7 +223,7 @@ fn rows_without_an_image_are_bad_images_and_their_neighbours_are_not() {
     let data = open(&spec, &options).unwrap();
     let mut bad = Vec::new();
     for part in [&data.train, &data.test] {
-        bad.extend(Checked::of(&**part, false, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
+        bad.extend(Checked::of(&**part, Alpha::Dropped, &|| {}).bad.into_iter().map(|bad| bad.error.to_string()));
     }
     bad.sort();
     assert_eq!(bad.len(), 2, "{bad:?}");

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use tallow::data::{Draw, Image, Transform, open_image};
+use tallow::data::{Alpha, Decoding, Draw, Exif, Image, Transform, decode_as, open_image};
 use tallow::models::{Architecture, Mode, Params};
-use tallow::weights::{CheckpointConfig, LoadOptions, OpenOptions, Source};
+use tallow::weights::{CheckpointConfig, LoadOptions, OpenOptions, Source, Transparency};
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/references/hugging_face").join(case)
@@ -106,6 +106,53 @@ fn every_processor_resizes_as_its_class_does_it() {
         let scale = if case.ends_with("levels") { 255. } else { 1. };
         assert!(off <= CLOSE * scale, "{case}: {off}");
     }
+}
+
+#[test]
+fn transparent_images_become_what_the_library_makes_of_them() {
+    let made = candle_core::safetensors::load(folder("transparent.safetensors"), &Device::Cpu).unwrap();
+    let parsed = |text: &str, processor: Option<&str>| {
+        let processor = processor.map(|processor| (processor, "preprocessor_config.json"));
+        CheckpointConfig::parse_noting(text, processor, "config.json").unwrap().0
+    };
+    let hugging_face = |kind: &str, processor: &str| {
+        let text = format!(
+            r#"{{"model_type": "{kind}", "image_size": 7, "patch_size": 7, "hidden_size": 16, "num_attention_heads": 2}}"#
+        );
+        parsed(&text, Some(processor))
+    };
+    let clip = r#""image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 10}, "crop_size": 7"#;
+    let vit = r#""image_processor_type": "ViTImageProcessor", "size": {"height": 7, "width": 7}, "resample": 2"#;
+    let open_clip = r#"{"model_cfg": {"embed_dim": 4, "vision_cfg": {"image_size": 7, "patch_size": 7, "width": 64}}, "preprocess_cfg": {}}"#;
+    let clips = |said: &str| hugging_face("clip_vision_model", &format!("{{{clip}{said}}}"));
+    // Of transformers 5, a null that is stated is no.
+    for (said, laid) in [("", true), (r#", "do_convert_rgb": true"#, true), (r#", "do_convert_rgb": null"#, false)] {
+        assert_eq!(clips(said).preprocessing.transparency == Transparency::OnWhite, laid, "{said}");
+    }
+    let mut compared = 0;
+    for (name, want) in &made {
+        let Some((way, kind)) = name.split_once(' ') else { continue };
+        let config = match way {
+            "white" => clips(""),
+            "dropped" => hugging_face("vit", &format!("{{{vit}}}")),
+            _ => parsed(open_clip, None),
+        };
+        let bytes = made[&format!("{kind}.png")].to_vec1::<u8>().unwrap();
+        let read = |alpha| decode_as(&bytes, kind, Decoding::new(alpha, Exif::Apply)).unwrap();
+        // As it is read for the model, and as a program may hand it over.
+        for alpha in [Alpha::of(&config.preprocessing), Alpha::Kept] {
+            if (way, kind, alpha) == ("resized", "key", Alpha::Kept) {
+                // Pillow does not multiply by what is no channel.
+                continue;
+            }
+            let got =
+                Transform::of(&config).unwrap().tensor(&read(alpha), Draw::default()).unwrap().unsqueeze(0).unwrap();
+            let off = largest(&(got - want).unwrap());
+            assert!(off <= CLOSE, "{name}, {alpha:?}: {off}");
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, 11);
 }
 
 #[test]

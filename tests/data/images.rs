@@ -1,7 +1,7 @@
 //! Decoding, resizing and the evaluation transform against Pillow and torchvision (`references/data/make.py`).
 
 use tallow::data::resize::resize;
-use tallow::data::{Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
+use tallow::data::{Alpha, Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
 use tallow::weights::Preprocessing;
 
 use crate::packed::unpacked;
@@ -12,7 +12,7 @@ fn every_kind_of_file_is_decoded_as_pillow_does() {
     let mut count = 0;
     for (name, path) in files(&unpacked("decode")).iter().filter(|(name, _)| name.matches('.').count() == 1) {
         // Pillow's `convert` turns nothing.
-        let lying = Decoding::new(false, Exif::Ignore);
+        let lying = Decoding::new(Alpha::Dropped, Exif::Ignore);
         let got = open_image_as(path, lying).unwrap_or_else(|e| panic!("{e}"));
         let mut want = open_image(path.with_file_name(format!("{name}.png"))).unwrap();
         if name == "grey.bmp" {

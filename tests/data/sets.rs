@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use tallow::data::{Augment, DataOptions, Dataset, OnBadImage, Result, Samples, Statistics, open};
+use tallow::data::{Alpha, Augment, DataOptions, Dataset, OnBadImage, Result, Samples, Statistics, open};
 
 use crate::packed::unpacked;
 
@@ -59,10 +59,10 @@ fn bundled_mnist_is_mnist() {
     let whole = open("mnist", &DataOptions::default()).unwrap();
     assert_eq!((whole.train.len(), whole.test.len()), (60_000, 10_000));
     // mean and deviation as everybody knows them
-    let statistics = Statistics::of(&*whole.train, 1).unwrap();
+    let statistics = Statistics::of(&*whole.train, 1, Alpha::Dropped).unwrap();
     assert!((statistics.mean[0] - 0.1307).abs() < 5e-5 && (statistics.std[0] - 0.3081).abs() < 5e-5, "{statistics:?}");
-    let colour = Statistics::of(&*data.train, 3).unwrap();
-    assert_eq!(colour.mean, vec![Statistics::of(&*data.train, 1).unwrap().mean[0]; 3]);
+    let colour = Statistics::of(&*data.train, 3, Alpha::Dropped).unwrap();
+    assert_eq!(colour.mean, vec![Statistics::of(&*data.train, 1, Alpha::Dropped).unwrap().mean[0]; 3]);
     assert_eq!(data.augment, [Augment::Crop]);
 }
 

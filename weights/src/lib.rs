@@ -49,7 +49,7 @@ mod whitening;
 
 pub use account::Account;
 pub use checkpoint::Checkpoint;
-pub use config::{CheckpointConfig, Interpolation, Preprocessing, Resizing};
+pub use config::{CheckpointConfig, Interpolation, Preprocessing, Resizing, Transparency};
 pub use error::{Error, Result};
 pub use format::TensorInfo;
 pub use load::{Head, LoadOptions, load};

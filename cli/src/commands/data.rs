@@ -17,7 +17,8 @@ use crate::session::Session;
 use crate::wording::with_flags;
 use tallow::data::whitening::{self, Whiteness};
 use tallow::data::{
-    self, Augment, Checked, DataOptions, Dataset, Draw, Exif, OnBadImage, Part, Samples, Statistics, Subset, Transform,
+    self, Alpha, Augment, Checked, DataOptions, Dataset, Draw, Exif, OnBadImage, Part, Samples, Statistics, Subset,
+    Transform,
 };
 use tallow::report::{SheetRow, contact_sheet};
 use tallow::train::TrainConfig;
@@ -152,7 +153,7 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
     for (name, part) in parts {
         let Some(part) = part else { continue };
         let bar = progress::count(session, part.len(), "images read");
-        let checked = Checked::of(&**part, false, &|| bar.inc(1));
+        let checked = Checked::of(&**part, Alpha::Dropped, &|| bar.inc(1));
         bar.finish_and_clear();
         dataset.notes.extend(checked.notes(name));
         orientation_noted += checked.orientation_noted;
@@ -177,7 +178,7 @@ fn without_bad(args: &DataArgs, dataset: &mut Dataset, session: &Session) -> Res
 /// Sizes and levels of the training images.
 fn images(dataset: &Dataset) -> Result<Images> {
     let channels = dataset.shape.map_or(3, |[channels, ..]| channels);
-    let Statistics { mean, std, width, height } = Statistics::of(&*dataset.train, channels)?;
+    let Statistics { mean, std, width, height } = Statistics::of(&*dataset.train, channels, Alpha::Dropped)?;
     Ok(Images { channels, width, height, mean, std })
 }
 

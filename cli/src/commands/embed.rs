@@ -19,7 +19,7 @@ use crate::images::{ImageFiles, tell_bad};
 use crate::model;
 use crate::progress::{self, Progress};
 use crate::session::Session;
-use tallow::data::{self, Checked, DataOptions, LoaderOptions, OnBadImage, Samples, Subset};
+use tallow::data::{self, Alpha, Checked, DataOptions, LoaderOptions, OnBadImage, Samples, Subset};
 use tallow::train::relabelled;
 use tallow::{Embedder, Pretrained};
 
@@ -143,7 +143,7 @@ fn readable(
     loaded: &Pretrained,
     session: &Session,
 ) -> Result<Arc<dyn Samples>> {
-    let alpha = loaded.config().architecture.input_size()[0] == 4;
+    let alpha = Alpha::of(&loaded.config().preprocessing);
     let bar = progress::count(session, samples.len(), "images read once");
     let checked = Checked::of(&*samples, alpha, &|| bar.inc(1));
     bar.finish_and_clear();

@@ -1,8 +1,9 @@
 //! `tallow info`: a model's layers, and the account of loading its weights.
 
 use serde::Serialize;
+use tallow::data::Alpha;
 use tallow_models::zoo;
-use tallow_weights::Account;
+use tallow_weights::{Account, Preprocessing, Resizing};
 
 use crate::error::Result;
 use crate::flags::InfoArgs;
@@ -40,6 +41,7 @@ pub fn run(args: &InfoArgs, session: &Session) -> Result {
             .as_ref()
             .map(|loaded| serde_json::to_value(&loaded.config().preprocessing))
             .transpose()?,
+        images: loaded.as_ref().map(|loaded| in_words(&loaded.config().preprocessing)),
         layers: parameters.iter().map(|spec| Layer { name: &spec.name, shape: &spec.shape }).collect(),
         account: loaded.as_ref().map(|loaded| in_flags(loaded.account())),
     };
@@ -60,6 +62,9 @@ struct Info<'a> {
     labels: Option<&'a [String]>,
     architecture: serde_json::Value,
     preprocessing: Option<serde_json::Value>,
+    /// The same in words.
+    #[serde(skip)]
+    images: Option<String>,
     layers: Vec<Layer<'a>>,
     account: Option<Account>,
 }
@@ -93,6 +98,9 @@ impl Info<'_> {
             let fields = fields.iter().map(|(key, value)| format!("{key}={}", plain(value)));
             text.push_str(&format!("options: {}\n", fields.collect::<Vec<_>>().join(" ")));
         }
+        if let Some(images) = &self.images {
+            text.push_str(&format!("images: {images}\n"));
+        }
         if let Some(license) = self.license {
             text.push_str(&format!("licence: {license}\n"));
         }
@@ -104,6 +112,29 @@ impl Info<'_> {
         }
         text
     }
+}
+
+/// How images become the input.
+fn in_words(preprocessing: &Preprocessing) -> String {
+    let Preprocessing { input_size, crop_pct, squash, resizing, .. } = preprocessing;
+    let [channels, height, width] = input_size;
+    let resized = if *squash { "both sides" } else { "the shorter side" };
+    let filter = format!("{:?}", preprocessing.interpolation).to_lowercase();
+    let arithmetic = match resizing {
+        Resizing::Pillow => "as Pillow",
+        Resizing::Torchvision => "as torchvision",
+        Resizing::Floats => "in floats",
+    };
+    let transparent = match Alpha::of(preprocessing) {
+        Alpha::Kept => "alpha is read",
+        Alpha::OnWhite => "transparent ones on white",
+        Alpha::AsItLies => "alpha is dropped after resizing",
+        Alpha::Dropped => "alpha is dropped",
+    };
+    format!(
+        "{channels}x{height}x{width}, {resized} resized ({filter}, {arithmetic}, crop_pct {crop_pct}), mean {:?}, std {:?}; {transparent}",
+        preprocessing.mean, preprocessing.std
+    )
 }
 
 /// An account whose notes name flags.

@@ -14,7 +14,7 @@ use crate::model;
 use crate::output::stdout;
 use crate::progress;
 use crate::session::Session;
-use tallow::data::{self, Checked, LoaderOptions, OnBadImage, Samples, Subset};
+use tallow::data::{self, Alpha, Checked, LoaderOptions, OnBadImage, Samples, Subset};
 use tallow::text::{ZeroShot, given};
 use tallow::train::RunFolder;
 use tallow::train::study::svm::{self, Svm};
@@ -61,7 +61,7 @@ pub fn run(args: &PredictArgs, session: &Session) -> Result {
     let transform = loaded.transform().map_err(model::of_model)?;
     transform.check_reads_images()?;
     // What is odd about images is told before their classes are.
-    let alpha = loaded.config().architecture.input_size()[0] == 4;
+    let alpha = Alpha::of(&loaded.config().preprocessing);
     Checked::of(&*images, alpha, &|| {}).notes("images").iter().for_each(|note| session.warn(note));
     let options = LoaderOptions::default().with(|o| {
         o.batch_size = args.batch_size;
@@ -145,7 +145,7 @@ fn by_votes(args: &PredictArgs, svm: &Svm, images: &Arc<dyn Samples>, session: &
     if args.attention.is_some() {
         return Err(usage(format!("{}: expected a ViT for --attention, got a support vector machine", args.model)));
     }
-    let checked = Checked::of(&**images, false, &|| {});
+    let checked = Checked::of(&**images, Alpha::Dropped, &|| {});
     checked.notes("images").iter().for_each(|note| session.warn(note));
     tell_bad(&checked.bad, args.bad.on_bad_image.unwrap_or_default(), session);
     let mut predictions: Vec<Prediction> =

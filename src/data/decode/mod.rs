@@ -19,7 +19,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::files::{self, UNREADABLE};
-use super::{Error, Exif, Image, Look, Result};
+use super::{Alpha, Error, Exif, Image, Look, Result};
 
 /// No side may be longer.
 const MAX_SIDE: u32 = 32768;
@@ -32,15 +32,15 @@ const MAX_FILE: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Decoding {
-    /// To red, green, blue and alpha, whatever the file holds; what has no alpha channel is opaque. Default false: to grey or RGB.
-    pub alpha: bool,
+    /// What becomes of transparency. Kept, the image is of four channels whatever the file holds. Default: dropped.
+    pub alpha: Alpha,
     /// What becomes of the orientation that a camera noted. Default: it is applied.
     pub exif: Exif,
 }
 
 impl Decoding {
-    /// With or without an alpha channel, turned or not.
-    pub const fn new(alpha: bool, exif: Exif) -> Self {
+    /// With or without transparency, turned or not.
+    pub const fn new(alpha: Alpha, exif: Exif) -> Self {
         Self { alpha, exif }
     }
 }
@@ -58,7 +58,7 @@ pub fn open_image(path: impl AsRef<Path>) -> Result<Image> {
 /// # Errors
 /// As [`open_image`].
 pub fn open_image_with_alpha(path: impl AsRef<Path>) -> Result<Image> {
-    open_image_as(path, Decoding { alpha: true, ..Decoding::default() })
+    open_image_as(path, Decoding { alpha: Alpha::Kept, ..Decoding::default() })
 }
 
 /// Reads and decodes an image file, as [`decode_as`].
@@ -87,7 +87,7 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Image> {
     decode_as(bytes, name, Decoding::default())
 }
 
-/// As [`decode`]: with an alpha channel, or with its pixels as they lie in the file ([`Exif::Ignore`]).
+/// As [`decode`]: with an alpha channel or on white, or with its pixels as they lie in the file ([`Exif::Ignore`]).
 ///
 /// # Errors
 /// As [`decode`].
@@ -162,14 +162,33 @@ fn decoded(bytes: &[u8], name: &str, Decoding { alpha, exif }: Decoding) -> Resu
     if width == 0 || height == 0 {
         return Err(bad(name, format!("{width}x{height} pixels")));
     }
-    let odd = odd.or((alpha && !image.color().has_alpha()).then_some(NO_ALPHA));
-    let (channels, pixels) = if alpha { (4, with_alpha(image)) } else { opaque(image) };
+    let transparent = image.color().has_alpha();
+    let odd = odd.or((alpha == Alpha::Kept && !transparent).then_some(NO_ALPHA));
+    let (channels, pixels) = match alpha {
+        Alpha::Kept => (4, with_alpha(image)),
+        Alpha::OnWhite if transparent => (4, with_alpha(image)),
+        Alpha::AsItLies if transparent && has_channel(bytes, format) => (4, with_alpha(image)),
+        _ => opaque(image),
+    };
     let mut image = Image { width, height, channels, pixels };
+    if alpha == Alpha::OnWhite && transparent {
+        image = image.on_white();
+    }
     let noted = orientation::noted(bytes, format);
     if let (Some(value), Exif::Apply) = (noted, exif) {
         image = turn::turned(image, value);
     }
     Ok(Decoded { image, look: Look { odd, orientation_noted: noted.is_some() } })
+}
+
+/// Whether the transparency of an image lies in a channel, and is not that of a colour, or of those of a palette.
+fn has_channel(bytes: &[u8], format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::Gif => false,
+        // The colour type, a sum of which 4 is the alpha channel.
+        ImageFormat::Png => bytes.get(25).is_some_and(|kind| kind & 4 != 0),
+        _ => true,
+    }
 }
 
 /// An image that another program part decoded: with an alpha channel where it has one, and of 16 bits the upper 8.
@@ -245,7 +264,7 @@ fn any_image(bytes: &[u8], format: ImageFormat, name: &str) -> Result<(DynamicIm
     let image = DynamicImage::from_decoder(decoder).map_err(refused)?;
     let image = match format {
         ImageFormat::Pnm => rounded(image),
-        ImageFormat::Tiff if tiff::is_multiplied(&bytes) => tiff::divided(image),
+        ImageFormat::Tiff => tiff::settled(image, &bytes),
         _ => image,
     };
     Ok((image, odd))

@@ -11,7 +11,7 @@ use super::dataset::{DataOptions, Parts};
 use super::decode::{self, Decoding};
 use super::files::{self, Listing};
 use super::parts::{Role, Wishes};
-use super::{Augment, Digest, Error, Exif, Image, Look, OnBadImage, Result, Samples, samples};
+use super::{Alpha, Augment, Digest, Error, Exif, Image, Look, OnBadImage, Result, Samples, samples};
 
 /// Image files with their labels, sorted by class and path.
 struct Files {
@@ -28,13 +28,13 @@ impl Samples for Files {
         self.files[index].1
     }
     fn image(&self, index: usize) -> Result<Image> {
-        decode::open_image_as(&self.files[index].0, Decoding { alpha: false, exif: self.exif })
+        decode::open_image_as(&self.files[index].0, Decoding::new(Alpha::Dropped, self.exif))
     }
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        decode::open_image_as(&self.files[index].0, Decoding { alpha: true, exif: self.exif })
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
+        decode::open_image_as(&self.files[index].0, Decoding::new(alpha, self.exif))
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
-        decode::look_at_file(&self.files[index].0, Decoding { alpha, exif: self.exif })
+    fn look(&self, index: usize, alpha: Alpha) -> Result<Look> {
+        decode::look_at_file(&self.files[index].0, Decoding::new(alpha, self.exif))
     }
     fn name(&self, index: usize) -> String {
         let path = &self.files[index].0;

@@ -25,7 +25,7 @@ use self::{
 };
 use super::parts::{self, FilePart, Part, Role, Sorted, Wishes};
 use super::{
-    Augment, Digest, Error, Exif, Image, Look, Result, Samples,
+    Alpha, Augment, Digest, Error, Exif, Image, Look, Result, Samples,
     dataset::Parts,
     decode::{self, Decoding},
     files,
@@ -421,7 +421,7 @@ impl Encoded {
         images.get(row).cloned().flatten().ok_or_else(missing)
     }
 
-    fn decoded(&self, index: usize, alpha: bool) -> Result<decode::Decoded> {
+    fn decoded(&self, index: usize, alpha: Alpha) -> Result<decode::Decoded> {
         decode::decode_bytes(self.bytes(index)?.data(), &self.name(index), Decoding { alpha, exif: self.exif })
     }
 }
@@ -434,12 +434,12 @@ impl Samples for Encoded {
         self.labels[index]
     }
     fn image(&self, index: usize) -> Result<Image> {
-        Ok(self.decoded(index, false)?.image)
+        Ok(self.decoded(index, Alpha::Dropped)?.image)
     }
-    fn image_with_alpha(&self, index: usize) -> Result<Image> {
-        Ok(self.decoded(index, true)?.image)
+    fn image_as(&self, index: usize, alpha: Alpha) -> Result<Image> {
+        Ok(self.decoded(index, alpha)?.image)
     }
-    fn look(&self, index: usize, alpha: bool) -> Result<Look> {
+    fn look(&self, index: usize, alpha: Alpha) -> Result<Look> {
         Ok(self.decoded(index, alpha)?.look)
     }
     fn name(&self, index: usize) -> String {

@@ -8,13 +8,18 @@ model and the processor's file. They resize as torchvision does it, which transf
 `CASE/config.json` with `CASE/preprocessor_config.json` or `CASE/processor_config.json`; `CASE/expected.safetensors` holds `pixel_values
 [1, channels, height, width]` (of 224 pixels every eighth) of `picture.png`, or of `square.png` for the cases that crop nothing. The case `dinov2` has weights too,
 and `features`, the tokens after the last norm.
+
+`transparent.safetensors` holds PNG files with transparency (`KIND.png`), and what a processor that converts to RGB (CLIP's), one that does not (ViT's, given
+what Pillow converts) and open_clip's transform make of each (`white KIND`, `dropped KIND`, `resized KIND`).
 """
 
+import io
 import json
 import pathlib
 
 import numpy as np
 import torch
+from open_clip import image_transform
 from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
@@ -103,3 +108,24 @@ for name, kind, processor, size in [
     made[name] = processor(pattern(*size), return_tensors="pt")["pixel_values"].float()
     about[name] = json.dumps({"image": size, "kind": kind, "processor": said})
 save_file(made, here / "processors.safetensors", metadata=about)
+
+colours = np.array(pattern(13, 11))
+alpha = (np.mgrid[0:11, 0:13][0] * 23 + np.mgrid[0:11, 0:13][1] * 5).astype(np.uint8)
+palette = Image.fromarray(colours).quantize(8)
+transparent = {}
+for name, image, said in [
+    ("rgba", Image.fromarray(np.dstack([colours, alpha])), {}),
+    ("la", Image.fromarray(np.dstack([colours[..., 0], alpha]), "LA"), {}),
+    ("palette", palette, {"transparency": bytes(range(0, 256, 32))}),
+    ("key", Image.fromarray(colours[..., 0] // 64 * 64), {"transparency": 64}),
+]:
+    file = io.BytesIO()
+    image.save(file, "PNG", **said)
+    transparent[f"{name}.png"] = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
+    image = Image.open(file)
+    clip, vit = CLIPImageProcessor(size=shorter, crop_size=crop), ViTImageProcessor(size=both)
+    transparent[f"white {name}"] = clip(image, return_tensors="pt")["pixel_values"]
+    transparent[f"dropped {name}"] = vit(image.convert("RGB"), return_tensors="pt")["pixel_values"]
+    if name != "palette":  # which open_clip resizes by the nearest pixel
+        transparent[f"resized {name}"] = image_transform(7, is_train=False)(image)[None]
+save_file(transparent, here / "transparent.safetensors")

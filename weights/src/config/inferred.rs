@@ -9,8 +9,8 @@ use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 use super::processor::share;
 use super::twins::{Known, Twins};
 use super::{
-    CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, blocks, positions,
-    stem,
+    CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency, blocks,
+    positions, stem,
 };
 use crate::naming::{Naming, Translation};
 use crate::{Error, Result};
@@ -117,6 +117,7 @@ fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Prep
         squash: weights.squash,
         crop_floor: false,
         resizing: Resizing::Pillow,
+        transparency: Transparency::Dropped,
         mean: weights.mean.to_vec(),
         std: weights.std.to_vec(),
     };
@@ -150,6 +151,7 @@ fn assumed(input_size: [usize; 3]) -> Preprocessing {
         squash: false,
         crop_floor: false,
         resizing: Resizing::Pillow,
+        transparency: Transparency::Dropped,
         mean: fit(IMAGENET_MEAN),
         std: fit(IMAGENET_STD),
     }
@@ -368,13 +370,16 @@ fn images(origin: &str, translation: &Translation, vit: &VitConfig) -> (Preproce
     let whole = |mean: [f64; 3], std: [f64; 3]| Preprocessing::new(input_size, mean.into(), std.into());
     match translation.naming {
         Naming::Clip if colour && !vit.class_token => (
-            whole([0.5; 3], [0.5; 3]).with(|c| (c.squash, c.resizing) = (true, Resizing::Torchvision)),
+            whole([0.5; 3], [0.5; 3]).with(|c| {
+                (c.squash, c.resizing, c.transparency) = (true, Resizing::Torchvision, Transparency::OnWhite)
+            }),
             "images resized whole, normalised with 0.5, as SigLIP's".into(),
         ),
         Naming::Clip | Naming::OpenClip if colour => {
-            let mut made = whole(CLIP[0], CLIP[1]);
+            let mut made = whole(CLIP[0], CLIP[1]).with(|c| c.transparency = Transparency::Resized);
             if translation.naming == Naming::Clip {
-                (made.crop_floor, made.resizing) = (true, Resizing::Torchvision);
+                (made.crop_floor, made.resizing, made.transparency) =
+                    (true, Resizing::Torchvision, Transparency::OnWhite);
             }
             (made, "of images, the centre (all of the shorter side), normalised with CLIP's mean and deviation".into())
         }

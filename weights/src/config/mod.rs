@@ -70,6 +70,37 @@ impl Resizing {
     }
 }
 
+/// What becomes of the alpha of transparent images where a model reads none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Transparency {
+    /// It is left out before anything else, and the colours stay as they are: timm's and torchvision's data sets.
+    #[default]
+    Dropped,
+    /// The image is laid on white: transformers' image processors that convert to RGB (`do_convert_rgb`).
+    OnWhite,
+    /// It is left out after resizing, in which a colour counts for as much as it is opaque: open_clip, and OpenAI's CLIP.
+    Resized,
+}
+
+impl Transparency {
+    /// All of them, the default first.
+    const ALL: [Self; 3] = [Self::Dropped, Self::OnWhite, Self::Resized];
+
+    /// Its name in configs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::OnWhite => "on_white",
+            Self::Resized => "resized",
+        }
+    }
+
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How an image becomes a model's input in evaluation: resize the shorter side to `input_size / crop_pct`, crop the centre,
 /// divide by 255, subtract `mean`, divide by `std`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +122,9 @@ pub struct Preprocessing {
     /// Whose arithmetic resizes. What is trained is resized as Pillow does it.
     #[serde(default, skip_serializing_if = "Resizing::is_default")]
     pub resizing: Resizing,
+    /// What becomes of the alpha of transparent images. It means nothing to models of four channels, which read it.
+    #[serde(default, skip_serializing_if = "Transparency::is_default")]
+    pub transparency: Transparency,
     /// Mean per channel, of pixels in [0, 1].
     pub mean: Vec<f64>,
     /// Standard deviation per channel, of pixels in [0, 1].
@@ -102,7 +136,8 @@ impl Preprocessing {
     /// channel, of pixels in [0, 1].
     pub fn new(input_size: [usize; 3], mean: Vec<f64>, std: Vec<f64>) -> Self {
         let (interpolation, resizing) = (Interpolation::Bicubic, Resizing::default());
-        Self { input_size, interpolation, crop_pct: 1., squash: false, crop_floor: false, resizing, mean, std }
+        let (crop_pct, squash, crop_floor, transparency) = (1., false, false, Transparency::default());
+        Self { input_size, interpolation, crop_pct, squash, crop_floor, resizing, transparency, mean, std }
     }
 
     /// The same after `change`, in one expression: `Preprocessing::new(size, mean, std).with(|c| c.squash = true)`.

@@ -4,7 +4,7 @@ use tallow_models::vit::{Act, GlobalPool};
 use tallow_models::{Architecture, ModelConfig, VitConfig};
 
 use super::fields::Fields;
-use super::{CLIP, CheckpointConfig, Preprocessing, timm};
+use super::{CLIP, CheckpointConfig, Preprocessing, Transparency, timm};
 use crate::Result;
 
 pub(super) fn parse(root: &Fields, notes: &mut Vec<String>) -> Result<CheckpointConfig> {
@@ -133,7 +133,7 @@ fn of_timm(
 
 fn preprocessing(file: Option<&Fields>, vit: &VitConfig) -> Result<Preprocessing> {
     let [mean, std] = CLIP.map(Vec::from);
-    let made = Preprocessing::new(vit.input_size(), mean, std);
+    let made = Preprocessing::new(vit.input_size(), mean, std).with(|c| c.transparency = Transparency::Resized);
     let Some(file) = file else { return Ok(made) };
     let squash = match file.text("resize_mode")? {
         None | Some("shortest") => false,

@@ -3,7 +3,7 @@
 use tallow_models::{ImgSize, ModelConfig, VitConfig};
 
 use super::fields::Fields;
-use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing};
+use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency};
 use crate::Result;
 
 /// How images become the input: as the processor's file says, else as transformers' processors do. `any_size` says that the model
@@ -27,7 +27,7 @@ pub(super) fn preprocessing(
 
 /// What transformers' processors of these models do when nothing is said.
 fn unsaid(vit: &VitConfig, model: &str) -> Preprocessing {
-    let kind = Kind::of_model(model);
+    let (kind, transparency) = (Kind::of_model(model), transparency(model));
     let dinov2 = model.starts_with("dinov2");
     let (mean, std) =
         if dinov2 { (IMAGENET_MEAN.into(), IMAGENET_STD.into()) } else { kind.normalisation(vit.in_chans) };
@@ -38,6 +38,7 @@ fn unsaid(vit: &VitConfig, model: &str) -> Preprocessing {
         squash: !kind.keeps_ratio(),
         crop_floor: true,
         resizing: kind.resizing(),
+        transparency,
         mean,
         std,
     }
@@ -126,6 +127,16 @@ fn class_of<'a>(file: &Fields<'a>) -> Result<Option<&'a str>> {
     Ok(file.text("image_processor_type")?.or(file.text("feature_extractor_type")?))
 }
 
+/// What processors of this class, or of this model, do with transparent images where their file says nothing of it: those that convert
+/// to RGB lay them on white. The others are of no use for them in transformers, which fails on a fourth channel.
+fn transparency(name: &str) -> Transparency {
+    let name = name.to_lowercase();
+    // SigLIP 2's processor of images of any shape does not.
+    let converts =
+        !name.starts_with("siglip2") && ["clip", "siglip", "bit", "dinov2"].iter().any(|part| name.contains(part));
+    if converts { Transparency::OnWhite } else { Transparency::Dropped }
+}
+
 /// What becomes of an image's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Resize {
@@ -144,6 +155,7 @@ struct Processor {
     crop: Option<[usize; 2]>,
     interpolation: Interpolation,
     resizing: Resizing,
+    transparency: Transparency,
     mean: Vec<f64>,
     std: Vec<f64>,
 }
@@ -170,7 +182,13 @@ impl Processor {
             _ if class_of(file)?.is_some_and(|class| class.ends_with("Pil")) => Resizing::Pillow,
             usual => usual,
         };
-        Ok(Self { resize, crop, interpolation, resizing, mean, std })
+        let transparency = match file.bool("do_convert_rgb")? {
+            Some(true) => Transparency::OnWhite,
+            // A null that is stated goes before what the class does.
+            None if !file.is_null("do_convert_rgb") => transparency(class_of(file)?.unwrap_or(model)),
+            Some(false) | None => Transparency::Dropped,
+        };
+        Ok(Self { resize, crop, interpolation, resizing, transparency, mean, std })
     }
 
     /// The same in our words. Where a model takes images of any size, as transformers' DINOv2 does, it reads what the processor
@@ -246,8 +264,8 @@ impl Processor {
             }
         };
         let (input_size, crop_floor) = (vit.input_size(), true);
-        let Self { interpolation, resizing, mean, std, .. } = self;
-        Ok(Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, resizing, mean, std })
+        let Self { interpolation, resizing, transparency, mean, std, .. } = self;
+        Ok(Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, resizing, transparency, mean, std })
     }
 }
 

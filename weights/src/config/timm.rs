@@ -6,7 +6,7 @@ use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, Norm
 use tallow_models::{Architecture, ImgSize, VitConfig};
 
 use super::fields::Fields;
-use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing};
+use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency};
 use crate::{Error, Result};
 
 pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
@@ -22,6 +22,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     let own_name = own.as_ref().map(|own| own.text("name")).transpose()?;
     let head_fault = own.as_ref().map(head_fault).transpose()?.flatten();
     let projection = own.as_ref().map(|own| own.bool("projection")).transpose()?.flatten().unwrap_or(false);
+    let transparency = own.as_ref().map(transparency).transpose()?.unwrap_or_default();
     let architecture = match (own, name) {
         (Some(own), _) => {
             let value = own.value("architecture").ok_or_else(|| own.error("architecture", "an architecture"))?;
@@ -35,7 +36,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     Ok(CheckpointConfig {
         name: own_name.unwrap_or(name).map(str::to_owned),
         tag: cfg.text("tag")?.or(tag_in_name).filter(|tag| !tag.is_empty()).map(str::to_owned),
-        preprocessing: preprocessing(cfg, architecture.input_size())?,
+        preprocessing: preprocessing(cfg, architecture.input_size())?.with(|c| c.transparency = transparency),
         architecture,
         whitening: None,
         projection,
@@ -44,6 +45,13 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         head_fault,
         license: cfg.text("license")?.map(str::to_lowercase),
     })
+}
+
+/// What Tallow wrote of transparent images, of which timm's fields say nothing.
+fn transparency(own: &Fields) -> Result<Transparency> {
+    let Some(name) = own.text("transparency")? else { return Ok(Transparency::default()) };
+    let known = Transparency::ALL.into_iter().find(|known| known.name() == name);
+    known.ok_or_else(|| own.error("transparency", "dropped, on_white or resized"))
 }
 
 /// What Tallow wrote of a head that was never trained.
@@ -472,6 +480,7 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         squash,
         crop_floor: false,
         resizing: Resizing::Pillow,
+        transparency: Transparency::Dropped,
         mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
         std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
     })

@@ -20,12 +20,16 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
     let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
     let fault = config.head_fault.as_ref().filter(|_| config.architecture.num_classes() > 0);
     let projection = config.projection && config.architecture.num_classes() > 0;
-    if !understood || config.whitening.is_some() || fault.is_some() || projection {
+    let transparency = config.preprocessing.transparency;
+    if !understood || config.whitening.is_some() || fault.is_some() || projection || !transparency.is_default() {
         let own = serde_json::to_value(&config.architecture)
             .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
         root["tallow"] = json!({ "name": config.name, "architecture": own });
         if config.whitening.is_some() {
             root["tallow"]["whitening"] = Whitening::FILE.into();
+        }
+        if !transparency.is_default() {
+            root["tallow"]["transparency"] = transparency.name().into();
         }
         if projection {
             root["tallow"]["projection"] = true.into();

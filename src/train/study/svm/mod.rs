@@ -22,7 +22,7 @@ use tallow_weights::{OpenOptions, Preprocessing};
 pub use classifier::{Svm, Votes};
 
 use super::frame::{self, Frame};
-use crate::data::{Dataset, Loader, LoaderOptions, Samples, Transform};
+use crate::data::{Alpha, Dataset, Loader, LoaderOptions, Samples, Transform};
 use crate::train::config::{Precision, TrainConfig};
 use crate::train::data_record::DataRecord;
 use crate::train::error::{Error, Result};
@@ -150,7 +150,7 @@ pub fn run(
     let mut frame = Frame::new(folder, start, listener, stop)?;
     let options = Options::of(config)?;
     let (config, mut dataset) = setup::open_for_run(config, folder, start, hub)?;
-    setup::check_images(&mut dataset, false, config.data.on_bad_image, hub)?;
+    setup::check_images(&mut dataset, Alpha::Dropped, config.data.on_bad_image, hub)?;
     if !frame.digest(&mut dataset) {
         return frame.interrupted();
     }
