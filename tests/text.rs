@@ -205,6 +205,7 @@ fn with_table(folder: &TempDir, file: &str, table: &str, rows: usize) {
         let mut value: Value = serde_json::from_slice(&text).unwrap();
         let tower = parts.iter().fold(&mut value, |value, part| &mut value[part]);
         tower[field] = 77.into();
+        tower["vocab_size"] = rows.into();
         fs::write(&path, value.to_string()).unwrap();
     }
 }
