@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::transform::Levels;
-use super::{Draw, Error, Image, Result, Samples, Transform};
+use super::{Draw, Error, Result, Samples, Transform};
 
 /// A batch, ready for the model.
 #[derive(Debug, Clone)]
@@ -183,14 +183,9 @@ impl Work {
         Draw { seed: self.options.seed, epoch: self.options.epoch as u64, index: index as u64 }
     }
 
-    /// A sample as the model reads it.
-    fn image(&self, index: usize) -> Result<Image> {
-        self.samples.image_as(index, self.transform.alpha())
-    }
-
     fn levels_of(&self, index: usize, out: &mut [u8]) -> Result<()> {
         let Some(levels) = &self.levels else { unreachable!("asked for only where there are some") };
-        self.transform.apply_levels(&self.image(index)?, self.draw(index), levels, out)
+        self.transform.apply_levels(&self.transform.read(&*self.samples, index)?, self.draw(index), levels, out)
     }
 
     fn sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
@@ -202,7 +197,7 @@ impl Work {
             out.copy_from_slice(point);
             return Ok(());
         }
-        let image = self.image(index)?;
+        let image = self.transform.read(&*self.samples, index)?;
         self.transform.apply(&image, self.draw(index), out)
     }
 }

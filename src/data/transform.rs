@@ -47,6 +47,7 @@ pub struct Transform {
     crop_floor: bool,
     /// What becomes of the transparency of images.
     alpha: Alpha,
+    keep_size: bool,
     resizer: Resizer,
     /// In the order of [`Augment::ALL`].
     augment: Vec<Augment>,
@@ -83,12 +84,15 @@ impl Transform {
         Self::training(preprocessing, &[])
     }
 
-    /// The training transform: as in evaluation, but for what `augment` changes.
+    /// The training transform: as in evaluation, but for what `augment` changes. What is augmented is resized and cropped as timm does
+    /// it ([`Preprocessing::of_training`]).
     ///
     /// # Errors
     /// If the preprocessing makes no sense, or two augmentations exclude each other.
     pub fn training(preprocessing: &Preprocessing, augment: &[Augment]) -> Result<Self> {
         const MAX_SIDE: usize = 16384;
+        let own = preprocessing.clone();
+        let preprocessing = &if augment.is_empty() { own } else { own.of_training() };
         let per_channel = preprocessing.clone().per_channel();
         let Preprocessing { input_size, crop_pct, squash, crop_floor, mean, std, .. } = &per_channel;
         let [channels, height, width] = *input_size;
@@ -118,6 +122,7 @@ impl Transform {
             squash: *squash,
             crop_floor: *crop_floor,
             alpha: Alpha::of(&per_channel),
+            keep_size: preprocessing.keep_size,
             resizer: Resizer { filter: preprocessing.interpolation, resizing: preprocessing.resizing },
             augment: Augment::ALL.into_iter().filter(|member| augment.contains(member)).collect(),
             levels,
@@ -132,7 +137,7 @@ impl Transform {
     /// # Errors
     /// If the preprocessing makes no sense.
     pub fn crops(preprocessing: &Preprocessing, crops: Vec<Crop>) -> Result<Self> {
-        let mut transform = Self::training(preprocessing, &[])?;
+        let mut transform = Self::training(&preprocessing.clone().of_training(), &[])?;
         transform.input = [transform.input[0], 1, crops.iter().map(|crop| crop.size.iter().product::<usize>()).sum()];
         transform.crops = crops;
         Ok(transform)
@@ -175,9 +180,22 @@ impl Transform {
         }
     }
 
-    /// What becomes of the transparency of images.
-    pub(super) fn alpha(&self) -> Alpha {
-        self.alpha
+    /// A sample as the transform reads it.
+    pub(super) fn read(&self, samples: &dyn Samples, index: usize) -> Result<Image> {
+        let image = samples.image_as(index, self.alpha)?;
+        self.check_size(&image, || samples.name(index))?;
+        Ok(image)
+    }
+
+    /// Where images are neither resized nor cropped, they have to be of the input's size.
+    fn check_size(&self, image: &Image, name: impl FnOnce() -> String) -> Result<()> {
+        let [_, height, width] = self.input;
+        if !(self.keep_size && self.squash) || (image.height, image.width) == (height, width) {
+            return Ok(());
+        }
+        let expected =
+            format!("{width}x{height} pixels: the model's image processor neither resizes (do_resize) nor crops");
+        Err(Error::invalid(name(), expected, format!("{}x{}", image.width, image.height)))
     }
 
     /// One image as a tensor `[channels, height, width]` on the CPU.
@@ -281,12 +299,10 @@ impl Transform {
     /// Writes the levels of one image to `out`, as many as `levels` says.
     pub(super) fn apply_levels(&self, image: &Image, draw: Draw, levels: &Levels, out: &mut [u8]) -> Result<()> {
         let [height, width, channels] = levels.size;
-        let grey;
         let shown = if levels.taps.is_none() {
             &self.seen(image, &mut draw.rng())?
         } else if channels == 1 && image.channels != 1 {
-            grey = image.to_grey();
-            &grey
+            &image.to_grey()
         } else {
             image
         };
@@ -338,6 +354,7 @@ impl Transform {
     /// The image in the channels that the model reads; what is grey stays grey for a model in colour, and alpha may be left for resizing.
     fn converted<'a>(&self, image: &'a Image) -> Result<Cow<'a, Image>> {
         self.check_reads_images()?;
+        self.check_size(image, || "image".into())?;
         Ok(match (self.input[0], image.channels) {
             (1, 4) => Cow::Owned(image.read_as(self.alpha).to_grey()),
             (1, 3) => Cow::Owned(image.to_grey()),
@@ -392,7 +409,9 @@ impl Transform {
     /// Width and height of an image after resizing, before the crop.
     fn resized(&self, width: usize, height: usize) -> (usize, usize) {
         let (target_height, target_width) = self.scaled;
-        if self.squash {
+        if self.keep_size {
+            (width, height)
+        } else if self.squash {
             (target_width, target_height)
         } else if target_width == target_height {
             // torchvision's Resize(int): the shorter side is exact, the longer one is truncated
@@ -436,9 +455,9 @@ impl Transform {
         (part, ((left as i64 - window.left) as usize, (top as i64 - window.top) as usize))
     }
 
-    /// Whether levels stay as they are resized, and are not rounded. Augmentations read whole ones.
+    /// Whether levels stay as they are resized, and are not rounded.
     fn keeps_fractions(&self) -> bool {
-        self.resizer.resizing == Resizing::Floats && self.augment.is_empty()
+        self.resizer.resizing == Resizing::Floats
     }
 
     /// Writes the input made of one image to `out`, without rounding in between.

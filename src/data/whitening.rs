@@ -160,7 +160,7 @@ impl Moments {
 
 /// Writes the levels of one input, channel by channel, less [`MIDDLE`].
 fn levels_of(samples: &dyn Samples, index: usize, transform: &Transform, out: &mut [f32]) -> Result<()> {
-    let image = samples.image_as(index, transform.alpha())?;
+    let image = transform.read(samples, index)?;
     let image = transform.seen(&image, &mut Draw::default().rng())?;
     let plane = image.width * image.height;
     for (channel, out) in out.chunks_exact_mut(plane).enumerate() {

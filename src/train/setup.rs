@@ -76,7 +76,16 @@ impl Setup {
     pub fn of_run(config: &TrainConfig, folder: &RunFolder, start: Start, options: &OpenOptions) -> Result<Self> {
         Self::begin(config)?;
         let (config, dataset) = open_for_run(config, folder, start, options)?;
-        Self::of(&config, dataset, options)
+        let mut setup = Self::of(&config, dataset, options)?;
+        if start == Start::Resume
+            && folder.config_path().exists()
+            && let Some(begun) = folder.config()?.resolved
+        {
+            // Versions before these settings resized as Pillow does, whatever the checkpoint said.
+            let own = &mut setup.checkpoint.preprocessing;
+            *own = own.clone().treating_images_as(&begun.preprocessing);
+        }
+        Ok(setup)
     }
 
     /// As [`Setup::of_run`], for a run that begins in `folder` and trains nothing: data that has nothing to train on does, too.
@@ -581,5 +590,6 @@ pub(super) fn preprocessing(
             c.squash = base.squash;
             c.transparency = transparency;
         })
+        .treating_images_as(&base)
         .per_channel())
 }

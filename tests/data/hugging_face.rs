@@ -52,7 +52,7 @@ fn images_become_what_transformers_makes_of_them() {
         ("no-normalize", "picture.png", 0),
         ("no-rescale", "picture.png", 0),
         ("rescale-to-one", "picture.png", 0),
-        ("no-resize", "no-resize/picture.png", 1),
+        ("no-resize", "no-resize/picture.png", 0),
     ] {
         let (config, told) = config(case);
         assert_eq!(told.len(), notes, "{case}: {told:?}");

@@ -2,7 +2,7 @@
 
 use tallow::data::resize::resize;
 use tallow::data::{Alpha, Decoding, Draw, Exif, Image, Transform, open_image, open_image_as};
-use tallow::weights::Preprocessing;
+use tallow::weights::{Preprocessing, Transparency};
 
 use crate::packed::unpacked;
 use crate::{difference, files, pictures};
@@ -32,6 +32,44 @@ fn every_kind_of_file_is_decoded_as_pillow_does() {
         count += 1;
     }
     assert_eq!(count, 25);
+}
+
+#[test]
+fn transparent_images_are_laid_on_white_as_transformers_does() {
+    // Every level under every alpha; its `convert_to_rgb` gives the red of this FNV-1a hash.
+    let pixels = (0..=255).flat_map(|alpha| (0..=255).flat_map(move |level| [level, level, level, alpha])).collect();
+    let image = Image { width: 256, height: 256, channels: 4, pixels };
+    let on_white = image.on_white();
+    assert_eq!((on_white.channels, on_white.pixels.len()), (3, 3 * 65536));
+    let red = on_white.pixels.iter().step_by(3);
+    let hash =
+        red.fold(0xcbf2_9ce4_8422_2325, |hash: u64, &level| (hash ^ u64::from(level)).wrapping_mul(0x0100_0000_01b3));
+    assert_eq!(hash, 0x5546_cee1_5493_f6a7);
+    // The transform does so before it resizes, or else drops alpha.
+    let preprocessing = Preprocessing::new([3, 256, 256], vec![0.0], vec![1.0]);
+    let shown = |preprocessing: &Preprocessing| {
+        let transform = Transform::evaluation(preprocessing).unwrap();
+        transform.picture(&transform.tensor(&image, Draw::default()).unwrap()).unwrap()
+    };
+    assert_eq!(shown(&preprocessing), image.to_rgb());
+    assert_eq!(shown(&preprocessing.with(|c| c.transparency = Transparency::OnWhite)), on_white);
+}
+
+#[test]
+fn images_that_are_not_resized_are_cropped_or_refused() {
+    let pixels: Vec<u8> = (0..7 * 5).collect();
+    let image = Image { width: 7, height: 5, channels: 1, pixels };
+    let shown = |size: [usize; 2], squash: bool| {
+        let preprocessing = Preprocessing::new([1, size[0], size[1]], vec![0.0], vec![1.0])
+            .with(|c| (c.keep_size, c.crop_floor, c.squash) = (true, true, squash));
+        let transform = Transform::evaluation(&preprocessing).unwrap();
+        transform.picture(&transform.tensor(&image, Draw::default())?)
+    };
+    assert_eq!(shown([2, 2], false).unwrap().pixels, [9, 10, 16, 17]);
+    assert_eq!(shown([7, 1], false).unwrap().pixels, [0, 3, 10, 17, 24, 31, 0], "black around it");
+    assert_eq!(shown([5, 7], true).unwrap().pixels, image.pixels);
+    let message = shown([4, 4], true).unwrap_err().to_string();
+    assert!(message.contains("4x4") && message.contains("7x5") && message.contains("do_resize"), "{message}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tallow::train::config::{BatchSize, Normalize, OptimizerKind, ScheduleKind};
 use tallow::train::{
     Error, Event, Listener, Outcome, RunEvaluation, RunFolder, Setup, Start, TrainConfig, evaluate_run, run,
 };
-use tallow::weights::{CheckpointConfig, Preprocessing, Whitening, save};
+use tallow::weights::{CheckpointConfig, Preprocessing, Resizing, Transparency, Whitening, save};
 use tallow_models::{Params, zoo};
 
 use crate::{Heard, finish, small};
@@ -564,4 +564,37 @@ fn a_program_trains_on_samples_of_its_own_with_a_model_of_its_own() {
     let Outcome::Finished(summary) = outcome else { panic!("{outcome:?}") };
     assert_eq!((summary.classes, summary.train_samples, summary.test_samples), (classes, 64, 30));
     assert!(summary.test_accuracy > 0.9, "{}", summary.test_accuracy);
+}
+
+#[test]
+fn a_run_makes_the_input_of_images_as_its_checkpoint_does_and_older_ones_go_on_as_they_did() {
+    let (directory, folder) = folder();
+    let model = directory.path().join("model");
+    let architecture = zoo::find("vit_mnist").unwrap().architecture;
+    let params = Params::new(0, DType::F32, &Device::Cpu);
+    architecture.build(params.builder()).unwrap();
+    let stated = Preprocessing::new(architecture.input_size(), vec![0.5], vec![0.5])
+        .with(|c| (c.crop_floor, c.resizing, c.transparency) = (true, Resizing::Torchvision, Transparency::OnWhite));
+    save::timm(&model, &params, &CheckpointConfig::new(architecture, stated.clone())).unwrap();
+    let config = small().with(|c| {
+        c.model.model = model.display().to_string();
+        c.model.weights = Some("pretrained".into());
+    });
+    finish(&config, &folder, Start::New).unwrap();
+    let of_run = || {
+        let text = fs::read_to_string(folder.best_path().join("config.json")).unwrap();
+        CheckpointConfig::parse(&text, None, "config.json").unwrap().preprocessing
+    };
+    assert_eq!(of_run(), stated);
+
+    // A version before wrote nothing of this.
+    let text = fs::read_to_string(folder.config_path()).unwrap();
+    let new = ["crop_floor = true", "resizing = \"torchvision\"", "white = true"];
+    let older: Vec<&str> = text.lines().filter(|line| !new.contains(line)).collect();
+    assert_eq!(text.lines().count() - older.len(), 3, "{text}");
+    fs::write(folder.config_path(), older.join("\n")).unwrap();
+    let longer = folder.config().unwrap().with(|c| c.length.epochs = 3.into());
+    finish(&longer, &folder, Start::Resume).unwrap();
+    let last = fs::read_to_string(folder.last_path().join("config.json")).unwrap();
+    assert!(CheckpointConfig::parse(&last, None, "config.json").unwrap().preprocessing.is_timms(), "{last}");
 }

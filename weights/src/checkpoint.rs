@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use tallow_models::Architecture;
 
-use crate::config::{Classifier, Told};
+use crate::config::{Beside, Classifier, Told};
 use crate::format::{ReadTensor, TensorFile, TensorInfo};
 use crate::naming::{self, Naming, Network, Translation};
 use crate::selection::{self, Wish};
@@ -15,6 +15,8 @@ use crate::{CheckpointConfig, Error, OpenOptions, Result, config};
 pub struct Checkpoint {
     origin: String,
     config: Option<CheckpointConfig>,
+    /// Text and path of an image processor's file beside weights without a config.
+    processor: Option<(String, String)>,
     notes: Vec<String>,
     tensors: Vec<TensorInfo>,
     /// What the files hold beside the network that was chosen, and why it is left out.
@@ -65,6 +67,7 @@ impl Checkpoint {
         let mut checkpoint = Self {
             origin,
             config,
+            processor: None,
             notes: selection.notes,
             tensors: Vec::new(),
             beside: Vec::new(),
@@ -115,7 +118,9 @@ impl Checkpoint {
         if translation.naming == Naming::Plain {
             return Err(naming::unknown(&self.origin, &self.tensors));
         }
-        config::infer(&self.origin, &translation, &self.told, self.config.as_ref())
+        let processor = self.processor.as_ref().map(|(text, path)| (text.as_str(), path.as_str()));
+        let beside = Beside { config: self.config.as_ref(), processor };
+        config::infer(&self.origin, &translation, &self.told, beside)
     }
 
     /// Its tensors in timm's names.
@@ -146,6 +151,11 @@ impl Checkpoint {
         }
         let distilled = translation.get("head_dist.weight").is_some();
         Ok(Some(Classifier { classes, width, distilled, projects: translation.projects }))
+    }
+
+    /// The same with the text and the path of the image processor's file that lies beside weights without a config.
+    pub(crate) fn with_processor(self, processor: Option<(String, String)>) -> Self {
+        Self { processor, ..self }
     }
 
     /// The same with another config.

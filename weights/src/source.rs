@@ -240,7 +240,13 @@ fn checkpoint(
     let Some((config, notes)) = said else {
         let inside = files.iter().find_map(|file| file.config.as_deref());
         let config = inside.map(|text| parse_inside(text, &origin)).transpose()?;
-        return Checkpoint::new(origin, files, config, options);
+        let alone = config.is_none();
+        let checkpoint = Checkpoint::new(origin, files, config, options)?;
+        let Some((folder, _)) = place.filter(|_| alone) else { return Ok(checkpoint) };
+        let processor = read_processor(folder)?;
+        return Ok(
+            checkpoint.with_processor(processor.map(|(text, name)| (text, folder.join(name).display().to_string())))
+        );
     };
     let checkpoint = Checkpoint::new(origin, files, Some(config), options)?;
     // Only the weights tell whether there is a head where a Hugging Face config names no class that has one.
@@ -280,12 +286,7 @@ fn read_config(
         }
     }
     let Some((path, text)) = said else { return Ok(None) };
-    let read = |name| Ok::<_, Error>(read_text(&folder.join(name))?.map(|text| (text, name)));
-    // In this order, as transformers looks for them.
-    let processor = match read("processor_config.json")? {
-        Some((text, name)) if text.contains("image_processor\"") => Some((text, name)),
-        other => read("preprocessor_config.json")?.or(other),
-    };
+    let processor = read_processor(folder)?;
     let origin = path.display().to_string();
     let processor = processor.as_ref().map(|(text, name)| (text.as_str(), *name));
     let (mut config, notes) = CheckpointConfig::parse_with(&text, processor, classifier, &origin)?;
@@ -295,6 +296,16 @@ fn read_config(
         config.whitening = Some(whitening);
     }
     Ok(Some((config, notes)))
+}
+
+/// The text and the name of the file of an image processor in a folder.
+fn read_processor(folder: &Path) -> Result<Option<(String, &'static str)>> {
+    let read = |name| Ok::<_, Error>(read_text(&folder.join(name))?.map(|text| (text, name)));
+    // In this order, as transformers looks for them.
+    Ok(match read("processor_config.json")? {
+        Some((text, name)) if text.contains("image_processor\"") => Some((text, name)),
+        other => read("preprocessor_config.json")?.or(other),
+    })
 }
 
 /// The text of a file, or nothing where there is none.

@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use tallow_models::{Architecture, Params, VitConfig, zoo};
 use tallow_weights::save::{self, Quantisation};
 use tallow_weights::{
-    Checkpoint, CheckpointConfig, Head, Interpolation, LoadOptions, OpenOptions, Preprocessing, Source, Whitening,
-    load, open,
+    Checkpoint, CheckpointConfig, Head, Interpolation, LoadOptions, OpenOptions, Preprocessing, Resizing, Source,
+    Transparency, Whitening, load, open,
 };
 
 fn config(name: Option<&str>, architecture: Architecture) -> CheckpointConfig {
@@ -104,6 +104,28 @@ fn every_model_is_opened_as_it_was_saved() {
         let checkpoint = reopened(folder.path());
         assert_eq!(checkpoint.config(), Some(&config));
         assert_same(&params, &loaded(&checkpoint));
+    }
+}
+
+#[test]
+fn what_timm_cannot_say_of_images_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    let architecture = Architecture::Vit(tiny());
+    let params = built(&architecture);
+    let usual = config(None, architecture);
+    for change in [
+        |c: &mut Preprocessing| c.crop_floor = true,
+        |c: &mut Preprocessing| c.resizing = Resizing::Floats,
+        |c: &mut Preprocessing| (c.resizing, c.transparency) = (Resizing::Torchvision, Transparency::OnWhite),
+        |c: &mut Preprocessing| c.keep_size = true,
+    ] {
+        let config = usual.clone().with(|c| change(&mut c.preprocessing));
+        assert!(usual.preprocessing.is_timms() && !config.preprocessing.is_timms());
+        save::timm(folder.path(), &params, &config).unwrap();
+        assert_eq!(reopened(folder.path()).config(), Some(&config));
+        save::gguf(&file, &params, &config, Quantisation::F32).unwrap();
+        assert_eq!(reopened(&file).config(), Some(&config));
     }
 }
 

@@ -62,6 +62,12 @@ pub fn run(args: &ExportArgs, session: &Session) -> Result {
                     bail!("{}: {reason}, or write it with --force for Tallow alone", args.model);
                 }
             }
+            if !loaded.config().preprocessing.is_timms() {
+                session.note(
+                    "Tallow will make the input of images as before, and timm otherwise: its config has no words for all of it \
+                     (docs/images.md)",
+                );
+            }
             save::timm(&args.out, loaded.params(), loaded.config())?;
             "timm"
         }

@@ -6,7 +6,7 @@ use tallow_models::layers::SHIFTS;
 use tallow_models::vit::{Act, BlockFn, GlobalPool, NormLayer};
 use tallow_models::{Architecture, ModelConfig, VitConfig, zoo};
 
-use super::processor::share;
+use super::processor::{self, share};
 use super::twins::{Known, Twins};
 use super::{
     CLIP, CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency, blocks,
@@ -24,8 +24,7 @@ pub(crate) struct Told {
     pub(crate) act: Option<Act>,
 }
 
-/// The config that the shapes imply and what is told says, and what had to be assumed because neither says it. `beside` is a
-/// config of another architecture than the one that is told.
+/// The config that the shapes imply and what is told says, and what had to be assumed because neither says it.
 ///
 /// # Errors
 /// If shapes contradict each other, or the number of heads cannot be told.
@@ -33,12 +32,21 @@ pub(crate) fn infer(
     origin: &str,
     translation: &Translation,
     told: &Told,
-    beside: Option<&CheckpointConfig>,
+    beside: Beside,
 ) -> Result<(CheckpointConfig, Vec<String>)> {
     match &told.arch {
         Some(name) => of_name(origin, name, translation, told, beside),
-        None => of_shapes(origin, translation, told),
+        None => of_shapes(origin, translation, told, beside.processor),
     }
+}
+
+/// What lies beside weights whose architecture it does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Beside<'a> {
+    /// A config of another architecture than the one that is told.
+    pub(crate) config: Option<&'a CheckpointConfig>,
+    /// The text and the path of Hugging Face's `preprocessor_config.json`.
+    pub(crate) processor: Option<(&'a str, &'a str)>,
 }
 
 /// The architecture of a name of the zoo.
@@ -55,7 +63,7 @@ fn of_name(
     name: &str,
     translation: &Translation,
     told: &Told,
-    beside: Option<&CheckpointConfig>,
+    beside: Beside,
 ) -> Result<(CheckpointConfig, Vec<String>)> {
     let entry = zoo::find(name)?;
     let mut architecture = entry.architecture.clone();
@@ -85,9 +93,13 @@ fn of_name(
         "the architecture is {}, as was told; image size, channels and classes are those of the tensors",
         entry.name
     )];
-    let mut preprocessing = match beside {
-        Some(beside) => beside.preprocessing.clone(),
-        None => of_weights(&entry, name.contains('.'), &mut notes),
+    let mut preprocessing = match (beside, &mut architecture) {
+        (Beside { config: Some(config), .. }, _) => config.preprocessing.clone(),
+        (Beside { processor: Some(file), .. }, Architecture::Vit(vit)) => {
+            notes.push(format!("images become the input as {} says", file.1));
+            processor::beside(file, kind(translation, vit), vit, &mut notes)?
+        }
+        _ => of_weights(&entry, name.contains('.'), &mut notes),
     };
     preprocessing.input_size = architecture.input_size();
     let classes = architecture.num_classes();
@@ -100,8 +112,8 @@ fn of_name(
             projection: translation.projects,
             projection_bias: false,
             head_fault: None,
-            labels: beside.and_then(|beside| beside.labels.clone()).filter(|labels| labels.len() == classes),
-            license: beside.and_then(|beside| beside.license.clone()),
+            labels: beside.config.and_then(|beside| beside.labels.clone()).filter(|labels| labels.len() == classes),
+            license: beside.config.and_then(|beside| beside.license.clone()),
             architecture,
         },
         notes,
@@ -110,16 +122,12 @@ fn of_name(
 
 /// How the input was made of the weights that the name has in the zoo: those of its tag, or what all of them have in common.
 fn of_weights(entry: &zoo::Entry, tagged: bool, notes: &mut Vec<String>) -> Preprocessing {
-    let made = |weights: &zoo::Pretrained| Preprocessing {
-        input_size: entry.architecture.input_size(),
-        interpolation: weights.interpolation.parse().unwrap_or_default(),
-        crop_pct: weights.crop_pct,
-        squash: weights.squash,
-        crop_floor: false,
-        resizing: Resizing::Pillow,
-        transparency: Transparency::Dropped,
-        mean: weights.mean.to_vec(),
-        std: weights.std.to_vec(),
+    let made = |weights: &zoo::Pretrained| {
+        let of_images = Preprocessing::new(entry.architecture.input_size(), weights.mean.into(), weights.std.into());
+        of_images.with(|c| {
+            c.interpolation = weights.interpolation.parse().unwrap_or_default();
+            (c.crop_pct, c.squash) = (weights.crop_pct, weights.squash);
+        })
     };
     let all: Vec<Preprocessing> = match entry.pretrained.filter(|_| tagged) {
         Some(weights) => vec![made(weights)],
@@ -144,20 +152,24 @@ fn assumed(input_size: [usize; 3]) -> Preprocessing {
         3 => values.to_vec(),
         channels => vec![values.iter().sum::<f64>() / 3.; channels],
     };
-    Preprocessing {
-        input_size,
-        interpolation: Interpolation::Bicubic,
-        crop_pct: 0.875,
-        squash: false,
-        crop_floor: false,
-        resizing: Resizing::Pillow,
-        transparency: Transparency::Dropped,
-        mean: fit(IMAGENET_MEAN),
-        std: fit(IMAGENET_STD),
+    Preprocessing::new(input_size, fit(IMAGENET_MEAN), fit(IMAGENET_STD)).with(|c| c.crop_pct = 0.875)
+}
+
+/// The kind of model by whose image processor images become the input, where its file does not say.
+fn kind(translation: &Translation, vit: &VitConfig) -> &'static str {
+    match translation.naming {
+        Naming::Clip if !vit.class_token => "siglip",
+        Naming::Clip | Naming::OpenClip => "clip",
+        _ => "vit",
     }
 }
 
-fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(CheckpointConfig, Vec<String>)> {
+fn of_shapes(
+    origin: &str,
+    translation: &Translation,
+    told: &Told,
+    processor: Option<(&str, &str)>,
+) -> Result<(CheckpointConfig, Vec<String>)> {
     let shape = |name: &str| translation.get(name).map(|mapped| mapped.shape.as_slice());
     let has = |name: &str| shape(name).is_some();
     let ask = |expected: &str, got: String| {
@@ -255,10 +267,19 @@ fn of_shapes(origin: &str, translation: &Translation, told: &Told) -> Result<(Ch
     if shape("pos_embed").is_none() && positions.grid.is_none() {
         notes.push(format!("images of {} pixels were assumed: the positions fit any size", vit.img_size));
     }
-    let (preprocessing, images) = images(origin, translation, &vit);
+    let (preprocessing, images) = match processor {
+        Some(file) => {
+            let made = processor::beside(file, kind(translation, &vit), &mut vit, &mut notes)?;
+            (made, format!(" were assumed; images become the input as {} says", file.1))
+        }
+        None => {
+            let (made, words) = images(origin, translation, &vit);
+            (made, format!(", and {words}, were assumed"))
+        }
+    };
     let act = if told.act.is_some() { String::new() } else { format!("{}, ", vit.act.in_words()) };
     notes.push(format!(
-        "no config.json: the architecture was read off the tensors' shapes; {act}norms with eps {:e}, and {images}, were assumed",
+        "no config.json: the architecture was read off the tensors' shapes; {act}norms with eps {:e}{images}",
         vit.norm_eps
     ));
     let architecture = Architecture::Vit(vit);

@@ -15,7 +15,7 @@ mod timm;
 mod twins;
 
 pub(crate) use hugging_face::Classifier;
-pub(crate) use inferred::{Told, act_unknown, infer, named};
+pub(crate) use inferred::{Beside, Told, act_unknown, infer, named};
 pub use text::{Cleaning, Tokenizing};
 pub(crate) use text::{StatedText, hugging_face as text_of_hugging_face, open_clip as text_of_open_clip};
 
@@ -116,15 +116,19 @@ pub struct Preprocessing {
     /// ViT processor does).
     pub squash: bool,
     /// Where the centre crop leaves an odd number of pixels: half of it is cut off, as in transformers, instead of rounded to even, as
-    /// in torchvision. What is trained is cropped as in torchvision.
+    /// in torchvision. What is augmented is cropped as in torchvision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub crop_floor: bool,
-    /// Whose arithmetic resizes. What is trained is resized as Pillow does it.
+    /// Whose arithmetic resizes. What is augmented is resized as Pillow does it.
     #[serde(default, skip_serializing_if = "Resizing::is_default")]
     pub resizing: Resizing,
     /// What becomes of the alpha of transparent images. It means nothing to models of four channels, which read it.
     #[serde(default, skip_serializing_if = "Transparency::is_default")]
     pub transparency: Transparency,
+    /// Images are not resized: the centre is cropped, and what is missing is black; with `squash` an image of another size is an
+    /// error (transformers' `do_resize: false`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_size: bool,
     /// Mean per channel, of pixels in [0, 1].
     pub mean: Vec<f64>,
     /// Standard deviation per channel, of pixels in [0, 1].
@@ -135,9 +139,18 @@ impl Preprocessing {
     /// Images resized to the input's size by the cubic filter, cropped to it, and normalised with this mean and deviation per
     /// channel, of pixels in [0, 1].
     pub fn new(input_size: [usize; 3], mean: Vec<f64>, std: Vec<f64>) -> Self {
-        let (interpolation, resizing) = (Interpolation::Bicubic, Resizing::default());
-        let (crop_pct, squash, crop_floor, transparency) = (1., false, false, Transparency::default());
-        Self { input_size, interpolation, crop_pct, squash, crop_floor, resizing, transparency, mean, std }
+        Self {
+            input_size,
+            interpolation: Interpolation::Bicubic,
+            crop_pct: 1.,
+            squash: false,
+            crop_floor: false,
+            resizing: Resizing::default(),
+            keep_size: false,
+            transparency: Transparency::default(),
+            mean,
+            std,
+        }
     }
 
     /// The same after `change`, in one expression: `Preprocessing::new(size, mean, std).with(|c| c.squash = true)`.
@@ -145,6 +158,24 @@ impl Preprocessing {
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
+    }
+
+    /// The same where images are augmented: resized as Pillow does it and cropped as in torchvision, as timm trains.
+    #[must_use]
+    pub fn of_training(self) -> Self {
+        self.with(|c| (c.crop_floor, c.resizing, c.keep_size) = (false, Resizing::Pillow, false))
+    }
+
+    /// The same with what timm's config has no words for as `other` has it.
+    #[must_use]
+    pub fn treating_images_as(self, other: &Self) -> Self {
+        let of_other = (other.crop_floor, other.resizing, other.keep_size, other.transparency);
+        self.with(|c| (c.crop_floor, c.resizing, c.keep_size, c.transparency) = of_other)
+    }
+
+    /// Whether timm's config says all of it.
+    pub fn is_timms(&self) -> bool {
+        !(self.crop_floor || self.keep_size) && self.transparency.is_default() && self.resizing == Resizing::Pillow
     }
 
     /// The same with a mean and a deviation for every channel of the input: one value is repeated, three become their mean for a
@@ -255,15 +286,15 @@ impl CheckpointConfig {
         let fields = Fields::new(origin, &value)?;
         let mut config = if fields.has("architecture") || fields.has("tallow") {
             notes.extend(timm::assumed_epsilon(&fields)?);
+            notes.extend(timm::drawn_filter(&fields)?);
             let config = timm::parse(&fields)?;
             notes.extend(timm::other_size(&fields, &config.architecture)?);
             config
         } else if fields.has("model_type") {
             let beside = origin.replace("config.json", processor.map_or("preprocessor_config.json", |(_, name)| name));
             let processor = processor.map(|(text, _)| json(text, &beside)).transpose()?;
-            let processor = processor.as_ref().map(|value| Fields::new(&beside, value)).transpose()?;
-            let nested = processor.as_ref().map(|fields| fields.object("image_processor")).transpose()?.flatten();
-            let processor = nested.as_ref().or(processor.as_ref());
+            let processor = processor.as_ref().map(|value| processor::fields(value, &beside)).transpose()?;
+            let processor = processor.as_ref();
             if clip::knows(&fields)? {
                 clip::parse(&fields, processor, classifier, &mut notes)?
             } else {

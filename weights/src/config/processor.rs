@@ -6,6 +6,31 @@ use super::fields::Fields;
 use super::{CLIP, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency};
 use crate::Result;
 
+/// The largest side of an image.
+const MAX_SIDE: usize = 16384;
+/// The least share of an image that the model may see.
+const LEAST_SHARE: f64 = 0.05;
+
+/// The fields of the processor in the file `origin`, which may have others beside it.
+pub(super) fn fields<'a>(file: &'a serde_json::Value, origin: &'a str) -> Result<Fields<'a>> {
+    let file = Fields::new(origin, file)?;
+    Ok(file.object("image_processor")?.unwrap_or(file))
+}
+
+/// How images become the input of weights without a config, of the kind `model`, beside which the processor's file lies.
+pub(super) fn beside(
+    (text, origin): (&str, &str),
+    model: &str,
+    vit: &mut VitConfig,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing> {
+    let file = super::json(text, origin)?;
+    let file = fields(&file, origin)?;
+    // Only DINOv2 and DINOv3 read images of any size.
+    let any_size = matches!(Kind::of(&file, model)?, Kind::Bit | Kind::DinoV3) && !model.contains("clip");
+    preprocessing(Some(&file), model, vit, any_size, notes)
+}
+
 /// How images become the input: as the processor's file says, else as transformers' processors do. `any_size` says that the model
 /// takes images of any size.
 pub(super) fn preprocessing(
@@ -38,6 +63,7 @@ fn unsaid(vit: &VitConfig, model: &str) -> Preprocessing {
         squash: !kind.keeps_ratio(),
         crop_floor: true,
         resizing: kind.resizing(),
+        keep_size: false,
         transparency,
         mean,
         std,
@@ -49,8 +75,10 @@ fn unsaid(vit: &VitConfig, model: &str) -> Preprocessing {
 enum Kind {
     /// Both sides to 224.
     Vit,
-    /// The same by the cubic filter: SigLIP's and BEiT's.
+    /// The same by the cubic filter: SigLIP's.
     Siglip,
+    /// The same, which does not convert to RGB: BEiT's.
+    Beit,
     /// Both sides to 256, then the centre of 224.
     Deit,
     /// The shorter side to 224, then the centre of 224: BiT's, which DINOv2 uses, and CLIP's.
@@ -73,8 +101,8 @@ impl Kind {
         let kinds = [
             ("siglip", Self::Siglip),
             ("deit", Self::Deit),
-            ("beit", Self::Siglip),
-            ("data2vec", Self::Siglip),
+            ("beit", Self::Beit),
+            ("data2vec", Self::Beit),
             ("bit", Self::Bit),
             ("clip", Self::Bit),
             ("dinov2", Self::Bit),
@@ -107,7 +135,8 @@ impl Kind {
         }
     }
 
-    /// How transformers 5 resizes where torchvision is there, whichever version of a class the file names (`…Fast` or none).
+    /// How transformers 5 resizes where torchvision is there, whichever version of a class the file names (`…Fast`, `…Pil` or none): its
+    /// `AutoImageProcessor` takes torchvision's.
     fn resizing(self) -> Resizing {
         if self == Self::DinoV3 { Resizing::Floats } else { Resizing::Torchvision }
     }
@@ -179,7 +208,6 @@ impl Processor {
         let resizing = match kind.resizing() {
             // Pixels that are not rescaled stay levels.
             Resizing::Floats if file.bool("do_rescale")? == Some(false) => Resizing::Torchvision,
-            _ if class_of(file)?.is_some_and(|class| class.ends_with("Pil")) => Resizing::Pillow,
             usual => usual,
         };
         let transparency = match file.bool("do_convert_rgb")? {
@@ -211,11 +239,12 @@ impl Processor {
             let own = vit.img_size;
             if any_size {
                 let patch = vit.patch_pixels().max(1);
-                let whole = made.sides().map(|side| side - side % patch);
-                if whole.contains(&0) {
+                if made.sides().iter().any(|&side| side < patch) {
                     return Err(file.error("size", &format!("at least a patch, {patch} pixels")));
                 }
-                vit.img_size = whole.into();
+                vit.img_size = made;
+                // As a convolution does, which leaves out the pixels of no whole patch.
+                vit.trim |= !vit.divides_evenly();
                 notes.push(format!(
                     "{name} makes images of {made} pixels, and the config says {own}: the model reads {}, as in transformers \
                      (`img_size = {own}` asks for the other)",
@@ -256,16 +285,30 @@ impl Processor {
                 (share(height.min(sides[0]), side), false)
             }
             (Resize::No, crop) => {
-                notes.push(format!(
-                    "{name} resizes nothing (do_resize): images of other sizes than {} are resized here all the same",
-                    vit.img_size
-                ));
+                // Without a crop an image of another size is an error.
                 (1., crop.is_none())
             }
         };
-        let (input_size, crop_floor) = (vit.input_size(), true);
+        if crop_pct < LEAST_SHARE {
+            return Err(
+                file.error("size", &format!("at most 20 times the {} pixels that the model reads", vit.img_size))
+            );
+        }
+        let (input_size, keep_size) = (vit.input_size(), self.resize == Resize::No);
         let Self { interpolation, resizing, transparency, mean, std, .. } = self;
-        Ok(Preprocessing { input_size, interpolation, crop_pct, squash, crop_floor, resizing, transparency, mean, std })
+        let crop_floor = true;
+        Ok(Preprocessing {
+            input_size,
+            interpolation,
+            crop_pct,
+            squash,
+            crop_floor,
+            resizing,
+            keep_size,
+            transparency,
+            mean,
+            std,
+        })
     }
 }
 
@@ -302,10 +345,10 @@ fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
             return Err(file.unsupported("size", "known are height and width, or shortest_edge alone"));
         }
         if let Some(edge) = size.size("shortest_edge")? {
-            return if edge > 0 {
+            return if (1..=MAX_SIDE).contains(&edge) {
                 Ok(Resize::Shorter(edge))
             } else {
-                Err(file.error("size", "a shortest_edge above 0"))
+                Err(file.error("size", &format!("a shortest_edge from 1 to {MAX_SIDE}")))
             };
         }
     }
@@ -314,7 +357,7 @@ fn resized(file: &Fields, kind: Kind) -> Result<Resize> {
             Resize::Shorter(height)
         }
         (Some(sides), _) => Resize::Both(sides),
-        (None, Kind::Vit | Kind::Siglip | Kind::DinoV3) => Resize::Both([224; 2]),
+        (None, Kind::Vit | Kind::Siglip | Kind::Beit | Kind::DinoV3) => Resize::Both([224; 2]),
         (None, Kind::Deit) => Resize::Both([256; 2]),
         (None, Kind::Bit) => Resize::Shorter(224),
         (None, Kind::ConvNext) => Resize::Shorter(384),
@@ -337,6 +380,11 @@ fn normalisation(file: &Fields, kind: Kind, in_chans: usize) -> Result<(Vec<f64>
     // Ours divides by 255, then normalises: another factor goes into mean and deviation.
     let factor =
         if file.bool("do_rescale")?.unwrap_or(true) { file.number("rescale_factor")?.unwrap_or(1. / 255.) } else { 1. };
+    let fits = |values: &[f64]| values.len() == 1 || values.len() == in_chans || [1, 3, 4].contains(&in_chans);
+    if !(fits(&mean) && fits(&std)) {
+        let expected = format!("{in_chans} values, one for each channel that the config says (num_channels)");
+        return Err(file.error(if fits(&mean) { "image_std" } else { "image_mean" }, &expected));
+    }
     let scale = factor * 255.;
     if !(scale.is_finite() && scale > 0.) {
         return Err(file.error("rescale_factor", "a factor above 0"));
@@ -349,20 +397,20 @@ fn normalisation(file: &Fields, kind: Kind, in_chans: usize) -> Result<(Vec<f64>
 
 /// Height and width: a number for both, two numbers, or an object of them.
 fn sides(file: &Fields, field: &str) -> Result<Option<[usize; 2]>> {
-    let expected = "a number above 0, or height and width";
+    let expected = format!("a number from 1 to {MAX_SIDE}, or height and width");
     let sides = if file.value(field).is_some_and(serde_json::Value::is_object) {
         let Some(size) = file.object(field)? else { return Ok(None) };
         match (size.size("height")?, size.size("width")?, size.size("shortest_edge")?) {
             (Some(height), Some(width), _) => Some([height, width]),
             // Old files of CLIP's kind.
             (None, None, Some(edge)) => Some([edge; 2]),
-            _ => return Err(file.error(field, expected)),
+            _ => return Err(file.error(field, &expected)),
         }
     } else {
         file.img_size(field)?.map(ImgSize::sides)
     };
     match sides {
-        Some(sides) if sides.contains(&0) => Err(file.error(field, expected)),
+        Some(sides) if sides.iter().any(|side| !(1..=MAX_SIDE).contains(side)) => Err(file.error(field, &expected)),
         sides => Ok(sides),
     }
 }
@@ -397,6 +445,59 @@ mod tests {
         let bit = bit.unwrap().preprocessing;
         assert!(!bit.squash);
         assert_eq!((bit.interpolation, bit.crop_pct), (Interpolation::Bicubic, 0.875));
+    }
+
+    #[test]
+    fn transparent_images_are_laid_on_white_where_the_class_converts() {
+        let white = |model: &str, file: Option<&str>| {
+            let config = format!(r#"{{"model_type": "{model}"}}"#);
+            parsed(&config, file).unwrap().preprocessing.transparency == Transparency::OnWhite
+        };
+        for (model, class, usual) in [
+            ("vit", "ViTImageProcessor", false),
+            ("vit", "CLIPImageProcessor", true),
+            ("dinov2", "BitImageProcessor", true),
+            ("beit", "BeitImageProcessorFast", false),
+            ("siglip_vision_model", "SiglipImageProcessor", true),
+            ("clip_vision_model", "CLIPImageProcessorPil", true),
+            ("dinov3_vit", "DINOv3ViTImageProcessorFast", false),
+        ] {
+            let file = |more: &str| format!(r#"{{"image_processor_type": "{class}"{more}}}"#);
+            assert_eq!(white(model, Some(&file(""))), usual, "{class}");
+            for says in [true, false] {
+                assert_eq!(white(model, Some(&file(&format!(r#", "do_convert_rgb": {says}"#)))), says, "{class}");
+            }
+        }
+        assert!(white("dinov2", None) && white("clip_vision_model", None) && !white("vit", None));
+    }
+
+    #[test]
+    fn a_class_of_pillows_is_torchvisions_as_auto_image_processor_has_it() {
+        let text = r#"{"image_processor_type": "ViTImageProcessorPil"}"#;
+        let preprocessing = parsed(r#"{"model_type": "vit"}"#, Some(text)).unwrap().preprocessing;
+        assert_eq!(preprocessing.resizing, Resizing::Torchvision);
+    }
+
+    #[test]
+    fn pixels_of_no_whole_patch_are_left_out_by_the_model() {
+        let text = r#"{"size": {"height": 50, "width": 83}, "do_center_crop": false}"#;
+        let config = parsed(r#"{"model_type": "dinov2", "patch_size": 8}"#, Some(text)).unwrap();
+        assert_eq!(config.preprocessing.input_size, [3, 50, 83]);
+        let tallow_models::Architecture::Vit(vit) = config.architecture else { panic!("no ViT") };
+        assert!(vit.trim && vit.grid_size() == [6, 10]);
+    }
+
+    #[test]
+    fn a_field_that_makes_no_sense_is_named_with_its_file() {
+        for (config, file, field) in [
+            (r#"{"model_type": "vit"}"#, r#"{"size": 100000000}"#, "size"),
+            (r#"{"model_type": "vit", "image_size": 48}"#, r#"{"size": {"shortest_edge": 5000}}"#, "size"),
+            (r#"{"model_type": "dinov2"}"#, r#"{"crop_size": 100000000}"#, "crop_size"),
+            (r#"{"model_type": "vit", "num_channels": 5}"#, r#"{"image_mean": [0.5, 0.5, 0.5]}"#, "image_mean"),
+        ] {
+            let error = parsed(config, Some(file)).unwrap_err().to_string();
+            assert!(error.contains(&format!("preprocessor_config.json: {field}: ")), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, GridIndexing, Norm
 use tallow_models::{Architecture, ImgSize, VitConfig};
 
 use super::fields::Fields;
-use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Resizing, Transparency};
+use super::{CheckpointConfig, IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocessing, Transparency};
 use crate::{Error, Result};
 
 pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
@@ -22,7 +22,7 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     let own_name = own.as_ref().map(|own| own.text("name")).transpose()?;
     let head_fault = own.as_ref().map(head_fault).transpose()?.flatten();
     let projection = own.as_ref().map(|own| own.bool("projection")).transpose()?.flatten().unwrap_or(false);
-    let transparency = own.as_ref().map(transparency).transpose()?.unwrap_or_default();
+    let own_images = own.as_ref().map(own_images).transpose()?.flatten();
     let architecture = match (own, name) {
         (Some(own), _) => {
             let value = own.value("architecture").ok_or_else(|| own.error("architecture", "an architecture"))?;
@@ -36,7 +36,10 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
     Ok(CheckpointConfig {
         name: own_name.unwrap_or(name).map(str::to_owned),
         tag: cfg.text("tag")?.or(tag_in_name).filter(|tag| !tag.is_empty()).map(str::to_owned),
-        preprocessing: preprocessing(cfg, architecture.input_size())?.with(|c| c.transparency = transparency),
+        preprocessing: match own_images {
+            None => preprocessing(cfg, architecture.input_size())?,
+            Some(own) => preprocessing(cfg, architecture.input_size())?.treating_images_as(&own),
+        },
         architecture,
         whitening: None,
         projection,
@@ -45,6 +48,18 @@ pub(super) fn parse(root: &Fields) -> Result<CheckpointConfig> {
         head_fault,
         license: cfg.text("license")?.map(str::to_lowercase),
     })
+}
+
+/// What Tallow wrote of how images become the input where timm has no words for it.
+fn own_images(own: &Fields) -> Result<Option<Preprocessing>> {
+    let Some(own) = own.object("preprocessing")? else { return Ok(None) };
+    let resizing = own.value("resizing").map(|value| serde_json::from_value(value.clone())).transpose();
+    let resizing = resizing.map_err(|_| own.error("resizing", "pillow, torchvision or floats"))?.unwrap_or_default();
+    let is = |field: &str| Ok::<_, Error>(own.bool(field)?.unwrap_or(false));
+    let (crop_floor, keep_size, transparency) = (is("crop_floor")?, is("keep_size")?, transparency(&own)?);
+    Ok(Some(Preprocessing::new([0; 3], Vec::new(), Vec::new()).with(|c| {
+        (c.crop_floor, c.resizing, c.keep_size, c.transparency) = (crop_floor, resizing, keep_size, transparency);
+    })))
 }
 
 /// What Tallow wrote of transparent images, of which timm's fields say nothing.
@@ -445,6 +460,16 @@ pub(super) fn assumed_epsilon(root: &Fields) -> Result<Option<String>> {
     }))
 }
 
+/// What to tell where the filter is drawn at random: timm's own evaluation has no answer.
+pub(super) fn drawn_filter(root: &Fields) -> Result<Option<String>> {
+    let nested = root.object("pretrained_cfg")?;
+    let drawn = nested.as_ref().unwrap_or(root).text("interpolation")? == Some("random");
+    Ok(drawn.then(|| {
+        "interpolation \"random\" is for training (timm evaluates nothing by it, or draws a filter for every image): bilinear was taken"
+            .into()
+    }))
+}
+
 /// What timm's class `Eva` makes of a pool: the norm comes after the mean alone, and the attention pool reads all tokens.
 fn settle_pool(vit: &mut VitConfig) {
     vit.pool_include_prefix = vit.global_pool == GlobalPool::Map;
@@ -464,7 +489,7 @@ fn set<T>(target: &mut T, value: Option<T>) {
 fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> {
     let interpolation = match cfg.text("interpolation")? {
         None => Interpolation::Bicubic,
-        // timm draws one at random in training and takes bilinear in evaluation.
+        // Told by `drawn_filter`.
         Some("random") => Interpolation::Bilinear,
         Some(name) => name.parse().map_err(|()| cfg.error("interpolation", "nearest, bilinear, bicubic or lanczos"))?,
     };
@@ -473,17 +498,11 @@ fn preprocessing(cfg: &Fields, input_size: [usize; 3]) -> Result<Preprocessing> 
         Some("squash") => true,
         Some(_) => return Err(cfg.error("crop_mode", "center or squash")),
     };
-    Ok(Preprocessing {
-        input_size,
-        interpolation,
-        crop_pct: cfg.number("crop_pct")?.unwrap_or(0.875),
-        squash,
-        crop_floor: false,
-        resizing: Resizing::Pillow,
-        transparency: Transparency::Dropped,
-        mean: cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into()),
-        std: cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into()),
-    })
+    let mean = cfg.numbers("mean")?.unwrap_or(IMAGENET_MEAN.into());
+    let std = cfg.numbers("std")?.unwrap_or(IMAGENET_STD.into());
+    let crop_pct = cfg.number("crop_pct")?.unwrap_or(0.875);
+    let made = Preprocessing::new(input_size, mean, std);
+    Ok(made.with(|c| (c.interpolation, c.crop_pct, c.squash) = (interpolation, crop_pct, squash)))
 }
 
 #[cfg(test)]

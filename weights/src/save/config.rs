@@ -7,7 +7,7 @@ use tallow_models::layers::Gate;
 use tallow_models::vit::{Act, AttnLayer, BlockFn, GlobalPool, NormLayer, PosEmbed, RopeType, StemLayers};
 use tallow_models::{Architecture, VitConfig, zoo};
 
-use crate::{CheckpointConfig, Error, Interpolation, Result, Whitening};
+use crate::{CheckpointConfig, Error, Interpolation, Preprocessing, Result, Whitening};
 
 /// timm's nested layout: `architecture`, `model_args` that state every number, `pretrained_cfg`, `label_names`. Where these do
 /// not say everything, a section `tallow` is added, which Tallow reads in place of the first two.
@@ -20,16 +20,16 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
     let understood = understood.is_ok_and(|read| read.name == config.name && read.architecture == config.architecture);
     let fault = config.head_fault.as_ref().filter(|_| config.architecture.num_classes() > 0);
     let projection = config.projection && config.architecture.num_classes() > 0;
-    let transparency = config.preprocessing.transparency;
-    if !understood || config.whitening.is_some() || fault.is_some() || projection || !transparency.is_default() {
+    let images = !config.preprocessing.is_timms();
+    if !understood || config.whitening.is_some() || fault.is_some() || projection || images {
         let own = serde_json::to_value(&config.architecture)
             .map_err(|e| Error::format("config.json", "numbers that JSON can hold", e))?;
         root["tallow"] = json!({ "name": config.name, "architecture": own });
         if config.whitening.is_some() {
             root["tallow"]["whitening"] = Whitening::FILE.into();
         }
-        if !transparency.is_default() {
-            root["tallow"]["transparency"] = transparency.name().into();
+        if images {
+            root["tallow"]["preprocessing"] = own_images(&config.preprocessing);
         }
         if projection {
             root["tallow"]["projection"] = true.into();
@@ -40,6 +40,15 @@ pub fn config_json(config: &CheckpointConfig) -> Result<Value> {
         }
     }
     Ok(root)
+}
+
+/// What timm has no words for in how images become the input.
+fn own_images(preprocessing: &Preprocessing) -> Value {
+    let mut own = json!(preprocessing);
+    if let Some(own) = own.as_object_mut() {
+        own.retain(|field, _| ["crop_floor", "resizing", "keep_size", "transparency"].contains(&field.as_str()));
+    }
+    own
 }
 
 /// What timm reads.
