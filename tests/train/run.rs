@@ -578,6 +578,7 @@ fn a_run_makes_the_input_of_images_as_its_checkpoint_does_and_older_ones_go_on_a
     save::timm(&model, &params, &CheckpointConfig::new(architecture, stated.clone())).unwrap();
     let config = small().with(|c| {
         c.model.model = model.display().to_string();
+        c.model.set.clear();
         c.model.weights = Some("pretrained".into());
     });
     finish(&config, &folder, Start::New).unwrap();

@@ -251,7 +251,7 @@ mod tests {
         let infos: Vec<TensorInfo> = specs.into_iter().map(info).collect();
         let selection = crate::selection::select(file, &infos, &[], &Default::default())?;
         let translation = crate::naming::translate(file, &infos, selection.network.as_ref(), None)?;
-        let (config, notes) = crate::config::infer(file, &translation, &Told::default(), None)?;
+        let (config, notes) = crate::config::infer(file, &translation, &Told::default(), Default::default())?;
         let Architecture::Vit(got) = config.architecture else { panic!("a ViT") };
         Ok((got, config.name, notes))
     }
