@@ -590,7 +590,7 @@ fn a_run_makes_the_input_of_images_as_its_checkpoint_does_and_older_ones_go_on_a
 
     // A version before wrote nothing of this.
     let text = fs::read_to_string(folder.config_path()).unwrap();
-    let new = ["crop_floor = true", "resizing = \"torchvision\"", "white = true"];
+    let new = ["crop_floor = true", "resizing = \"torchvision\"", "transparency = \"on_white\""];
     let older: Vec<&str> = text.lines().filter(|line| !new.contains(line)).collect();
     assert_eq!(text.lines().count() - older.len(), 3, "{text}");
     fs::write(folder.config_path(), older.join("\n")).unwrap();
